@@ -1,0 +1,172 @@
+"""The configuration of a run: every default is the paper's, every comment cites where it is from.
+
+"A.1" is a section of the paper. "DROC" is the same authors' earlier code, the paper's reference
+[52] (google-research/deep_representation_one_class), followed where the paper is silent.
+This module imports no TensorFlow, so that bad input is refused at once.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cutpaste_tf.errors import InputError
+
+# The views a proxy task makes of each image, in the order of their class labels (`proxy_tasks.py`).
+VIEWS: dict[str, tuple[str, ...]] = {
+    "cutpaste_3way": ("normal", "cutpaste", "scar"),
+}
+
+# The choices among names; networks.py, patches.py and density.py hold what they stand for.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "proxy_task": tuple(VIEWS),
+    "backbone": ("resnet18",),
+    "stem": ("auto", "imagenet", "small"),
+    "normalization": ("auto", "none", "imagenet"),
+    "aspect_sampling": ("union", "uniform", "log_uniform"),
+    "density": ("gaussian",),
+}
+
+
+def _setting(default: Any, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that decides a run's result; saved as `config.json` beside what it made.
+
+    Raises:
+        InputError: a value is out of its range, or a name is not known.
+    """
+
+    data: str = _setting("", "Category folder in MVTec layout (train/good, test/*, ground_truth), or demo/NAME.")
+
+    # Learning the representation: Sections 2.1, 2.2 and A.1.
+    proxy_task: str = _setting("cutpaste_3way", "Classification task that learns the representation.")
+    image_size: int = _setting(256, "Side in pixels that images are resized to.")  # A.1
+    epochs: int = _setting(256, "Epochs; 0 trains nothing and only fits the density.")  # A.3, bold; 65k steps
+    steps_per_epoch: int = _setting(256, "Parameter updates that make one epoch.")  # A.3, footnote 5
+    batch_size: int = _setting(96, "Views in a step, all classes together.")  # A.1: 64, 96 for 3-way
+    learning_rate: float = _setting(0.03, "Initial learning rate; decays to 0 along one cosine cycle.")  # A.1
+    momentum: float = _setting(0.9, "Momentum of SGD (no Nesterov).")  # A.1
+    l2: float = _setting(3e-5, "L2 coefficient c: c * sum(w^2) / 2 is added to the loss.")  # A.1; halving: DROC
+    l2_batch_norm: bool = _setting(True, "Whether L2 covers batch norm's gamma and beta.")  # DROC: all weights
+    seed: int = _setting(0, "Seed of the initial weights and of the stream of views.")
+
+    # Base augmentation, before any task's own: "random translation and color jitters" (A.1).
+    translate: float = _setting(0.125, "Largest translation, as a part of the side (reflected border).")  # DROC
+    base_jitter: float = _setting(0.1, "Color jitter of whole images: brightness, contrast, saturation, hue.")
+    share_base_augmentation: bool = _setting(False, "One base augmentation for all views of an image.")  # DROC: no
+
+    # CutPaste and CutPaste-Scar: A.2.
+    min_patch_area: float = _setting(0.02, "Smallest CutPaste patch, as a part of the image's area.")
+    max_patch_area: float = _setting(0.15, "Largest CutPaste patch, as a part of the image's area.")
+    min_aspect_ratio: float = _setting(0.3, "Smallest height / width of a CutPaste patch.")
+    max_aspect_ratio: float = _setting(3.3, "Largest height / width of a CutPaste patch.")
+    # A.2's "(0.3, 1) U (1, 3.3)" read literally; torchvision's RandomErasing sampled uniformly, later log-uniformly.
+    aspect_sampling: str = _setting("union", "Law of the aspect ratio.")
+    patch_jitter: float = _setting(0.1, "Color jitter of the pasted patch; 0 turns it off.")
+    scar_min_width: int = _setting(2, "Smallest width of a scar in pixels.")
+    scar_max_width: int = _setting(16, "Largest width of a scar in pixels.")
+    scar_min_length: int = _setting(10, "Smallest length of a scar in pixels.")
+    scar_max_length: int = _setting(25, "Largest length of a scar in pixels.")
+    scar_rotation: float = _setting(45.0, "Largest rotation of a scar in degrees, either way.")
+
+    # Network: Section 4, DROC for the head and the small stem.
+    backbone: str = _setting("resnet18", "Backbone network.")
+    stem: str = _setting("auto", "ResNet stem: imagenet 7x7/2 + max-pool, small 3x3/1; auto by image size.")
+    weights: str = _setting("", "File of pretrained backbone weights; empty trains from scratch.")
+    normalization: str = _setting("auto", "Input normalization inside the model; auto: imagenet with --weights.")
+    head_dims: tuple[int, ...] = _setting((512, 128), "Widths of the projection head's layers.")
+
+    # One-class classifier: Section 2.3; the defaults of scikit-learn's GaussianMixture, which A.1 names.
+    density: str = _setting("gaussian", "Density fitted to the features of the normal training images.")
+    l2_normalize: bool = _setting(True, "Scale features to unit length before the density.")  # DROC
+    reg_covar: float = _setting(1e-6, "Ridge added to the covariance's diagonal.")
+
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise InputError(f"--{name}={value} is not known; it must be one of: {', '.join(known)}.")
+        self._check_at_least(1, "steps_per_epoch", "batch_size", "scar_min_width", "scar_min_length")
+        self._check_at_least(0, "epochs", "momentum", "l2", "base_jitter", "patch_jitter", "reg_covar", "seed")
+        self._check_at_least(32, "image_size")
+        if self.learning_rate <= 0:
+            raise InputError(f"--learning_rate={self.learning_rate} must be greater than 0.")
+        if not 0 <= self.translate < 1:
+            raise InputError(f"--translate={self.translate} must lie in [0, 1): it is a part of the image's side.")
+        if max(self.base_jitter, self.patch_jitter) > 0.5:
+            raise InputError("--base_jitter and --patch_jitter must be at most 0.5: half a turn of hue is every hue.")
+        if not 0 < self.min_patch_area <= self.max_patch_area < 1:
+            raise InputError("0 < --min_patch_area <= --max_patch_area < 1 must hold.")
+        if not 0 < self.min_aspect_ratio <= 1 <= self.max_aspect_ratio:
+            raise InputError("0 < --min_aspect_ratio <= 1 <= --max_aspect_ratio must hold.")
+        if self.scar_min_width > self.scar_max_width or self.scar_min_length > self.scar_max_length:
+            raise InputError("A scar's smallest width or length is greater than its largest.")
+        if self.scar_max_width**2 + self.scar_max_length**2 > self.image_size**2:
+            raise InputError(f"A rotated scar does not fit into {self.image_size} px; make it smaller.")
+        if not self.head_dims or min(self.head_dims) < 1:
+            raise InputError(f"--head_dims={self.head_dims} must be one or more positive widths, as in 512,128.")
+        if self.batch_size % len(self.views):
+            nearest = max(1, self.batch_size // len(self.views)) * len(self.views)
+            raise InputError(
+                f"--batch_size={self.batch_size} is not divisible by the {len(self.views)} classes of "
+                f"{self.proxy_task}; try --batch_size={nearest}."
+            )
+
+    def _check_at_least(self, bound: int, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < bound:
+                raise InputError(f"--{name}={getattr(self, name)} must be at least {bound}.")
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views of one image, in the order of their labels."""
+        return VIEWS[self.proxy_task]
+
+    @property
+    def total_steps(self) -> int:
+        """Parameter updates in the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def resolved_stem(self) -> str:
+        """`imagenet` or `small`; the small one below 128 px, as DROC does for its 32 px images."""
+        return ("imagenet" if self.image_size >= 128 else "small") if self.stem == "auto" else self.stem
+
+    @property
+    def resolved_normalization(self) -> str:
+        """`none` or `imagenet`; ImageNet weights expect what they were trained on."""
+        return ("imagenet" if self.weights else "none") if self.normalization == "auto" else self.normalization
+
+    def to_json(self) -> str:
+        """The settings as JSON, in the order of the fields."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "Config":
+        """Builds a configuration from names and values, as parsed from JSON."""
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise InputError(f"Unknown settings {', '.join(unknown)}: written by another version of cutpaste_tf?")
+        values = dict(values)
+        if "head_dims" in values:
+            values["head_dims"] = tuple(values["head_dims"])
+        return cls(**values)
+
+    @classmethod
+    def read(cls, path: Path) -> "Config":
+        """Reads a `config.json`.
+
+        Raises:
+            InputError: the file is missing or not such a file.
+        """
+        try:
+            return cls.from_mapping(json.loads(path.read_text()))
+        except FileNotFoundError:
+            raise InputError(f"{path} does not exist; is {path.parent} a folder that train_main.py wrote?") from None
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} is not JSON ({error}).") from None
