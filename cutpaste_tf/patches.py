@@ -1,0 +1,180 @@
+"""Draw a patch, paste a patch: CutPaste and CutPaste-Scar (Sections 2.1, 2.2, Appendix A.2).
+
+Images are float32 [height, width, 3], RGB in [0, 1]. Each kind of patch is a `sample_*` function
+that draws a NamedTuple from a seed (int32 [2]) and a `paste_*` function without randomness.
+Positions are (top, left) of boxes in pixels; every box lies wholly inside the image.
+"""
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from cutpaste_tf import color
+from cutpaste_tf.config import Config
+
+_TRIES = 10  # torchvision's RandomErasing, which A.2 follows, redraws a patch that does not fit as often
+
+
+class CutPastePatch(NamedTuple):
+    """A rectangle to cut out and paste elsewhere; all int32 scalars, in pixels."""
+
+    height: tf.Tensor
+    width: tf.Tensor
+    source_top: tf.Tensor
+    source_left: tf.Tensor
+    top: tf.Tensor
+    left: tf.Tensor
+    jitter: color.Jitter
+
+
+class ScarPatch(NamedTuple):
+    """A thin rectangle to cut out, rotate and paste elsewhere.
+
+    Attributes:
+        height, width: int32, the rectangle's length and width before rotation.
+        source_top, source_left: int32, where it is cut.
+        angle: float32, rotation in radians, counter-clockwise as seen.
+        box_height, box_width: int32, the bounding box after rotation.
+        top, left: int32, where that box is pasted.
+        jitter: the draw of the color jitter.
+    """
+
+    height: tf.Tensor
+    width: tf.Tensor
+    source_top: tf.Tensor
+    source_left: tf.Tensor
+    angle: tf.Tensor
+    box_height: tf.Tensor
+    box_width: tf.Tensor
+    top: tf.Tensor
+    left: tf.Tensor
+    jitter: color.Jitter
+
+
+def sample_cutpaste(seed: tf.Tensor, size: tuple[int, int], config: Config) -> CutPastePatch:
+    """Draws area, aspect ratio and the two positions of a CutPaste patch on an image of `size` (A.2)."""
+    geometry_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
+    uniform = tf.random.stateless_uniform([3 * _TRIES + 4], geometry_seed)
+    height, width = _sample_rectangle(tf.reshape(uniform[4:], [3, _TRIES]), size, config)
+    source_top, source_left = _place(uniform[:2], height, width, size)
+    top, left = _place(uniform[2:4], height, width, size)
+    jitter = color.sample_jitter(jitter_seed, config.patch_jitter)
+    return CutPastePatch(height, width, source_top, source_left, top, left, jitter)
+
+
+def paste_cutpaste(image: tf.Tensor, patch: CutPastePatch) -> tf.Tensor:
+    """Returns the image with its patch, color jittered, pasted at (top, left)."""
+    cut = _crop(image, patch.source_top, patch.source_left, patch.height, patch.width)
+    return _replace(image, color.apply_jitter(cut, patch.jitter), patch.top, patch.left)
+
+
+def sample_scar(seed: tf.Tensor, size: tuple[int, int], config: Config) -> ScarPatch:
+    """Draws width, length, rotation and the two positions of a scar on an image of `size` (A.2)."""
+    geometry_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
+    uniform = tf.random.stateless_uniform([7], geometry_seed)
+    width = _uniform_integer(uniform[0], config.scar_min_width, config.scar_max_width)
+    height = _uniform_integer(uniform[1], config.scar_min_length, config.scar_max_length)
+    angle = (2.0 * uniform[2] - 1.0) * (config.scar_rotation * math.pi / 180.0)
+    source_top, source_left = _place(uniform[3:5], height, width, size)
+    box_height, box_width = rotated_box(height, width, angle)
+    top, left = _place(uniform[5:7], box_height, box_width, size)
+    jitter = color.sample_jitter(jitter_seed, config.patch_jitter)
+    return ScarPatch(height, width, source_top, source_left, angle, box_height, box_width, top, left, jitter)
+
+
+def paste_scar(image: tf.Tensor, patch: ScarPatch) -> tf.Tensor:
+    """Returns the image with its patch, color jittered and rotated, pasted at (top, left).
+
+    The corners of the rotated patch's box keep the image, by an alpha mask; its edge is anti-aliased.
+    """
+    cut = _crop(image, patch.source_top, patch.source_left, patch.height, patch.width)
+    cut = color.apply_jitter(cut, patch.jitter)
+    pixels, alpha = _rotate(cut, patch.angle, patch.box_height, patch.box_width)
+    below = _crop(image, patch.top, patch.left, patch.box_height, patch.box_width)
+    return _replace(image, below + alpha * (pixels - below), patch.top, patch.left)
+
+
+def rotated_box(height: tf.Tensor, width: tf.Tensor, angle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Height and width, in whole pixels, of the box around a rotated rectangle."""
+    height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    cosine, sine = tf.abs(tf.cos(angle)), tf.abs(tf.sin(angle))
+    # Less a thousandth of a pixel, so that rounding errors do not widen an unrotated box.
+    box_height = tf.math.ceil(height * cosine + width * sine - 1e-3)
+    box_width = tf.math.ceil(height * sine + width * cosine - 1e-3)
+    return tf.cast(box_height, tf.int32), tf.cast(box_width, tf.int32)
+
+
+def _sample_rectangle(uniform: tf.Tensor, size: tuple[int, int], config: Config) -> tuple[tf.Tensor, tf.Tensor]:
+    """Height and width of a CutPaste patch: the first of the tries that fits; the last, cut to fit, if none does."""
+    low, high = config.min_aspect_ratio, config.max_aspect_ratio
+    area = size[0] * size[1] * (config.min_patch_area + uniform[0] * (config.max_patch_area - config.min_patch_area))
+    if config.aspect_sampling == "union":  # a fair coin chooses (low, 1) or (1, high)
+        aspect = tf.where(uniform[2] < 0.5, low + uniform[1] * (1.0 - low), 1.0 + uniform[1] * (high - 1.0))
+    elif config.aspect_sampling == "uniform":
+        aspect = low + uniform[1] * (high - low)
+    else:
+        aspect = tf.exp(math.log(low) + uniform[1] * (math.log(high) - math.log(low)))
+    height = tf.cast(tf.round(tf.sqrt(area * aspect)), tf.int32)
+    width = tf.cast(tf.round(tf.sqrt(area / aspect)), tf.int32)
+    fits = (height >= 1) & (width >= 1) & (height <= size[0]) & (width <= size[1])
+    chosen = tf.where(tf.reduce_any(fits), tf.argmax(fits, output_type=tf.int32), _TRIES - 1)
+    return tf.clip_by_value(height[chosen], 1, size[0]), tf.clip_by_value(width[chosen], 1, size[1])
+
+
+def _place(
+    uniform: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: tuple[int, int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Uniform (top, left) of a box that lies wholly inside the image."""
+    return _uniform_integer(uniform[0], 0, size[0] - height), _uniform_integer(uniform[1], 0, size[1] - width)
+
+
+def _uniform_integer(uniform: tf.Tensor, low: int, high: int | tf.Tensor) -> tf.Tensor:
+    """Maps U[0, 1) to the integers low..high, both included."""
+    count = tf.cast(high - low + 1, tf.float32)
+    # uniform * count can round up to count itself, hence the minimum.
+    return low + tf.minimum(tf.cast(uniform * count, tf.int32), high - low)
+
+
+def _crop(image: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    return tf.ensure_shape(tf.slice(image, [top, left, 0], [height, width, 3]), [None, None, 3])
+
+
+def _replace(image: tf.Tensor, patch: tf.Tensor, top: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
+    """Returns the image with the box at (top, left) replaced by the patch."""
+    bottom, right = top + tf.shape(patch)[0], left + tf.shape(patch)[1]
+    middle = tf.concat([image[top:bottom, :left], patch, image[top:bottom, right:]], axis=1)
+    return tf.ensure_shape(tf.concat([image[:top], middle, image[bottom:]], axis=0), image.shape)
+
+
+def _rotate(
+    patch: tf.Tensor, angle: tf.Tensor, box_height: tf.Tensor, box_width: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rotates a patch about its center into a box.
+
+    Returns:
+        Pixels float32 [box_height, box_width, 3], bilinear, beyond the patch its nearest edge; and
+        alpha [box_height, box_width, 1] in [0, 1], the part of each pixel that the patch covers.
+    """
+    shape = tf.cast(tf.shape(patch), tf.float32)
+    center_y, center_x = (shape[0] - 1.0) / 2.0, (shape[1] - 1.0) / 2.0
+    box_y = (tf.cast(box_height, tf.float32) - 1.0) / 2.0
+    box_x = (tf.cast(box_width, tf.float32) - 1.0) / 2.0
+    cosine, sine = tf.cos(angle), tf.sin(angle)
+    # Maps (x, y) of the box to (x, y) of the patch: the inverse rotation, in image coordinates (y down).
+    shift_x = center_x - cosine * box_x + sine * box_y
+    shift_y = center_y - sine * box_x - cosine * box_y
+    transform = [[cosine, -sine, shift_x, sine, cosine, shift_y, 0.0, 0.0]]
+    box = tf.stack([box_height, box_width])
+
+    def warp(image: tf.Tensor, fill_mode: str) -> tf.Tensor:
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=image[tf.newaxis],
+            transforms=transform,
+            output_shape=box,
+            fill_value=0.0,
+            interpolation="BILINEAR",
+            fill_mode=fill_mode,
+        )[0]
+
+    return warp(patch, "NEAREST"), warp(tf.ones_like(patch[:, :, :1]), "CONSTANT")

@@ -1,0 +1,48 @@
+"""Shared fixtures. One process imports TensorFlow once: that import is the slowest thing here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cutpaste_tf  # noqa: F401  sets TensorFlow's environment before anything imports it
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def write_image(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def category(tmp_path: Path) -> Path:
+    """A small category in MVTec layout: smooth normal images, anomalies with a bright square and a mask."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "category"
+
+    def picture() -> np.ndarray:
+        coarse = rng.integers(60, 160, (4, 4, 3), np.uint8)
+        return np.asarray(Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC)).copy()
+
+    for index in range(6):
+        write_image(root / f"train/good/{index:03d}.png", picture())
+    for index in range(3):
+        write_image(root / f"test/good/{index:03d}.png", picture())
+        bad, mask = picture(), np.zeros((40, 40), np.uint8)
+        bad[10:20, 12:22] = 255
+        mask[10:20, 12:22] = 255
+        write_image(root / f"test/square/{index:03d}.png", bad)
+        write_image(root / f"ground_truth/square/{index:03d}_mask.png", mask)
+    return root
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Real images and ImageNet weights, in a folder `shared` beside the checkout; skips where it is missing."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no reference data in {folder}")
+    return folder
