@@ -1,0 +1,152 @@
+"""Reading folders: what is handled, what is refused, and with which words."""
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import write_image
+from PIL import Image
+
+from cutpaste_tf import datasets
+from cutpaste_tf.errors import InputError
+
+
+def test_reads_mvtec_layout(category):
+    train, test = datasets.read_train(category, 32), datasets.read_test(category, 32)
+    assert train.images.shape == (6, 32, 32, 3)
+    assert train.images.dtype == np.uint8
+    assert train.paths[0] == "train/good/000.png"
+    assert set(train.labels) == {0}
+    assert test.defects == ["good"] * 3 + ["square"] * 3
+    np.testing.assert_array_equal(test.labels, [0, 0, 0, 1, 1, 1])
+    assert test.masks[:3] == [None] * 3
+    assert [mask.name for mask in test.masks[3:]] == ["000_mask.png", "001_mask.png", "002_mask.png"]
+    assert test.note == "6 images (6 8-bit RGB), resized to 32 x 32"
+
+
+def test_a_plain_folder_is_unlabelled(tmp_path):
+    write_image(tmp_path / "a/B.PNG", np.zeros((9, 9), np.uint8))
+    write_image(tmp_path / ".hidden/c.png", np.zeros((9, 9), np.uint8))
+    (tmp_path / "Thumbs.db").touch()
+    examples = datasets.read_test(tmp_path, 32)
+    assert (examples.paths, examples.defects, list(examples.labels)) == (["a/B.PNG"], [""], [datasets.UNKNOWN])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "kind", "expected"),
+    [
+        (np.full((5, 8), 90, np.uint8), "8-bit grey", (90, 90, 90)),
+        (np.full((5, 8), 51400, np.uint16), "16-bit grey", (200, 200, 200)),
+        (np.full((5, 8, 3), (1, 2, 3), np.uint8), "8-bit RGB", (1, 2, 3)),
+        (np.full((5, 8, 4), (1, 2, 3, 0), np.uint8), "with transparency", (1, 2, 3)),
+        (np.full((5, 8, 2), (77, 9), np.uint8), "with transparency", (77, 77, 77)),
+    ],
+)
+def test_every_kind_of_image_becomes_rgb(tmp_path, pixels, kind, expected):
+    image, found = datasets.read_image(write_image(tmp_path / "image.png", pixels), 32)
+    assert found == kind
+    assert image.shape == (32, 32, 3)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image.reshape(-1, 3), np.tile(expected, (32 * 32, 1)))
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.JPEG", "x.bmp", "x.tif", "x.TIFF"])
+def test_reads_other_formats(tmp_path, name):
+    image, _ = datasets.read_image(write_image(tmp_path / name, np.full((40, 40, 3), 120, np.uint8)), 32)
+    np.testing.assert_allclose(image, 120, atol=2)
+
+
+def test_resizing_is_antialiased(tmp_path):
+    """Stripes finer than the new pixels become grey; without antialiasing they would stay stripes."""
+    stripes = np.tile(np.array([0, 255], np.uint8), (256, 128))
+    image, _ = datasets.read_image(write_image(tmp_path / "stripes.png", stripes), 32)
+    assert np.all(np.abs(image[:, 2:-2].astype(int) - 127) < 12)
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    image = Image.fromarray(np.repeat(np.array([[0], [255]], np.uint8), 40, axis=1).repeat(20, axis=0))
+    exif = image.getexif()
+    exif[0x0112] = 6  # turn by a quarter clockwise to look right
+    image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    pixels, _ = datasets.read_image(tmp_path / "turned.jpg", 32)
+    assert pixels[16, 2, 0] > 200
+    assert pixels[16, 29, 0] < 50
+
+
+def test_mixed_sizes_are_resized_alike(category):
+    write_image(category / "train/good/100.png", np.zeros((100, 30, 3), np.uint8))
+    assert datasets.read_train(category, 48).images.shape == (7, 48, 48, 3)
+
+
+def test_the_digest_notices_a_changed_pixel(category):
+    before = datasets.read_train(category, 32).digest
+    assert datasets.read_train(category, 32).digest == before
+    shutil.copy(category / "train/good/001.png", category / "train/good/000.png")
+    assert datasets.read_train(category, 32).digest != before
+
+
+def break_no_folder(root):
+    shutil.rmtree(root)
+
+
+def break_no_good(root):
+    shutil.rmtree(root / "train")
+
+
+def break_parent(root):
+    shutil.copytree(root, root / "bottle")
+    shutil.rmtree(root / "train")
+
+
+def break_one_image(root):
+    for path in sorted((root / "train/good").iterdir())[1:]:
+        path.unlink()
+
+
+def break_empty(root):
+    for path in (root / "train/good").iterdir():
+        path.unlink()
+
+
+def break_truncated(root):
+    path = root / "train/good/003.png"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def break_not_an_image(root):
+    (root / "train/good/003.png").write_text("hello")
+
+
+def break_other_file(root):
+    (root / "train/good/notes.txt").write_text("hello")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (break_no_folder, r"category is not a folder"),
+        (break_no_good, r"has no folder train/good"),
+        (break_parent, r"It holds categories: try --data=.*bottle"),
+        (break_one_image, r"holds 1 images; at least 2"),
+        (break_empty, r"holds 0 images; at least 2"),
+        (break_truncated, r"003\.png cannot be read as an image"),
+        (break_not_an_image, r"003\.png cannot be read as an image"),
+        (break_other_file, r"notes\.txt is not an image .*move it"),
+    ],
+)
+def test_bad_training_folders(category, damage, message):
+    damage(category)
+    with pytest.raises(InputError, match=message):
+        datasets.read_train(category, 32)
+
+
+def test_bad_test_folders(category, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no images"):
+        datasets.read_test(tmp_path / "empty", 32)
+    with pytest.raises(InputError, match="is not a folder"):
+        datasets.read_test(tmp_path / "missing", 32)
+    shutil.rmtree(category / "test/good")
+    shutil.rmtree(category / "test/square")
+    with pytest.raises(InputError, match="holds no images"):
+        datasets.read_test(category, 32)

@@ -1,0 +1,144 @@
+"""The stream of views: labels, independence, reproducibility, resumption."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cutpaste_tf import color, pipeline, proxy_tasks
+from cutpaste_tf.config import VIEWS, Config
+
+SMALL = Config(image_size=32, batch_size=12, steps_per_epoch=4, scar_max_length=20)
+
+
+def images(count=7, side=32):
+    """Smooth images; the blue channel names the image: 10 * (index + 1)."""
+    y, x = np.mgrid[0:side, 0:side]
+    base = np.stack([x * 255 // side, y * 255 // side, np.zeros_like(x)], axis=-1).astype(np.uint8)
+    return np.stack([base + np.array([0, 0, 10 * (index + 1)], np.uint8) for index in range(count)])
+
+
+def take(dataset, steps):
+    return [(x.numpy(), y.numpy()) for x, y in dataset.take(steps)]
+
+
+def test_every_task_is_configured_and_gives_its_views():
+    assert set(proxy_tasks.TASKS) == set(VIEWS)
+    for name, names in VIEWS.items():
+        config = Config(proxy_task=name, image_size=32, batch_size=2 * len(names), scar_max_length=20)
+        views, labels = proxy_tasks.TASKS[name](
+            tf.constant(pipeline.pad(images(1), config)[0]), tf.constant([1, 2]), config
+        )
+        assert views.shape == (len(names), 32, 32, 3)
+        assert views.dtype == tf.float32
+        np.testing.assert_array_equal(labels, np.arange(len(names)))
+
+
+def test_batches_hold_every_class_equally_with_values_in_range():
+    views, labels = take(pipeline.stream(images(), SMALL), 1)[0]
+    assert views.shape == (12, 32, 32, 3)
+    assert views.dtype == np.float32
+    np.testing.assert_array_equal(labels, [0, 1, 2] * 4)
+    assert views.min() >= 0
+    assert views.max() <= 1
+
+
+def test_labels_match_views():
+    """Without base augmentation the normal view is the image itself, and each pasted view differs where it must."""
+    config = Config(image_size=64, batch_size=12, translate=0, base_jitter=0)
+    sources = images(side=64).astype(np.float32) / 255
+    for views, labels in take(pipeline.stream(images(side=64), config), 20):
+        for normal, patch, scar in views.reshape(4, 3, 64, 64, 3):
+            source = sources[np.argmin(np.abs(sources - normal).sum((1, 2, 3)))]
+            np.testing.assert_allclose(normal, source, atol=1e-6)
+            patch_part = np.any(np.abs(patch - source) > 1e-4, axis=-1)
+            scar_part = np.any(np.abs(scar - source) > 1e-4, axis=-1)
+            assert 1 <= patch_part.sum() <= 0.16 * 64 * 64
+            assert 1 <= scar_part.sum() <= 1.3 * 16 * 25
+            rows, columns = np.where(scar_part)
+            assert max(np.ptp(rows), np.ptp(columns)) < np.hypot(16, 25) + 1
+        np.testing.assert_array_equal(labels, [0, 1, 2] * 4)
+
+
+def test_pasted_pixels_come_from_the_same_image():
+    """Without any jitter every pasted color is one that the source image has."""
+    config = Config(image_size=64, batch_size=12, translate=0, base_jitter=0, patch_jitter=0)
+    for views, _ in take(pipeline.stream(images(side=64), config), 5):
+        for normal, patch, _ in views.reshape(4, 3, 64, 64, 3):
+            colors = {tuple(c) for c in np.round(normal.reshape(-1, 3) * 255).astype(int)}
+            assert {tuple(c) for c in np.round(patch.reshape(-1, 3) * 255).astype(int)} <= colors
+
+
+def test_views_of_an_image_are_augmented_independently_unless_shared():
+    def spread(config):
+        """How much the three views of an image differ at the median pixel."""
+        views, _ = take(pipeline.stream(images(), config), 1)[0]
+        grouped = views.reshape(4, 3, -1)
+        return np.median(np.abs(grouped[:, 1:] - grouped[:, :1]))
+
+    assert spread(SMALL) > 1e-3
+    assert spread(Config(image_size=32, batch_size=12, scar_max_length=20, share_base_augmentation=True)) == 0
+
+
+def test_translation_stays_within_its_margin_and_reflects():
+    config = Config(image_size=32, base_jitter=0, scar_max_length=20)
+    image = images(1)
+    padded = pipeline.pad(image, config)
+    assert padded.shape == (1, 40, 40, 3)
+    np.testing.assert_array_equal(padded[0, 3], padded[0, 5])  # the fifth row is the image's first
+    found = set()
+    for seed in range(300):
+        view = proxy_tasks.base_augment(tf.constant(padded[0]), tf.constant([seed, 0]), config).numpy()
+        crops = [(y, x) for y in range(9) for x in range(9)
+                 if np.array_equal(np.round(view * 255), padded[0, y:y + 32, x:x + 32])]  # fmt: skip
+        assert len(crops) == 1
+        found.update(crops)
+    assert {y for y, _ in found} == {x for _, x in found} == set(range(9))
+
+
+def test_eager_equals_graph():
+    padded = tf.constant(pipeline.pad(images(1), SMALL)[0])
+    seed = tf.random.fold_in(tf.unstack(tf.random.split([SMALL.seed, 0], 2))[1], tf.constant(0, tf.int64))
+    eager, _ = proxy_tasks.cutpaste_3way(padded, seed, SMALL)
+    streamed = take(pipeline.stream(images(1), SMALL), 1)[0][0][:3]
+    np.testing.assert_allclose(eager, streamed, atol=1e-6)
+
+
+def test_the_jitter_order_varies_from_image_to_image_in_a_traced_graph():
+    dataset = tf.data.Dataset.range(50, output_type=tf.int32)
+    orders = dataset.map(lambda i: color.sample_jitter(tf.stack([i, 0]), 0.1).order)
+    assert len({tuple(order) for order in orders.as_numpy_iterator()}) > 10
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_same_seed_same_bits_whatever_the_parallelism(threads):
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    options.autotune.enabled = threads == 4
+    expected = take(pipeline.stream(images(), SMALL), 6)
+    found = take(pipeline.stream(images(), SMALL).with_options(options), 6)
+    for (x, y), (other_x, other_y) in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(x, other_x)
+        np.testing.assert_array_equal(y, other_y)
+
+
+def test_other_seed_other_stream():
+    first = take(pipeline.stream(images(), SMALL), 1)[0][0]
+    second = take(pipeline.stream(images(), Config(**{**vars(SMALL), "seed": 1})), 1)[0][0]
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("start", [1, 2, 5])
+def test_a_stream_that_starts_later_goes_on_where_the_first_would(start):
+    whole = take(pipeline.stream(images(), SMALL), 8)
+    rest = take(pipeline.stream(images(), SMALL, start_step=start), 8 - start)
+    for (x, _), (other_x, _) in zip(whole[start:], rest, strict=True):
+        np.testing.assert_array_equal(x, other_x)
+
+
+def test_each_pass_shows_every_image_once_in_a_new_order():
+    config = Config(image_size=32, batch_size=3, translate=0, base_jitter=0, scar_max_length=20)
+    steps = take(pipeline.stream(images(), config), 21)
+    order = [round(float(views[0, 0, 0, 2]) * 25.5) - 1 for views, _ in steps]
+    passes = [order[0:7], order[7:14], order[14:21]]
+    assert all(sorted(one) == list(range(7)) for one in passes)
+    assert len({tuple(one) for one in passes}) == 3
