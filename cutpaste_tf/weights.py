@@ -1,0 +1,75 @@
+"""Pretrained ResNet-18 weights: names, shapes and a check that needs no TensorFlow.
+
+The file is an .npz of arrays under torchvision's names (`layer1.0.conv1.weight`), convolutions as
+[out, in, height, width]. `np.savez(path, **{k: v.numpy() for k, v in model.state_dict().items()})`
+writes one from torchvision's `resnet18`.
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from cutpaste_tf.errors import InputError
+
+STAGE_WIDTHS = (64, 128, 256, 512)
+
+
+def resnet18_shapes(stem: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a ResNet-18 without its classifier, as torchvision has them."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def conv_and_norm(conv: str, norm: str, shape: tuple[int, ...]) -> None:
+        shapes[f"{conv}.weight"] = shape
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"{norm}.{part}"] = shape[:1]
+
+    kernel = 7 if stem == "imagenet" else 3
+    conv_and_norm("conv1", "bn1", (64, 3, kernel, kernel))
+    before = 64
+    for stage, width in enumerate(STAGE_WIDTHS, start=1):
+        for block in range(2):
+            prefix = f"layer{stage}.{block}"
+            conv_and_norm(f"{prefix}.conv1", f"{prefix}.bn1", (width, before, 3, 3))
+            conv_and_norm(f"{prefix}.conv2", f"{prefix}.bn2", (width, width, 3, 3))
+            if before != width:
+                conv_and_norm(f"{prefix}.downsample.0", f"{prefix}.downsample.1", (width, before, 1, 1))
+            before = width
+    return shapes
+
+
+def read_resnet18(path: Path, stem: str) -> dict[str, np.ndarray]:
+    """Reads the arrays of a ResNet-18 without its classifier.
+
+    Args:
+        path: the .npz file.
+        stem: `imagenet` or `small`, the first convolution that the network has.
+
+    Raises:
+        InputError: the file is missing, is no .npz, or is of another network (names the first array
+            that is missing or does not fit).
+    """
+    try:
+        archive = np.load(path)
+    except FileNotFoundError:
+        raise InputError(f"--weights={path} does not exist.") from None
+    except (ValueError, OSError, zipfile.BadZipFile):
+        archive = None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise InputError(f"--weights={path} is not an .npz file of torchvision's ResNet-18 arrays.")
+    arrays = {}
+    with archive:
+        for name, shape in resnet18_shapes(stem).items():
+            if name not in archive.files:
+                raise InputError(f"--weights={path} has no array {name}, so it is not a ResNet-18's.")
+            try:
+                arrays[name] = archive[name]
+            except (ValueError, OSError, zipfile.BadZipFile) as error:
+                raise InputError(f"--weights={path} is damaged at {name} ({error}).") from None
+            if arrays[name].shape != shape:
+                hint = "; try --stem=imagenet" if name == "conv1.weight" and stem == "small" else ""
+                raise InputError(
+                    f"--weights={path} is of another network: {name} has the shape {arrays[name].shape}, "
+                    f"a ResNet-18 with the {stem} stem needs {shape}{hint}."
+                )
+    return arrays

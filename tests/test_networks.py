@@ -1,0 +1,113 @@
+"""Parameter counts, stems, initialization, ImageNet weights, and the same logits on JAX."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from cutpaste_tf import networks, weights
+from cutpaste_tf.config import Config
+
+
+def trainable(model):
+    return sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+
+
+def test_resnet18_has_torchvisions_parameters():
+    backbone = networks.resnet18("imagenet")
+    assert trainable(backbone) == 11_176_512
+    assert trainable(backbone) == sum(
+        int(np.prod(shape)) for name, shape in weights.resnet18_shapes("imagenet").items() if "running" not in name
+    )
+    assert trainable(networks.resnet18("small")) == 11_176_512 - 3 * 64 * (49 - 9)
+
+
+def test_head_has_the_stated_layers():
+    nets = networks.build(Config())
+    # 512x512 without bias, batch norm, 512x128 with bias, 128x3 with bias.
+    assert trainable(nets.classifier) == 11_176_512 + 512 * 512 + 2 * 512 + 512 * 128 + 128 + 128 * 3 + 3
+    droc = networks.build(Config(head_dims=(512,) * 8))
+    assert trainable(droc.classifier) == 11_176_512 + 7 * (512 * 512 + 2 * 512) + 512 * 512 + 512 + 512 * 3 + 3
+    assert nets.feature.output.shape == (None, 512)
+    assert nets.embedding.output.shape == (None, 128)
+
+
+@pytest.mark.parametrize(("stem", "side", "map_side"), [("imagenet", 256, 8), ("small", 64, 8), ("small", 32, 4)])
+def test_feature_map_size(stem, side, map_side):
+    assert networks.resnet18(stem)(np.zeros((1, side, side, 3), np.float32)).shape == (1, map_side, map_side, 512)
+
+
+def test_stem_follows_the_image_size():
+    assert Config(image_size=128).resolved_stem == "imagenet"
+    assert Config(image_size=64).resolved_stem == "small"
+    assert Config(image_size=64, stem="imagenet").resolved_stem == "imagenet"
+
+
+def test_convolutions_start_from_fan_out_variance_and_the_seed_decides():
+    keras.utils.set_random_seed(3)
+    first = networks.resnet18("imagenet")
+    kernel = first.get_layer("layer3_1_conv1").kernel
+    assert float(np.std(kernel)) == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
+    keras.utils.set_random_seed(3)
+    np.testing.assert_array_equal(
+        networks.resnet18("imagenet").get_layer("conv1").kernel, first.get_layer("conv1").kernel
+    )
+
+
+def fake_weights(stem="imagenet"):
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.uniform(0.5, 1.0, shape) / max(1, np.prod(shape[1:])) ** 0.5
+              for name, shape in weights.resnet18_shapes(stem).items()}  # fmt: skip
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def test_loaded_weights_give_pytorchs_convolutions(tmp_path):
+    """The first strided layers by hand, padding as PyTorch pads: symmetric, then valid."""
+    arrays = fake_weights()
+    np.savez(tmp_path / "w.npz", **arrays, **{"fc.weight": np.zeros((1000, 512), np.float32)})
+    backbone = networks.resnet18("imagenet")
+    networks.set_resnet18_weights(backbone, weights.read_resnet18(tmp_path / "w.npz", "imagenet"))
+    image = np.random.default_rng(1).uniform(0, 1, (1, 32, 32, 3)).astype(np.float32)
+    stem = keras.Model(backbone.input, backbone.get_layer("relu1").output)(image)
+    padded = np.pad(image[0], ((3, 3), (3, 3), (0, 0)))
+    window = padded[6:13, 8:15]  # output row 3, column 4 at stride 2
+    total = np.einsum("hwc,ochw->o", window, arrays["conv1.weight"])
+    scale = arrays["bn1.weight"] / np.sqrt(arrays["bn1.running_var"] + 1e-5)
+    expected = np.maximum(0, (total - arrays["bn1.running_mean"]) * scale + arrays["bn1.bias"])
+    np.testing.assert_allclose(np.asarray(stem)[0, 3, 4], expected, rtol=1e-4)
+
+
+def test_normalization_is_inside_the_model():
+    config = Config(weights="given")
+    nets = networks.build(config)
+    image = np.random.default_rng(0).uniform(0, 1, (1, 128, 128, 3)).astype(np.float32)
+    normalized = (image - np.array(networks.IMAGENET_MEAN)) / np.array(networks.IMAGENET_STD)
+    by_hand = np.asarray(nets.backbone(normalized.astype(np.float32))).mean((1, 2))
+    np.testing.assert_allclose(nets.feature(image), by_hand, rtol=1e-3, atol=1e-4)
+
+
+_JAX_LOGITS = """
+import sys, numpy as np, keras
+from cutpaste_tf import networks
+from cutpaste_tf.config import Config
+assert keras.backend.backend() == "jax"
+nets = networks.build(Config(image_size=64))
+nets.classifier.load_weights(sys.argv[1])
+np.save(sys.argv[3], nets.classifier(np.load(sys.argv[2])))
+"""
+
+
+def test_same_weights_give_the_same_logits_on_jax(tmp_path):
+    pytest.importorskip("jax")
+    nets = networks.build(Config(image_size=64))
+    images = np.random.default_rng(0).uniform(0, 1, (4, 64, 64, 3)).astype(np.float32)
+    nets.classifier.save_weights(tmp_path / "w.weights.h5")
+    np.save(tmp_path / "x.npy", images)
+    arguments = [tmp_path / "w.weights.h5", tmp_path / "x.npy", tmp_path / "y.npy"]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    subprocess.run([sys.executable, "-c", _JAX_LOGITS, *arguments], cwd=ROOT, env=environment, check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), nets.classifier(images), atol=1e-4)
