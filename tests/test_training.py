@@ -1,0 +1,245 @@
+"""Loss and schedule by hand, end-to-end runs, resumption after SIGKILL, and training on JAX."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from cutpaste_tf import commands, datasets, detector, evaluation, networks, runs, training
+from cutpaste_tf.config import Config
+from cutpaste_tf.detector import Detector
+from cutpaste_tf.errors import InputError
+
+TINY = Config(
+    image_size=32, batch_size=6, epochs=2, steps_per_epoch=3, scar_max_length=20, stem="imagenet", head_dims=(16, 8)
+)
+
+
+def tiny_network():
+    inputs = keras.Input((2,))
+    x = keras.layers.Dense(3, use_bias=False, kernel_initializer=keras.initializers.RandomNormal(seed=1))(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize("with_batch_norm", [True, False])
+def test_l2_is_part_of_the_loss(with_batch_norm):
+    config = Config(l2=0.5, l2_batch_norm=with_batch_norm)
+    model = tiny_network()
+    training.compile_classifier(model, config)
+    weights = {w.path.split("/")[-1]: np.asarray(w) for w in model.trainable_weights}
+    counted = [w for name, w in weights.items() if with_batch_norm or name == "kernel"]
+    expected = 0.5 * sum(np.sum(np.square(w)) for w in counted) / 2
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_steps_follow_momentum_and_cosine_by_hand():
+    """Three steps of w <- w + v, v <- m v - lr(t) (dCE/dw + l2 w), lr(t) = lr (1 + cos(pi t / T)) / 2."""
+    config = Config(learning_rate=0.2, momentum=0.9, l2=0.1, epochs=2, steps_per_epoch=2)
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(3, use_bias=False)(inputs))
+    training.compile_classifier(model, config)
+    kernel = np.asarray(model.trainable_weights[0], np.float64)
+    velocity = np.zeros_like(kernel)
+    rng = np.random.default_rng(0)
+    for step in range(3):
+        x, y = rng.normal(size=(4, 2)).astype(np.float32), np.array([0, 1, 2, 1])
+        logits = x @ kernel
+        probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        gradient = x.T @ (probability - np.eye(3)[y]) / 4 + 0.1 * kernel
+        rate = 0.2 * (1 + np.cos(np.pi * step / 4)) / 2
+        velocity = 0.9 * velocity - rate * gradient
+        kernel = kernel + velocity
+        model.train_on_batch(x, y)
+        np.testing.assert_allclose(model.trainable_weights[0], kernel, atol=1e-5)
+
+
+def run(config, category, folder, **options):
+    commands.train(config, folder, category, checkpoint_minutes=options.get("checkpoint_minutes", 5.0))
+
+
+def test_end_to_end(category, tmp_path, capsys):
+    folder = tmp_path / "run"
+    config = dataclasses.replace(TINY, data=str(category))
+    run(config, category, folder)
+    assert Config.read(folder / "detector/config.json") == config
+    assert {path.name for path in folder.iterdir()} == {
+        "augmentations.png", "config.json", "detector", "tensorboard", "train_embeddings.npz", "train_log.csv"
+    }  # fmt: skip
+    with (folder / "train_log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6")]
+    assert float(rows[-1]["learning_rate"]) == pytest.approx(0.03 * (1 + np.cos(np.pi * 5 / 6)) / 2, rel=1e-3)
+    shown = capsys.readouterr().out
+    assert "epoch 2/2  step 6/6  loss" in shown
+    assert "images/s  left 0:00:00" in shown
+
+    commands.evaluate(folder, str(category), category)
+    result = json.loads((folder / "eval/metrics.json").read_text())
+    with (folder / "eval/scores.csv").open() as file:
+        scores = list(csv.DictReader(file))
+    assert [row["path"] for row in scores][3] == "test/square/000.png"
+    assert [row["label"] for row in scores] == ["0"] * 3 + ["1"] * 3
+    labels, values = np.array([int(r["label"]) for r in scores]), np.array([float(r["score"]) for r in scores])
+    pairs = (values[labels == 1][:, None] > values[labels == 0]).mean()
+    assert result["image_auroc"] == pytest.approx(100 * pairs)
+    assert result["train_images"] == 6
+    for name in ("histogram.png", "roc.png"):
+        assert (folder / "eval" / name).stat().st_size > 1000
+
+    # The exported embeddings and the saved detector give the very scores that were written.
+    with np.load(folder / "eval/embeddings.npz") as arrays:
+        loaded = Detector.load(folder / "detector")
+        np.testing.assert_allclose(loaded.score_features(arrays["test_features"]), values, atol=1e-5)
+        train = datasets.read_train(category, 32)
+        np.testing.assert_allclose(arrays["train_features"], detector.embed(loaded.feature, train.images), atol=1e-5)
+    images = datasets.read_test(category, 32).images
+    np.testing.assert_allclose(loaded.score(images), values, rtol=1e-3, atol=1e-3)
+
+    # The same command again does nothing; another configuration or other images are refused.
+    before = (folder / "detector/model.keras").stat().st_mtime_ns
+    run(config, category, folder)
+    assert "complete already" in capsys.readouterr().out
+    assert (folder / "detector/model.keras").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match=r"holds a run with seed=0 \(now 1\)"):
+        run(dataclasses.replace(config, seed=1), category, folder)
+    (category / "train/good/005.png").unlink()
+    with pytest.raises(InputError, match="training images have changed"):
+        run(config, category, folder)
+
+
+def test_scores_without_an_auc(category, tmp_path, capsys):
+    folder = tmp_path / "run"
+    run(dataclasses.replace(TINY, epochs=0, data=str(category)), category, folder)
+    commands.evaluate(folder, "good parts", category / "train")
+    assert "No AUC: of the 6 images 0 are known normal and 0 known anomalous" in capsys.readouterr().out
+    assert json.loads((folder / "eval/metrics.json").read_text())["image_auroc"] is None
+    assert not (folder / "eval/roc.png").exists()
+    with (folder / "eval/scores.csv").open() as file:
+        assert [row["label"] for row in csv.DictReader(file)] == [""] * 6
+
+
+def test_training_learns(category, tmp_path):
+    """The proxy task is learnable and is learnt: accuracy well above chance on this small problem."""
+    config = dataclasses.replace(TINY, data=str(category), epochs=2, steps_per_epoch=30, batch_size=24, image_size=64)
+    run(config, category, tmp_path / "run")
+    with (tmp_path / "run/train_log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["accuracy"]) > 0.5
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+class StoppedError(Exception):
+    pass
+
+
+def weights_after(config, category, folder, monkeypatch, stops=()):
+    """Final classifier weights of a run that is stopped after the given steps and started again each time."""
+    kept = {}
+    finish = training.finish
+
+    def spy(feature, *arguments, **options):
+        kept["feature"] = [np.asarray(w) for w in feature.weights]
+        finish(feature, *arguments, **options)
+
+    monkeypatch.setattr(training, "finish", spy)
+    save = training.save_checkpoint
+    for stop in stops:
+
+        def save_then_stop(classifier, path, step, stop=stop):
+            save(classifier, path, step)
+            if step == stop:
+                raise StoppedError
+
+        monkeypatch.setattr(training, "save_checkpoint", save_then_stop)
+        with pytest.raises(StoppedError):
+            run(config, category, folder, checkpoint_minutes=0)
+    monkeypatch.setattr(training, "save_checkpoint", save)
+    run(config, category, folder, checkpoint_minutes=0)
+    return kept["feature"]
+
+
+def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(category, tmp_path, monkeypatch):
+    config = dataclasses.replace(TINY, data=str(category))
+    whole = weights_after(config, category, tmp_path / "whole", monkeypatch)
+    # Within the first epoch, at its end, and within the second.
+    stopped = weights_after(config, category, tmp_path / "stopped", monkeypatch, stops=(2, 3, 5))
+    for first, second in zip(whole, stopped, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_a_run_killed_while_writing_leaves_nothing_half_written(tmp_path):
+    folder = tmp_path / "detector"
+
+    def write_and_die():
+        with runs.whole_folder(folder) as partial:
+            (partial / "model.keras").touch()
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        write_and_die()
+    assert not folder.exists()
+    runs.open_run(tmp_path, TINY, "digest")
+    assert not list(tmp_path.glob("*.partial"))
+    with pytest.raises(InputError, match="holds no detector"):
+        Detector.load(folder)
+
+
+def command(category, folder, *extra):
+    small = ["--image_size=32", "--batch_size=6", "--steps_per_epoch=4", "--scar_max_length=20", "--head_dims=16,8"]
+    return [sys.executable, "train_main.py", f"--data={category}", f"--output_dir={folder}", "--stem=imagenet",
+            "--checkpoint_minutes=0", *small, *extra]  # fmt: skip
+
+
+def test_resumes_after_sigkill(category, tmp_path):
+    folder = tmp_path / "run"
+    arguments = command(category, folder, "--epochs=50")
+    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoint.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with np.load(folder / "checkpoint.npz") as arrays:
+        step = int(arrays["step"])
+    assert 1 <= step < 200
+    result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"Resuming after step {step} of 200" in result.stdout
+    with (folder / "train_log.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(4, 201, 4))
+    assert runs.is_complete(folder)
+
+
+def test_trains_two_steps_on_jax(category, tmp_path):
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    arguments = command(category, tmp_path / "run", "--epochs=2", "--steps_per_epoch=1")
+    subprocess.run(arguments, cwd=ROOT, env=environment, check=True)
+    # What JAX trained is read and scored here, on TensorFlow.
+    loaded = Detector.load(tmp_path / "run/detector")
+    scores = loaded.score(datasets.read_test(category, 32).images)
+    assert np.all(np.isfinite(scores))
+    keras.utils.set_random_seed(0)
+    fresh = networks.build(loaded.config).feature
+    assert any(not np.allclose(a, b) for a, b in zip(loaded.feature.get_weights(), fresh.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(("name", "expected", "tolerance"), [("bottle", 99.8, 0.2), ("toothbrush", 88.6, 0.7)])
+def test_imagenet_weights_reach_the_reference_values(reference, tmp_path, name, expected, tolerance):
+    root = reference / "data/mvtec_ad" / name
+    path = reference / "weights/resnet18_imagenet1k_v1_torch_layout.npz"
+    config = Config(data=str(root), epochs=0, weights=str(path))
+    run(config, root, tmp_path / "run")
+    examples = datasets.read_test(root, config.image_size)
+    result = evaluation.evaluate(tmp_path / "run", name, examples, report=print)
+    assert result["image_auroc"] == pytest.approx(expected, abs=tolerance)
