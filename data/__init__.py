@@ -1,0 +1,1 @@
+"""Getting data ready: build-time only, never imported by cutpaste_tf."""

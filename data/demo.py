@@ -1,0 +1,301 @@
+"""Draws the built-in data set: two categories in MVTec AD's layout, with defects and masks.
+
+    python -m data.demo [CATEGORY ...]     draws into demo/CATEGORY; train_main.py does it by itself
+
+`fabric` is a texture (woven cloth), `gear` an object (a machined part on a mat). Normal images vary
+in pose, light, color and grain; no defect is a pasted patch of the image. The drawing uses only
+arithmetic that IEEE 754 rounds alike everywhere, so every machine gets the same pixels.
+"""
+
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from cutpaste_tf.errors import InputError
+
+FOLDER = Path(__file__).resolve().parent.parent / "demo"
+SIZE = 256
+TRAIN, TEST_GOOD, TEST_PER_DEFECT = 120, 30, 15
+
+_Y, _X = np.mgrid[0:SIZE, 0:SIZE] / SIZE + 0.5 / SIZE  # pixel centers, the side is 1
+
+
+class Category(NamedTuple):
+    """How to draw a category: `draw(rng, defect)` gives RGB in [0, 1] and the defect's mask."""
+
+    draw: Callable[[np.random.Generator, str], tuple[np.ndarray, np.ndarray]]
+    defects: tuple[str, ...]
+
+
+def locate(data: str) -> Path:
+    """The folder that `--data` names; a built-in data set is drawn first where it is missing.
+
+    Raises:
+        InputError: nothing is named, or `demo/NAME` with an unknown name.
+    """
+    if not data:
+        raise InputError("--data is missing: a category folder with train/good in it, or demo/NAME.")
+    kind, _, name = data.partition("/")
+    if kind != "demo" or Path(data).is_dir():
+        return Path(data).expanduser()
+    if name not in CATEGORIES:
+        raise InputError(f"--data={data} is not a built-in data set; these are: {_known()}.")
+    return draw_category(name)
+
+
+def draw_category(name: str) -> Path:
+    """Draws a category unless it is there; returns its folder."""
+    folder = FOLDER / name
+    if folder.is_dir():
+        return folder
+    print(f"Drawing the built-in data set demo/{name} ...", flush=True)
+    partial = FOLDER / f".{name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    category = CATEGORIES[name]
+    groups = [("train", "good", TRAIN), ("test", "good", TEST_GOOD)]
+    groups += [("test", defect, TEST_PER_DEFECT) for defect in category.defects]
+    for number, (split, defect, count) in enumerate(groups):
+        for index in range(count):
+            image, mask = category.draw(np.random.default_rng([number, index]), defect)
+            _save(partial / split / defect / f"{index:03d}.png", image)
+            if defect != "good":
+                _save(partial / "ground_truth" / defect / f"{index:03d}_mask.png", mask.astype(np.float64))
+    partial.rename(folder)  # whole or not at all
+    return folder
+
+
+def draw_fabric(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.ndarray]:
+    """Plain-woven cloth, slightly turned and stretched, under a sidelong light."""
+    cosine, sine = _direction(rng.uniform(-0.012, 0.012))
+    count = rng.uniform(13.5, 14.5)
+    warp_x = 0.012 * (_noise(rng, 4) - 0.5)
+    warp_y = 0.012 * (_noise(rng, 4) - 0.5)
+    u = (_X * cosine - _Y * sine + warp_x) * count + rng.uniform(0, 2)
+    v = (_X * sine + _Y * cosine + warp_y) * count + rng.uniform(0, 2)
+    color_u = np.array([0.42, 0.47, 0.56]) + rng.uniform(-0.02, 0.02, 3)
+    color_v = np.array([0.62, 0.62, 0.58]) + rng.uniform(-0.02, 0.02, 3)
+    tone_u, tone_v = rng.uniform(0.9, 1.05, 64), rng.uniform(0.9, 1.05, 64)
+    light = _light(rng)
+    grain = _grain(rng, 0.035)
+    fuzz = 0.12 * (_noise(rng, 128) - 0.5)
+
+    def weave(without_thread: int | None = None) -> np.ndarray:
+        column, row = np.floor(u).astype(int), np.floor(v).astype(int)
+        across, along = _bump(u), _bump(v)
+        gone = row % 64 == without_thread
+        over = ((column + row) % 2 == 0) | gone
+        height = np.where(over, across * (0.55 + 0.45 * np.where(gone, 0.0, along)), along * (0.55 + 0.45 * across))
+        cloth = np.where(over[..., None], color_u * tone_u[column % 64, None], color_v * tone_v[row % 64, None])
+        return cloth * (0.35 + 0.65 * height + fuzz)[..., None]
+
+    normal = weave()
+    image = normal
+    if defect == "missing_thread":
+        image = weave(without_thread=int(np.floor(v).astype(int)[rng.integers(40, 216), SIZE // 2] % 64))
+        start, length = rng.uniform(0.0, 0.5), rng.uniform(0.35, 0.5)
+        image = np.where(((start < _X) & (_X - start < length))[..., None], image, normal)
+    elif defect == "hole":
+        edge = _blob(rng, radius=rng.uniform(0.035, 0.075), rough=0.03)
+        inside = _coverage(edge)
+        fray = _coverage(np.abs(edge) - 0.008) * (_noise(rng, 128) > 0.45)
+        image = _mix(image, np.array([0.07, 0.06, 0.06]), inside)
+        image = _mix(image, color_v * 1.15, 0.8 * fray)
+    elif defect == "stain":
+        edge = _blob(rng, radius=rng.uniform(0.07, 0.14), rough=0.06)
+        amount = np.clip(0.5 - edge * 30.0, 0, 1) * rng.uniform(0.45, 0.7)
+        tint = (np.array([0.45, 0.33, 0.22]), np.array([0.30, 0.33, 0.42]))[rng.integers(2)]
+        image = image * (1 - amount[..., None] * (1 - tint))
+    elif defect == "loose_thread":
+        line = _curve(rng, length=rng.uniform(0.3, 0.6), bend=rng.uniform(2.0, 6.0))
+        shade = _coverage(line - 0.016) * 0.35
+        image = _mix(image * (1 - shade[..., None]), color_v * 1.35, _coverage(line - 0.009))
+    elif defect == "cut":
+        line = _curve(rng, length=rng.uniform(0.12, 0.3), bend=rng.uniform(0.0, 1.0))
+        image = _mix(image, np.array([0.10, 0.09, 0.10]), _coverage(line - rng.uniform(0.006, 0.012)))
+    return np.clip(image * light + grain, 0, 1), _changed(normal, image)
+
+
+def draw_gear(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.ndarray]:
+    """A turned gear wheel with five bolt holes, at any angle, on a rubber mat."""
+    y, x = _Y - rng.uniform(0.47, 0.53), _X - rng.uniform(0.47, 0.53)
+    scale = rng.uniform(0.97, 1.03)
+    y, x = y / scale, x / scale
+    turn = rng.uniform(0.0, 1.0)
+    radius = np.sqrt(x * x + y * y)
+    metal = np.array([0.64, 0.65, 0.67]) + rng.uniform(-0.03, 0.03, 3)
+    mat = np.array([0.17, 0.19, 0.20]) + rng.uniform(-0.02, 0.02, 3)
+    light_x, light_y = _direction(rng.uniform(0.55, 0.70))
+    rings = rng.uniform(-1, 1, 200)[np.minimum((radius * 300).astype(int), 199)]
+    gloss = (x * light_x + y * light_y) ** 2 / np.maximum(radius * radius, 1e-4)
+    mat_grain = 0.06 * (_noise(rng, 128) - 0.5)
+    light = _light(rng)
+    grain = _grain(rng, 0.02)
+    chosen = int(rng.integers(12))
+
+    def gear(*, broken: float = 0.0, bent: float = 0.0, without_hole: bool = False) -> np.ndarray:
+        """Distance to the gear's outline, negative inside."""
+        body = radius - 0.30
+        for tooth in range(12):
+            lean = bent if tooth == chosen else 0.0
+            cut = broken if tooth == chosen else 0.0
+            cosine, sine = _direction(turn + tooth / 12)
+            along, side = x * cosine + y * sine, -x * sine + y * cosine
+            side = side - lean * np.maximum(along - 0.28, 0)
+            width = 0.034 - 0.16 * np.maximum(along - 0.30, 0)
+            body = np.minimum(body, np.maximum(np.abs(side) - width, np.maximum(along - 0.375 + cut, 0.2 - along)))
+        body = np.maximum(body, 0.10 - radius)
+        for hole in range(5):
+            if not (without_hole and hole == chosen % 5):
+                cosine, sine = _direction(turn + hole / 5)
+                hole_x, hole_y = x - 0.20 * cosine, y - 0.20 * sine
+                body = np.maximum(body, 0.030 - np.sqrt(hole_x * hole_x + hole_y * hole_y))
+        return body
+
+    def render(outline: np.ndarray) -> np.ndarray:
+        inside = _coverage(outline)
+        slope_y, slope_x = np.gradient(outline * SIZE)
+        rim = np.clip(1 + outline / 0.012, 0, 1) * (slope_x * light_x + slope_y * light_y)
+        shade = 0.74 + 0.22 * gloss + 0.035 * rings - 0.22 * rim
+        shadow = np.roll(_coverage(outline - 0.008), (5, 4), (0, 1))
+        ground = (mat + mat_grain[..., None]) * (1 - 0.45 * shadow[..., None])
+        return _mix(ground, metal * shade[..., None], inside)
+
+    normal = render(gear())
+    image = normal
+    if defect == "broken_tooth":
+        image = render(gear(broken=rng.uniform(0.045, 0.075)) + 0.006 * (_noise(rng, 32) - 0.5))
+    elif defect == "bent_tooth":
+        image = render(gear(bent=rng.uniform(0.55, 0.9) * (1 if rng.integers(2) else -1)))
+    elif defect == "missing_hole":
+        image = render(gear(without_hole=True))
+    elif defect == "scratch":
+        line = _curve(rng, length=rng.uniform(0.12, 0.3), bend=rng.uniform(0.0, 1.5), center=_on_ring(rng, x, y))
+        on_metal = _coverage(gear() + 0.004)
+        image = _mix(image, image * 0.45, on_metal * _coverage(line - 0.0055))
+        image = _mix(image, np.minimum(image * 1.9, 1.0), on_metal * _coverage(line - 0.0025))
+    elif defect == "rust":
+        edge = _blob(rng, radius=rng.uniform(0.035, 0.07), rough=0.05, center=_on_ring(rng, x, y))
+        speckle = np.clip(0.5 - edge * 25.0, 0, 1) * (0.35 + 0.65 * _noise(rng, 64))
+        image = _mix(image, np.array([0.45, 0.24, 0.11]), speckle * _coverage(gear()) * rng.uniform(0.7, 0.95))
+    return np.clip(image * light + grain, 0, 1), _changed(normal, image, margin=0 if defect == "scratch" else 1)
+
+
+def _save(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.floor(image * 255 + 0.5).astype(np.uint8)).save(path)
+
+
+def _known() -> str:
+    return ", ".join(f"demo/{name}" for name in CATEGORIES)
+
+
+def _direction(turns: float) -> tuple[float, float]:
+    """Cosine and sine, rounded so that no machine's last digit shows."""
+    return round(math.cos(2 * math.pi * turns), 6), round(math.sin(2 * math.pi * turns), 6)
+
+
+def _bump(position: np.ndarray) -> np.ndarray:
+    """A parabola over each unit: 0 at whole numbers, 1 between."""
+    part = position - np.floor(position)
+    return 4 * part * (1 - part)
+
+
+def _noise(rng: np.random.Generator, cells: int) -> np.ndarray:
+    """Smooth random field in [0, 1] with so many cells along a side."""
+    grid = rng.uniform(0, 1, (cells + 2, cells + 2))
+    row, column = (_Y * cells).astype(int), (_X * cells).astype(int)
+    a, b = _Y * cells - row, _X * cells - column
+    a, b = a * a * (3 - 2 * a), b * b * (3 - 2 * b)
+    top = grid[row, column] * (1 - b) + grid[row, column + 1] * b
+    bottom = grid[row + 1, column] * (1 - b) + grid[row + 1, column + 1] * b
+    return top * (1 - a) + bottom * a
+
+
+def _light(rng: np.random.Generator) -> np.ndarray:
+    """Brightness [SIZE, SIZE, 1] that falls off across the image."""
+    cosine, sine = _direction(rng.uniform(0, 1))
+    slope = rng.uniform(0.05, 0.22)
+    return (rng.uniform(0.92, 1.08) * (1 + slope * ((_X - 0.5) * cosine + (_Y - 0.5) * sine)))[..., None]
+
+
+def _grain(rng: np.random.Generator, amount: float) -> np.ndarray:
+    """Camera noise [SIZE, SIZE, 1]: near normal as a sum of four uniform draws."""
+    a, b, c, d = rng.uniform(-0.5, 0.5, (4, SIZE, SIZE))
+    return (amount * (a + b + c + d))[..., None]
+
+
+def _coverage(distance: np.ndarray) -> np.ndarray:
+    """Part of each pixel inside an outline, from the distance to it in sides (negative inside)."""
+    return np.clip(0.5 - distance * SIZE, 0, 1)
+
+
+def _mix(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    return below + alpha[..., None] * (above - below)
+
+
+def _blob(
+    rng: np.random.Generator, *, radius: float, rough: float, center: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Distance-like field of an irregular spot, negative inside."""
+    center_y, center_x = center or (rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.85))
+    stretch = rng.uniform(0.75, 1.3)
+    y, x = (_Y - center_y) * stretch, (_X - center_x) / stretch
+    return np.sqrt(y * y + x * x) - radius + rough * (_noise(rng, 16) - 0.5)
+
+
+def _curve(
+    rng: np.random.Generator, *, length: float, bend: float, center: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Distance to a bent line: a parabola's piece, at any angle."""
+    center_y, center_x = center or (rng.uniform(0.25, 0.75), rng.uniform(0.25, 0.75))
+    cosine, sine = _direction(rng.uniform(0, 1))
+    y, x = _Y - center_y, _X - center_x
+    along, across = x * cosine + y * sine, -x * sine + y * cosine
+    across = across - bend * along * along
+    beyond = np.maximum(np.abs(along) - length / 2, 0)
+    return np.sqrt(across * across + beyond * beyond)
+
+
+def _on_ring(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """A point (y, x) on the gear's face."""
+    cosine, sine = _direction(rng.uniform(0, 1))
+    distance = rng.uniform(0.14, 0.26)
+    row = int(np.argmin(np.abs(y[:, 0] - distance * sine)))
+    column = int(np.argmin(np.abs(x[0] - distance * cosine)))
+    return float(_Y[row, 0]), float(_X[0, column])
+
+
+def _changed(normal: np.ndarray, image: np.ndarray, *, margin: int = 1) -> np.ndarray:
+    """Where the defect changed the drawing by 4 % or more, grown by a margin in pixels."""
+    mask = np.abs(image - normal).max(axis=-1) > 0.04
+    for _ in range(margin):
+        padded = np.pad(mask, 1)
+        mask = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:] | mask
+    return mask
+
+
+CATEGORIES = {
+    "fabric": Category(draw_fabric, ("cut", "hole", "loose_thread", "missing_thread", "stain")),
+    "gear": Category(draw_gear, ("bent_tooth", "broken_tooth", "missing_hole", "rust", "scratch")),
+}
+
+
+def main(names: list[str]) -> int:
+    """Draws the named categories, or all."""
+    unknown = sorted(set(names) - set(CATEGORIES))
+    if unknown:
+        print(f"error: unknown: {', '.join(unknown)}; the categories are {', '.join(CATEGORIES)}.", file=sys.stderr)
+        return 2
+    for name in names or CATEGORIES:
+        print(draw_category(name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
