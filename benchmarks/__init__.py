@@ -1,0 +1,1 @@
+"""Scripts that print a ratio, with the yardstick in the same run: `python -m benchmarks.NAME`."""

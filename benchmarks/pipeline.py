@@ -1,0 +1,150 @@
+"""Views per second of the tf.data pipeline on one core, beside a plain Pillow implementation.
+
+    python -m benchmarks.pipeline [--data=DIR] [--image_size=256]
+
+The yardstick is what a straightforward port writes: Pillow on uint8 in one process, the base jitter
+drawn once per image and shared by its three views. Ours draws it for every view, in float32. Both
+run on the same core, in turns, on the same images; the best round of each counts.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+if hasattr(os, "sched_setaffinity"):  # one core for both, before TensorFlow makes its threads
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+from PIL import Image, ImageEnhance
+
+from cutpaste_tf import datasets, pipeline
+from cutpaste_tf.config import Config
+from data import demo
+
+_DATA = flags.DEFINE_string("data", "demo/gear", "Category folder, or demo/NAME.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 256, "Side of the views in pixels.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds; the best one counts.")
+_STEPS = flags.DEFINE_integer("steps", 6, "Batches of 96 views in a round.")
+
+
+def main(_: list[str]) -> None:
+    """Prints the table."""
+    config = Config(data=_DATA.value, image_size=_IMAGE_SIZE.value)
+    images = datasets.read_train(demo.locate(config.data), config.image_size).images
+    contestants = {
+        "ours": batches(images, config),
+        "Pillow, shared base jitter": pillow_batches(images, config),
+        "ours, shared base jitter": batches(images, Config(image_size=config.image_size, share_base_augmentation=True)),
+        "ours, no base jitter": batches(images, Config(image_size=config.image_size, base_jitter=0.0)),
+        "ours, no patch jitter": batches(images, Config(image_size=config.image_size, patch_jitter=0.0)),
+        "floor: copy float32 batches": copies(config),
+    }
+    rates = dict.fromkeys(contestants, 0.0)
+    for source in contestants.values():
+        next(source)()  # traces and compiles
+    for _ in range(_ROUNDS.value):
+        for name, source in contestants.items():
+            began = time.perf_counter()
+            for _ in range(_STEPS.value):
+                next(source)()
+            rates[name] = max(rates[name], _STEPS.value * config.batch_size / (time.perf_counter() - began))
+    print(f"{_DATA.value}, {config.image_size} px, one core, best of {_ROUNDS.value} rounds")
+    for name, rate in rates.items():
+        print(f"{name:<30}{rate:9.0f} views/s {1000 / rate:8.3f} ms/view")
+    print(f"ratio ours / Pillow: {rates['ours'] / rates['Pillow, shared base jitter']:.2f}")
+
+
+def batches(images: np.ndarray, config: Config) -> Iterator[Callable[[], object]]:
+    """Our pipeline on one thread, without look-ahead."""
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    options.autotune.enabled = False
+    iterator = iter(pipeline.stream(images, config).with_options(options))
+    while True:
+        yield lambda: next(iterator)
+
+
+def pillow_batches(images: np.ndarray, config: Config) -> Iterator[Callable[[], object]]:
+    """The yardstick: normal, CutPaste and Scar views of randomly drawn images, as float32 batches."""
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(image) for image in images]
+
+    def batch() -> np.ndarray:
+        views = []
+        for _ in range(config.batch_size // 3):
+            normal = translated(pictures[rng.integers(len(pictures))], rng, config)
+            normal = jittered(normal, rng, config.base_jitter)
+            views += [normal, with_patch(normal, rng, config), with_scar(normal, rng, config)]
+        return np.stack([np.asarray(view) for view in views]).astype(np.float32) / 255
+
+    while True:
+        yield batch
+
+
+def translated(image: Image.Image, rng: np.random.Generator, config: Config) -> Image.Image:
+    """Reflect-pad and crop."""
+    margin = round(config.translate * config.image_size)
+    pixels = np.pad(np.asarray(image), ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
+    top, left = rng.integers(2 * margin + 1, size=2)
+    return Image.fromarray(pixels[top : top + config.image_size, left : left + config.image_size])
+
+
+def jittered(image: Image.Image, rng: np.random.Generator, amount: float) -> Image.Image:
+    """Brightness, contrast, saturation and hue in random order."""
+    for operation in rng.permutation(4):
+        change = rng.uniform(-amount, amount)
+        if operation == 3:
+            hue, saturation, value = image.convert("HSV").split()
+            hue = Image.fromarray((np.asarray(hue).astype(np.int16) + round(change * 255)).astype(np.uint8))
+            image = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+        else:
+            enhancer = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)[operation]
+            image = enhancer(image).enhance(1 + change)
+    return image
+
+
+def with_patch(image: Image.Image, rng: np.random.Generator, config: Config) -> Image.Image:
+    """CutPaste."""
+    side = config.image_size
+    area = rng.uniform(config.min_patch_area, config.max_patch_area) * side * side
+    aspect = rng.uniform(config.min_aspect_ratio, 1) if rng.integers(2) else rng.uniform(1, config.max_aspect_ratio)
+    height, width = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
+    left, top = rng.integers(side - width + 1), rng.integers(side - height + 1)
+    patch = jittered(image.crop((left, top, left + width, top + height)), rng, config.patch_jitter)
+    result = image.copy()
+    result.paste(patch, (int(rng.integers(side - width + 1)), int(rng.integers(side - height + 1))))
+    return result
+
+
+def with_scar(image: Image.Image, rng: np.random.Generator, config: Config) -> Image.Image:
+    """CutPaste-Scar."""
+    side = config.image_size
+    width, height = int(rng.integers(2, 17)), int(rng.integers(10, 26))
+    left, top = rng.integers(side - width + 1), rng.integers(side - height + 1)
+    patch = jittered(image.crop((left, top, left + width, top + height)), rng, config.patch_jitter)
+    patch = patch.convert("RGBA").rotate(rng.uniform(-45, 45), Image.Resampling.BILINEAR, expand=True)
+    place = int(rng.integers(side - patch.width + 1)), int(rng.integers(side - patch.height + 1))
+    result = image.copy()
+    result.paste(patch, place, patch)
+    return result
+
+
+def copies(config: Config) -> Iterator[Callable[[], object]]:
+    """What any pipeline must do at the least: write each view once and copy it into its batch."""
+    views = np.zeros((config.batch_size, config.image_size, config.image_size, 3), np.float32)
+    source = np.zeros(views.shape[1:], np.uint8)
+    batch = np.empty_like(views)
+
+    def copy() -> None:
+        for index in range(len(views)):
+            np.multiply(source, np.float32(1 / 255), out=views[index])
+            batch[index] = views[index]
+
+    while True:
+        yield copy
+
+
+if __name__ == "__main__":
+    app.run(main)
