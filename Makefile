@@ -3,17 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test lint bench clean
 
 demo: .venv/runtime
-	$(BIN)/python train_main.py --data=demo/gear --output_dir=runs/demo $(DEMO_FLAGS)
+	$(BIN)/python train_main.py --data=demo/gear --output_dir=runs/demo \
+		--image_size=64 --stem=imagenet --epochs=4 --steps_per_epoch=88
 	$(BIN)/python eval_main.py --run_dir=runs/demo
 
 test: lint
 	$(BIN)/python -m pytest
-
-test-slow: .venv/dev
-	$(BIN)/python -m pytest -m slow
 
 lint: .venv/dev
 	$(BIN)/ruff check
@@ -28,6 +26,8 @@ clean:
 	rm -rf .venv demo runs
 
 .venv/runtime: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || { echo "Python's venv is missing: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) install -r requirements.txt
 	touch $@

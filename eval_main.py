@@ -11,7 +11,8 @@ from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf import commands, runs
+from cutpaste_tf import commands
+from cutpaste_tf.config import Config
 from data import demo
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder that train_main.py wrote.")
@@ -19,10 +20,10 @@ _DATA = flags.DEFINE_string("data", None, "Folder of test images; by default the
 
 
 def main() -> None:
-    run_dir = Path(commands.required(_RUN_DIR))
-    data = _DATA.value or runs.read_config(run_dir)[0].data
+    run_dir = Path(commands.required(_RUN_DIR)).expanduser()
+    data = _DATA.value or Config.read(run_dir / "config.json").data
     commands.evaluate(run_dir, data, demo.locate(data))
 
 
 if __name__ == "__main__":
-    commands.run_main(main, __doc__)
+    commands.run_main(main)

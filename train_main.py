@@ -22,9 +22,9 @@ flags.adopt_module_key_flags(commands)
 
 def main() -> None:
     config = commands.config_from_flags()
-    output_dir = Path(commands.required(_OUTPUT_DIR))
+    output_dir = Path(commands.required(_OUTPUT_DIR)).expanduser()
     commands.train(config, output_dir, demo.locate(config.data), checkpoint_minutes=_CHECKPOINT_MINUTES.value)
 
 
 if __name__ == "__main__":
-    commands.run_main(main, __doc__)
+    commands.run_main(main)

@@ -29,8 +29,9 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds; the best one counts.")
 _STEPS = flags.DEFINE_integer("steps", 6, "Batches of 96 views in a round.")
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
     """Prints the table."""
+    del argv
     config = Config(data=_DATA.value, image_size=_IMAGE_SIZE.value)
     images = datasets.read_train(demo.locate(config.data), config.image_size).images
     contestants = {

@@ -32,8 +32,9 @@ class _Clock(keras.callbacks.Callback):
             self.began = time.perf_counter()
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
     """Prints the table."""
+    del argv
     config = Config(data=_DATA.value, image_size=_IMAGE_SIZE.value, batch_size=_BATCH_SIZE.value, stem="imagenet")
     images = datasets.read_train(demo.locate(config.data), config.image_size).images
     classifier = networks.build(config).classifier

@@ -38,6 +38,7 @@ def sample_jitter(seed: tf.Tensor, intensity: float) -> Jitter:
     return Jitter(factors[0], factors[1], factors[2], hue, tf.argsort(uniform[4:]))
 
 
+@tf.function  # traced once for the views of an image, not once for each
 def apply_jitter(image: tf.Tensor, jitter: Jitter) -> tf.Tensor:
     """Applies a draw to an image (Appendix A.2).
 
@@ -48,7 +49,6 @@ def apply_jitter(image: tf.Tensor, jitter: Jitter) -> tf.Tensor:
     Returns:
         float32 [height, width, 3] in [0, 1].
     """
-    image = tf.convert_to_tensor(image)
     # Compiling needs a static shape: whole images have one, patches do not and are small.
     fixed = image.shape.is_fully_defined()
     run = _compiled if fixed else lambda function: function

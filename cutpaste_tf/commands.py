@@ -38,9 +38,18 @@ def train(config: Config, output_dir: Path, data_dir: Path, *, checkpoint_minute
         InputError: before any long work.
     """
     if config.weights:
-        weights.read_resnet18(Path(config.weights), config.resolved_stem)
+        weights.read_resnet18(Path(config.weights).expanduser(), config.resolved_stem)
+    for split in ("train", "test"):
+        if output_dir.resolve().is_relative_to((data_dir / split).resolve()):
+            raise InputError(f"--output_dir={output_dir} lies among the images of {data_dir}; name another folder.")
     examples = datasets.read_train(data_dir, config.image_size)
     runs.open_run(output_dir, config, examples.digest)
+    with runs.locked(output_dir):
+        _train(config, examples, output_dir, checkpoint_minutes)
+    print(f"Detector: {output_dir}/detector/   Next: python eval_main.py --run_dir={output_dir}")
+
+
+def _train(config: Config, examples: datasets.Examples, output_dir: Path, checkpoint_minutes: float) -> None:
     print(f"Training on {config.data}: {examples.note}.")
     if len(examples.images) < 20:
         print(f"Warning: {len(examples.images)} training images are few; expect a poor density.")
@@ -50,7 +59,6 @@ def train(config: Config, output_dir: Path, data_dir: Path, *, checkpoint_minute
         from cutpaste_tf import training
 
         training.train(config, examples, output_dir, checkpoint_minutes=checkpoint_minutes, report=_say)
-    print(f"Detector: {output_dir}/detector/   Next: python eval_main.py --run_dir={output_dir}")
 
 
 def evaluate(run_dir: Path, data: str, data_dir: Path) -> None:
@@ -59,7 +67,7 @@ def evaluate(run_dir: Path, data: str, data_dir: Path) -> None:
     Raises:
         InputError: before any long work.
     """
-    config, _ = runs.read_config(run_dir)
+    config = Config.read(run_dir / "config.json")
     if not runs.is_complete(run_dir):
         raise InputError(f"The run in {run_dir} is not complete; run its train_main.py command again to finish it.")
     examples = datasets.read_test(data_dir, config.image_size)
@@ -75,7 +83,7 @@ def define_config_flags() -> None:
         text = field.metadata["help"]
         if field.name in CHOICES:
             text += f" One of: {', '.join(CHOICES[field.name])}."
-        default = field.default
+        default: Any = field.default
         kind = type(default)
         _DEFINE[kind](field.name, [str(v) for v in default] if kind is tuple else default, text)
 
@@ -86,7 +94,7 @@ def config_from_flags() -> Config:
     Raises:
         InputError: a value is not allowed.
     """
-    values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Config)}
+    values: dict[str, Any] = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Config)}
     try:
         values["head_dims"] = tuple(int(width) for width in values["head_dims"])
     except ValueError:
@@ -94,14 +102,8 @@ def config_from_flags() -> Config:
     return Config(**values)
 
 
-def run_main(main: Callable[[], None], usage: str) -> None:
-    """Parses the flags and runs a main; what the user can mend is one line on stderr and exit code 2.
-
-    Args:
-        main: takes no arguments.
-        usage: the text that `--help` shows first.
-    """
-    sys.modules["__main__"].__doc__ = usage
+def run_main(main: Callable[[], None]) -> None:
+    """Parses the flags and runs a main; what the user can mend is one line on stderr and exit code 2."""
 
     def parse(argv: list[str]) -> list[str]:
         try:
@@ -117,6 +119,11 @@ def run_main(main: Callable[[], None], usage: str) -> None:
             main()
         except InputError as error:
             _fail(str(error))
+        except OSError as error:  # no permission, disk full, ...
+            _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
+        except KeyboardInterrupt:
+            print("Stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+            sys.exit(130)
 
     app.run(guarded, flags_parser=parse)
 

@@ -7,6 +7,7 @@ This module imports no TensorFlow, so that bad input is refused at once.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "cutpaste_3way": ("normal", "cutpaste", "scar"),
 }
 
-# The choices among names; networks.py, patches.py and density.py hold what they stand for.
+# The choices among names; proxy_tasks.py, networks.py, patches.py and density.py hold what they stand for.
 CHOICES: dict[str, tuple[str, ...]] = {
     "proxy_task": tuple(VIEWS),
     "backbone": ("resnet18",),
@@ -67,7 +68,7 @@ class Config:
     max_aspect_ratio: float = _setting(3.3, "Largest height / width of a CutPaste patch.")
     # A.2's "(0.3, 1) U (1, 3.3)" read literally; torchvision's RandomErasing sampled uniformly, later log-uniformly.
     aspect_sampling: str = _setting("union", "Law of the aspect ratio.")
-    patch_jitter: float = _setting(0.1, "Color jitter of the pasted patch; 0 turns it off.")
+    patch_jitter: float = _setting(0.1, "Color jitter of the pasted patch; 0 turns it off (Table 8).")
     scar_min_width: int = _setting(2, "Smallest width of a scar in pixels.")
     scar_max_width: int = _setting(16, "Largest width of a scar in pixels.")
     scar_min_length: int = _setting(10, "Smallest length of a scar in pixels.")
@@ -91,9 +92,19 @@ class Config:
             value = getattr(self, name)
             if value not in known:
                 raise InputError(f"--{name}={value} is not known; it must be one of: {', '.join(known)}.")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"--{field.name}={value} must be a finite number.")
         self._check_at_least(1, "steps_per_epoch", "batch_size", "scar_min_width", "scar_min_length")
         self._check_at_least(0, "epochs", "momentum", "l2", "base_jitter", "patch_jitter", "reg_covar", "seed")
+        self._check_at_least(0, "scar_rotation")
         self._check_at_least(32, "image_size")
+        self._check_at_most(4096, "image_size")
+        self._check_at_most(2**31 - 1, "seed")
+        self._check_at_most(90, "scar_rotation")
+        if self.momentum >= 1:
+            raise InputError(f"--momentum={self.momentum} must be less than 1.")
         if self.learning_rate <= 0:
             raise InputError(f"--learning_rate={self.learning_rate} must be greater than 0.")
         if not 0 <= self.translate < 1:
@@ -121,6 +132,10 @@ class Config:
         for name in names:
             if getattr(self, name) < bound:
                 raise InputError(f"--{name}={getattr(self, name)} must be at least {bound}.")
+
+    def _check_at_most(self, bound: int, name: str) -> None:
+        if getattr(self, name) > bound:
+            raise InputError(f"--{name}={getattr(self, name)} must be at most {bound}.")
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -152,10 +167,17 @@ class Config:
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise InputError(f"Unknown settings {', '.join(unknown)}: written by another version of cutpaste_tf?")
-        values = dict(values)
-        if "head_dims" in values:
-            values["head_dims"] = tuple(values["head_dims"])
-        return cls(**values)
+        parsed = {}
+        for field in dataclasses.fields(cls):
+            if field.name not in values:
+                continue
+            value, kind = values[field.name], type(field.default)
+            if kind is tuple and isinstance(value, list) and all(type(item) is int for item in value):
+                value = tuple(value)
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise InputError(f"The setting {field.name} is {value!r}, which is no {kind.__name__}.")
+            parsed[field.name] = kind(value)
+        return cls(**parsed)
 
     @classmethod
     def read(cls, path: Path) -> "Config":
@@ -165,8 +187,13 @@ class Config:
             InputError: the file is missing or not such a file.
         """
         try:
-            return cls.from_mapping(json.loads(path.read_text()))
-        except FileNotFoundError:
-            raise InputError(f"{path} does not exist; is {path.parent} a folder that train_main.py wrote?") from None
-        except json.JSONDecodeError as error:
+            values = json.loads(path.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"{path.parent} has no config.json; it should be a folder that train_main.py wrote."
+            ) from None
+        except ValueError as error:
             raise InputError(f"{path} is not JSON ({error}).") from None
+        if not isinstance(values, dict):
+            raise InputError(f"{path} holds no settings.")
+        return cls.from_mapping(values)

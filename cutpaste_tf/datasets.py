@@ -11,6 +11,7 @@ dropped, EXIF rotation is applied; every image is resized to a square, antialias
 
 import collections
 import hashlib
+import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -83,6 +84,11 @@ def read_test(root: Path, size: int) -> Examples:
         raise InputError(f"{root} is not a folder; --data must be a category folder with test/*, or hold images.")
     test = root / "test"
     if not test.is_dir():
+        nested = sorted(root.glob("*/train")) + sorted(root.glob("*/test"))
+        if (root / "train").is_dir() or (root / "ground_truth").is_dir():
+            raise InputError(f"{root} has no folder test; name a folder that has, or that holds only images to score.")
+        if nested:
+            raise InputError(f"{root} holds categories: try --data={nested[0].parent}.")
         files = _image_files(root)
         if not files:
             raise InputError(f"{root} holds no images ({', '.join(EXTENSIONS)}) and no folder test.")
@@ -110,16 +116,18 @@ def read_image(path: Path, size: int) -> tuple[np.ndarray, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
+                # Pillow reduces color of 16 bits to 8 while it decodes; only the raw mode tells.
+                deep = any("16" in str(tile.args) for tile in opened.tile)
                 image = ImageOps.exif_transpose(opened)
                 image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{path} cannot be read as an image ({error}); mend or remove it.") from None
-    if image.mode.startswith(("I", "F")):
-        image, kind = _to_8_bits(path, image), "16-bit grey"
-    elif image.has_transparency_data:
-        kind = "with transparency"
-    else:
-        kind = {"L": "8-bit grey", "RGB": "8-bit RGB"}.get(image.mode, f"mode {image.mode}")
+    if image.mode in ("I", "F"):
+        raise InputError(f"{path} has 32-bit pixels, whose black and white are not known; save it with 8 or 16 bits.")
+    color = "grey" if image.mode.startswith(("L", "I;16")) else "RGB" if image.mode.startswith("RGB") else image.mode
+    kind = f"{16 if deep else 8}-bit {color}{' with transparency' if image.has_transparency_data else ''}"
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(np.round(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
     rgb = image.convert("RGB")
     return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR)), kind
 
@@ -130,24 +138,20 @@ def thumbnails(images: np.ndarray, size: int = 32) -> np.ndarray:
     return np.stack([np.asarray(image) for image in resized])
 
 
-def _to_8_bits(path: Path, image: Image.Image) -> Image.Image:
-    pixels = np.asarray(image).astype(np.float64)
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise InputError(f"{path} has pixels outside 0..65535 ({pixels.min():g}..{pixels.max():g}); save it as 16-bit.")
-    return Image.fromarray(np.round(pixels / 257).astype(np.uint8))
-
-
 def _image_files(folder: Path) -> list[Path]:
     """All images below a folder, sorted; hidden files are passed over, other files refused."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
     files = []
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_dir() or hidden or path.name.lower() in _LITTER:
-            continue
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(parent, n) for n in names if not n.startswith(".") and n.lower() not in _LITTER]
+    for path in sorted(files):
         if path.suffix.lower() not in EXTENSIONS:
             raise InputError(f"{path} is not an image ({', '.join(EXTENSIONS)}); move it out of the folder.")
-        files.append(path)
-    return files
+    return sorted(files)
 
 
 def _read(root: Path, files: list[Path], size: int, labels: list[int], defects: list[str]) -> Examples:

@@ -4,6 +4,8 @@ As in scikit-learn, `score_samples` is the log density, higher = more normal. Th
 its negative; `Detector.score` negates it, once.
 """
 
+from typing import Any
+
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
@@ -32,6 +34,8 @@ class GaussianDensity:
 
     def fit(self, features: np.ndarray) -> "GaussianDensity":
         """Fits mean and covariance to features [count, dimensions]."""
+        if not np.all(np.isfinite(features)):
+            raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
         try:
             self._mixture = self._new_mixture().fit(self._prepare(features))
         except ValueError as error:
@@ -64,7 +68,7 @@ class GaussianDensity:
         density._expose()
         return density
 
-    def _new_mixture(self) -> GaussianMixture:
+    def _new_mixture(self) -> Any:  # GaussianMixture, whose learned attributes its stubs call None
         return GaussianMixture(n_components=1, covariance_type="full", reg_covar=self.reg_covar, random_state=0)
 
     def _expose(self) -> None:

@@ -100,4 +100,4 @@ def _report(result: dict[str, Any], folder: Path, report: Callable[[str], None])
         report(f"image AUROC     {result['image_auroc']:6.2f} %   ({PIXELS}: {result['pixel_gaussian_auroc']:.2f} %)")
         for defect, value in result["image_auroc_by_defect"].items():
             report(f"  {defect:<14}{value:6.2f} %")
-    report(f"Results: {folder}/ (metrics.json, scores.csv, embeddings.npz, histogram.png, roc.png)")
+    report(f"Results: {folder}/ ({', '.join(sorted(path.name for path in folder.iterdir()))})")

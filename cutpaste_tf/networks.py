@@ -17,7 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Networks(NamedTuple):
-    """Three views of one set of weights.
+    """Four networks that share one set of weights.
 
     Attributes:
         backbone: image [batch, height, width, 3] -> feature map.

@@ -25,7 +25,7 @@ class CutPastePatch(NamedTuple):
     source_left: tf.Tensor
     top: tf.Tensor
     left: tf.Tensor
-    jitter: color.Jitter
+    jitter: color.Jitter | None
 
 
 class ScarPatch(NamedTuple):
@@ -37,7 +37,7 @@ class ScarPatch(NamedTuple):
         angle: float32, rotation in radians, counter-clockwise as seen.
         box_height, box_width: int32, the bounding box after rotation.
         top, left: int32, where that box is pasted.
-        jitter: the draw of the color jitter.
+        jitter: the draw of the color jitter; None where it is turned off.
     """
 
     height: tf.Tensor
@@ -49,7 +49,7 @@ class ScarPatch(NamedTuple):
     box_width: tf.Tensor
     top: tf.Tensor
     left: tf.Tensor
-    jitter: color.Jitter
+    jitter: color.Jitter | None
 
 
 def sample_cutpaste(seed: tf.Tensor, size: tuple[int, int], config: Config) -> CutPastePatch:
@@ -59,14 +59,14 @@ def sample_cutpaste(seed: tf.Tensor, size: tuple[int, int], config: Config) -> C
     height, width = _sample_rectangle(tf.reshape(uniform[4:], [3, _TRIES]), size, config)
     source_top, source_left = _place(uniform[:2], height, width, size)
     top, left = _place(uniform[2:4], height, width, size)
-    jitter = color.sample_jitter(jitter_seed, config.patch_jitter)
+    jitter = color.sample_jitter(jitter_seed, config.patch_jitter) if config.patch_jitter else None
     return CutPastePatch(height, width, source_top, source_left, top, left, jitter)
 
 
 def paste_cutpaste(image: tf.Tensor, patch: CutPastePatch) -> tf.Tensor:
     """Returns the image with its patch, color jittered, pasted at (top, left)."""
     cut = _crop(image, patch.source_top, patch.source_left, patch.height, patch.width)
-    return _replace(image, color.apply_jitter(cut, patch.jitter), patch.top, patch.left)
+    return _replace(image, _jittered(cut, patch.jitter), patch.top, patch.left)
 
 
 def sample_scar(seed: tf.Tensor, size: tuple[int, int], config: Config) -> ScarPatch:
@@ -79,7 +79,7 @@ def sample_scar(seed: tf.Tensor, size: tuple[int, int], config: Config) -> ScarP
     source_top, source_left = _place(uniform[3:5], height, width, size)
     box_height, box_width = rotated_box(height, width, angle)
     top, left = _place(uniform[5:7], box_height, box_width, size)
-    jitter = color.sample_jitter(jitter_seed, config.patch_jitter)
+    jitter = color.sample_jitter(jitter_seed, config.patch_jitter) if config.patch_jitter else None
     return ScarPatch(height, width, source_top, source_left, angle, box_height, box_width, top, left, jitter)
 
 
@@ -89,8 +89,7 @@ def paste_scar(image: tf.Tensor, patch: ScarPatch) -> tf.Tensor:
     The corners of the rotated patch's box keep the image, by an alpha mask; its edge is anti-aliased.
     """
     cut = _crop(image, patch.source_top, patch.source_left, patch.height, patch.width)
-    cut = color.apply_jitter(cut, patch.jitter)
-    pixels, alpha = _rotate(cut, patch.angle, patch.box_height, patch.box_width)
+    pixels, alpha = _rotate(_jittered(cut, patch.jitter), patch.angle, patch.box_height, patch.box_width)
     below = _crop(image, patch.top, patch.left, patch.box_height, patch.box_width)
     return _replace(image, below + alpha * (pixels - below), patch.top, patch.left)
 
@@ -134,6 +133,10 @@ def _uniform_integer(uniform: tf.Tensor, low: int, high: int | tf.Tensor) -> tf.
     count = tf.cast(high - low + 1, tf.float32)
     # uniform * count can round up to count itself, hence the minimum.
     return low + tf.minimum(tf.cast(uniform * count, tf.int32), high - low)
+
+
+def _jittered(patch: tf.Tensor, jitter: color.Jitter | None) -> tf.Tensor:
+    return patch if jitter is None else color.apply_jitter(patch, jitter)
 
 
 def _crop(image: tf.Tensor, top: tf.Tensor, left: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

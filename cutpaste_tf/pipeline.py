@@ -30,7 +30,8 @@ def stream(images: np.ndarray, config: Config, *, start_step: int = 0) -> tf.dat
     per_step = config.batch_size // views
     # Stateless ops want a seed of two integers; folding keeps order and augmentation apart.
     order_seed, view_seed = tf.unstack(tf.random.split([config.seed, 0], 2))
-    padded = tf.constant(pad(images, config))
+    with tf.device("CPU:0"):  # where tf.data works; a GPU's memory is for the network
+        padded = tf.constant(pad(images, config))
     task = proxy_tasks.TASKS[config.proxy_task]
 
     def augment(position: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

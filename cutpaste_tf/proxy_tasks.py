@@ -19,7 +19,7 @@ def base_augment(image: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor
     """Random translation and color jitter of a whole image (A.1), before any task's own augmentation."""
     crop_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
     size = config.image_size
-    room = image.shape[0] - size
+    room = int(image.shape[0]) - size
     offset = tf.random.stateless_uniform([2], crop_seed, maxval=room + 1, dtype=tf.int32)
     image = tf.slice(image, [offset[0], offset[1], 0], [size, size, 3])
     if not config.base_jitter:

@@ -1,6 +1,7 @@
 """The folder of a run: what lies where, written whole or not at all.
 
     config.json            the configuration, enough to make the run again
+    train_images.sha256    of the training images: a resumed run must find the same ones
     augmentations.png      what the network is shown
     checkpoint.npz         weights, optimizer state and step, while training
     train_log.csv          loss, accuracy, learning rate, images/s of every epoch
@@ -14,8 +15,9 @@ A name that ends in `.partial` is being written, or was when the process died; n
 
 import contextlib
 import csv
+import dataclasses
+import fcntl
 import io
-import json
 import os
 import shutil
 import tempfile
@@ -27,6 +29,9 @@ import numpy as np
 
 from cutpaste_tf.config import Config
 from cutpaste_tf.errors import InputError
+
+CHECKPOINT = "checkpoint.npz"
+DETECTOR = "detector"
 
 
 def open_run(folder: Path, config: Config, digest: str) -> None:
@@ -49,39 +54,40 @@ def open_run(folder: Path, config: Config, digest: str) -> None:
             pass
     except OSError as error:
         raise InputError(f"--output_dir={folder} cannot be written ({error.strerror}).") from None
-    for partial in folder.glob("*.partial"):  # left by a run that was killed while writing
-        shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
-    record = {**json.loads(config.to_json()), "train_images_sha256": digest}
-    path = folder / "config.json"
+    path, images = folder / "config.json", folder / "train_images.sha256"
     if not path.exists():
-        write_whole(path, (json.dumps(record, indent=2) + "\n").encode())
+        write_whole(images, f"{digest}\n".encode())
+        write_whole(path, config.to_json().encode())
         return
-    found, images = read_config(folder)
+    found = Config.read(path)
     if found != config:
-        before, now = json.loads(found.to_json()), json.loads(config.to_json())
+        before, now = dataclasses.asdict(found), dataclasses.asdict(config)
         changes = ", ".join(f"{name}={before[name]} (now {now[name]})" for name in now if before[name] != now[name])
         raise InputError(f"--output_dir={folder} holds a run with {changes}; name another folder, or delete it.")
-    if images != digest:
+    if not images.exists() or images.read_text().strip() != digest:
         raise InputError(f"The training images have changed since the run in {folder} began; name another folder.")
-
-
-def read_config(folder: Path) -> tuple[Config, str]:
-    """The configuration of a run, and the digest of its training images."""
-    path = folder / "config.json"
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{folder} is not the folder of a run: it has no config.json.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON ({error}).") from None
-    return Config.from_mapping({k: v for k, v in record.items() if k != "train_images_sha256"}), record.get(
-        "train_images_sha256", ""
-    )
+    if is_complete(folder):
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # left by a run that was killed at its very end
 
 
 def is_complete(folder: Path) -> bool:
     """Whether the run has ended; its detector is the last thing it writes."""
-    return (folder / "detector").is_dir()
+    return (folder / DETECTOR).is_dir()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a second process out of a run; the lock goes with the process, however it ends.
+
+    Raises:
+        InputError: another process is at work in the folder.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"Another process is at work in {folder}; wait for it, or name another folder.") from None
+        yield
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -98,11 +104,15 @@ def write_whole(path: Path, content: bytes) -> None:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Gives an empty folder to write to, which takes `folder`'s place when the block ends well."""
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    old = folder.with_name(folder.name + ".old.partial")
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     yield partial
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
     partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

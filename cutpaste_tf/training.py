@@ -1,6 +1,7 @@
 """Fits the proxy task, then the density (Sections 2.1, 2.3, Appendix A.1); resumes where it stopped."""
 
 import csv
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,8 @@ from cutpaste_tf import density, detector, networks, pipeline, plots, runs, weig
 from cutpaste_tf.config import Config
 from cutpaste_tf.datasets import Examples, thumbnails
 from cutpaste_tf.detector import Detector
+from cutpaste_tf.errors import InputError
 
-CHECKPOINT = "checkpoint.npz"
 Report = Callable[[str], None]
 
 
@@ -30,10 +31,14 @@ def train(config: Config, examples: Examples, folder: Path, *, checkpoint_minute
         checkpoint_minutes: time between checkpoints.
         report: takes a line for the user.
     """
+    report(f"Computing with {keras.backend.backend()} on {', '.join(keras.distribution.list_devices())}.")
+    if keras.backend.backend() != "tensorflow":
+        tf.config.set_visible_devices([], "GPU")  # it only feeds; the memory is for the other backend
     keras.utils.set_random_seed(config.seed)
     nets = networks.build(config)
     if config.weights:
-        networks.set_resnet18_weights(nets.backbone, weights.read_resnet18(Path(config.weights), config.resolved_stem))
+        arrays = weights.read_resnet18(Path(config.weights).expanduser(), config.resolved_stem)
+        networks.set_resnet18_weights(nets.backbone, arrays)
     if not (folder / "augmentations.png").exists():
         views, labels = next(iter(pipeline.stream(examples.images, config)))
         plots.save_augmentations(folder / "augmentations.png", views.numpy(), labels.numpy(), config.views)
@@ -71,12 +76,12 @@ def fit(
 ) -> None:
     """Trains the classifier to the run's last step, from the folder's checkpoint if there is one."""
     compile_classifier(classifier, config)
-    step = restore_checkpoint(classifier, folder / CHECKPOINT)
+    step = restore_checkpoint(classifier, folder / runs.CHECKPOINT)
     if step:
         report(f"Resuming after step {step} of {config.total_steps}.")
     callbacks = [
         _Log(config, folder, step, report),
-        _Checkpoint(folder / CHECKPOINT, step, config.total_steps, checkpoint_minutes),
+        _Checkpoint(config, folder / runs.CHECKPOINT, step, checkpoint_minutes),
     ]
     for first, steps, epochs in _segments(step, config):
         done = first // config.steps_per_epoch
@@ -104,8 +109,8 @@ def finish(feature: keras.Model, examples: Examples, config: Config, folder: Pat
             "thumbnails": thumbnails(examples.images),
         },
     )
-    Detector(feature, fitted, config).save(folder / "detector")
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    Detector(feature, fitted, config).save(folder / runs.DETECTOR)
+    (folder / runs.CHECKPOINT).unlink(missing_ok=True)
 
 
 def save_checkpoint(classifier: keras.Model, path: Path, step: int) -> None:
@@ -142,17 +147,31 @@ def _segments(step: int, config: Config) -> Iterator[tuple[int, int, int]]:
 class _Checkpoint(keras.callbacks.Callback):
     """Saves the state every so many minutes, and at the last step."""
 
-    def __init__(self, path: Path, step: int, last_step: int, minutes: float):
+    def __init__(self, config: Config, path: Path, step: int, minutes: float):
         super().__init__()
-        self._path, self._step, self._last_step, self._seconds = path, step, last_step, 60 * minutes
+        self._config, self._path, self._step, self._seconds = config, path, step, 60 * minutes
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._step += 1
-        if self._step == self._last_step or time.monotonic() - self._saved_at >= self._seconds:
-            # Asking for self.model brings the variables up to date on JAX, which is slow: only here.
-            save_checkpoint(self.model, self._path, self._step)
-            self._saved_at = time.monotonic()
+        if self._step % self._config.steps_per_epoch:
+            self._save_if_due(logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # The epoch's last step is saved here, after its row was logged: a resumed run starts after both.
+        self._save_if_due(logs)
+
+    def _save_if_due(self, logs: dict[str, Any] | None) -> None:
+        if self._step < self._config.total_steps and time.monotonic() - self._saved_at < self._seconds:
+            return
+        if logs and not math.isfinite(logs["loss"]):
+            raise InputError(
+                f"The loss is {float(logs['loss'])} after step {self._step}: training has diverged. "
+                "Start again in another --output_dir with a lower --learning_rate."
+            )
+        # Asking for self.model brings the variables up to date on JAX, which is slow: only here.
+        save_checkpoint(self.model, self._path, self._step)
+        self._saved_at = time.monotonic()
 
 
 class _Log(keras.callbacks.Callback):
@@ -173,7 +192,9 @@ class _Log(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._step += 1
-        pause = 1 if sys.stderr.isatty() else 30
+        if self._step == self._began_step + 1:
+            self._began = time.monotonic()  # the first step compiles; it does not count
+        pause = 10 if sys.stdout.isatty() else 30
         if logs and time.monotonic() - self._shown_at >= pause:
             self._shown_at = time.monotonic()
             self._report(self._line(logs))
@@ -203,7 +224,7 @@ class _Log(keras.callbacks.Callback):
         return float(self._schedule(self._step - 1))
 
     def _line(self, logs: dict[str, Any]) -> str:
-        speed = (self._step - self._began_step) / (time.monotonic() - self._began)
+        speed = max(1, self._step - self._began_step - 1) / (time.monotonic() - self._began)
         left = (self._config.total_steps - self._step) / speed
         return (
             f"epoch {self._epoch + 1}/{self._config.epochs}  step {self._step}/{self._config.total_steps}  "

@@ -6,6 +6,7 @@ writes one from torchvision's `resnet18`.
 """
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from cutpaste_tf.errors import InputError
 
 STAGE_WIDTHS = (64, 128, 256, 512)
+# What NumPy raises on a file that is no .npz, or half of one.
+_DAMAGE = (ValueError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def resnet18_shapes(stem: str) -> dict[str, tuple[int, ...]]:
@@ -53,18 +56,22 @@ def read_resnet18(path: Path, stem: str) -> dict[str, np.ndarray]:
         archive = np.load(path)
     except FileNotFoundError:
         raise InputError(f"--weights={path} does not exist.") from None
-    except (ValueError, OSError, zipfile.BadZipFile):
+    except _DAMAGE:
         archive = None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InputError(f"--weights={path} is not an .npz file of torchvision's ResNet-18 arrays.")
     arrays = {}
+    shapes = resnet18_shapes(stem)
     with archive:
-        for name, shape in resnet18_shapes(stem).items():
+        extra = [n for n in archive.files if n not in shapes and not n.startswith("fc.") and not n.endswith("tracked")]
+        if extra:
+            raise InputError(f"--weights={path} is of another network: a ResNet-18 has no array {extra[0]}.")
+        for name, shape in shapes.items():
             if name not in archive.files:
                 raise InputError(f"--weights={path} has no array {name}, so it is not a ResNet-18's.")
             try:
                 arrays[name] = archive[name]
-            except (ValueError, OSError, zipfile.BadZipFile) as error:
+            except _DAMAGE as error:
                 raise InputError(f"--weights={path} is damaged at {name} ({error}).") from None
             if arrays[name].shape != shape:
                 hint = "; try --stem=imagenet" if name == "conv1.weight" and stem == "small" else ""

@@ -2,11 +2,12 @@
 
     python -m data.demo [CATEGORY ...]     draws into demo/CATEGORY; train_main.py does it by itself
 
-`fabric` is a texture (woven cloth), `gear` an object (a machined part on a mat). Normal images vary
+`fabric` is a texture (woven cloth), `gear` an object (a cast part on a mat). Normal images vary
 in pose, light, color and grain; no defect is a pasted patch of the image. The drawing uses only
 arithmetic that IEEE 754 rounds alike everywhere, so every machine gets the same pixels.
 """
 
+import hashlib
 import math
 import shutil
 import sys
@@ -21,7 +22,7 @@ from cutpaste_tf.errors import InputError
 
 FOLDER = Path(__file__).resolve().parent.parent / "demo"
 SIZE = 256
-TRAIN, TEST_GOOD, TEST_PER_DEFECT = 120, 30, 15
+TRAIN, TEST_GOOD, TEST_PER_DEFECT = 250, 40, 16
 
 _Y, _X = np.mgrid[0:SIZE, 0:SIZE] / SIZE + 0.5 / SIZE  # pixel centers, the side is 1
 
@@ -42,7 +43,7 @@ def locate(data: str) -> Path:
     if not data:
         raise InputError("--data is missing: a category folder with train/good in it, or demo/NAME.")
     kind, _, name = data.partition("/")
-    if kind != "demo" or Path(data).is_dir():
+    if kind != "demo":
         return Path(data).expanduser()
     if name not in CATEGORIES:
         raise InputError(f"--data={data} is not a built-in data set; these are: {_known()}.")
@@ -52,8 +53,11 @@ def locate(data: str) -> Path:
 def draw_category(name: str) -> Path:
     """Draws a category unless it is there; returns its folder."""
     folder = FOLDER / name
-    if folder.is_dir():
+    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    stamp = folder / ".drawn_by_sha256"
+    if stamp.is_file() and stamp.read_text() == source:
         return folder
+    shutil.rmtree(folder, ignore_errors=True)  # missing, or drawn by another version of this file
     print(f"Drawing the built-in data set demo/{name} ...", flush=True)
     partial = FOLDER / f".{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -66,6 +70,7 @@ def draw_category(name: str) -> Path:
             _save(partial / split / defect / f"{index:03d}.png", image)
             if defect != "good":
                 _save(partial / "ground_truth" / defect / f"{index:03d}_mask.png", mask.astype(np.float64))
+    (partial / stamp.name).write_text(source)
     partial.rename(folder)  # whole or not at all
     return folder
 
@@ -73,7 +78,7 @@ def draw_category(name: str) -> Path:
 def draw_fabric(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.ndarray]:
     """Plain-woven cloth, slightly turned and stretched, under a sidelong light."""
     cosine, sine = _direction(rng.uniform(-0.012, 0.012))
-    count = rng.uniform(13.5, 14.5)
+    count = rng.uniform(19.0, 21.0)
     warp_x = 0.012 * (_noise(rng, 4) - 0.5)
     warp_y = 0.012 * (_noise(rng, 4) - 0.5)
     u = (_X * cosine - _Y * sine + warp_x) * count + rng.uniform(0, 2)
@@ -122,31 +127,30 @@ def draw_fabric(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.n
 
 
 def draw_gear(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.ndarray]:
-    """A turned gear wheel with five bolt holes, at any angle, on a rubber mat."""
-    y, x = _Y - rng.uniform(0.47, 0.53), _X - rng.uniform(0.47, 0.53)
-    scale = rng.uniform(0.97, 1.03)
+    """A cast gear wheel with five bolt holes, at any angle, on a rubber mat."""
+    y, x = _Y - rng.uniform(0.44, 0.56), _X - rng.uniform(0.44, 0.56)
+    scale = rng.uniform(0.98, 1.14)
     y, x = y / scale, x / scale
     turn = rng.uniform(0.0, 1.0)
     radius = np.sqrt(x * x + y * y)
-    metal = np.array([0.64, 0.65, 0.67]) + rng.uniform(-0.03, 0.03, 3)
-    mat = np.array([0.17, 0.19, 0.20]) + rng.uniform(-0.02, 0.02, 3)
+    metal = np.array([0.64, 0.65, 0.67]) + rng.uniform(-0.015, 0.015, 3)
+    mat = np.array([0.17, 0.19, 0.20]) + rng.uniform(-0.015, 0.015, 3)
     light_x, light_y = _direction(rng.uniform(0.55, 0.70))
+    patina = 1 + 0.2 * (_noise(rng, 12) + _noise(rng, 5) - 1)
     rings = rng.uniform(-1, 1, 200)[np.minimum((radius * 300).astype(int), 199)]
     gloss = (x * light_x + y * light_y) ** 2 / np.maximum(radius * radius, 1e-4)
-    mat_grain = 0.06 * (_noise(rng, 128) - 0.5)
+    mat_grain = 0.06 * (_noise(rng, 128) + _noise(rng, 24) - 1)
     light = _light(rng)
     grain = _grain(rng, 0.02)
     chosen = int(rng.integers(12))
 
-    def gear(*, broken: float = 0.0, bent: float = 0.0, without_hole: bool = False) -> np.ndarray:
+    def gear(*, broken: float = 0.0, without_hole: bool = False) -> np.ndarray:
         """Distance to the gear's outline, negative inside."""
         body = radius - 0.30
         for tooth in range(12):
-            lean = bent if tooth == chosen else 0.0
-            cut = broken if tooth == chosen else 0.0
+            cut = broken if tooth in (chosen, (chosen + 1) % 12) else 0.0
             cosine, sine = _direction(turn + tooth / 12)
             along, side = x * cosine + y * sine, -x * sine + y * cosine
-            side = side - lean * np.maximum(along - 0.28, 0)
             width = 0.034 - 0.16 * np.maximum(along - 0.30, 0)
             body = np.minimum(body, np.maximum(np.abs(side) - width, np.maximum(along - 0.375 + cut, 0.2 - along)))
         body = np.maximum(body, 0.10 - radius)
@@ -164,26 +168,28 @@ def draw_gear(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.nda
         shade = 0.74 + 0.22 * gloss + 0.035 * rings - 0.22 * rim
         shadow = np.roll(_coverage(outline - 0.008), (5, 4), (0, 1))
         ground = (mat + mat_grain[..., None]) * (1 - 0.45 * shadow[..., None])
-        return _mix(ground, metal * shade[..., None], inside)
+        return _mix(ground, metal * (shade * patina)[..., None], inside)
 
     normal = render(gear())
     image = normal
-    if defect == "broken_tooth":
-        image = render(gear(broken=rng.uniform(0.045, 0.075)) + 0.006 * (_noise(rng, 32) - 0.5))
-    elif defect == "bent_tooth":
-        image = render(gear(bent=rng.uniform(0.55, 0.9) * (1 if rng.integers(2) else -1)))
+    if defect == "broken_teeth":
+        image = render(gear(broken=rng.uniform(0.045, 0.075)))
+    elif defect == "crack":
+        line = _curve(rng, length=rng.uniform(0.2, 0.35), bend=rng.uniform(0.5, 2.0), center=_on_ring(rng, x, y))
+        on_metal = _coverage(gear() + 0.004)
+        image = _mix(image, mat * 0.5, on_metal * _coverage(line + 0.02 * (_noise(rng, 40) - 0.5) - 0.014))
     elif defect == "missing_hole":
         image = render(gear(without_hole=True))
     elif defect == "scratch":
-        line = _curve(rng, length=rng.uniform(0.12, 0.3), bend=rng.uniform(0.0, 1.5), center=_on_ring(rng, x, y))
+        line = _curve(rng, length=rng.uniform(0.25, 0.45), bend=rng.uniform(0.0, 1.5), center=_on_ring(rng, x, y))
         on_metal = _coverage(gear() + 0.004)
-        image = _mix(image, image * 0.45, on_metal * _coverage(line - 0.0055))
-        image = _mix(image, np.minimum(image * 1.9, 1.0), on_metal * _coverage(line - 0.0025))
+        image = _mix(image, image * 0.3, on_metal * _coverage(line - 0.016))
+        image = _mix(image, np.minimum(image * 1.9, 1.0), on_metal * _coverage(line - 0.006))
     elif defect == "rust":
-        edge = _blob(rng, radius=rng.uniform(0.035, 0.07), rough=0.05, center=_on_ring(rng, x, y))
+        edge = _blob(rng, radius=rng.uniform(0.06, 0.1), rough=0.06, center=_on_ring(rng, x, y))
         speckle = np.clip(0.5 - edge * 25.0, 0, 1) * (0.35 + 0.65 * _noise(rng, 64))
         image = _mix(image, np.array([0.45, 0.24, 0.11]), speckle * _coverage(gear()) * rng.uniform(0.7, 0.95))
-    return np.clip(image * light + grain, 0, 1), _changed(normal, image, margin=0 if defect == "scratch" else 1)
+    return np.clip(image * light + grain, 0, 1), _changed(normal, image)
 
 
 def _save(path: Path, image: np.ndarray) -> None:
@@ -220,8 +226,8 @@ def _noise(rng: np.random.Generator, cells: int) -> np.ndarray:
 def _light(rng: np.random.Generator) -> np.ndarray:
     """Brightness [SIZE, SIZE, 1] that falls off across the image."""
     cosine, sine = _direction(rng.uniform(0, 1))
-    slope = rng.uniform(0.05, 0.22)
-    return (rng.uniform(0.92, 1.08) * (1 + slope * ((_X - 0.5) * cosine + (_Y - 0.5) * sine)))[..., None]
+    slope = rng.uniform(0.0, 0.15)
+    return (rng.uniform(0.94, 1.06) * (1 + slope * ((_X - 0.5) * cosine + (_Y - 0.5) * sine)))[..., None]
 
 
 def _grain(rng: np.random.Generator, amount: float) -> np.ndarray:
@@ -271,18 +277,16 @@ def _on_ring(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tuple[fl
     return float(_Y[row, 0]), float(_X[0, column])
 
 
-def _changed(normal: np.ndarray, image: np.ndarray, *, margin: int = 1) -> np.ndarray:
-    """Where the defect changed the drawing by 4 % or more, grown by a margin in pixels."""
+def _changed(normal: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Where the defect changed the drawing by 4 % or more, grown by a pixel."""
     mask = np.abs(image - normal).max(axis=-1) > 0.04
-    for _ in range(margin):
-        padded = np.pad(mask, 1)
-        mask = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:] | mask
-    return mask
+    padded = np.pad(mask, 1)
+    return padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:] | mask
 
 
 CATEGORIES = {
     "fabric": Category(draw_fabric, ("cut", "hole", "loose_thread", "missing_thread", "stain")),
-    "gear": Category(draw_gear, ("bent_tooth", "broken_tooth", "missing_hole", "rust", "scratch")),
+    "gear": Category(draw_gear, ("broken_teeth", "crack", "missing_hole", "rust", "scratch")),
 }
 
 

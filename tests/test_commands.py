@@ -45,6 +45,8 @@ def run(main, *arguments):
         (["--data=CATEGORY", "--output_dir=OUT", "--nothing=1"], "Unknown command line flag 'nothing'"),
         (["--data=CATEGORY", "--output_dir=OUT", "stray"], "Stray arguments: stray"),
         (["--data=CATEGORY", "--output_dir=/proc/run"], "cannot be written"),
+        (["--data=CATEGORY", "--output_dir=CATEGORY/test/run"], "lies among the images"),
+        (["--data=CATEGORY", "--output_dir=OUT", "--learning_rate=nan"], "must be a finite number"),
         (["--data=CATEGORY", "--output_dir=CATEGORY/train/good/000.png"], "is a file"),
     ],
 )
@@ -65,11 +67,18 @@ def test_weights_of_another_network_are_refused(category, tmp_path):
     arrays["layer2.0.conv1.weight"] = np.zeros((128, 64, 1, 1), np.float32)
     np.savez(tmp_path / "resnet50.npz", **arrays)
     (tmp_path / "text.npz").write_text("hello")
+    (tmp_path / "empty.npz").touch()
+    arrays["layer2.0.conv1.weight"] = np.zeros((128, 64, 3, 3), np.float32)
+    arrays["layer1.2.conv1.weight"] = np.zeros((64, 64, 3, 3), np.float32)
+    np.savez(tmp_path / "resnet34.npz", **arrays)
     np.save(tmp_path / "array.npy", np.zeros(3))
     common = [f"--data={category}", f"--output_dir={tmp_path / 'out'}"]
     for name, message in [
         ("resnet50.npz", "layer2.0.conv1.weight has the shape (128, 64, 1, 1)"),
+        ("resnet34.npz", "a ResNet-18 has no array layer1.2.conv1.weight"),
         ("text.npz", "is not an .npz file"),
+        ("empty.npz", "is not an .npz file"),
+        ("", "is not an .npz file"),
         ("array.npy", "is not an .npz file"),
     ]:
         code, _, error = run("train_main.py", *common, f"--weights={tmp_path / name}")
@@ -87,6 +96,11 @@ def test_evaluation_of_what_is_no_run(tmp_path):
     (tmp_path / "config.json").write_text("{")
     code, _, error = run("eval_main.py", f"--run_dir={tmp_path}")
     assert (code, "is not JSON" in error) == (2, True), error
+    (tmp_path / "config.json").write_text("[]")
+    code, _, error = run("eval_main.py", f"--run_dir={tmp_path}")
+    assert (code, "holds no settings" in error) == (2, True), error
+    code, _, error = run("eval_main.py", "--run_dir=README.md")
+    assert (code, "README.md has no config.json" in error) == (2, True), error
 
 
 @pytest.mark.parametrize("main", ["train_main.py", "eval_main.py"])
@@ -123,6 +137,8 @@ def test_defaults_are_the_papers():
         ({"min_patch_area": 0.3}, "min_patch_area"),
         ({"scar_min_width": 20}, "smallest width"),
         ({"image_size": 16}, "at least 32"),
+        ({"momentum": 1.5}, "less than 1"),
+        ({"seed": 2**31}, "at most 2147483647"),
         ({"head_dims": ()}, "one or more positive widths"),
     ],
 )
@@ -136,3 +152,5 @@ def test_a_configuration_survives_json():
     assert Config.from_mapping(json.loads(config.to_json())) == config
     with pytest.raises(InputError, match="Unknown settings speed"):
         Config.from_mapping({"speed": 1})
+    with pytest.raises(InputError, match="epochs is 'ten', which is no int"):
+        Config.from_mapping({"epochs": "ten"})

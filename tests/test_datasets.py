@@ -1,6 +1,8 @@
 """Reading folders: what is handled, what is refused, and with which words."""
 
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -38,8 +40,8 @@ def test_a_plain_folder_is_unlabelled(tmp_path):
         (np.full((5, 8), 90, np.uint8), "8-bit grey", (90, 90, 90)),
         (np.full((5, 8), 51400, np.uint16), "16-bit grey", (200, 200, 200)),
         (np.full((5, 8, 3), (1, 2, 3), np.uint8), "8-bit RGB", (1, 2, 3)),
-        (np.full((5, 8, 4), (1, 2, 3, 0), np.uint8), "with transparency", (1, 2, 3)),
-        (np.full((5, 8, 2), (77, 9), np.uint8), "with transparency", (77, 77, 77)),
+        (np.full((5, 8, 4), (1, 2, 3, 0), np.uint8), "8-bit RGB with transparency", (1, 2, 3)),
+        (np.full((5, 8, 2), (77, 9), np.uint8), "8-bit grey with transparency", (77, 77, 77)),
     ],
 )
 def test_every_kind_of_image_becomes_rgb(tmp_path, pixels, kind, expected):
@@ -140,13 +142,42 @@ def test_bad_training_folders(category, damage, message):
         datasets.read_train(category, 32)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_of_unknown_range_are_refused(tmp_path, dtype):
+    with pytest.raises(InputError, match=r"x\.tif has 32-bit pixels"):
+        datasets.read_image(write_image(tmp_path / "x.tif", np.ones((5, 5), dtype)), 32)
+
+
+def test_16_bit_color_is_stated(tmp_path):
+    header = b"\x89PNG\r\n\x1a\n"
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    row = b"\0" + struct.pack(">3H", 25700, 51400, 0) * 8
+    (tmp_path / "deep.png").write_bytes(
+        header
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(row * 8))
+        + chunk(b"IEND", b"")
+    )
+    image, kind = datasets.read_image(tmp_path / "deep.png", 32)
+    assert kind == "16-bit RGB"
+    np.testing.assert_array_equal(image[0, 0], [100, 200, 0])
+
+
 def test_bad_test_folders(category, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no images"):
         datasets.read_test(tmp_path / "empty", 32)
     with pytest.raises(InputError, match="is not a folder"):
         datasets.read_test(tmp_path / "missing", 32)
+    with pytest.raises(InputError, match=r"holds categories: try --data=.*category"):
+        datasets.read_test(tmp_path, 32)
     shutil.rmtree(category / "test/good")
     shutil.rmtree(category / "test/square")
     with pytest.raises(InputError, match="holds no images"):
+        datasets.read_test(category, 32)
+    (category / "test").rmdir()
+    with pytest.raises(InputError, match="has no folder test"):
         datasets.read_test(category, 32)

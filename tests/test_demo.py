@@ -13,7 +13,6 @@ from data import demo
 @pytest.fixture
 def few(monkeypatch, tmp_path):
     monkeypatch.setattr(demo, "FOLDER", tmp_path / "demo")
-    monkeypatch.chdir(tmp_path)  # a folder demo/NAME that lies here would be taken as it is
     for name in ("TRAIN", "TEST_GOOD", "TEST_PER_DEFECT"):
         monkeypatch.setattr(demo, name, 2)
     return tmp_path / "demo"
@@ -23,7 +22,12 @@ def few(monkeypatch, tmp_path):
 def test_draws_a_category_in_mvtec_layout(few, name):
     folder = demo.locate(f"demo/{name}")
     assert folder == few / name
-    assert demo.locate(f"demo/{name}").resolve() == folder  # drawn once
+    drawn = (folder / "train/good/000.png").stat().st_mtime_ns
+    demo.locate(f"demo/{name}")  # drawn once ...
+    assert (folder / "train/good/000.png").stat().st_mtime_ns == drawn
+    (folder / ".drawn_by_sha256").write_text("an older version of the file")
+    demo.locate(f"demo/{name}")  # ... and again when the drawing has changed
+    assert (folder / "train/good/000.png").stat().st_mtime_ns > drawn
     assert not list(few.glob(".*"))
     test = datasets.read_test(folder, 64)
     defects = demo.CATEGORIES[name].defects
@@ -45,6 +49,9 @@ def test_the_mask_is_where_the_defect_is(name):
             assert 10 < mask.sum() < 0.15 * mask.size, (defect, index)
             assert np.mean(changed[~mask]) < 1e-3, (defect, index)
             assert changed[mask].mean() > 0.15, (defect, index)
+            if name == "gear":  # a defect is one place, not every edge
+                rows, columns = np.nonzero(mask)
+                assert max(np.ptp(rows), np.ptp(columns)) < 0.75 * demo.SIZE, (defect, index)
 
 
 def test_normal_images_vary():
@@ -59,7 +66,7 @@ def test_pixels_are_the_same_on_every_machine():
         for name, category in sorted(demo.CATEGORIES.items())
     }
     digests = {n: hashlib.sha256(p.astype(np.uint8).tobytes()).hexdigest()[:16] for n, p in pictures.items()}
-    assert digests == {"fabric": "FABRIC", "gear": "GEAR"}
+    assert digests == {"fabric": "9fc793b6732d3d5a", "gear": "f410cef51f24d30c"}
 
 
 def test_masks_are_saved_as_0_and_255(few):

@@ -65,20 +65,42 @@ def fake_weights(stem="imagenet"):
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def test_loaded_weights_give_pytorchs_convolutions(tmp_path):
-    """The first strided layers by hand, padding as PyTorch pads: symmetric, then valid."""
+def convolve(x, kernel, stride, padding):
+    """PyTorch's Conv2d of one image [height, width, channels] with a kernel [out, in, height, width]."""
+    x = np.pad(x, ((padding, padding), (padding, padding), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[2:], axis=(0, 1))[::stride, ::stride]
+    return np.einsum("yxchw,ochw->yxo", windows, kernel)
+
+
+def normalize(x, arrays, name):
+    """PyTorch's BatchNorm2d in evaluation mode."""
+    scale = arrays[f"{name}.weight"] / np.sqrt(arrays[f"{name}.running_var"] + 1e-5)
+    return (x - arrays[f"{name}.running_mean"]) * scale + arrays[f"{name}.bias"]
+
+
+def test_loaded_weights_give_pytorchs_layers(tmp_path):
+    """Stem, max-pool and the first strided block by hand, padding as PyTorch pads."""
     arrays = fake_weights()
     np.savez(tmp_path / "w.npz", **arrays, **{"fc.weight": np.zeros((1000, 512), np.float32)})
     backbone = networks.resnet18("imagenet")
     networks.set_resnet18_weights(backbone, weights.read_resnet18(tmp_path / "w.npz", "imagenet"))
     image = np.random.default_rng(1).uniform(0, 1, (1, 32, 32, 3)).astype(np.float32)
-    stem = keras.Model(backbone.input, backbone.get_layer("relu1").output)(image)
-    padded = np.pad(image[0], ((3, 3), (3, 3), (0, 0)))
-    window = padded[6:13, 8:15]  # output row 3, column 4 at stride 2
-    total = np.einsum("hwc,ochw->o", window, arrays["conv1.weight"])
-    scale = arrays["bn1.weight"] / np.sqrt(arrays["bn1.running_var"] + 1e-5)
-    expected = np.maximum(0, (total - arrays["bn1.running_mean"]) * scale + arrays["bn1.bias"])
-    np.testing.assert_allclose(np.asarray(stem)[0, 3, 4], expected, rtol=1e-4)
+    layers = ["relu1", "maxpool", "layer1_1", "layer2_0"]
+    outputs = keras.Model(backbone.input, [backbone.get_layer(name).output for name in layers])(image)
+    stem, pooled, before, block = (np.asarray(output)[0] for output in outputs)
+
+    expected = np.maximum(0, normalize(convolve(image[0], arrays["conv1.weight"], 2, 3), arrays, "bn1"))
+    np.testing.assert_allclose(stem, expected, rtol=1e-4, atol=1e-5)
+    padded = np.pad(stem, ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))[::2, ::2]
+    np.testing.assert_array_equal(pooled, windows.max(axis=(-2, -1)))
+
+    x = convolve(before, arrays["layer2.0.conv1.weight"], 2, 1)
+    x = np.maximum(0, normalize(x, arrays, "layer2.0.bn1"))
+    x = normalize(convolve(x, arrays["layer2.0.conv2.weight"], 1, 1), arrays, "layer2.0.bn2")
+    shortcut = convolve(before, arrays["layer2.0.downsample.0.weight"], 2, 0)
+    shortcut = normalize(shortcut, arrays, "layer2.0.downsample.1")
+    np.testing.assert_allclose(block, np.maximum(0, x + shortcut), rtol=1e-3, atol=1e-3)
 
 
 def test_normalization_is_inside_the_model():

@@ -95,12 +95,19 @@ def test_translation_stays_within_its_margin_and_reflects():
     assert {y for y, _ in found} == {x for _, x in found} == set(range(9))
 
 
-def test_eager_equals_graph():
+@pytest.fixture
+def eagerly():
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def test_eager_equals_graph(eagerly):
     padded = tf.constant(pipeline.pad(images(1), SMALL)[0])
     seed = tf.random.fold_in(tf.unstack(tf.random.split([SMALL.seed, 0], 2))[1], tf.constant(0, tf.int64))
     eager, _ = proxy_tasks.cutpaste_3way(padded, seed, SMALL)
     streamed = take(pipeline.stream(images(1), SMALL), 1)[0][0][:3]
-    np.testing.assert_allclose(eager, streamed, atol=1e-6)
+    np.testing.assert_allclose(eager, streamed, atol=1e-5)
 
 
 def test_the_jitter_order_varies_from_image_to_image_in_a_traced_graph():
@@ -111,11 +118,13 @@ def test_the_jitter_order_varies_from_image_to_image_in_a_traced_graph():
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_same_seed_same_bits_whatever_the_parallelism(threads):
+    """At 256 px, where a sum over the pixels is large enough to be split among threads."""
     options = tf.data.Options()
     options.threading.private_threadpool_size = threads
     options.autotune.enabled = threads == 4
-    expected = take(pipeline.stream(images(), SMALL), 6)
-    found = take(pipeline.stream(images(), SMALL).with_options(options), 6)
+    config = Config(batch_size=12)
+    expected = take(pipeline.stream(images(side=256), config), 3)
+    found = take(pipeline.stream(images(side=256), config).with_options(options), 3)
     for (x, y), (other_x, other_y) in zip(expected, found, strict=True):
         np.testing.assert_array_equal(x, other_x)
         np.testing.assert_array_equal(y, other_y)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from cutpaste_tf import commands, datasets, detector, evaluation, networks, runs, training
+from cutpaste_tf import commands, datasets, detector, evaluation, runs, training
 from cutpaste_tf.config import Config
 from cutpaste_tf.detector import Detector
 from cutpaste_tf.errors import InputError
@@ -73,7 +73,8 @@ def test_end_to_end(category, tmp_path, capsys):
     run(config, category, folder)
     assert Config.read(folder / "detector/config.json") == config
     assert {path.name for path in folder.iterdir()} == {
-        "augmentations.png", "config.json", "detector", "tensorboard", "train_embeddings.npz", "train_log.csv"
+        "augmentations.png", "config.json", "detector", "tensorboard", "train_embeddings.npz", "train_images.sha256",
+        "train_log.csv",
     }  # fmt: skip
     with (folder / "train_log.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -138,12 +139,17 @@ def test_training_learns(category, tmp_path):
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
 
+def logged_steps(folder):
+    with (folder / "train_log.csv").open() as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
+
+
 class StoppedError(Exception):
     pass
 
 
 def weights_after(config, category, folder, monkeypatch, stops=()):
-    """Final classifier weights of a run that is stopped after the given steps and started again each time."""
+    """Final backbone weights of a run that is stopped after the given steps and started again each time."""
     kept = {}
     finish = training.finish
 
@@ -175,6 +181,7 @@ def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(category, t
     stopped = weights_after(config, category, tmp_path / "stopped", monkeypatch, stops=(2, 3, 5))
     for first, second in zip(whole, stopped, strict=True):
         np.testing.assert_allclose(first, second, atol=1e-5)
+    assert logged_steps(tmp_path / "stopped") == logged_steps(tmp_path / "whole") == [3, 6]
 
 
 def test_a_run_killed_while_writing_leaves_nothing_half_written(tmp_path):
@@ -187,51 +194,91 @@ def test_a_run_killed_while_writing_leaves_nothing_half_written(tmp_path):
 
     with pytest.raises(StoppedError):
         write_and_die()
-    assert not folder.exists()
     runs.open_run(tmp_path, TINY, "digest")
+    with runs.whole_folder(folder) as partial:
+        (partial / "second").touch()
+    with runs.whole_folder(folder) as partial:
+        (partial / "third").touch()
+    assert [path.name for path in folder.iterdir()] == ["third"]
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_run_is_complete_only_with_its_detector(tmp_path):
+    folder = tmp_path / "detector"
+    (tmp_path / "detector.partial").mkdir()
+    assert not runs.is_complete(tmp_path)
+    assert not folder.exists()
     with pytest.raises(InputError, match="holds no detector"):
         Detector.load(folder)
 
 
-def command(category, folder, *extra):
-    small = ["--image_size=32", "--batch_size=6", "--steps_per_epoch=4", "--scar_max_length=20", "--head_dims=16,8"]
-    return [sys.executable, "train_main.py", f"--data={category}", f"--output_dir={folder}", "--stem=imagenet",
-            "--checkpoint_minutes=0", *small, *extra]  # fmt: skip
+def test_two_processes_do_not_share_a_run(tmp_path):
+    first = runs.locked(tmp_path)
+    first.__enter__()
+    with pytest.raises(InputError, match="Another process"), runs.locked(tmp_path):
+        pass
+    first.__exit__(None, None, None)
+    with runs.locked(tmp_path):
+        pass
+
+
+def test_divergence_is_told_and_not_saved(category, tmp_path):
+    config = dataclasses.replace(TINY, data=str(category), learning_rate=1e20, l2=1.0)
+    with pytest.raises(InputError, match=r"training has diverged.*lower --learning_rate"):
+        run(config, category, tmp_path / "run", checkpoint_minutes=0)
+    assert not runs.is_complete(tmp_path / "run")
+
+
+def command(category, folder, config):
+    """The command line of a configuration, with a checkpoint about every second."""
+    settings = [f"--{name}={value}" for name, value in dataclasses.asdict(config).items() if name != "data"]
+    settings = [text.replace("(", "").replace(")", "").replace(" ", "") for text in settings]
+    return [sys.executable, "train_main.py", f"--data={category}", f"--output_dir={folder}",
+            "--checkpoint_minutes=0.02", *settings]  # fmt: skip
 
 
 def test_resumes_after_sigkill(category, tmp_path):
-    folder = tmp_path / "run"
-    arguments = command(category, folder, "--epochs=50")
+    """Killed at any moment, between checkpoints as a rule, it ends with the weights of an uninterrupted run."""
+    config = dataclasses.replace(TINY, data=str(category), epochs=30)
+    folder = tmp_path / "killed"
+    arguments = command(category, folder, config)
     process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (folder / "checkpoint.npz").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(0.7)
     process.send_signal(signal.SIGKILL)
     process.wait()
     with np.load(folder / "checkpoint.npz") as arrays:
         step = int(arrays["step"])
-    assert 1 <= step < 200
+    assert 1 <= step < 90
     result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert f"Resuming after step {step} of 200" in result.stdout
-    with (folder / "train_log.csv").open() as file:
-        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(4, 201, 4))
-    assert runs.is_complete(folder)
+    assert f"Resuming after step {step} of 90" in result.stdout
+    assert logged_steps(folder) == list(range(3, 91, 3))
+
+    run(config, category, tmp_path / "whole")
+    killed, whole = (Detector.load(path / "detector").feature.get_weights() for path in (folder, tmp_path / "whole"))
+    for first, second in zip(killed, whole, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-4)
 
 
 def test_trains_two_steps_on_jax(category, tmp_path):
     pytest.importorskip("jax")
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    arguments = command(category, tmp_path / "run", "--epochs=2", "--steps_per_epoch=1")
+    config = dataclasses.replace(TINY, epochs=2, steps_per_epoch=1)
+    arguments = command(category, tmp_path / "run", config)
     subprocess.run(arguments, cwd=ROOT, env=environment, check=True)
     # What JAX trained is read and scored here, on TensorFlow.
     loaded = Detector.load(tmp_path / "run/detector")
     scores = loaded.score(datasets.read_test(category, 32).images)
     assert np.all(np.isfinite(scores))
-    keras.utils.set_random_seed(0)
-    fresh = networks.build(loaded.config).feature
-    assert any(not np.allclose(a, b) for a, b in zip(loaded.feature.get_weights(), fresh.get_weights(), strict=True))
+    norm = loaded.feature.get_layer("resnet18").get_layer("bn1")
+    assert np.ptp(norm.gamma) > 0  # 1 everywhere before the first step
+    assert np.all(np.asarray(norm.moving_mean) != 0)  # 0 before the first step
+    with (tmp_path / "run/train_log.csv").open() as file:
+        first = next(csv.DictReader(file))
+    # Cross-entropy near log 3 plus L2: 1.5e-5 times the squared weights, some 8,000 at the start.
+    assert 0.9 + 0.05 < float(first["loss"]) < 6
 
 
 @pytest.mark.parametrize(("name", "expected", "tolerance"), [("bottle", 99.8, 0.2), ("toothbrush", 88.6, 0.7)])
