@@ -22,7 +22,7 @@ from cutpaste_tf.errors import InputError
 
 FOLDER = Path(__file__).resolve().parent.parent / "demo"
 SIZE = 256
-TRAIN, TEST_GOOD, TEST_PER_DEFECT = 250, 40, 16
+TRAIN, TEST_GOOD, TEST_PER_DEFECT = 150, 40, 16
 
 _Y, _X = np.mgrid[0:SIZE, 0:SIZE] / SIZE + 0.5 / SIZE  # pixel centers, the side is 1
 
@@ -144,7 +144,7 @@ def draw_gear(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.nda
     grain = _grain(rng, 0.02)
     chosen = int(rng.integers(12))
 
-    def gear(*, broken: float = 0.0, without_hole: bool = False) -> np.ndarray:
+    def gear(*, broken: float = 0.0) -> np.ndarray:
         """Distance to the gear's outline, negative inside."""
         body = radius - 0.30
         for tooth in range(12):
@@ -155,10 +155,9 @@ def draw_gear(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.nda
             body = np.minimum(body, np.maximum(np.abs(side) - width, np.maximum(along - 0.375 + cut, 0.2 - along)))
         body = np.maximum(body, 0.10 - radius)
         for hole in range(5):
-            if not (without_hole and hole == chosen % 5):
-                cosine, sine = _direction(turn + hole / 5)
-                hole_x, hole_y = x - 0.20 * cosine, y - 0.20 * sine
-                body = np.maximum(body, 0.030 - np.sqrt(hole_x * hole_x + hole_y * hole_y))
+            cosine, sine = _direction(turn + hole / 5)
+            hole_x, hole_y = x - 0.20 * cosine, y - 0.20 * sine
+            body = np.maximum(body, 0.030 - np.sqrt(hole_x * hole_x + hole_y * hole_y))
         return body
 
     def render(outline: np.ndarray) -> np.ndarray:
@@ -178,17 +177,18 @@ def draw_gear(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.nda
         line = _curve(rng, length=rng.uniform(0.2, 0.35), bend=rng.uniform(0.5, 2.0), center=_on_ring(rng, x, y))
         on_metal = _coverage(gear() + 0.004)
         image = _mix(image, mat * 0.5, on_metal * _coverage(line + 0.02 * (_noise(rng, 40) - 0.5) - 0.014))
-    elif defect == "missing_hole":
-        image = render(gear(without_hole=True))
     elif defect == "scratch":
         line = _curve(rng, length=rng.uniform(0.25, 0.45), bend=rng.uniform(0.0, 1.5), center=_on_ring(rng, x, y))
         on_metal = _coverage(gear() + 0.004)
         image = _mix(image, image * 0.3, on_metal * _coverage(line - 0.016))
         image = _mix(image, np.minimum(image * 1.9, 1.0), on_metal * _coverage(line - 0.006))
+    elif defect == "swarf":
+        line = _curve(rng, length=rng.uniform(0.3, 0.5), bend=rng.uniform(2.0, 5.0))
+        image = _mix(image * (1 - 0.5 * _coverage(line - 0.020))[..., None], metal * 1.35, _coverage(line - 0.0105))
     elif defect == "rust":
-        edge = _blob(rng, radius=rng.uniform(0.06, 0.1), rough=0.06, center=_on_ring(rng, x, y))
+        edge = _blob(rng, radius=rng.uniform(0.04, 0.07), rough=0.06, center=_on_ring(rng, x, y))
         speckle = np.clip(0.5 - edge * 25.0, 0, 1) * (0.35 + 0.65 * _noise(rng, 64))
-        image = _mix(image, np.array([0.45, 0.24, 0.11]), speckle * _coverage(gear()) * rng.uniform(0.7, 0.95))
+        image = _mix(image, np.array([0.45, 0.24, 0.11]), speckle * _coverage(gear()) * rng.uniform(0.8, 1.0))
     return np.clip(image * light + grain, 0, 1), _changed(normal, image)
 
 
@@ -286,7 +286,7 @@ def _changed(normal: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 CATEGORIES = {
     "fabric": Category(draw_fabric, ("cut", "hole", "loose_thread", "missing_thread", "stain")),
-    "gear": Category(draw_gear, ("broken_teeth", "crack", "missing_hole", "rust", "scratch")),
+    "gear": Category(draw_gear, ("broken_teeth", "crack", "rust", "scratch", "swarf")),
 }
 
 
