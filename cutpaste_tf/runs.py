@@ -1,5 +1,6 @@
 """The folder of a run: what lies where, written whole or not at all.
 
+    .lock                  held by the process at work
     config.json            the configuration, enough to make the run again
     train_images.sha256    of the training images: a resumed run must find the same ones
     augmentations.png      what the network is shown

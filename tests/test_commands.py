@@ -47,7 +47,7 @@ def run(main, *arguments):
         (["--data=CATEGORY", "--output_dir=/proc/run"], "cannot be written"),
         (["--data=CATEGORY", "--output_dir=CATEGORY/test/run"], "lies among the images"),
         (["--data=CATEGORY", "--output_dir=OUT", "--learning_rate=nan"], "must be a finite number"),
-        (["--data=CATEGORY", "--output_dir=CATEGORY/train/good/000.png"], "is a file"),
+        (["--data=CATEGORY", "--output_dir=CATEGORY/ground_truth/square/000_mask.png"], "is a file"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(category, tmp_path, arguments, message):

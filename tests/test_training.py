@@ -73,8 +73,8 @@ def test_end_to_end(category, tmp_path, capsys):
     run(config, category, folder)
     assert Config.read(folder / "detector/config.json") == config
     assert {path.name for path in folder.iterdir()} == {
-        "augmentations.png", "config.json", "detector", "tensorboard", "train_embeddings.npz", "train_images.sha256",
-        "train_log.csv",
+        ".lock", "augmentations.png", "config.json", "detector", "tensorboard", "train_embeddings.npz",
+        "train_images.sha256", "train_log.csv",
     }  # fmt: skip
     with (folder / "train_log.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -130,12 +130,14 @@ def test_scores_without_an_auc(category, tmp_path, capsys):
 
 
 def test_training_learns(category, tmp_path):
-    """The proxy task is learnable and is learnt: accuracy well above chance on this small problem."""
-    config = dataclasses.replace(TINY, data=str(category), epochs=2, steps_per_epoch=30, batch_size=24, image_size=64)
+    """Six images without base augmentation: what differs from them was pasted, and that is soon learnt."""
+    config = dataclasses.replace(
+        TINY, data=str(category), image_size=64, batch_size=24, steps_per_epoch=30, base_jitter=0.0, translate=0.0
+    )
     run(config, category, tmp_path / "run")
     with (tmp_path / "run/train_log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert float(rows[-1]["accuracy"]) > 0.5
+    assert float(rows[-1]["accuracy"]) > 0.43  # over 720 views: chance is a third, 0.42 five sigma above it
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
 
