@@ -4,9 +4,11 @@ Kept apart from the mains so that a test, or another program, can call it. This 
 import TensorFlow at its top: bad input is refused before the seconds that takes.
 """
 
+import contextlib
 import dataclasses
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,8 @@ def _train(config: Config, examples: datasets.Examples, output_dir: Path, checkp
     if runs.is_complete(output_dir):
         print(f"The run in {output_dir} is complete already.")
     else:
-        from cutpaste_tf import training
+        with _quiet_start():
+            from cutpaste_tf import training
 
         training.train(config, examples, output_dir, checkpoint_minutes=checkpoint_minutes, report=_say)
 
@@ -72,7 +75,8 @@ def evaluate(run_dir: Path, data: str, data_dir: Path) -> None:
         raise InputError(f"The run in {run_dir} is not complete; run its train_main.py command again to finish it.")
     examples = datasets.read_test(data_dir, config.image_size)
     print(f"Scoring {data}: {examples.note}.")
-    from cutpaste_tf import evaluation
+    with _quiet_start():
+        from cutpaste_tf import evaluation
 
     evaluation.evaluate(run_dir, data, examples, report=_say)
 
@@ -137,6 +141,19 @@ def required(flag: flags.FlagHolder[str | None]) -> str:
     if not flag.value:
         raise InputError(f"--{flag.name} is missing.")
     return flag.value
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Hides what TensorFlow's C++ prints on import, before any log level holds; exceptions show as ever."""
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def _say(line: str) -> None:
