@@ -53,16 +53,20 @@ def compile_classifier(classifier: keras.Model, config: Config) -> None:
     L2 is part of the loss, as in DROC: c * sum(w^2) / 2. SGD's `weight_decay` is decoupled from the
     loss and would be another method.
     """
-    schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, max(1, config.total_steps))
     for variable in classifier.trainable_variables:
         if config.l2_batch_norm or not variable.path.endswith(("/gamma", "/beta")):
             variable.regularizer = keras.regularizers.L2(config.l2 / 2)
     classifier.compile(
-        keras.optimizers.SGD(schedule, momentum=config.momentum),
+        keras.optimizers.SGD(learning_rate_schedule(config), momentum=config.momentum),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     classifier.optimizer.build(classifier.trainable_variables)
+
+
+def learning_rate_schedule(config: Config) -> keras.optimizers.schedules.LearningRateSchedule:
+    """One cosine cycle over all steps, without warm-up, to 0 (A.1): lr * (1 + cos(pi * step / steps)) / 2."""
+    return keras.optimizers.schedules.CosineDecay(config.learning_rate, max(1, config.total_steps))
 
 
 def fit(
@@ -175,7 +179,11 @@ class _Checkpoint(keras.callbacks.Callback):
 
 
 class _Log(keras.callbacks.Callback):
-    """Shows progress, and writes train_log.csv and TensorBoard's files."""
+    """Shows progress, and writes train_log.csv and TensorBoard's files, a row for each epoch.
+
+    Loss (with L2) and accuracy are means over the epoch's steps; after a resume within an epoch, over
+    the steps that were left of it.
+    """
 
     def __init__(self, config: Config, folder: Path, step: int, report: Report):
         super().__init__()
@@ -183,7 +191,7 @@ class _Log(keras.callbacks.Callback):
         self._path = folder / "train_log.csv"
         self._rows = [row for row in _read_csv(self._path) if int(row["step"]) <= step]
         self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
-        self._schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.total_steps)
+        self._schedule = learning_rate_schedule(config)
         self._began, self._began_step = time.monotonic(), step
         self._shown_at = time.monotonic()
 
