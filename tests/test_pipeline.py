@@ -95,18 +95,15 @@ def test_translation_stays_within_its_margin_and_reflects():
     assert {y for y, _ in found} == {x for _, x in found} == set(range(9))
 
 
-@pytest.fixture
-def eagerly():
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-def test_eager_equals_graph(eagerly):
+def test_eager_equals_graph():
     padded = tf.constant(pipeline.pad(images(1), SMALL)[0])
     seed = tf.random.fold_in(tf.unstack(tf.random.split([SMALL.seed, 0], 2))[1], tf.constant(0, tf.int64))
-    eager, _ = proxy_tasks.cutpaste_3way(padded, seed, SMALL)
     streamed = take(pipeline.stream(images(1), SMALL), 1)[0][0][:3]
+    tf.config.run_functions_eagerly(True)
+    try:
+        eager, _ = proxy_tasks.cutpaste_3way(padded, seed, SMALL)
+    finally:
+        tf.config.run_functions_eagerly(False)
     np.testing.assert_allclose(eager, streamed, atol=1e-5)
 
 
