@@ -16,7 +16,15 @@ from cutpaste_tf.errors import InputError
 
 # The views a proxy task makes of each image, in the order of their class labels (`proxy_tasks.py`).
 VIEWS: dict[str, tuple[str, ...]] = {
-    "cutpaste_3way": ("normal", "cutpaste", "scar"),
+    "cutpaste_3way": ("normal", "cutpaste", "scar"),  # Section 2.2
+    "cutpaste": ("normal", "cutpaste"),  # Section 2.1
+    "cutpaste_scar": ("normal", "scar"),  # Section 2.2
+    "cutpaste_union": ("normal", "cutpaste or scar"),  # Section 5.2, Table 5
+    "rotation": ("0 degrees", "90 degrees", "180 degrees", "270 degrees"),  # Table 1
+    "cutout": ("normal", "grey patch"),  # Tables 1 and 4
+    "cutout_mean": ("normal", "mean color patch"),  # Table 4
+    "cutout_color": ("normal", "random color patch"),  # Table 4
+    "scar": ("normal", "random color scar"),  # Table 1
 }
 
 # The choices among names; proxy_tasks.py, networks.py, patches.py and density.py hold what they stand for.
@@ -49,7 +57,8 @@ class Config:
     image_size: int = _setting(256, "Side in pixels that images are resized to.")  # A.1
     epochs: int = _setting(256, "Epochs; 0 trains nothing and only fits the density.")  # A.3, bold; 65k steps
     steps_per_epoch: int = _setting(256, "Parameter updates that make one epoch.")  # A.3, footnote 5
-    batch_size: int = _setting(96, "Views in a step, all classes together.")  # A.1: 64, 96 for 3-way
+    # A.1: 64, 96 for 3-way, that is 32 a class.
+    batch_size: int = _setting(0, "Views in a step, all classes together; 0: 32 of each, 96 for cutpaste_3way.")
     learning_rate: float = _setting(0.03, "Initial learning rate; decays to 0 along one cosine cycle.")  # A.1
     momentum: float = _setting(0.9, "Momentum of SGD (no Nesterov).")  # A.1
     l2: float = _setting(3e-5, "L2 coefficient c: c * sum(w^2) / 2 is added to the loss.")  # A.1; halving: DROC
@@ -92,6 +101,8 @@ class Config:
             value = getattr(self, name)
             if value not in known:
                 raise InputError(f"--{name}={value} is not known; it must be one of: {', '.join(known)}.")
+        if self.batch_size == 0:
+            object.__setattr__(self, "batch_size", 32 * len(self.views))  # the dataclass is frozen
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):

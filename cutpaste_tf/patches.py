@@ -69,6 +69,11 @@ def paste_cutpaste(image: tf.Tensor, patch: CutPastePatch) -> tf.Tensor:
     return _replace(image, _jittered(cut, patch.jitter), patch.top, patch.left)
 
 
+def paste_color(image: tf.Tensor, patch: CutPastePatch, fill: tf.Tensor) -> tf.Tensor:
+    """Returns the image with the patch's box at (top, left) filled with one color, float32 [3] (Cutout, Table 4)."""
+    return _replace(image, _plain(fill, patch.height, patch.width), patch.top, patch.left)
+
+
 def sample_scar(seed: tf.Tensor, size: tuple[int, int], config: Config) -> ScarPatch:
     """Draws width, length, rotation and the two positions of a scar on an image of `size` (A.2)."""
     geometry_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
@@ -89,9 +94,12 @@ def paste_scar(image: tf.Tensor, patch: ScarPatch) -> tf.Tensor:
     The corners of the rotated patch's box keep the image, by an alpha mask; its edge is anti-aliased.
     """
     cut = _crop(image, patch.source_top, patch.source_left, patch.height, patch.width)
-    pixels, alpha = _rotate(_jittered(cut, patch.jitter), patch.angle, patch.box_height, patch.box_width)
-    below = _crop(image, patch.top, patch.left, patch.box_height, patch.box_width)
-    return _replace(image, below + alpha * (pixels - below), patch.top, patch.left)
+    return _paste_rotated(image, _jittered(cut, patch.jitter), patch)
+
+
+def paste_color_scar(image: tf.Tensor, patch: ScarPatch, fill: tf.Tensor) -> tf.Tensor:
+    """Returns the image with a rotated scar of one color, float32 [3], at (top, left) (Scar, Section 2.2)."""
+    return _paste_rotated(image, _plain(fill, patch.height, patch.width), patch)
 
 
 def rotated_box(height: tf.Tensor, width: tf.Tensor, angle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -133,6 +141,16 @@ def _uniform_integer(uniform: tf.Tensor, low: int, high: int | tf.Tensor) -> tf.
     count = tf.cast(high - low + 1, tf.float32)
     # uniform * count can round up to count itself, hence the minimum.
     return low + tf.minimum(tf.cast(uniform * count, tf.int32), high - low)
+
+
+def _plain(fill: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    return tf.ensure_shape(tf.broadcast_to(fill, [height, width, 3]), [None, None, 3])
+
+
+def _paste_rotated(image: tf.Tensor, content: tf.Tensor, patch: ScarPatch) -> tf.Tensor:
+    pixels, alpha = _rotate(content, patch.angle, patch.box_height, patch.box_width)
+    below = _crop(image, patch.top, patch.left, patch.box_height, patch.box_width)
+    return _replace(image, below + alpha * (pixels - below), patch.top, patch.left)
 
 
 def _jittered(patch: tf.Tensor, jitter: color.Jitter | None) -> tf.Tensor:

@@ -36,7 +36,7 @@ def run(main, *arguments):
         (["--data=CATEGORY"], "--output_dir is missing"),
         (["--data=demo/nothing", "--output_dir=OUT"], "these are: demo/fabric, demo/gear"),
         (["--data=OUT", "--output_dir=OUT"], "is not a folder"),
-        (["--data=CATEGORY", "--output_dir=OUT", "--proxy_task=x"], "must be one of: cutpaste_3way"),
+        (["--data=CATEGORY", "--output_dir=OUT", "--proxy_task=x"], "must be one of: cutpaste_3way, cutpaste,"),
         (["--data=CATEGORY", "--output_dir=OUT", "--backbone=vgg"], "must be one of: resnet18"),
         (["--data=CATEGORY", "--output_dir=OUT", "--batch_size=64"], "not divisible by the 3 classes"),
         (["--data=CATEGORY", "--output_dir=OUT", "--head_dims=a"], "must be whole numbers, as in 512,128"),
@@ -124,6 +124,8 @@ def test_defaults_are_the_papers():
     assert (config.learning_rate, config.momentum, config.l2) == (0.03, 0.9, 0.00003)
     assert (config.min_patch_area, config.max_patch_area) == (0.02, 0.15)
     assert config.proxy_task in VIEWS
+    assert Config(proxy_task="cutpaste").batch_size == 64
+    assert Config(proxy_task="rotation").batch_size == 128
     assert all(getattr(config, name) in known for name, known in CHOICES.items())
 
 
