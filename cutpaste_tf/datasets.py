@@ -148,10 +148,11 @@ def _image_files(folder: Path) -> list[Path]:
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(parent, n) for n in names if not n.startswith(".") and n.lower() not in _LITTER]
-    for path in sorted(files):
+    files.sort()
+    for path in files:
         if path.suffix.lower() not in EXTENSIONS:
             raise InputError(f"{path} is not an image ({', '.join(EXTENSIONS)}); move it out of the folder.")
-    return sorted(files)
+    return files
 
 
 def _read(root: Path, files: list[Path], size: int, labels: list[int], defects: list[str]) -> Examples:
