@@ -1,28 +1,39 @@
 """Scores test images with a trained run.
 
-  python eval_main.py --run_dir=RUN [--data=DIR]
+  python eval_main.py --run_dir=RUN [--data=DATA] [--synthetic=SHAPE]
 
-DIR holds test/good and test/DEFECT (MVTec AD's layout), or just images, which are then scored
-without an AUC; by default the data that the run was trained on. RUN/eval receives metrics.json,
-scores.csv, embeddings.npz, histogram.png and, where there is an AUC, roc.png.
+DATA holds test/good and test/DEFECT (MVTec AD's layout), or good/ and DEFECT/, or just images, which are
+then scored without an AUC; mvtec_ad/CATEGORY and cifar10/CLASS as in train_main.py; by default what the
+run was trained on. RUN/eval receives metrics.json, scores.csv, embeddings.npz, histogram.png and, where
+there is an AUC, roc.png; RUN/eval_SHAPE_FILL those of synthetic anomalies (Table 6).
 """
 
 from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf import commands
+from cutpaste_tf import commands, synthetic
 from cutpaste_tf.config import Config
 from data import demo
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder that train_main.py wrote.")
-_DATA = flags.DEFINE_string("data", None, "Folder of test images; by default the run's own data.")
+_DATA = flags.DEFINE_string("data", None, "Test images; by default the run's --test_data, or else its --data.")
+_SYNTHETIC = flags.DEFINE_enum("synthetic", None, synthetic.SHAPES, "Score synthetic anomalies of this shape instead.")
+_FILL = flags.DEFINE_enum("synthetic_fill", "color", synthetic.FILLS, "Content: a random color, or natural images.")
+_IMAGES = flags.DEFINE_string("synthetic_images", "", "Folder of natural images; by default scikit-learn's two.")
+_SEED = flags.DEFINE_integer("synthetic_seed", 0, "Seed of the synthetic anomalies.", lower_bound=0)
+flags.adopt_module_key_flags(commands)
 
 
 def main() -> None:
     run_dir = Path(commands.required(_RUN_DIR)).expanduser()
-    data = _DATA.value or Config.read(run_dir / "config.json").data
-    commands.evaluate(run_dir, data, demo.locate(data))
+    config = Config.read(run_dir / "config.json")
+    data = _DATA.value or config.test_data or config.data
+    options = None
+    if _SYNTHETIC.value:
+        options = commands.SyntheticOptions(_SYNTHETIC.value, _FILL.value, _IMAGES.value, _SEED.value)
+    tfds_data_dir = commands.TFDS_DATA_DIR.value
+    commands.evaluate(run_dir, data, demo.locate(data), synthetic_options=options, tfds_data_dir=tfds_data_dir)
 
 
 if __name__ == "__main__":

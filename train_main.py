@@ -1,10 +1,11 @@
 """Trains a CutPaste detector on the normal images of one category.
 
-  python train_main.py --data=DIR --output_dir=RUN
+  python train_main.py --data=DATA --output_dir=RUN
 
-DIR holds train/good (MVTec AD's layout), or is demo/NAME for a built-in data set. RUN receives
-config.json, train_log.csv, augmentations.png, tensorboard/ and detector/. The defaults are the
-paper's; the same command again resumes a run that was stopped.
+DATA is a category folder with train/good (MVTec AD's layout), a folder of normal images, demo/NAME for
+a built-in data set, mvtec_ad/CATEGORY or cifar10/CLASS. RUN receives config.json, train_log.csv,
+augmentations.png, tensorboard/ and detector/. The defaults are the paper's; the same command again
+resumes a run that was stopped.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ from data import demo
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run; made where it is missing.")
 _CHECKPOINT_MINUTES = flags.DEFINE_float("checkpoint_minutes", 5.0, "Minutes between checkpoints.", lower_bound=0.0)
+_SHOW = flags.DEFINE_bool("show_augmentations", False, "Write RUN/proxy_tasks.png, every task's views; train nothing.")
 commands.define_config_flags()
 flags.adopt_module_key_flags(commands)
 
@@ -23,7 +25,12 @@ flags.adopt_module_key_flags(commands)
 def main() -> None:
     config = commands.config_from_flags()
     output_dir = Path(commands.required(_OUTPUT_DIR)).expanduser()
-    commands.train(config, output_dir, demo.locate(config.data), checkpoint_minutes=_CHECKPOINT_MINUTES.value)
+    location, tfds_data_dir = demo.locate(config.data), commands.TFDS_DATA_DIR.value
+    if _SHOW.value:
+        commands.show_augmentations(config, output_dir, location, tfds_data_dir=tfds_data_dir)
+    else:
+        minutes = _CHECKPOINT_MINUTES.value
+        commands.train(config, output_dir, location, checkpoint_minutes=minutes, tfds_data_dir=tfds_data_dir)
 
 
 if __name__ == "__main__":

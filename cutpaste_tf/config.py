@@ -25,6 +25,8 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "cutout_mean": ("normal", "mean color patch"),  # Table 4
     "cutout_color": ("normal", "random color patch"),  # Table 4
     "scar": ("normal", "random color scar"),  # Table 1
+    "confetti": ("normal", "shifted color patch"),  # Table 4
+    "cutswap": ("normal", "swapped salient patches"),  # the follow-up method of that name
 }
 
 # The choices among names; proxy_tasks.py, networks.py, patches.py and density.py hold what they stand for.
@@ -50,11 +52,17 @@ class Config:
         InputError: a value is out of its range, or a name is not known.
     """
 
-    data: str = _setting("", "Category folder in MVTec layout (train/good, test/*, ground_truth), or demo/NAME.")
+    data: str = _setting(
+        "",
+        "Category folder in MVTec layout (train/good, test/*, ground_truth), folder of normal images, demo/NAME, "
+        "mvtec_ad/CATEGORY or cifar10/CLASS.",
+    )
+    test_data: str = _setting("", "Test images where --data has none: like --data, or good/ beside DEFECT/.")
 
     # Learning the representation: Sections 2.1, 2.2 and A.1.
     proxy_task: str = _setting("cutpaste_3way", "Classification task that learns the representation.")
-    image_size: int = _setting(256, "Side in pixels that images are resized to.")  # A.1
+    # A.1; CIFAR-10 as it is (Section 5.4).
+    image_size: int = _setting(0, "Side in pixels that images are resized to; 0: 256, for cifar10 32.")
     epochs: int = _setting(256, "Epochs; 0 trains nothing and only fits the density.")  # A.3, bold; 65k steps
     steps_per_epoch: int = _setting(256, "Parameter updates that make one epoch.")  # A.3, footnote 5
     # A.1: 64, 96 for 3-way, that is 32 a class.
@@ -83,6 +91,7 @@ class Config:
     scar_min_length: int = _setting(10, "Smallest length of a scar in pixels.")
     scar_max_length: int = _setting(25, "Largest length of a scar in pixels.")
     scar_rotation: float = _setting(45.0, "Largest rotation of a scar in degrees, either way.")
+    saliency_weights: str = _setting("", "ImageNet ResNet-18 with classifier, for cutswap's saliency; or --weights.")
 
     # Network: Section 4, DROC for the head and the small stem.
     backbone: str = _setting("resnet18", "Backbone network.")
@@ -103,6 +112,10 @@ class Config:
                 raise InputError(f"--{name}={value} is not known; it must be one of: {', '.join(known)}.")
         if self.batch_size == 0:
             object.__setattr__(self, "batch_size", 32 * len(self.views))  # the dataclass is frozen
+        if self.image_size == 0:
+            object.__setattr__(self, "image_size", 32 if self.data.startswith("cifar10/") else 256)
+        if self.proxy_task == "cutswap" and not (self.saliency_weights or self.weights):
+            raise InputError("--proxy_task=cutswap needs an ImageNet ResNet-18 for its saliency: --saliency_weights.")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):

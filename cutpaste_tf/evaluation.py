@@ -1,6 +1,7 @@
 """Scores test images with a trained run, and writes what a paper or an engineer needs of it."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ import numpy as np
 
 from cutpaste_tf import detector as detectors
 from cutpaste_tf import metrics, plots, runs
-from cutpaste_tf.datasets import Examples, thumbnails
 from cutpaste_tf.density import GaussianDensity
 from cutpaste_tf.detector import Detector
+from cutpaste_tf.images import Examples, thumbnails
 
 PIXELS = "Gaussian on 32 x 32 pixels"
 
 
-def evaluate(run_dir: Path, data: str, examples: Examples, *, report: Callable[[str], None]) -> dict[str, Any]:
+def evaluate(
+    run_dir: Path, data: str, examples: Examples, *, report: Callable[[str], None], into: str = runs.EVAL
+) -> dict[str, Any]:
     """Scores examples with the detector of a run and fills the run's folder `eval`.
 
     Args:
@@ -24,6 +27,7 @@ def evaluate(run_dir: Path, data: str, examples: Examples, *, report: Callable[[
         data: where the examples are from, for the record.
         examples: test images at the run's image size.
         report: takes a line for the user.
+        into: name of the folder to fill, in the run's.
 
     Returns:
         What metrics.json holds; AUROCs in percent, None where a class is missing.
@@ -52,7 +56,7 @@ def evaluate(run_dir: Path, data: str, examples: Examples, *, report: Callable[[
         "seed": config.seed,
         "steps": config.total_steps,
     }
-    folder = run_dir / "eval"
+    folder = run_dir / into
     with runs.whole_folder(folder) as partial:
         _write(partial, result, examples, scores)
         np.savez(
@@ -86,7 +90,8 @@ def _write(folder: Path, result: dict[str, Any], examples: Examples, scores: np.
 def _pixel_scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Scores of a baseline that learns no representation: the pixels themselves are the feature."""
     density = GaussianDensity(l2_normalize=False).fit(train.reshape(len(train), -1) / 255)
-    return -density.score_samples(test.reshape(len(test), -1) / 255)
+    parts = np.array_split(test, math.ceil(len(test) / 1000))  # in parts, to bound the memory
+    return np.concatenate([-density.score_samples(part.reshape(len(part), -1) / 255) for part in parts])
 
 
 def _report(result: dict[str, Any], folder: Path, report: Callable[[str], None]) -> None:

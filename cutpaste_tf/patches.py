@@ -52,6 +52,17 @@ class ScarPatch(NamedTuple):
     jitter: color.Jitter | None
 
 
+class SwapPatches(NamedTuple):
+    """Two rectangles of one size to swap; all int32 scalars, in pixels."""
+
+    height: tf.Tensor
+    width: tf.Tensor
+    first_top: tf.Tensor
+    first_left: tf.Tensor
+    second_top: tf.Tensor
+    second_left: tf.Tensor
+
+
 def sample_cutpaste(seed: tf.Tensor, size: tuple[int, int], config: Config) -> CutPastePatch:
     """Draws area, aspect ratio and the two positions of a CutPaste patch on an image of `size` (A.2)."""
     geometry_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
@@ -72,6 +83,12 @@ def paste_cutpaste(image: tf.Tensor, patch: CutPastePatch) -> tf.Tensor:
 def paste_color(image: tf.Tensor, patch: CutPastePatch, fill: tf.Tensor) -> tf.Tensor:
     """Returns the image with the patch's box at (top, left) filled with one color, float32 [3] (Cutout, Table 4)."""
     return _replace(image, _plain(fill, patch.height, patch.width), patch.top, patch.left)
+
+
+def paste_shift(image: tf.Tensor, patch: CutPastePatch, shift: tf.Tensor) -> tf.Tensor:
+    """Returns the image with one color, float32 [3] in [-1, 1], added to the box at (top, left) (Confetti)."""
+    below = _crop(image, patch.top, patch.left, patch.height, patch.width)
+    return _replace(image, tf.clip_by_value(below + shift, 0.0, 1.0), patch.top, patch.left)
 
 
 def sample_scar(seed: tf.Tensor, size: tuple[int, int], config: Config) -> ScarPatch:
@@ -100,6 +117,36 @@ def paste_scar(image: tf.Tensor, patch: ScarPatch) -> tf.Tensor:
 def paste_color_scar(image: tf.Tensor, patch: ScarPatch, fill: tf.Tensor) -> tf.Tensor:
     """Returns the image with a rotated scar of one color, float32 [3], at (top, left) (Scar, Section 2.2)."""
     return _paste_rotated(image, _plain(fill, patch.height, patch.width), patch)
+
+
+def sample_swap(seed: tf.Tensor, salient: tf.Tensor, config: Config) -> SwapPatches:
+    """Draws two boxes of one size around two salient pixels (CutSwap).
+
+    Args:
+        seed: int32 [2].
+        salient: bool [height, width]; where it is all False, every pixel is taken as salient.
+        config: gives the size, which is drawn like CutPaste's.
+    """
+    size = (int(salient.shape[0]), int(salient.shape[1]))
+    uniform = tf.random.stateless_uniform([3 * _TRIES + 2], seed)
+    height, width = _sample_rectangle(tf.reshape(uniform[2:], [3, _TRIES]), size, config)
+    pixels = tf.cast(tf.where(salient | ~tf.reduce_any(salient)), tf.int32)
+    corners = pixels - tf.stack([height, width]) // 2
+    corners = tf.clip_by_value(corners, 0, tf.stack([size[0] - height, size[1] - width]))
+    first = corners[_uniform_integer(uniform[0], 0, tf.shape(corners)[0] - 1)]
+    distance = tf.abs(corners - first)
+    apart = (distance[:, 0] >= height) | (distance[:, 1] >= width)  # the boxes do not overlap
+    others = tf.boolean_mask(corners, apart | ~tf.reduce_any(apart))
+    second = others[_uniform_integer(uniform[1], 0, tf.shape(others)[0] - 1)]
+    return SwapPatches(height, width, first[0], first[1], second[0], second[1])
+
+
+def paste_swap(image: tf.Tensor, patch: SwapPatches) -> tf.Tensor:
+    """Returns the image with the contents of the two boxes swapped; where they overlap, the first box wins."""
+    first = _crop(image, patch.first_top, patch.first_left, patch.height, patch.width)
+    second = _crop(image, patch.second_top, patch.second_left, patch.height, patch.width)
+    image = _replace(image, first, patch.second_top, patch.second_left)
+    return _replace(image, second, patch.first_top, patch.first_left)
 
 
 def rotated_box(height: tf.Tensor, width: tf.Tensor, angle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

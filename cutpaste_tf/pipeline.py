@@ -5,6 +5,8 @@ fold_in(seed, i), and pass p over the images is shuffled with fold_in(seed, p). 
 gives the same bits whatever the parallelism, and the stream can start at any step.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -18,7 +20,8 @@ def stream(images: np.ndarray, config: Config, *, start_step: int = 0) -> tf.dat
     """The endless stream of training batches.
 
     Args:
-        images: uint8 [count, side, side, 3], the normal training images.
+        images: uint8 [count, side, side, 3], the normal training images (4 channels for cutswap, see
+            `saliency.mark`); a `numpy.memmap` is read and padded view by view, not held in memory.
         config: the run's configuration.
         start_step: the first batch to give; a resumed run goes on where it stopped.
 
@@ -30,12 +33,11 @@ def stream(images: np.ndarray, config: Config, *, start_step: int = 0) -> tf.dat
     per_step = config.batch_size // views
     # Stateless ops want a seed of two integers; folding keeps order and augmentation apart.
     order_seed, view_seed = tf.unstack(tf.random.split([config.seed, 0], 2))
-    with tf.device("CPU:0"):  # where tf.data works; a GPU's memory is for the network
-        padded = tf.constant(pad(images, config))
+    padded = _padded(images, config)
     task = proxy_tasks.TASKS[config.proxy_task]
 
     def augment(position: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return task(padded[index], tf.random.fold_in(view_seed, position), config)
+        return task(padded(index), tf.random.fold_in(view_seed, position), config)
 
     def flatten(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         side = config.image_size
@@ -51,13 +53,48 @@ def stream(images: np.ndarray, config: Config, *, start_step: int = 0) -> tf.dat
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def pad(images: np.ndarray, config: Config) -> np.ndarray:
-    """Adds the reflected border that random translation crops from.
+def augmentations(images: np.ndarray, config: Config) -> dict[str, np.ndarray]:
+    """One draw of every augmented view of a task, for each image.
 
-    Done once, not per view: reflecting costs ten times as much as cropping.
+    Args:
+        images: as in `stream`.
+        config: the task and its settings.
+
+    Returns:
+        Name of the view -> float32 [count, side, side, 3] in [0, 1]; the view `normal` is left out.
     """
-    margin = round(config.translate * config.image_size)
+    padded, task = _padded(images, config), proxy_tasks.TASKS[config.proxy_task]
+    dataset = tf.data.Dataset.range(len(images))
+    dataset = dataset.map(lambda index: task(padded(index), tf.random.fold_in([config.seed, 0], index), config)[0])
+    views = np.stack(list(dataset.as_numpy_iterator()))
+    return {name: views[:, label] for label, name in enumerate(config.views) if name not in ("normal", "0 degrees")}
+
+
+def pad(images: np.ndarray, config: Config) -> np.ndarray:
+    """Adds the reflected border that random translation crops from."""
+    margin = _margin(config)
     return np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="reflect")
+
+
+def _padded(images: np.ndarray, config: Config) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A graph-mode function from an index to the padded image."""
+    if not isinstance(images, np.memmap):
+        # Padded once, not per view: reflecting costs ten times as much as cropping.
+        with tf.device("CPU:0"):  # where tf.data works; a GPU's memory is for the network
+            held = tf.constant(pad(images, config))
+        return lambda index: held[index]
+    margin = _margin(config)
+
+    def fetch(index: tf.Tensor) -> tf.Tensor:
+        image = tf.numpy_function(images.__getitem__, [index], tf.uint8, stateful=False)
+        image = tf.ensure_shape(image, images.shape[1:])
+        return tf.pad(image, [[margin, margin], [margin, margin], [0, 0]], mode="REFLECT")
+
+    return fetch
+
+
+def _margin(config: Config) -> int:
+    return min(round(config.translate * config.image_size), config.image_size - 1)
 
 
 def _positions(count: int, seed: tf.Tensor, start: int) -> tf.data.Dataset:

@@ -1,6 +1,7 @@
 """Pictures of a run, as PNG files."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from cutpaste_tf import runs
-from cutpaste_tf.datasets import GOOD
+from cutpaste_tf.images import GOOD
 
 
 def save_augmentations(
@@ -36,6 +37,24 @@ def save_augmentations(
             axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(name)
+    figure.tight_layout(pad=0.3)
+    _save(figure, path)
+
+
+def save_sheet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Figures 2 and 5 of the paper for any data: a row for each source image, a column for each augmentation.
+
+    Args:
+        path: the PNG to write.
+        columns: title -> float32 [rows, side, side, 3] in [0, 1].
+    """
+    rows = len(next(iter(columns.values())))
+    figure, axes = plt.subplots(rows, len(columns), figsize=(1.35 * len(columns), 1.35 * rows + 0.45), squeeze=False)
+    for column, (title, images) in zip(axes.T, columns.items(), strict=True):
+        for axis, image in zip(column, images, strict=True):
+            axis.imshow(np.clip(image, 0, 1), interpolation="antialiased")
+            axis.set(xticks=[], yticks=[])
+        column[0].set_title(title, fontsize=8)
     figure.tight_layout(pad=0.3)
     _save(figure, path)
 

@@ -3,13 +3,14 @@
 A task is a pure function (image, seed, config) -> (views, labels) in graph mode. The image is uint8
 [side + 2 * margin, side + 2 * margin, 3], with the reflected border that `pipeline.pad` adds for
 the translation; views are float32 [classes, side, side, 3] in [0, 1], labels int32 [classes].
+CutSwap's images have a fourth channel, `saliency.mark`'s bits, which follows the translation.
 """
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from cutpaste_tf import color, patches
+from cutpaste_tf import color, patches, saliency
 from cutpaste_tf.config import Config
 
 Task = Callable[[tf.Tensor, tf.Tensor, Config], tuple[tf.Tensor, tf.Tensor]]
@@ -17,15 +18,23 @@ Augmentation = Callable[[tf.Tensor, tf.Tensor, Config], tf.Tensor]  # (view, see
 
 
 def base_augment(image: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
-    """Random translation and color jitter of a whole image (A.1), before any task's own augmentation."""
+    """Random translation and color jitter of a whole image (A.1), before any task's own augmentation.
+
+    Returns:
+        float32 [side, side, channels]: RGB in [0, 1], then what other channels the image has, as they are.
+    """
     crop_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
     size = config.image_size
     room = int(image.shape[0]) - size
     offset = tf.random.stateless_uniform([2], crop_seed, maxval=room + 1, dtype=tf.int32)
-    image = tf.slice(image, [offset[0], offset[1], 0], [size, size, 3])
-    if not config.base_jitter:
-        return color.to_float(image)
-    return color.apply_jitter(image, color.sample_jitter(jitter_seed, config.base_jitter))
+    channels = int(image.shape[2])
+    image = tf.slice(image, [offset[0], offset[1], 0], [size, size, channels])
+    pixels = image if channels == 3 else image[:, :, :3]
+    if config.base_jitter:
+        view = color.apply_jitter(pixels, color.sample_jitter(jitter_seed, config.base_jitter))
+    else:
+        view = color.to_float(pixels)
+    return view if channels == 3 else tf.concat([view, tf.cast(image[:, :, 3:], tf.float32)], axis=-1)
 
 
 def _base_views(image: tf.Tensor, seed: tf.Tensor, config: Config) -> list[tf.Tensor]:
@@ -48,7 +57,7 @@ def _against_normal(*augmentations: Augmentation) -> Task:
         base_seed, *seeds = tf.unstack(tf.random.split(seed, 1 + len(augmentations)))
         normal, *rest = _base_views(image, base_seed, config)
         augmented = [augment(view, one, config) for augment, view, one in zip(augmentations, rest, seeds, strict=True)]
-        return tf.stack([normal, *augmented]), tf.range(1 + len(augmentations))
+        return tf.stack([normal[:, :, :3], *augmented]), tf.range(1 + len(augmentations))
 
     return task
 
@@ -94,6 +103,29 @@ def _color_scar(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     return patches.paste_color_scar(view, patch, tf.random.stateless_uniform([3], color_seed))
 
 
+def _confetti(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
+    """Confetti noise, "that jitters a color of a local patch" (Section 5.1).
+
+    Its source, FCDD (Liznerski et al., ICLR 2021), adds rectangles of one random color to the image and
+    clips. Here it is one rectangle, drawn as Cutout's, and the color is from U(-1, 1) per channel.
+    """
+    patch_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
+    patch = patches.sample_cutpaste(patch_seed, _size(config), config)
+    return patches.paste_shift(view, patch, tf.random.stateless_uniform([3], color_seed, -1.0, 1.0))
+
+
+def _cutswap(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
+    """Two patches around pixels of the most salient cluster of one saliency map, swapped (CutSwap).
+
+    The abstract is silent on which of the maps a view uses: one, drawn at random.
+    """
+    level_seed, patch_seed = tf.unstack(tf.random.split(seed, 2))
+    level = tf.random.stateless_uniform([], level_seed, maxval=saliency.LEVELS, dtype=tf.int32)
+    bits = tf.cast(view[:, :, 3], tf.int32)
+    salient = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, level), 1) == 1
+    return patches.paste_swap(view[:, :, :3], patches.sample_swap(patch_seed, salient, config))
+
+
 def _size(config: Config) -> tuple[int, int]:
     return config.image_size, config.image_size
 
@@ -109,4 +141,6 @@ TASKS: dict[str, Task] = {
     "cutout_mean": _against_normal(_cutout_mean),
     "cutout_color": _against_normal(_cutout_color),
     "scar": _against_normal(_color_scar),
+    "confetti": _against_normal(_confetti),
+    "cutswap": _against_normal(_cutswap),
 }

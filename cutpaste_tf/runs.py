@@ -9,7 +9,7 @@
     tensorboard/           the same for TensorBoard
     train_embeddings.npz   features of the training images
     detector/              the result; there once the run is complete
-    eval/                  what eval_main.py writes
+    eval/                  what eval_main.py writes; eval_SHAPE_FILL/ of synthetic anomalies
 
 A name that ends in `.partial` is being written, or was when the process died; nothing reads it.
 """
@@ -33,6 +33,7 @@ from cutpaste_tf.errors import InputError
 
 CHECKPOINT = "checkpoint.npz"
 DETECTOR = "detector"
+EVAL = "eval"
 
 
 def open_run(folder: Path, config: Config, digest: str) -> None:

@@ -12,13 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cutpaste_tf import density, detector, networks, pipeline, plots, runs, weights
+from cutpaste_tf import density, detector, networks, pipeline, plots, runs, saliency, weights
 from cutpaste_tf.config import Config
-from cutpaste_tf.datasets import Examples, thumbnails
 from cutpaste_tf.detector import Detector
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import Examples, thumbnails
 
 Report = Callable[[str], None]
+_THUMBNAILS = 2000  # as many training images at most tell the evaluation what raw pixels would do
 
 
 def train(config: Config, examples: Examples, folder: Path, *, checkpoint_minutes: float, report: Report) -> None:
@@ -39,11 +40,15 @@ def train(config: Config, examples: Examples, folder: Path, *, checkpoint_minute
     if config.weights:
         arrays = weights.read_resnet18(Path(config.weights).expanduser(), config.resolved_stem)
         networks.set_resnet18_weights(nets.backbone, arrays)
+    images = examples.images
+    if config.proxy_task == "cutswap":
+        report("Finding salient pixels.")
+        images = saliency.mark(images, weights.read_saliency_network(config))
     if not (folder / "augmentations.png").exists():
-        views, labels = next(iter(pipeline.stream(examples.images, config)))
+        views, labels = next(iter(pipeline.stream(images, config)))
         plots.save_augmentations(folder / "augmentations.png", views.numpy(), labels.numpy(), config.views)
     if config.epochs:
-        fit(nets.classifier, examples.images, config, folder, checkpoint_minutes=checkpoint_minutes, report=report)
+        fit(nets.classifier, images, config, folder, checkpoint_minutes=checkpoint_minutes, report=report)
     finish(nets.feature, examples, config, folder, report=report)
 
 
@@ -110,7 +115,7 @@ def finish(feature: keras.Model, examples: Examples, config: Config, folder: Pat
         {
             "features": features,
             "paths": np.array(examples.paths),
-            "thumbnails": thumbnails(examples.images),
+            "thumbnails": thumbnails(examples.images[:: math.ceil(len(examples.images) / _THUMBNAILS)]),
         },
     )
     Detector(feature, fitted, config).save(folder / runs.DETECTOR)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cutpaste_tf.config import Config
 from cutpaste_tf.errors import InputError
 
 STAGE_WIDTHS = (64, 128, 256, 512)
@@ -41,12 +42,14 @@ def resnet18_shapes(stem: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read_resnet18(path: Path, stem: str) -> dict[str, np.ndarray]:
-    """Reads the arrays of a ResNet-18 without its classifier.
+def read_resnet18(path: Path, stem: str, *, classifier: bool = False, flag: str = "weights") -> dict[str, np.ndarray]:
+    """Reads the arrays of a ResNet-18.
 
     Args:
         path: the .npz file.
         stem: `imagenet` or `small`, the first convolution that the network has.
+        classifier: whether the layer `fc` of ImageNet's classes is needed as well.
+        flag: that named the file, for messages.
 
     Raises:
         InputError: the file is missing, is no .npz, or is of another network (names the first array
@@ -55,28 +58,38 @@ def read_resnet18(path: Path, stem: str) -> dict[str, np.ndarray]:
     try:
         archive = np.load(path)
     except FileNotFoundError:
-        raise InputError(f"--weights={path} does not exist.") from None
+        raise InputError(f"--{flag}={path} does not exist.") from None
     except _DAMAGE:
         archive = None
     if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise InputError(f"--weights={path} is not an .npz file of torchvision's ResNet-18 arrays.")
+        raise InputError(f"--{flag}={path} is not an .npz file of torchvision's ResNet-18 arrays.")
     arrays = {}
-    shapes = resnet18_shapes(stem)
+    shapes = resnet18_shapes(stem) | ({"fc.weight": (1000, 512), "fc.bias": (1000,)} if classifier else {})
     with archive:
         extra = [n for n in archive.files if n not in shapes and not n.startswith("fc.") and not n.endswith("tracked")]
         if extra:
-            raise InputError(f"--weights={path} is of another network: a ResNet-18 has no array {extra[0]}.")
+            raise InputError(f"--{flag}={path} is of another network: a ResNet-18 has no array {extra[0]}.")
         for name, shape in shapes.items():
             if name not in archive.files:
-                raise InputError(f"--weights={path} has no array {name}, so it is not a ResNet-18's.")
+                raise InputError(f"--{flag}={path} has no array {name}, so it is not a ResNet-18's.")
             try:
                 arrays[name] = archive[name]
             except _DAMAGE as error:
-                raise InputError(f"--weights={path} is damaged at {name} ({error}).") from None
+                raise InputError(f"--{flag}={path} is damaged at {name} ({error}).") from None
             if arrays[name].shape != shape:
                 hint = "; try --stem=imagenet" if name == "conv1.weight" and stem == "small" else ""
                 raise InputError(
-                    f"--weights={path} is of another network: {name} has the shape {arrays[name].shape}, "
+                    f"--{flag}={path} is of another network: {name} has the shape {arrays[name].shape}, "
                     f"a ResNet-18 with the {stem} stem needs {shape}{hint}."
                 )
     return arrays
+
+
+def read_saliency_network(config: Config) -> dict[str, np.ndarray]:
+    """Reads the ImageNet ResNet-18, classifier included, that gives CutSwap its saliency.
+
+    Raises:
+        InputError: as `read_resnet18`.
+    """
+    flag = "saliency_weights" if config.saliency_weights else "weights"
+    return read_resnet18(Path(getattr(config, flag)).expanduser(), "imagenet", classifier=True, flag=flag)

@@ -34,17 +34,17 @@ class Category(NamedTuple):
     defects: tuple[str, ...]
 
 
-def locate(data: str) -> Path:
-    """The folder that `--data` names; a built-in data set is drawn first where it is missing.
+def locate(data: str) -> str | Path:
+    """The folder of a built-in data set, drawn first where it is missing; any other `--data` as it is.
 
     Raises:
         InputError: nothing is named, or `demo/NAME` with an unknown name.
     """
     if not data:
-        raise InputError("--data is missing: a category folder with train/good in it, or demo/NAME.")
+        raise InputError("--data is missing: a category folder, a folder of normal images, demo/NAME, ...")
     kind, _, name = data.partition("/")
     if kind != "demo":
-        return Path(data).expanduser()
+        return data
     if name not in CATEGORIES:
         raise InputError(f"--data={data} is not a built-in data set; these are: {_known()}.")
     return draw_category(name)

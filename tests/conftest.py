@@ -1,5 +1,6 @@
 """Shared fixtures. One process imports TensorFlow once: that import is the slowest thing here."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,12 @@ import pytest
 from PIL import Image
 
 import cutpaste_tf  # noqa: F401  sets TensorFlow's environment before anything imports it
+from cutpaste_tf import commands
+from cutpaste_tf.config import Config
 
+TINY = Config(
+    image_size=32, batch_size=6, epochs=2, steps_per_epoch=3, scar_max_length=20, stem="imagenet", head_dims=(16, 8)
+)
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -37,6 +43,14 @@ def category(tmp_path: Path) -> Path:
         write_image(root / f"test/square/{index:03d}.png", bad)
         write_image(root / f"ground_truth/square/{index:03d}_mask.png", mask)
     return root
+
+
+@pytest.fixture
+def tiny_run(category: Path, tmp_path: Path) -> Path:
+    """A complete run that trained nothing."""
+    config = dataclasses.replace(TINY, data=str(category), epochs=0)
+    commands.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+    return tmp_path / "run"
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 from conftest import write_image
 from PIL import Image
 
-from cutpaste_tf import datasets
+from cutpaste_tf import datasets, images
 from cutpaste_tf.errors import InputError
 
 
@@ -22,7 +22,11 @@ def test_reads_mvtec_layout(category):
     assert test.defects == ["good"] * 3 + ["square"] * 3
     np.testing.assert_array_equal(test.labels, [0, 0, 0, 1, 1, 1])
     assert test.masks[:3] == [None] * 3
-    assert [mask.name for mask in test.masks[3:]] == ["000_mask.png", "001_mask.png", "002_mask.png"]
+    for mask in test.masks[3:]:
+        rows, columns = np.nonzero(mask)
+        assert (mask.dtype, mask.shape) == (bool, (32, 32))
+        # 10..20 and 12..22 of 40 pixels, at 32.
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 15, 10, 17)
     assert test.note == "6 images (6 8-bit RGB), resized to 32 x 32"
 
 
@@ -31,7 +35,7 @@ def test_a_plain_folder_is_unlabelled(tmp_path):
     write_image(tmp_path / ".hidden/c.png", np.zeros((9, 9), np.uint8))
     (tmp_path / "Thumbs.db").touch()
     examples = datasets.read_test(tmp_path, 32)
-    assert (examples.paths, examples.defects, list(examples.labels)) == (["a/B.PNG"], [""], [datasets.UNKNOWN])
+    assert (examples.paths, examples.defects, list(examples.labels)) == (["a/B.PNG"], [""], [images.UNKNOWN])
 
 
 @pytest.mark.parametrize(
@@ -45,7 +49,7 @@ def test_a_plain_folder_is_unlabelled(tmp_path):
     ],
 )
 def test_every_kind_of_image_becomes_rgb(tmp_path, pixels, kind, expected):
-    image, found = datasets.read_image(write_image(tmp_path / "image.png", pixels), 32)
+    image, found = images.read_image(write_image(tmp_path / "image.png", pixels), 32)
     assert found == kind
     assert image.shape == (32, 32, 3)
     assert image.dtype == np.uint8
@@ -54,14 +58,14 @@ def test_every_kind_of_image_becomes_rgb(tmp_path, pixels, kind, expected):
 
 @pytest.mark.parametrize("name", ["x.jpg", "x.JPEG", "x.bmp", "x.tif", "x.TIFF"])
 def test_reads_other_formats(tmp_path, name):
-    image, _ = datasets.read_image(write_image(tmp_path / name, np.full((40, 40, 3), 120, np.uint8)), 32)
+    image, _ = images.read_image(write_image(tmp_path / name, np.full((40, 40, 3), 120, np.uint8)), 32)
     np.testing.assert_allclose(image, 120, atol=2)
 
 
 def test_resizing_is_antialiased(tmp_path):
     """Stripes finer than the new pixels become grey; without antialiasing they would stay stripes."""
     stripes = np.tile(np.array([0, 255], np.uint8), (256, 128))
-    image, _ = datasets.read_image(write_image(tmp_path / "stripes.png", stripes), 32)
+    image, _ = images.read_image(write_image(tmp_path / "stripes.png", stripes), 32)
     assert np.all(np.abs(image[:, 2:-2].astype(int) - 127) < 12)
 
 
@@ -70,9 +74,49 @@ def test_exif_rotation_is_applied(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6  # turn by a quarter clockwise to look right
     image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    pixels, _ = datasets.read_image(tmp_path / "turned.jpg", 32)
+    pixels, _ = images.read_image(tmp_path / "turned.jpg", 32)
     assert pixels[16, 2, 0] > 200
     assert pixels[16, 29, 0] < 50
+
+
+def test_a_plain_folder_of_normal_images_trains(tmp_path):
+    for name in ("a/1.png", "a/b/2.JPG", "3.tiff"):
+        write_image(tmp_path / "parts" / name, np.zeros((9, 9), np.uint8))
+    examples = datasets.read_train(tmp_path / "parts", 32)
+    assert (examples.paths, set(examples.labels)) == (["3.tiff", "a/1.png", "a/b/2.JPG"], {0})
+
+
+def test_a_test_folder_of_its_own_is_labelled_by_its_folders(category, tmp_path):
+    shutil.copytree(category / "test", tmp_path / "mine/test_images")
+    shutil.copytree(category / "ground_truth", tmp_path / "mine/ground_truth")
+    examples = datasets.read_test(tmp_path / "mine/test_images", 32)
+    assert examples.paths[0] == "good/000.png"
+    np.testing.assert_array_equal(examples.labels, [0, 0, 0, 1, 1, 1])
+    assert sum(mask is not None for mask in examples.masks) == 3
+
+
+def test_any_value_of_a_mask_but_zero_is_the_defect(category):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[:10], mask[10:20] = 1, 128
+    write_image(category / "ground_truth/square/000_mask.png", mask)
+    np.testing.assert_array_equal(datasets.read_test(category, 40).masks[3], mask > 0)
+
+
+def test_a_mask_of_another_size_is_named(category):
+    write_image(category / "ground_truth/square/001_mask.png", np.zeros((40, 30), np.uint8))
+    with pytest.raises(InputError, match=r"001_mask\.png has 30 x 40 pixels, but its image .*001\.png has 40 x 40"):
+        datasets.read_test(category, 32)
+
+
+def test_large_sets_are_kept_in_a_file(category, monkeypatch, tmp_path):
+    small = datasets.read_train(category, 32)
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 6 * 32 * 32 * 3 - 1)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    large = datasets.read_train(category, 32)
+    assert isinstance(large.images, np.memmap)
+    assert not isinstance(small.images, np.memmap)
+    assert large.digest == small.digest
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]  # nameless
 
 
 def test_mixed_sizes_are_resized_alike(category):
@@ -96,8 +140,9 @@ def break_no_good(root):
 
 
 def break_parent(root):
-    shutil.copytree(root, root / "bottle")
-    shutil.rmtree(root / "train")
+    shutil.move(root / "train", root / "bottle/train")
+    shutil.rmtree(root / "test")
+    shutil.rmtree(root / "ground_truth")
 
 
 def break_one_image(root):
@@ -128,7 +173,7 @@ def break_other_file(root):
     [
         (break_no_folder, r"category is not a folder"),
         (break_no_good, r"has no folder train/good"),
-        (break_parent, r"It holds categories: try --data=.*bottle"),
+        (break_parent, r"category holds categories: try --data=.*bottle"),
         (break_one_image, r"holds 1 images; at least 2"),
         (break_empty, r"holds 0 images; at least 2"),
         (break_truncated, r"003\.png cannot be read as an image"),
@@ -145,7 +190,7 @@ def test_bad_training_folders(category, damage, message):
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_pixels_of_unknown_range_are_refused(tmp_path, dtype):
     with pytest.raises(InputError, match=r"x\.tif has 32-bit pixels"):
-        datasets.read_image(write_image(tmp_path / "x.tif", np.ones((5, 5), dtype)), 32)
+        images.read_image(write_image(tmp_path / "x.tif", np.ones((5, 5), dtype)), 32)
 
 
 def test_16_bit_color_is_stated(tmp_path):
@@ -161,12 +206,16 @@ def test_16_bit_color_is_stated(tmp_path):
         + chunk(b"IDAT", zlib.compress(row * 8))
         + chunk(b"IEND", b"")
     )
-    image, kind = datasets.read_image(tmp_path / "deep.png", 32)
+    image, kind = images.read_image(tmp_path / "deep.png", 32)
     assert kind == "16-bit RGB"
     np.testing.assert_array_equal(image[0, 0], [100, 200, 0])
 
 
 def test_bad_test_folders(category, tmp_path):
+    shutil.copy(category / "test/good/000.png", category / "test/loose.png")
+    with pytest.raises(InputError, match=r"loose\.png lies beside the folders"):
+        datasets.read_test(category, 32)
+    (category / "test/loose.png").unlink()
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no images"):
         datasets.read_test(tmp_path / "empty", 32)

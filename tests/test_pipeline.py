@@ -26,10 +26,12 @@ def take(dataset, steps):
 def test_every_task_is_configured_and_gives_its_views():
     assert set(proxy_tasks.TASKS) == set(VIEWS)
     for name, names in VIEWS.items():
-        config = Config(proxy_task=name, image_size=32, batch_size=2 * len(names), scar_max_length=20)
-        views, labels = proxy_tasks.TASKS[name](
-            tf.constant(pipeline.pad(images(1), config)[0]), tf.constant([1, 2]), config
-        )
+        config = Config(proxy_task=name, image_size=32, scar_max_length=20, saliency_weights="x")
+        sources = images(1)
+        if name == "cutswap":
+            sources = np.concatenate([sources, np.full_like(sources[..., :1], 15)], axis=-1)
+        image = tf.constant(pipeline.pad(sources, config)[0])
+        views, labels = proxy_tasks.TASKS[name](image, tf.constant([1, 2]), config)
         assert views.shape == (len(names), 32, 32, 3)
         assert views.dtype == tf.float32
         np.testing.assert_array_equal(labels, np.arange(len(names)))
@@ -64,6 +66,23 @@ def test_cutout_fills_a_box_with_the_stated_color(name):
     else:
         assert np.std(colors, axis=0).min() > 0.2  # uniform: 0.29
         assert 0.35 < np.mean(colors) < 0.65
+
+
+def test_confetti_shifts_a_box_by_one_color_and_clips():
+    views, image = task_views("confetti", Config(), count=300)
+    shifts = []
+    for normal, shifted in views:
+        np.testing.assert_allclose(normal, image, atol=1e-6)
+        change = shifted - image
+        rows, columns = np.nonzero(np.any(np.abs(change) > 1e-6, axis=-1))
+        box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+        shift = np.where(change.max((0, 1)) > 1e-5, change.max((0, 1)), change.min((0, 1)))
+        assert 0.004 * 64 * 64 <= change[box][..., 0].size <= 0.16 * 64 * 64
+        np.testing.assert_allclose(shifted[box], np.clip(image[box] + shift, 0, 1), atol=1e-5)
+        shifts.append(shift)
+    assert 0.35 < np.mean(np.array(shifts) > 0) < 0.65
+    assert np.max(shifts) <= 1.0
+    assert np.min(shifts) >= -1.0
 
 
 def test_scar_is_a_thin_strip_of_one_random_color():
@@ -204,6 +223,23 @@ def test_other_seed_other_stream():
     first = take(pipeline.stream(images(), SMALL), 1)[0][0]
     second = take(pipeline.stream(images(), Config(**{**vars(SMALL), "seed": 1})), 1)[0][0]
     assert not np.array_equal(first, second)
+
+
+def test_a_set_kept_on_disk_gives_the_same_bits(tmp_path):
+    kept = np.memmap(tmp_path / "images", np.uint8, "w+", shape=images().shape)
+    kept[:] = images()
+    for (x, _), (other_x, _) in zip(
+        take(pipeline.stream(images(), SMALL), 5), take(pipeline.stream(kept, SMALL), 5), strict=True
+    ):
+        np.testing.assert_array_equal(x, other_x)
+
+
+def test_a_sheet_shows_every_augmented_view():
+    shown = pipeline.augmentations(images(2), Config(image_size=32, scar_max_length=20))
+    assert list(shown) == ["cutpaste", "scar"]
+    assert shown["scar"].shape == (2, 32, 32, 3)
+    turned = pipeline.augmentations(images(2), Config(proxy_task="rotation", image_size=32, scar_max_length=20))
+    assert list(turned) == ["90 degrees", "180 degrees", "270 degrees"]
 
 
 @pytest.mark.parametrize("start", [1, 2, 5])

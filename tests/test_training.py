@@ -12,16 +12,12 @@ import time
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TINY
 
 from cutpaste_tf import commands, datasets, detector, evaluation, runs, training
 from cutpaste_tf.config import Config
 from cutpaste_tf.detector import Detector
 from cutpaste_tf.errors import InputError
-
-TINY = Config(
-    image_size=32, batch_size=6, epochs=2, steps_per_epoch=3, scar_max_length=20, stem="imagenet", head_dims=(16, 8)
-)
 
 
 def tiny_network():

@@ -1,0 +1,198 @@
+"""MVTec AD for TensorFlow Datasets: 15 categories as configs, from the official archive or a copy of it.
+
+    python -m data.mvtec_ad --source=ARCHIVE_OR_FOLDER [--data_dir=DIR] [--categories=bottle,...]
+
+The number of images of every category is checked against the published ones before anything is
+prepared, every file is decoded once, and the files are stored as they are. `train_main.py
+--data=mvtec_ad/bottle` then reads them, and so does `tfds.load("mvtec_ad/bottle")` where this module
+is imported. The data set is CC BY-NC-SA 4.0: no commercial use.
+"""
+
+import contextlib
+import lzma
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import flags
+
+from cutpaste_tf import commands, folders, images, prepared, quiet_start
+from cutpaste_tf.errors import InputError
+
+_SOURCE = flags.DEFINE_string("source", None, "Official archive, or folder that holds categories.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where to prepare; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.")
+_CATEGORIES = flags.DEFINE_list("categories", list(prepared.MVTEC_AD), "Categories to prepare.")
+
+_CITATION = """\
+@inproceedings{bergmann2019mvtec,
+  title = {{MVTec AD} -- A Comprehensive Real-World Dataset for Unsupervised Anomaly Detection},
+  author = {Bergmann, Paul and Fauser, Michael and Sattlegger, David and Steger, Carsten},
+  booktitle = {CVPR},
+  year = {2019},
+}"""
+
+
+class Counts(NamedTuple):
+    """Images of a category; every anomalous one has a mask."""
+
+    train: int
+    test_normal: int
+    test_anomalous: int
+    masks: int
+
+
+# Table 2 of Bergmann et al., CVPR 2019: training images, normal and anomalous test images.
+_PUBLISHED = {
+    "bottle": (209, 20, 63), "cable": (224, 58, 92), "capsule": (219, 23, 109), "carpet": (280, 28, 89),
+    "grid": (264, 21, 57), "hazelnut": (391, 40, 70), "leather": (245, 32, 92), "metal_nut": (220, 22, 93),
+    "pill": (267, 26, 141), "screw": (320, 41, 119), "tile": (230, 33, 84), "toothbrush": (60, 12, 30),
+    "transistor": (213, 60, 40), "wood": (247, 19, 60), "zipper": (240, 32, 119),
+}  # fmt: skip
+PUBLISHED = {name: Counts(*counts, masks=counts[-1]) for name, counts in _PUBLISHED.items()}
+
+
+class MvtecAd(tfds.core.GeneratorBasedBuilder):
+    """One category of MVTec AD, in its own resolution.
+
+    Args:
+        source: the category's folder; needed to prepare it, not to read it.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [  # noqa: RUF012  TFDS's way
+        tfds.core.BuilderConfig(name=name, description=f"The category {name} of MVTec AD.")
+        for name in prepared.MVTEC_AD
+    ]
+
+    def __init__(self, *, source: Path | None = None, **options: Any):  # TFDS passes options through
+        self._source = source
+        super().__init__(**options)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Industrial objects and textures; defects, with masks, in the test split only.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+                    "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+                    "label": tfds.features.ClassLabel(names=["normal", "anomalous"]),
+                    "defect": tfds.features.Text(),
+                    "file_name": tfds.features.Text(),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="https://www.mvtec.com/company/research/datasets/mvtec-ad",
+            license="CC BY-NC-SA 4.0",
+            citation=_CITATION,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        del dl_manager  # the archive's licence has to be accepted by hand
+        if self._source is None:
+            raise InputError("Prepare MVTec AD by: python -m data.mvtec_ad --source=ARCHIVE_OR_FOLDER")
+        return {
+            "train": self._generate_examples(folders.train_items(self._source)),
+            "test": self._generate_examples(folders.test_items(self._source)),
+        }
+
+    def _generate_examples(self, items: list[images.Item]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for item in items:
+            pixels = images.read_pixels(Path(str(item.image)))  # decodes: a damaged file is found here
+            empty = np.zeros((*pixels.shape[:2], 1), np.uint8)
+            record = {
+                "image": str(item.image),
+                "mask": empty if item.mask is None else str(item.mask),
+                "label": int(item.label),
+                "defect": item.defect,
+                "file_name": item.path,
+            }
+            yield item.path, record
+
+
+def check(category: Path, name: str) -> str:
+    """What a category lacks beside the published counts; empty where it is whole.
+
+    Args:
+        category: its folder.
+        name: one of PUBLISHED.
+    """
+    if not (category / "train").is_dir():
+        return f"{name}: no folder {category}/train"
+    train, test = folders.train_items(category), folders.test_items(category)
+    normal = sum(item.label == images.NORMAL for item in test)
+    found = Counts(len(train), normal, len(test) - normal, sum(item.mask is not None for item in test))
+    pairs = zip(Counts._fields, found, PUBLISHED[name], strict=True)
+    wrong = [f"{field} {value} of {expected}" for field, value, expected in pairs if value != expected]
+    return f"{name}: {', '.join(wrong)}" if wrong else ""
+
+
+def prepare(source: Path, categories: list[str], data_dir: Path) -> None:
+    """Prepares categories; those prepared already are left as they are.
+
+    Args:
+        source: the official archive, or a folder of categories, or of the only category asked for.
+        categories: names from PUBLISHED.
+        data_dir: TensorFlow Datasets' folder.
+
+    Raises:
+        InputError: an unknown category, a damaged archive, or a category that is missing or not whole;
+            nothing is prepared then.
+    """
+    unknown = [name for name in categories if name not in PUBLISHED]
+    if unknown or not categories:
+        raise InputError(f"--categories={','.join(unknown)} is not known; they are: {', '.join(PUBLISHED)}.")
+    if not source.exists():
+        raise InputError(f"--source={source} does not exist; it must be MVTec AD's archive, or a folder of categories.")
+    with _unpacked(source, data_dir) as root:
+        places = {name: _find(root, name) for name in categories}
+        lacks = [lack for name in categories if (lack := check(places[name], name))]
+        if lacks:
+            whole = ",".join(name for name in categories if not any(lack.startswith(f"{name}:") for lack in lacks))
+            hint = f" To prepare only what is whole: --categories={whole}" if whole else ""
+            raise InputError(f"{source} is not the whole data set ({'; '.join(lacks)}).{hint}")
+        tfds.disable_progress_bar()
+        for name in categories:
+            with quiet_start():  # the first one loads TensorFlow
+                builder = MvtecAd(source=places[name], config=name, data_dir=data_dir)
+                builder.download_and_prepare()
+            print(f"mvtec_ad/{name}: {builder.data_path}", flush=True)
+
+
+@contextlib.contextmanager
+def _unpacked(source: Path, data_dir: Path) -> Iterator[Path]:
+    """The folder itself, or the archive's content in a temporary folder beside the data."""
+    if source.is_dir():
+        yield source
+        return
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mvtec_ad.partial.", dir=data_dir) as folder:
+        print(f"Unpacking {source} ...", flush=True)
+        try:
+            with tarfile.open(source) as archive:
+                archive.extractall(folder, filter="data")
+        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
+            raise InputError(f"--source={source} is not a whole tar archive ({error}); fetch it again.") from None
+        yield Path(folder)
+
+
+def _find(root: Path, name: str) -> Path:
+    """A category's folder: in the root, one level below it, or the root itself."""
+    if root.name == name and (root / "train").is_dir():
+        return root
+    return next((path.parent for path in sorted(root.glob(f"*/{name}/train"))), root / name)
+
+
+def main() -> None:
+    """Prepares what the flags ask for."""
+    source = Path(commands.required(_SOURCE)).expanduser()
+    prepare(source, _CATEGORIES.value, prepared.data_dir(_DATA_DIR.value))
+
+
+if __name__ == "__main__":
+    commands.run_main(main)
