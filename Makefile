@@ -20,6 +20,7 @@ lint: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.pipeline --tasks
 	$(BIN)/python -m benchmarks.training
 
 clean:

@@ -1,10 +1,11 @@
 """Views per second of the tf.data pipeline on one core, beside a plain Pillow implementation.
 
-    python -m benchmarks.pipeline [--data=DIR] [--image_size=256]
+    python -m benchmarks.pipeline [--data=DIR] [--image_size=256] [--tasks]
 
 The yardstick is what a straightforward port writes: Pillow on uint8 in one process, the base jitter
 drawn once per image and shared by its three views. Ours draws it for every view, in float32. Both
-run on the same core, in turns, on the same images; the best round of each counts.
+run on the same core, in turns, on the same images; the best round of each counts. `--tasks` compares
+our proxy tasks with one another instead.
 """
 
 import dataclasses
@@ -22,18 +23,43 @@ from absl import app, flags
 from PIL import Image, ImageEnhance
 
 from cutpaste_tf import datasets, pipeline
-from cutpaste_tf.config import Config
+from cutpaste_tf.config import VIEWS, Config
 from data import demo
 
 _DATA = flags.DEFINE_string("data", "demo/gear", "Category folder, or demo/NAME.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 256, "Side of the views in pixels.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds; the best one counts.")
 _STEPS = flags.DEFINE_integer("steps", 8, "Batches of 96 views in a round, after two that do not count.")
+_TASKS = flags.DEFINE_bool("tasks", False, "Time every proxy task beside cutpaste_3way instead.")
 
 
 def main(argv: list[str]) -> None:
     """Prints the table."""
     del argv
+    if _TASKS.value:
+        compare_tasks()
+    else:
+        compare_with_pillow()
+
+
+def compare_tasks() -> None:
+    """Times every proxy task. CutSwap's salient pixels are a quarter of the image, on all levels."""
+    config = Config(data=_DATA.value, image_size=_IMAGE_SIZE.value, saliency_weights="not read here")
+    images = datasets.read_train(demo.locate(config.data), config.image_size).images
+    quarter = slice(config.image_size // 4, 3 * config.image_size // 4)
+    marked = np.concatenate([images, np.zeros_like(images[..., :1])], axis=-1)
+    marked[:, quarter, quarter, 3] = 15
+    contestants = {}
+    for name in VIEWS:
+        task = dataclasses.replace(config, proxy_task=name, batch_size=0)
+        contestants[name] = (stream(marked if name == "cutswap" else images, task), task.batch_size)
+    rates = time_rounds(contestants)
+    for name, rate in rates.items():
+        print(f"{name:<20}{rate:9.0f} views/s {rate / rates['cutpaste_3way']:8.2f} of cutpaste_3way")
+
+
+def compare_with_pillow() -> None:
+    """Times the 3-way task beside the yardstick, and parts of it."""
     config = Config(data=_DATA.value, image_size=_IMAGE_SIZE.value)
     images = datasets.read_train(demo.locate(config.data), config.image_size).images
     contestants = {
@@ -44,9 +70,17 @@ def main(argv: list[str]) -> None:
         "ours, no patch jitter": stream(images, dataclasses.replace(config, patch_jitter=0.0)),
         "floor: copy float32 batches": lambda: copy_batch(config),
     }
+    rates = time_rounds({name: (start, config.batch_size) for name, start in contestants.items()})
+    for name, rate in rates.items():
+        print(f"{name:<30}{rate:9.0f} views/s {1000 / rate:8.3f} ms/view")
+    print(f"ratio ours / Pillow: {rates['ours'] / rates['Pillow, shared base jitter']:.2f}")
+
+
+def time_rounds(contestants: dict[str, tuple[Callable[[], Callable[[], object]], int]]) -> dict[str, float]:
+    """Views per second, the best of the rounds, of each contestant: how to start it, and its views in a batch."""
     rates = dict.fromkeys(contestants, 0.0)
     for _ in range(_ROUNDS.value):
-        for name, start in contestants.items():
+        for name, (start, views) in contestants.items():
             # Started anew each round and dropped after it: a pipeline left standing would work ahead
             # during the others' turns, at their cost.
             batch = start()
@@ -55,12 +89,10 @@ def main(argv: list[str]) -> None:
             began = time.perf_counter()
             for _ in range(_STEPS.value):
                 batch()
-            rates[name] = max(rates[name], _STEPS.value * config.batch_size / (time.perf_counter() - began))
+            rates[name] = max(rates[name], _STEPS.value * views / (time.perf_counter() - began))
             del batch
-    print(f"{_DATA.value}, {config.image_size} px, one core, best of {_ROUNDS.value} rounds")
-    for name, rate in rates.items():
-        print(f"{name:<30}{rate:9.0f} views/s {1000 / rate:8.3f} ms/view")
-    print(f"ratio ours / Pillow: {rates['ours'] / rates['Pillow, shared base jitter']:.2f}")
+    print(f"{_DATA.value}, {_IMAGE_SIZE.value} px, one core, best of {_ROUNDS.value} rounds")
+    return rates
 
 
 def stream(images: np.ndarray, config: Config) -> Callable[[], Callable[[], object]]:
