@@ -5,14 +5,15 @@
 DATA holds test/good and test/DEFECT (MVTec AD's layout), or good/ and DEFECT/, or just images, which are
 then scored without an AUC; mvtec_ad/CATEGORY and cifar10/CLASS as in train_main.py; by default what the
 run was trained on. RUN/eval receives metrics.json, scores.csv, embeddings.npz, histogram.png and, where
-there is an AUC, roc.png; RUN/eval_SHAPE_FILL those of synthetic anomalies (Table 6).
+there is an AUC, roc.png; RUN/eval_SHAPE_FILL those of synthetic anomalies (Table 6). Feature and density
+can be given anew (--feature, --density, ...): RUN/eval_NAME=VALUE; features are computed once and kept.
 """
 
 from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf import commands, synthetic
+from cutpaste_tf import command_line, commands, synthetic
 from cutpaste_tf.config import Config
 from data import demo
 
@@ -22,19 +23,27 @@ _SYNTHETIC = flags.DEFINE_enum("synthetic", None, synthetic.SHAPES, "Score synth
 _FILL = flags.DEFINE_enum("synthetic_fill", "color", synthetic.FILLS, "Content: a random color, or natural images.")
 _IMAGES = flags.DEFINE_string("synthetic_images", "", "Folder of natural images; by default scikit-learn's two.")
 _SEED = flags.DEFINE_integer("synthetic_seed", 0, "Seed of the synthetic anomalies.", lower_bound=0)
-flags.adopt_module_key_flags(commands)
+command_line.define_evaluation_flags()
+flags.adopt_module_key_flags(command_line)
 
 
 def main() -> None:
-    run_dir = Path(commands.required(_RUN_DIR)).expanduser()
+    run_dir = Path(command_line.required(_RUN_DIR)).expanduser()
     config = Config.read(run_dir / "config.json")
     data = _DATA.value or config.test_data or config.data
     options = None
     if _SYNTHETIC.value:
         options = commands.SyntheticOptions(_SYNTHETIC.value, _FILL.value, _IMAGES.value, _SEED.value)
-    tfds_data_dir = commands.TFDS_DATA_DIR.value
-    commands.evaluate(run_dir, data, demo.locate(data), synthetic_options=options, tfds_data_dir=tfds_data_dir)
+    commands.evaluate(
+        run_dir,
+        data,
+        demo.locate(data),
+        train_location=demo.locate(config.data),
+        settings=command_line.settings_from_flags(),
+        synthetic_options=options,
+        tfds_data_dir=command_line.TFDS_DATA_DIR.value,
+    )
 
 
 if __name__ == "__main__":
-    commands.run_main(main)
+    command_line.run_main(main)

@@ -12,20 +12,20 @@ from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf import commands
+from cutpaste_tf import command_line, commands
 from data import demo
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run; made where it is missing.")
 _CHECKPOINT_MINUTES = flags.DEFINE_float("checkpoint_minutes", 5.0, "Minutes between checkpoints.", lower_bound=0.0)
 _SHOW = flags.DEFINE_bool("show_augmentations", False, "Write RUN/proxy_tasks.png, every task's views; train nothing.")
-commands.define_config_flags()
-flags.adopt_module_key_flags(commands)
+command_line.define_config_flags()
+flags.adopt_module_key_flags(command_line)
 
 
 def main() -> None:
-    config = commands.config_from_flags()
-    output_dir = Path(commands.required(_OUTPUT_DIR)).expanduser()
-    location, tfds_data_dir = demo.locate(config.data), commands.TFDS_DATA_DIR.value
+    config = command_line.config_from_flags()
+    output_dir = Path(command_line.required(_OUTPUT_DIR)).expanduser()
+    location, tfds_data_dir = demo.locate(config.data), command_line.TFDS_DATA_DIR.value
     if _SHOW.value:
         commands.show_augmentations(config, output_dir, location, tfds_data_dir=tfds_data_dir)
     else:
@@ -34,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    commands.run_main(main)
+    command_line.run_main(main)

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     config = Config(data=_DATA.value, image_size=_IMAGE_SIZE.value, batch_size=_BATCH_SIZE.value, stem="imagenet")
     images = datasets.read_train(demo.locate(config.data), config.image_size).images
     classifier = networks.build(config).classifier
-    training.compile_classifier(classifier, config)
+    training.compile_classifier(classifier, config, config.phases[0])
     stream = pipeline.stream(images, config)
     cached = stream.take(1).cache().repeat().prefetch(tf.data.AUTOTUNE)
     rates = {"pipeline": 0.0, "cached batch": 0.0}

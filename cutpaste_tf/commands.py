@@ -5,31 +5,20 @@ import TensorFlow at its top: bad input is refused before the seconds that takes
 """
 
 import dataclasses
-import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import app, flags
 
-from cutpaste_tf import datasets, prepared, quiet_start, runs, synthetic, weights
-from cutpaste_tf.config import CHOICES, VIEWS, Config
+from cutpaste_tf import datasets, embeddings, images, prepared, quiet_start, runs, synthetic, weights
+from cutpaste_tf import density as densities
+from cutpaste_tf.config import VIEWS, Config
+from cutpaste_tf.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import Examples
+from cutpaste_tf.images import Examples, Item
 
 _SHEET_ROWS = 5
-TFDS_DATA_DIR = flags.DEFINE_string(
-    "tfds_data_dir", "", "Where TensorFlow Datasets keeps sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets."
-)
-
-_DEFINE: dict[type, Callable[..., Any]] = {
-    str: flags.DEFINE_string,
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    bool: flags.DEFINE_bool,
-    tuple: flags.DEFINE_list,
-}
 
 
 class SyntheticOptions(NamedTuple):
@@ -64,6 +53,11 @@ def train(
         InputError: before any long work.
     """
     examples = _read_train(config, output_dir, location, tfds_data_dir)
+    if (config.is_efficientnet or config.feature != "pool") and not runs.is_complete(output_dir):
+        with quiet_start():
+            from cutpaste_tf import training
+
+        training.check(config)
     runs.open_run(output_dir, config, examples.digest)
     with runs.locked(output_dir):
         print(f"Training on {config.data}: {examples.note}.")
@@ -90,14 +84,14 @@ def show_augmentations(config: Config, output_dir: Path, location: str | Path, *
         from cutpaste_tf import pipeline, plots, saliency
 
     rows = np.linspace(0, len(examples.images) - 1, min(_SHEET_ROWS, len(examples.images))).astype(int)
-    images = np.array(examples.images[rows])
-    columns = {"source": images.astype(np.float32) / 255}
+    sources = np.array(examples.images[rows])
+    columns = {"source": sources.astype(np.float32) / 255}
     for task in VIEWS:
         if task == "cutswap" and not (config.saliency_weights or config.weights):
             print("Without cutswap, whose saliency needs --saliency_weights.")
             continue
         shown = dataclasses.replace(config, proxy_task=task, batch_size=0)
-        marked = saliency.mark(images, weights.read_saliency_network(shown)) if task == "cutswap" else images
+        marked = saliency.mark(sources, weights.read_saliency_network(shown)) if task == "cutswap" else sources
         views = pipeline.augmentations(marked, shown)
         columns |= {f"{task}\n{name}": pictures for name, pictures in views.items()}
     plots.save_sheet(output_dir / "proxy_tasks.png", columns)
@@ -106,7 +100,10 @@ def show_augmentations(config: Config, output_dir: Path, location: str | Path, *
 
 def _read_train(config: Config, output_dir: Path, location: str | Path, tfds_data_dir: str) -> Examples:
     """The training images, after every check that does not need them."""
-    if config.weights:
+    if config.weights and config.is_efficientnet:
+        if config.weights != "imagenet":
+            weights.read_keras_weights(config.weights)
+    elif config.weights:
         weights.read_resnet18(Path(config.weights).expanduser(), config.resolved_stem)
     if config.saliency_weights or config.proxy_task == "cutswap":
         weights.read_saliency_network(config)
@@ -122,6 +119,8 @@ def evaluate(
     data: str,
     location: str | Path,
     *,
+    train_location: str | Path = "",
+    settings: Mapping[str, Any] | None = None,
     synthetic_options: SyntheticOptions | None = None,
     tfds_data_dir: str = "",
 ) -> None:
@@ -131,27 +130,69 @@ def evaluate(
         run_dir: the folder of a complete run.
         data: name of the test images, for the record.
         location: what `data` stands for.
+        train_location: what the run's `config.data` stands for, if that is no folder; read only for a
+            feature other than the run's.
+        settings: values for `config.EVALUATION_SETTINGS` in place of the run's; the density is then fitted anew.
         synthetic_options: paste synthetic anomalies onto the normal test images and score those.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
 
     Raises:
         InputError: before any long work.
     """
-    config = Config.read(run_dir / "config.json")
+    saved = Config.read(run_dir / "config.json")
     if not runs.is_complete(run_dir):
         raise InputError(f"The run in {run_dir} is not complete; run its train_main.py command again to finish it.")
-    examples = datasets.read_test(location, config.image_size, tfds_data_dir=tfds_data_dir)
-    into = runs.EVAL
+    config = dataclasses.replace(saved, **(settings or {}))
+    folder = runs.EVAL + "".join(f"_{name}={value}" for name, value in (settings or {}).items())
+    items = datasets.list_test(location, tfds_data_dir=tfds_data_dir)
     if synthetic_options:
         kind, fill = synthetic_options.shape, synthetic_options.fill
-        into = f"{runs.EVAL}_{kind}_{fill}"
-        examples = _with_synthetic(examples, synthetic_options, run_dir / f"{into}_images", tfds_data_dir)
+        folder += f"_{kind}_{fill}"
         data = f"{data} with synthetic anomalies ({kind}, {fill})"
-    print(f"Scoring {data}: {examples.note}.")
-    with quiet_start():
-        from cutpaste_tf import evaluation
+        made = run_dir / f"{runs.EVAL}_{kind}_{fill}_images"
+        examples = _with_synthetic(images.read(items, config.image_size), synthetic_options, made, tfds_data_dir)
+        print(f"Scoring {data}: {examples.note}.")
+        test = _embed(run_dir, config, examples)
+    else:
+        print(f"Scoring {data}: {len(items)} images.")
+        test = _kept(run_dir, config, items)
+    if config.feature == saved.feature:
+        train = embeddings.read(run_dir / runs.TRAIN_EMBEDDINGS)
+    else:
+        train_items = datasets.list_train(train_location or config.data, tfds_data_dir=tfds_data_dir)
+        train = _kept(run_dir, config, train_items, training=True)
+    density = densities.build(config)
+    if config == saved:
+        with np.load(run_dir / runs.DETECTOR / runs.DENSITY) as arrays:
+            density.restore(dict(arrays))
+    else:
+        density.fit(train.features)
+    from cutpaste_tf import evaluation  # matplotlib is slow to load, too
 
-    evaluation.evaluate(run_dir, data, examples, report=_say, into=into)
+    evaluation.evaluate(run_dir / folder, data, config, density=density, train=train, test=test, report=_say)
+
+
+def _kept(run_dir: Path, config: Config, items: list[Item], *, training: bool = False) -> Embeddings:
+    """The embeddings of images, computed unless the run's folder keeps them."""
+
+    def make() -> Embeddings:
+        examples = images.read(items, config.image_size)
+        if training and not runs.has_digest(run_dir, examples.digest):
+            raise InputError(f"The training images have changed since the run in {run_dir} was made; train again.")
+        print(f"Computing {config.feature} of {examples.note}.", flush=True)
+        return _embed(run_dir, config, examples)
+
+    model = run_dir / runs.DETECTOR / runs.MODEL
+    key = embeddings.fingerprint(model, config.feature, items, config.image_size)
+    return embeddings.kept(run_dir / runs.EMBEDDINGS / f"{key[:32]}.npz", make)
+
+
+def _embed(run_dir: Path, config: Config, examples: Examples) -> Embeddings:
+    with quiet_start():
+        from cutpaste_tf import detector
+
+    loaded = detector.Detector.load(run_dir / runs.DETECTOR)
+    return detector.embed_examples(loaded.feature_named(config.feature), examples)
 
 
 def _with_synthetic(examples: Examples, options: SyntheticOptions, folder: Path, tfds_data_dir: str) -> Examples:
@@ -170,72 +211,5 @@ def _with_synthetic(examples: Examples, options: SyntheticOptions, folder: Path,
     return made
 
 
-def define_config_flags() -> None:
-    """Defines a flag for every field of `Config`, with its default and help text."""
-    for field in dataclasses.fields(Config):
-        text = field.metadata["help"]
-        if field.name in CHOICES:
-            text += f" One of: {', '.join(CHOICES[field.name])}."
-        default: Any = field.default
-        kind = type(default)
-        _DEFINE[kind](field.name, [str(v) for v in default] if kind is tuple else default, text)
-
-
-def config_from_flags() -> Config:
-    """The configuration that the flags give.
-
-    Raises:
-        InputError: a value is not allowed.
-    """
-    values: dict[str, Any] = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Config)}
-    try:
-        values["head_dims"] = tuple(int(width) for width in values["head_dims"])
-    except ValueError:
-        raise InputError(f"--head_dims={','.join(values['head_dims'])} must be whole numbers, as in 512,128.") from None
-    return Config(**values)
-
-
-def run_main(main: Callable[[], None]) -> None:
-    """Parses the flags and runs a main; what the user can mend is one line on stderr and exit code 2."""
-
-    def parse(argv: list[str]) -> list[str]:
-        try:
-            rest = flags.FLAGS(argv)
-        except flags.Error as error:
-            _fail(f"{error}. See --helpshort.")
-        if len(rest) > 1:
-            _fail(f"Stray arguments: {' '.join(rest[1:])}. Flags are written --name=value.")
-        return rest
-
-    def guarded(_: list[str]) -> None:
-        try:
-            main()
-        except InputError as error:
-            _fail(str(error))
-        except OSError as error:  # no permission, disk full, ...
-            _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
-        except KeyboardInterrupt:
-            print("Stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
-            sys.exit(130)
-
-    app.run(guarded, flags_parser=parse)
-
-
-def required(flag: flags.FlagHolder[str | None]) -> str:
-    """The value of a flag that must be given.
-
-    Raises:
-        InputError: it is missing.
-    """
-    if not flag.value:
-        raise InputError(f"--{flag.name} is missing.")
-    return flag.value
-
-
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _fail(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)

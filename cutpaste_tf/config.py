@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cutpaste_tf.errors import InputError
 
@@ -32,16 +32,37 @@ VIEWS: dict[str, tuple[str, ...]] = {
 # The choices among names; proxy_tasks.py, networks.py, patches.py and density.py hold what they stand for.
 CHOICES: dict[str, tuple[str, ...]] = {
     "proxy_task": tuple(VIEWS),
-    "backbone": ("resnet18",),
+    "backbone": ("resnet18", *(f"efficientnet_b{size}" for size in range(8))),
     "stem": ("auto", "imagenet", "small"),
     "normalization": ("auto", "none", "imagenet"),
+    "freeze_batch_norm": ("auto", "yes", "no"),
+    "precision": ("float32", "mixed_bfloat16"),
     "aspect_sampling": ("union", "uniform", "log_uniform"),
-    "density": ("gaussian",),
+    "density": ("gaussian", "ledoit_wolf", "kde", "mixture"),
 }
 
 
 def _setting(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
+
+
+class Phase(NamedTuple):
+    """A part of training with a learning rate cycle of its own.
+
+    Attributes:
+        start, end: its first step, and the one after its last.
+        learning_rate: at its start; decays to 0 along one cosine cycle.
+        head_only: whether the backbone is frozen.
+    """
+
+    start: int
+    end: int
+    learning_rate: float
+    head_only: bool
+
+
+# What decides scores but not training: can be given anew at evaluation.
+EVALUATION_SETTINGS = ("feature", "density", "l2_normalize", "reg_covar", "kde_bandwidth", "mixture_components")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +80,19 @@ class Config:
     )
     test_data: str = _setting("", "Test images where --data has none: like --data, or good/ beside DEFECT/.")
 
-    # Learning the representation: Sections 2.1, 2.2 and A.1.
+    # Learning the representation: Sections 2.1, 2.2 and A.1; A.4 for EfficientNet.
     proxy_task: str = _setting("cutpaste_3way", "Classification task that learns the representation.")
     # A.1; CIFAR-10 as it is (Section 5.4).
     image_size: int = _setting(0, "Side in pixels that images are resized to; 0: 256, for cifar10 32.")
-    epochs: int = _setting(256, "Epochs; 0 trains nothing and only fits the density.")  # A.3, bold; 65k steps
+    # A.3, bold: 65k steps; A.4.
+    epochs: int = _setting(-1, "Epochs of all layers; with head_epochs 0, 0 trains nothing. -1: 256, EfficientNet 64.")
+    head_epochs: int = _setting(-1, "Epochs of the head alone, before. -1: 0, EfficientNet 10.")  # A.4
     steps_per_epoch: int = _setting(256, "Parameter updates that make one epoch.")  # A.3, footnote 5
-    # A.1: 64, 96 for 3-way, that is 32 a class.
-    batch_size: int = _setting(0, "Views in a step, all classes together; 0: 32 of each, 96 for cutpaste_3way.")
-    learning_rate: float = _setting(0.03, "Initial learning rate; decays to 0 along one cosine cycle.")  # A.1
+    # A.1: 64, 96 for 3-way, that is 32 a class; A.4: 24.
+    batch_size: int = _setting(0, "Views in a step, all classes together. 0: 32 of each, EfficientNet 24 in all.")
+    # A.1; A.4. Without warm-up, along one cosine cycle to 0 in each phase.
+    learning_rate: float = _setting(0.0, "Initial learning rate for all layers. 0: 0.03, EfficientNet 0.0001.")
+    head_learning_rate: float = _setting(0.03, "Initial learning rate for the head alone.")  # A.4
     momentum: float = _setting(0.9, "Momentum of SGD (no Nesterov).")  # A.1
     l2: float = _setting(3e-5, "L2 coefficient c: c * sum(w^2) / 2 is added to the loss.")  # A.1; halving: DROC
     l2_batch_norm: bool = _setting(True, "Whether L2 covers batch norm's gamma and beta.")  # DROC: all weights
@@ -94,26 +119,32 @@ class Config:
     saliency_weights: str = _setting("", "ImageNet ResNet-18 with classifier, for cutswap's saliency; or --weights.")
 
     # Network: Section 4, DROC for the head and the small stem.
-    backbone: str = _setting("resnet18", "Backbone network.")
+    backbone: str = _setting("resnet18", "Backbone network.")  # EfficientNet: A.4
     stem: str = _setting("auto", "ResNet stem: imagenet 7x7/2 + max-pool, small 3x3/1; auto by image size.")
-    weights: str = _setting("", "File of pretrained backbone weights; empty trains from scratch.")
+    weights: str = _setting("", "File of pretrained weights, or for EfficientNet imagenet; empty: from scratch.")
     normalization: str = _setting("auto", "Input normalization inside the model; auto: imagenet with --weights.")
+    # A.4, after the Keras guide it names: those layers keep statistics, gamma and beta.
+    freeze_batch_norm: str = _setting("auto", "Whether the backbone's batch norm is frozen; auto: in fine-tuning.")
+    precision: str = _setting("float32", "Arithmetic of the networks; logits and features are float32 in any case.")
     head_dims: tuple[int, ...] = _setting((512, 128), "Widths of the projection head's layers.")
 
     # One-class classifier: Section 2.3; the defaults of scikit-learn's GaussianMixture, which A.1 names.
+    # Section 4.3: pool and level 7 of EfficientNet.
+    feature: str = _setting(
+        "pool", "Feature: pool, level7 (EfficientNet), layer1..layer4 (ResNet-18), any layer's name."
+    )
     density: str = _setting("gaussian", "Density fitted to the features of the normal training images.")
     l2_normalize: bool = _setting(True, "Scale features to unit length before the density.")  # DROC
-    reg_covar: float = _setting(1e-6, "Ridge added to the covariance's diagonal.")
+    reg_covar: float = _setting(1e-6, "Ridge added to the covariance's diagonal (gaussian, mixture).")
+    kde_bandwidth: float = _setting(0.0, "Bandwidth of kde; 0: sqrt(dimensions * variance / 2).")
+    mixture_components: int = _setting(5, "Gaussians of mixture.")
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
             value = getattr(self, name)
             if value not in known:
                 raise InputError(f"--{name}={value} is not known; it must be one of: {', '.join(known)}.")
-        if self.batch_size == 0:
-            object.__setattr__(self, "batch_size", 32 * len(self.views))  # the dataclass is frozen
-        if self.image_size == 0:
-            object.__setattr__(self, "image_size", 32 if self.data.startswith("cifar10/") else 256)
+        self._resolve()
         if self.proxy_task == "cutswap" and not (self.saliency_weights or self.weights):
             raise InputError("--proxy_task=cutswap needs an ImageNet ResNet-18 for its saliency: --saliency_weights.")
         for field in dataclasses.fields(self):
@@ -122,15 +153,17 @@ class Config:
                 raise InputError(f"--{field.name}={value} must be a finite number.")
         self._check_at_least(1, "steps_per_epoch", "batch_size", "scar_min_width", "scar_min_length")
         self._check_at_least(0, "epochs", "momentum", "l2", "base_jitter", "patch_jitter", "reg_covar", "seed")
-        self._check_at_least(0, "scar_rotation")
+        self._check_at_least(0, "scar_rotation", "head_epochs", "kde_bandwidth")
+        self._check_at_least(1, "mixture_components")
         self._check_at_least(32, "image_size")
         self._check_at_most(4096, "image_size")
         self._check_at_most(2**31 - 1, "seed")
         self._check_at_most(90, "scar_rotation")
         if self.momentum >= 1:
             raise InputError(f"--momentum={self.momentum} must be less than 1.")
-        if self.learning_rate <= 0:
-            raise InputError(f"--learning_rate={self.learning_rate} must be greater than 0.")
+        for name in ("learning_rate", "head_learning_rate"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"--{name}={getattr(self, name)} must be greater than 0.")
         if not 0 <= self.translate < 1:
             raise InputError(f"--translate={self.translate} must lie in [0, 1): it is a part of the image's side.")
         if max(self.base_jitter, self.patch_jitter) > 0.5:
@@ -152,6 +185,20 @@ class Config:
                 f"{self.proxy_task}; try --batch_size={nearest}."
             )
 
+    def _resolve(self) -> None:
+        """Puts the paper's values for the backbone and the data where none are given."""
+        efficient = self.is_efficientnet
+        values = {
+            "batch_size": (0, 24 if efficient else 32 * len(self.views)),
+            "image_size": (0, 32 if self.data.startswith("cifar10/") else 256),
+            "epochs": (-1, 64 if efficient else 256),
+            "head_epochs": (-1, 10 if efficient and self.epochs else 0),
+            "learning_rate": (0.0, 0.0001 if efficient else 0.03),
+        }
+        for name, (unset, value) in values.items():
+            if getattr(self, name) == unset:
+                object.__setattr__(self, name, value)  # the dataclass is frozen
+
     def _check_at_least(self, bound: int, *names: str) -> None:
         for name in names:
             if getattr(self, name) < bound:
@@ -167,9 +214,30 @@ class Config:
         return VIEWS[self.proxy_task]
 
     @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of training that have steps: the head alone, then all layers (A.4)."""
+        boundary = self.head_epochs * self.steps_per_epoch
+        phases = (
+            Phase(0, boundary, self.head_learning_rate, True),
+            Phase(boundary, boundary + self.epochs * self.steps_per_epoch, self.learning_rate, False),
+        )
+        return tuple(phase for phase in phases if phase.end > phase.start)
+
+    @property
     def total_steps(self) -> int:
         """Parameter updates in the whole run."""
-        return self.epochs * self.steps_per_epoch
+        return (self.head_epochs + self.epochs) * self.steps_per_epoch
+
+    @property
+    def is_efficientnet(self) -> bool:
+        """Whether the backbone is one of the EfficientNets."""
+        return self.backbone.startswith("efficientnet")
+
+    @property
+    def freezes_batch_norm(self) -> bool:
+        """Whether the backbone's batch norm is frozen; if not said, in fine-tuning as of A.4."""
+        auto = self.is_efficientnet or self.head_epochs > 0
+        return auto if self.freeze_batch_norm == "auto" else self.freeze_batch_norm == "yes"
 
     @property
     def resolved_stem(self) -> str:

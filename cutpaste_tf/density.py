@@ -1,79 +1,64 @@
 """One-class classifiers on features (Section 2.3): fit on normal images, score any image.
 
 As in scikit-learn, `score_samples` is the log density, higher = more normal. The anomaly score is
-its negative; `Detector.score` negates it, once.
+its negative; it is negated once, where scores are made. All of them compute in float64.
 """
 
 from typing import Any
 
 import numpy as np
+from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import KernelDensity
 
 from cutpaste_tf.config import Config
 from cutpaste_tf.errors import InputError
 
 
-class GaussianDensity:
-    """Gaussian density of the features (Eq. 2), by scikit-learn as A.1 says, in float64.
-
-    Fewer images than dimensions make the covariance rank-deficient; the ridge `reg_covar` then
-    decides the scale of every direction that the training images do not span.
+class Density:
+    """What the densities share: features [count, dimensions] in, log densities [count] out.
 
     Args:
         l2_normalize: scale each feature vector to unit length first (DROC).
-        reg_covar: added to the covariance's diagonal.
-
-    Attributes:
-        mean_: float64 [dimensions].
-        covariance_: float64 [dimensions, dimensions], with the ridge.
     """
 
-    def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6):
+    def __init__(self, *, l2_normalize: bool = True):
         self.l2_normalize = l2_normalize
-        self.reg_covar = reg_covar
 
-    def fit(self, features: np.ndarray) -> "GaussianDensity":
-        """Fits mean and covariance to features [count, dimensions]."""
+    def fit(self, features: np.ndarray) -> "Density":
+        """Fits to features [count, dimensions] of normal images.
+
+        Raises:
+            InputError: features are not finite, or the density cannot be fitted to them.
+        """
         if not np.all(np.isfinite(features)):
             raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
         try:
-            self._mixture = self._new_mixture().fit(self._prepare(features))
+            self._fit(self._prepare(features))
         except ValueError as error:
             raise InputError(
-                f"The Gaussian cannot be fitted to {len(features)} feature vectors of {features.shape[1]} "
-                f"dimensions with --reg_covar={self.reg_covar:g}; raise it ({str(error).splitlines()[0]})"
+                f"{type(self).__name__} cannot be fitted to {len(features)} feature vectors of {features.shape[1]} "
+                f"dimensions ({str(error).splitlines()[0]}); raise --reg_covar, or choose another --density."
             ) from error
-        self._expose()
         return self
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log density, float64 [count], of features [count, dimensions]; higher = more normal."""
-        return self._mixture.score_samples(self._prepare(features))
+        return self._score(self._prepare(features))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """What `from_arrays` needs to make the fitted density again."""
-        return {"mean": self.mean_, "precision_cholesky": self._mixture.precisions_cholesky_[0]}
+        """What `restore` needs to make the fitted density again."""
+        raise NotImplementedError
 
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], *, l2_normalize: bool, reg_covar: float) -> "GaussianDensity":
-        """A fitted density from the arrays of `to_arrays`."""
-        density = cls(l2_normalize=l2_normalize, reg_covar=reg_covar)
-        mixture = density._new_mixture()
-        mixture.weights_ = np.ones(1)
-        mixture.means_ = arrays["mean"][None]
-        mixture.precisions_cholesky_ = arrays["precision_cholesky"][None]
-        inverse = np.linalg.inv(arrays["precision_cholesky"])
-        mixture.covariances_ = (inverse.T @ inverse)[None]
-        density._mixture = mixture
-        density._expose()
-        return density
+    def restore(self, arrays: dict[str, np.ndarray]) -> "Density":
+        """Takes over what another density's `to_arrays` gave."""
+        raise NotImplementedError
 
-    def _new_mixture(self) -> Any:  # GaussianMixture, whose learned attributes its stubs call None
-        return GaussianMixture(n_components=1, covariance_type="full", reg_covar=self.reg_covar, random_state=0)
+    def _fit(self, features: np.ndarray) -> None:
+        raise NotImplementedError
 
-    def _expose(self) -> None:
-        self.mean_ = self._mixture.means_[0]
-        self.covariance_ = self._mixture.covariances_[0]
+    def _score(self, features: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
 
     def _prepare(self, features: np.ndarray) -> np.ndarray:
         features = np.asarray(features, np.float64)
@@ -82,10 +67,166 @@ class GaussianDensity:
         return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
-# The keys are those of `config.CHOICES["density"]`.
-DENSITIES = {"gaussian": GaussianDensity}
+class MixtureDensity(Density):
+    """Mixture of Gaussians with full covariances, by scikit-learn's `GaussianMixture`.
+
+    Args:
+        components: number of Gaussians.
+        l2_normalize: as in `Density`.
+        reg_covar: ridge added to each covariance's diagonal.
+    """
+
+    def __init__(self, *, components: int, l2_normalize: bool = True, reg_covar: float = 1e-6):
+        super().__init__(l2_normalize=l2_normalize)
+        self.reg_covar = reg_covar
+        # Any: the stubs of scikit-learn call its learned attributes None.
+        self._mixture: Any = GaussianMixture(components, covariance_type="full", reg_covar=reg_covar, random_state=0)
+
+    def _fit(self, features: np.ndarray) -> None:
+        self._mixture.fit(features)
+
+    def _score(self, features: np.ndarray) -> np.ndarray:
+        return self._mixture.score_samples(features)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Weights, means and Cholesky factors of the precisions."""
+        mixture = self._mixture
+        return {
+            "weights": mixture.weights_,
+            "means": mixture.means_,
+            "precisions_cholesky": mixture.precisions_cholesky_,
+        }
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> "MixtureDensity":
+        """Takes over what another density's `to_arrays` gave."""
+        mixture = self._mixture
+        mixture.weights_, mixture.means_ = arrays["weights"], arrays["means"]
+        mixture.precisions_cholesky_ = arrays["precisions_cholesky"]
+        inverses = np.linalg.inv(mixture.precisions_cholesky_)
+        mixture.covariances_ = inverses.transpose(0, 2, 1) @ inverses
+        return self
 
 
-def build(config: Config) -> GaussianDensity:
-    """The density that a configuration asks for, not yet fitted."""
-    return DENSITIES[config.density](l2_normalize=config.l2_normalize, reg_covar=config.reg_covar)
+class GaussianDensity(MixtureDensity):
+    """Gaussian density of the features (Eq. 2), by scikit-learn as A.1 says.
+
+    Fewer images than dimensions make the covariance rank-deficient; the ridge `reg_covar` then
+    decides the scale of every direction that the training images do not span.
+
+    Attributes:
+        mean_: float64 [dimensions].
+        covariance_: float64 [dimensions, dimensions], with the ridge.
+    """
+
+    def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6):
+        super().__init__(components=1, l2_normalize=l2_normalize, reg_covar=reg_covar)
+
+    @property
+    def mean_(self) -> np.ndarray:  # noqa: D102
+        return self._mixture.means_[0]
+
+    @property
+    def covariance_(self) -> np.ndarray:  # noqa: D102
+        return self._mixture.covariances_[0]
+
+
+class LowRankGaussian(Density):
+    """The same Gaussian, in the space that the training features span: cheap for fewer features than dimensions.
+
+    The covariance is V diag(variances) V' + reg_covar I with as many columns of V as features at most;
+    every direction besides has the ridge as its variance. `reg_covar` must be greater than 0.
+    """
+
+    def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6):
+        super().__init__(l2_normalize=l2_normalize)
+        self.reg_covar = reg_covar
+
+    def _fit(self, features: np.ndarray) -> None:
+        self._mean = features.mean(axis=0)
+        _, singular, self._directions = np.linalg.svd(features - self._mean, full_matrices=False)
+        self._variances = singular**2 / len(features) + self.reg_covar
+
+    def _score(self, features: np.ndarray) -> np.ndarray:
+        centered = features - self._mean
+        along = centered @ self._directions.T
+        rest = np.sum(centered**2, axis=1) - np.sum(along**2, axis=1)
+        dimensions = features.shape[1]
+        log_determinant = np.sum(np.log(self._variances)) + (dimensions - len(self._variances)) * np.log(self.reg_covar)
+        distance = np.sum(along**2 / self._variances, axis=1) + np.maximum(rest, 0) / self.reg_covar
+        return -0.5 * (distance + log_determinant + dimensions * np.log(2 * np.pi))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Mean, directions and their variances."""
+        return {"mean": self._mean, "directions": self._directions, "variances": self._variances}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> "LowRankGaussian":
+        """Takes over what another density's `to_arrays` gave."""
+        self._mean, self._directions, self._variances = (arrays[k] for k in ("mean", "directions", "variances"))
+        return self
+
+
+class LedoitWolfDensity(GaussianDensity):
+    """Gaussian whose covariance is shrunk towards a multiple of the identity as Ledoit and Wolf (2004) estimate it.
+
+    The shrinkage replaces the ridge.
+    """
+
+    def __init__(self, *, l2_normalize: bool = True):
+        super().__init__(l2_normalize=l2_normalize, reg_covar=0.0)
+
+    def _fit(self, features: np.ndarray) -> None:
+        shrunk = LedoitWolf().fit(features)
+        cholesky = np.linalg.cholesky(shrunk.covariance_)
+        self.restore(
+            {
+                "weights": np.ones(1),
+                "means": shrunk.location_[None],
+                "precisions_cholesky": np.linalg.inv(cholesky).T[None],
+            }
+        )
+
+
+class KernelEstimate(Density):
+    """Gaussian kernel density estimate (DROC's), by scikit-learn's `KernelDensity`.
+
+    Args:
+        bandwidth: standard deviation of the kernel; 0 takes it from the features: sqrt(dimensions *
+            variance / 2), which is the kernel exp(-gamma d^2) with scikit-learn's gamma="scale".
+        l2_normalize: as in `Density`.
+    """
+
+    def __init__(self, *, bandwidth: float = 0.0, l2_normalize: bool = True):
+        super().__init__(l2_normalize=l2_normalize)
+        self.bandwidth = bandwidth
+
+    def _fit(self, features: np.ndarray) -> None:
+        bandwidth = self.bandwidth or float(np.sqrt(features.shape[1] * features.var() / 2))
+        self._estimate = KernelDensity(bandwidth=max(bandwidth, 1e-12)).fit(features)
+        self._features = features
+
+    def _score(self, features: np.ndarray) -> np.ndarray:
+        return self._estimate.score_samples(features)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The features, scaled, and the bandwidth."""
+        return {"features": self._features, "bandwidth": np.array(self._estimate.bandwidth)}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> "KernelEstimate":
+        """Takes over what another density's `to_arrays` gave."""
+        self._features = arrays["features"]
+        self._estimate = KernelDensity(bandwidth=float(arrays["bandwidth"])).fit(self._features)
+        return self
+
+
+def build(config: Config) -> Density:
+    """The density that a configuration asks for, not yet fitted; the names are those of `config.CHOICES`."""
+    scale = config.l2_normalize
+    builders = {
+        "gaussian": lambda: GaussianDensity(l2_normalize=scale, reg_covar=config.reg_covar),
+        "ledoit_wolf": lambda: LedoitWolfDensity(l2_normalize=scale),
+        "kde": lambda: KernelEstimate(bandwidth=config.kde_bandwidth, l2_normalize=scale),
+        "mixture": lambda: MixtureDensity(
+            components=config.mixture_components, l2_normalize=scale, reg_covar=config.reg_covar
+        ),
+    }
+    return builders[config.density]()

@@ -19,7 +19,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _LITTER = {"thumbs.db", "desktop.ini"}  # file managers leave these behind, beside hidden files
 
 
-def train_items(root: Path) -> list[Item]:
+def list_train(root: Path) -> list[Item]:
     """The normal training images of a category folder, or all images of a plain folder.
 
     Raises:
@@ -39,7 +39,7 @@ def train_items(root: Path) -> list[Item]:
     return [Item(path.relative_to(root).as_posix(), path, None, NORMAL, GOOD) for path in files]
 
 
-def test_items(root: Path) -> list[Item]:
+def list_test(root: Path) -> list[Item]:
     """The test images of a category folder, or every image of a plain folder as unlabelled.
 
     Raises:

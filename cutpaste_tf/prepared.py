@@ -70,7 +70,7 @@ def find(folder: Path, name: str, command: str) -> Path:
     return max(found, key=lambda path: _version(path.name))
 
 
-def train_items(data: str, folder: Path) -> list[Item]:
+def list_train(data: str, folder: Path) -> list[Item]:
     """The normal training images of a prepared set, in the order of their names.
 
     Raises:
@@ -79,7 +79,7 @@ def train_items(data: str, folder: Path) -> list[Item]:
     return [item for item in _items(data, folder, "train") if item.label == NORMAL]
 
 
-def test_items(data: str, folder: Path) -> list[Item]:
+def list_test(data: str, folder: Path) -> list[Item]:
     """The test images of a prepared set, in the order of their names.
 
     Raises:

@@ -9,7 +9,9 @@
     tensorboard/           the same for TensorBoard
     train_embeddings.npz   features of the training images
     detector/              the result; there once the run is complete
-    eval/                  what eval_main.py writes; eval_SHAPE_FILL/ of synthetic anomalies
+    embeddings/            features that eval_main.py keeps, see embeddings.py
+    eval/                  what eval_main.py writes; eval_NAME=VALUE/ where settings were given anew,
+                           eval_SHAPE_FILL/ for synthetic anomalies
 
 A name that ends in `.partial` is being written, or was when the process died; nothing reads it.
 """
@@ -33,6 +35,10 @@ from cutpaste_tf.errors import InputError
 
 CHECKPOINT = "checkpoint.npz"
 DETECTOR = "detector"
+MODEL = "model.keras"  # in the detector
+DENSITY = "density.npz"  # in the detector
+TRAIN_EMBEDDINGS = "train_embeddings.npz"
+EMBEDDINGS = "embeddings"
 EVAL = "eval"
 
 
@@ -66,10 +72,16 @@ def open_run(folder: Path, config: Config, digest: str) -> None:
         before, now = dataclasses.asdict(found), dataclasses.asdict(config)
         changes = ", ".join(f"{name}={before[name]} (now {now[name]})" for name in now if before[name] != now[name])
         raise InputError(f"--output_dir={folder} holds a run with {changes}; name another folder, or delete it.")
-    if not images.exists() or images.read_text().strip() != digest:
+    if not has_digest(folder, digest):
         raise InputError(f"The training images have changed since the run in {folder} began; name another folder.")
     if is_complete(folder):
         (folder / CHECKPOINT).unlink(missing_ok=True)  # left by a run that was killed at its very end
+
+
+def has_digest(folder: Path, digest: str) -> bool:
+    """Whether the run was made from the training images of that digest."""
+    path = folder / "train_images.sha256"
+    return path.exists() and path.read_text().strip() == digest
 
 
 def is_complete(folder: Path) -> bool:

@@ -12,14 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cutpaste_tf import density, detector, networks, pipeline, plots, runs, saliency, weights
-from cutpaste_tf.config import Config
+from cutpaste_tf import density, detector, embeddings, networks, pipeline, plots, runs, saliency, weights
+from cutpaste_tf.config import Config, Phase
 from cutpaste_tf.detector import Detector
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import Examples, thumbnails
+from cutpaste_tf.images import Examples
+from cutpaste_tf.networks import Networks
 
 Report = Callable[[str], None]
-_THUMBNAILS = 2000  # as many training images at most tell the evaluation what raw pixels would do
 
 
 def train(config: Config, examples: Examples, folder: Path, *, checkpoint_minutes: float, report: Report) -> None:
@@ -38,8 +38,7 @@ def train(config: Config, examples: Examples, folder: Path, *, checkpoint_minute
     keras.utils.set_random_seed(config.seed)
     nets = networks.build(config)
     if config.weights:
-        arrays = weights.read_resnet18(Path(config.weights).expanduser(), config.resolved_stem)
-        networks.set_resnet18_weights(nets.backbone, arrays)
+        networks.set_weights(nets.backbone, config)
     images = examples.images
     if config.proxy_task == "cutswap":
         report("Finding salient pixels.")
@@ -47,35 +46,47 @@ def train(config: Config, examples: Examples, folder: Path, *, checkpoint_minute
     if not (folder / "augmentations.png").exists():
         views, labels = next(iter(pipeline.stream(images, config)))
         plots.save_augmentations(folder / "augmentations.png", views.numpy(), labels.numpy(), config.views)
-    if config.epochs:
-        fit(nets.classifier, images, config, folder, checkpoint_minutes=checkpoint_minutes, report=report)
+    if config.phases:
+        fit(nets, images, config, folder, checkpoint_minutes=checkpoint_minutes, report=report)
     finish(nets.feature, examples, config, folder, report=report)
 
 
-def compile_classifier(classifier: keras.Model, config: Config) -> None:
+def check(config: Config) -> None:
+    """Builds the networks to see that the weights fit and the feature exists, before a run is begun.
+
+    Raises:
+        InputError: they do not.
+    """
+    nets = networks.build(config)
+    if config.weights:
+        networks.set_weights(nets.backbone, config)
+    networks.feature_model(nets.feature, config.feature)
+
+
+def compile_classifier(classifier: keras.Model, config: Config, phase: Phase) -> None:
     """Gives the network its loss, optimizer and schedule: cross-entropy + L2, momentum SGD, one cosine cycle.
 
-    L2 is part of the loss, as in DROC: c * sum(w^2) / 2. SGD's `weight_decay` is decoupled from the
-    loss and would be another method.
+    L2 is part of the loss, as in DROC: c * sum(w^2) / 2 over what the phase trains. SGD's
+    `weight_decay` is decoupled from the loss and would be another method.
     """
     for variable in classifier.trainable_variables:
         if config.l2_batch_norm or not variable.path.endswith(("/gamma", "/beta")):
             variable.regularizer = keras.regularizers.L2(config.l2 / 2)
     classifier.compile(
-        keras.optimizers.SGD(learning_rate_schedule(config), momentum=config.momentum),
+        keras.optimizers.SGD(learning_rate_schedule(phase), momentum=config.momentum),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     classifier.optimizer.build(classifier.trainable_variables)
 
 
-def learning_rate_schedule(config: Config) -> keras.optimizers.schedules.LearningRateSchedule:
-    """One cosine cycle over all steps, without warm-up, to 0 (A.1): lr * (1 + cos(pi * step / steps)) / 2."""
-    return keras.optimizers.schedules.CosineDecay(config.learning_rate, max(1, config.total_steps))
+def learning_rate_schedule(phase: Phase) -> keras.optimizers.schedules.LearningRateSchedule:
+    """One cosine cycle over a phase, without warm-up, to 0 (A.1): lr * (1 + cos(pi * step / steps)) / 2."""
+    return keras.optimizers.schedules.CosineDecay(phase.learning_rate, phase.end - phase.start)
 
 
 def fit(
-    classifier: keras.Model,
+    nets: Networks,
     images: np.ndarray,
     config: Config,
     folder: Path,
@@ -83,74 +94,83 @@ def fit(
     checkpoint_minutes: float,
     report: Report,
 ) -> None:
-    """Trains the classifier to the run's last step, from the folder's checkpoint if there is one."""
-    compile_classifier(classifier, config)
-    step = restore_checkpoint(classifier, folder / runs.CHECKPOINT)
+    """Trains the classifier through its phases to the last step, from the folder's checkpoint if there is one."""
+    path = folder / runs.CHECKPOINT
+    step = saved_step(path)
     if step:
         report(f"Resuming after step {step} of {config.total_steps}.")
-    callbacks = [
-        _Log(config, folder, step, report),
-        _Checkpoint(config, folder / runs.CHECKPOINT, step, checkpoint_minutes),
-    ]
-    for first, steps, epochs in _segments(step, config):
-        done = first // config.steps_per_epoch
-        classifier.fit(
-            pipeline.stream(images, config, start_step=first),
-            initial_epoch=done,
-            epochs=done + epochs,
-            steps_per_epoch=steps,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
+    callbacks = [_Log(config, folder, step, report), _Checkpoint(config, path, step, checkpoint_minutes)]
+    restored = not step
+    for phase in config.phases:
+        if step >= phase.end and phase is not config.phases[-1]:
+            continue
+        networks.set_trainable(nets.backbone, config, phase)
+        compile_classifier(nets.classifier, config, phase)
+        if not restored:
+            restore_checkpoint(nets.classifier, path, with_optimizer=step > phase.start)
+            restored = True
+        for first, steps, epochs in _segments(step, phase.end, config.steps_per_epoch):
+            done = first // config.steps_per_epoch
+            nets.classifier.fit(
+                pipeline.stream(images, config, start_step=first),
+                initial_epoch=done,
+                epochs=done + epochs,
+                steps_per_epoch=steps,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=0,
+            )
+        step = phase.end
 
 
-def finish(feature: keras.Model, examples: Examples, config: Config, folder: Path, *, report: Report) -> None:
+def finish(network: keras.Model, examples: Examples, config: Config, folder: Path, *, report: Report) -> None:
     """Fits the density to the unaugmented training images and saves features and detector."""
     report(f"Fitting the density to {len(examples.images)} training images.")
-    features = detector.embed(feature, examples.images)
-    fitted = density.build(config).fit(features)
-    runs.write_arrays(
-        folder / "train_embeddings.npz",
-        {
-            "features": features,
-            "paths": np.array(examples.paths),
-            "thumbnails": thumbnails(examples.images[:: math.ceil(len(examples.images) / _THUMBNAILS)]),
-        },
-    )
-    Detector(feature, fitted, config).save(folder / runs.DETECTOR)
+    found = detector.embed_examples(networks.feature_model(network, config.feature), examples)
+    fitted = density.build(config).fit(found.features)
+    embeddings.write(folder / runs.TRAIN_EMBEDDINGS, found)
+    Detector(network, fitted, config).save(folder / runs.DETECTOR)
     (folder / runs.CHECKPOINT).unlink(missing_ok=True)
 
 
 def save_checkpoint(classifier: keras.Model, path: Path, step: int) -> None:
     """Writes weights, batch-norm statistics, optimizer state and the number of steps done."""
-    arrays = {f"{i:04d}": np.asarray(v) for i, v in enumerate(_state(classifier))}
+    arrays = {key: np.asarray(variable) for key, variable in _state(classifier, with_optimizer=True)}
     runs.write_arrays(path, {**arrays, "step": np.array(step)})
 
 
-def restore_checkpoint(classifier: keras.Model, path: Path) -> int:
-    """Reads what `save_checkpoint` wrote; returns the steps done, 0 where there is no checkpoint."""
+def saved_step(path: Path) -> int:
+    """The steps done before a checkpoint; 0 where there is none."""
     if not path.exists():
         return 0
     with np.load(path) as arrays:
-        for i, variable in enumerate(_state(classifier)):
-            variable.assign(arrays[f"{i:04d}"])
         return int(arrays["step"])
 
 
-def _state(classifier: keras.Model) -> list[Any]:
-    return [*classifier.variables, *classifier.optimizer.variables]
+def restore_checkpoint(classifier: keras.Model, path: Path, *, with_optimizer: bool) -> None:
+    """Reads what `save_checkpoint` wrote; a phase that begins just here begins with an optimizer of its own."""
+    with np.load(path) as arrays:
+        for key, variable in _state(classifier, with_optimizer=with_optimizer):
+            variable.assign(arrays[key])
 
 
-def _segments(step: int, config: Config) -> Iterator[tuple[int, int, int]]:
+def _state(classifier: keras.Model, *, with_optimizer: bool) -> Iterator[tuple[str, Any]]:
+    for index, variable in enumerate(classifier.variables):
+        yield f"model{index:04d}", variable
+    if with_optimizer:
+        for index, variable in enumerate(classifier.optimizer.variables):
+            yield f"optimizer{index:04d}", variable
+
+
+def _segments(step: int, end: int, steps_per_epoch: int) -> Iterator[tuple[int, int, int]]:
     """(first step, steps per epoch, epochs): what is left of a broken epoch, then the whole ones."""
-    into_epoch = step % config.steps_per_epoch
+    into_epoch = step % steps_per_epoch
     if into_epoch:
-        rest = config.steps_per_epoch - into_epoch
+        rest = steps_per_epoch - into_epoch
         yield step, rest, 1
         step += rest
-    if step < config.total_steps:
-        yield step, config.steps_per_epoch, (config.total_steps - step) // config.steps_per_epoch
+    if step < end:
+        yield step, steps_per_epoch, (end - step) // steps_per_epoch
 
 
 class _Checkpoint(keras.callbacks.Callback):
@@ -196,7 +216,6 @@ class _Log(keras.callbacks.Callback):
         self._path = folder / "train_log.csv"
         self._rows = [row for row in _read_csv(self._path) if int(row["step"]) <= step]
         self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
-        self._schedule = learning_rate_schedule(config)
         self._began, self._began_step = time.monotonic(), step
         self._shown_at = time.monotonic()
 
@@ -234,13 +253,15 @@ class _Log(keras.callbacks.Callback):
 
     def _learning_rate(self) -> float:
         """Of the step that was just done."""
-        return float(self._schedule(self._step - 1))
+        phase = next(phase for phase in self._config.phases if self._step <= phase.end)
+        return float(learning_rate_schedule(phase)(self._step - 1 - phase.start))
 
     def _line(self, logs: dict[str, Any]) -> str:
         speed = max(1, self._step - self._began_step - 1) / (time.monotonic() - self._began)
         left = (self._config.total_steps - self._step) / speed
+        epochs = self._config.head_epochs + self._config.epochs
         return (
-            f"epoch {self._epoch + 1}/{self._config.epochs}  step {self._step}/{self._config.total_steps}  "
+            f"epoch {self._epoch + 1}/{epochs}  step {self._step}/{self._config.total_steps}  "
             f"loss {float(logs['loss']):.4f}  accuracy {float(logs['accuracy']):.3f}  "
             f"lr {self._learning_rate():.5f}  {speed * self._config.batch_size:.1f} images/s  left {_clock(left)}"
         )

@@ -1,14 +1,17 @@
-"""Pretrained ResNet-18 weights: names, shapes and a check that needs no TensorFlow.
+"""Files of pretrained weights, read and checked without TensorFlow.
 
-The file is an .npz of arrays under torchvision's names (`layer1.0.conv1.weight`), convolutions as
+A ResNet-18's is an .npz of arrays under torchvision's names (`layer1.0.conv1.weight`), convolutions as
 [out, in, height, width]. `np.savez(path, **{k: v.numpy() for k, v in model.state_dict().items()})`
-writes one from torchvision's `resnet18`.
+writes one from torchvision's `resnet18`. An EfficientNet's is a weights file of Keras.
 """
 
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 
 from cutpaste_tf.config import Config
@@ -93,3 +96,34 @@ def read_saliency_network(config: Config) -> dict[str, np.ndarray]:
     """
     flag = "saliency_weights" if config.saliency_weights else "weights"
     return read_resnet18(Path(getattr(config, flag)).expanduser(), "imagenet", classifier=True, flag=flag)
+
+
+def read_keras_weights(path: str) -> dict[str, list[np.ndarray]]:
+    """Arrays by layer of a Keras weights file, in the layout of Keras 3 (`.weights.h5`) or of before (`.h5`).
+
+    Raises:
+        InputError: the file is missing, is no such file, or is damaged.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(f"--weights={path} does not exist; give a file, or `imagenet` to download Keras' own.")
+    try:
+        with h5py.File(file) as opened:
+            return dict(_stored_layers(opened))
+    except (OSError, KeyError, RuntimeError) as error:
+        raise InputError(f"--weights={path} is no Keras weights file, or a damaged one ({error}).") from None
+
+
+def _stored_layers(file: Any) -> Iterator[tuple[str, list[np.ndarray]]]:
+    if "layers" in file:
+        for key, group in file["layers"].items():
+            variables = group.get("vars", {})
+            if len(variables):
+                yield f"layers/{key}", [np.asarray(variables[str(index)]) for index in range(len(variables))]
+        return
+    root = file.get("model_weights", file)
+    for name in root.attrs["layer_names"]:
+        name = name.decode() if isinstance(name, bytes) else name
+        paths = [path.decode() if isinstance(path, bytes) else path for path in root[name].attrs["weight_names"]]
+        if paths:
+            yield name, [np.asarray(root[name][path]) for path in paths]

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 
-from cutpaste_tf import commands, folders, images, prepared, quiet_start
+from cutpaste_tf import command_line, folders, images, prepared, quiet_start
 from cutpaste_tf.errors import InputError
 
 _SOURCE = flags.DEFINE_string("source", None, "Official archive, or folder that holds categories.")
@@ -97,8 +97,8 @@ class MvtecAd(tfds.core.GeneratorBasedBuilder):
         if self._source is None:
             raise InputError("Prepare MVTec AD by: python -m data.mvtec_ad --source=ARCHIVE_OR_FOLDER")
         return {
-            "train": self._generate_examples(folders.train_items(self._source)),
-            "test": self._generate_examples(folders.test_items(self._source)),
+            "train": self._generate_examples(folders.list_train(self._source)),
+            "test": self._generate_examples(folders.list_test(self._source)),
         }
 
     def _generate_examples(self, items: list[images.Item]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -124,7 +124,7 @@ def check(category: Path, name: str) -> str:
     """
     if not (category / "train").is_dir():
         return f"{name}: no folder {category}/train"
-    train, test = folders.train_items(category), folders.test_items(category)
+    train, test = folders.list_train(category), folders.list_test(category)
     normal = sum(item.label == images.NORMAL for item in test)
     found = Counts(len(train), normal, len(test) - normal, sum(item.mask is not None for item in test))
     pairs = zip(Counts._fields, found, PUBLISHED[name], strict=True)
@@ -190,9 +190,9 @@ def _find(root: Path, name: str) -> Path:
 
 def main() -> None:
     """Prepares what the flags ask for."""
-    source = Path(commands.required(_SOURCE)).expanduser()
+    source = Path(command_line.required(_SOURCE)).expanduser()
     prepare(source, _CATEGORIES.value, prepared.data_dir(_DATA_DIR.value))
 
 
 if __name__ == "__main__":
-    commands.run_main(main)
+    command_line.run_main(main)

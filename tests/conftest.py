@@ -60,3 +60,35 @@ def reference() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no reference data in {folder}")
     return folder
+
+
+class StoppedError(Exception):
+    pass
+
+
+def weights_after(config, category, folder, monkeypatch, stops=()):
+    """Final backbone weights of a run that is stopped after the given steps and started again each time."""
+    from cutpaste_tf import training  # loads TensorFlow
+
+    kept = {}
+    finish = training.finish
+
+    def spy(feature, *arguments, **options):
+        kept["feature"] = [np.asarray(w) for w in feature.weights]
+        finish(feature, *arguments, **options)
+
+    monkeypatch.setattr(training, "finish", spy)
+    save = training.save_checkpoint
+    for stop in stops:
+
+        def save_then_stop(classifier, path, step, stop=stop):
+            save(classifier, path, step)
+            if step == stop:
+                raise StoppedError
+
+        monkeypatch.setattr(training, "save_checkpoint", save_then_stop)
+        with pytest.raises(StoppedError):
+            commands.train(config, folder, category, checkpoint_minutes=0)
+    monkeypatch.setattr(training, "save_checkpoint", save)
+    commands.train(config, folder, category, checkpoint_minutes=0)
+    return kept["feature"]

@@ -132,8 +132,8 @@ def test_defaults_are_the_papers():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"learning_rate": 0.0}, "greater than 0"),
-        ({"epochs": -1}, "at least 0"),
+        ({"learning_rate": -0.1}, "greater than 0"),
+        ({"epochs": -2}, "at least 0"),
         ({"translate": 1.0}, r"must lie in \[0, 1\)"),
         ({"base_jitter": 0.7}, "at most 0.5"),
         ({"min_patch_area": 0.3}, "min_patch_area"),

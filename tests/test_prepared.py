@@ -57,7 +57,7 @@ def test_tfds_gives_the_documented_features(source, tmp_path):
     mvtec_ad.prepare(source, ["bottle"], tmp_path / "tfds")
     dataset = tfds.load("mvtec_ad/bottle", split="test", data_dir=tmp_path / "tfds")
     records = {record["file_name"].decode(): record for record in tfds.as_numpy(dataset)}
-    assert sorted(records) == sorted(item.path for item in mvtec_ad.folders.test_items(source / "bottle"))
+    assert sorted(records) == sorted(item.path for item in mvtec_ad.folders.list_test(source / "bottle"))
     bad = records["test/square/001.png"]
     assert (bad["image"].shape, bad["mask"].shape, bad["label"], bad["defect"]) == (
         (40, 40, 3),
@@ -196,4 +196,4 @@ def test_the_stored_pictures_are_the_files_themselves(source, tmp_path):
     mvtec_ad.prepare(source, ["bottle"], tmp_path / "tfds")
     folder = prepared.locate("mvtec_ad/bottle", tmp_path / "tfds")
     stored = {record["file_name"].decode(): record["image"] for record in prepared.records(folder, "train", ("image",))}
-    assert stored == {item.path: item.image.read_bytes() for item in mvtec_ad.folders.train_items(source / "bottle")}
+    assert stored == {item.path: item.image.read_bytes() for item in mvtec_ad.folders.list_train(source / "bottle")}

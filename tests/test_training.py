@@ -12,9 +12,9 @@ import time
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, StoppedError, weights_after
 
-from cutpaste_tf import commands, datasets, detector, evaluation, runs, training
+from cutpaste_tf import commands, datasets, detector, runs, training
 from cutpaste_tf.config import Config
 from cutpaste_tf.detector import Detector
 from cutpaste_tf.errors import InputError
@@ -31,7 +31,7 @@ def tiny_network():
 def test_l2_is_part_of_the_loss(with_batch_norm):
     config = Config(l2=0.5, l2_batch_norm=with_batch_norm)
     model = tiny_network()
-    training.compile_classifier(model, config)
+    training.compile_classifier(model, config, config.phases[0])
     weights = {w.path.split("/")[-1]: np.asarray(w) for w in model.trainable_weights}
     counted = [w for name, w in weights.items() if with_batch_norm or name == "kernel"]
     expected = 0.5 * sum(np.sum(np.square(w)) for w in counted) / 2
@@ -43,7 +43,7 @@ def test_steps_follow_momentum_and_cosine_by_hand():
     config = Config(learning_rate=0.2, momentum=0.9, l2=0.1, epochs=2, steps_per_epoch=2)
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Dense(3, use_bias=False)(inputs))
-    training.compile_classifier(model, config)
+    training.compile_classifier(model, config, config.phases[0])
     kernel = np.asarray(model.trainable_weights[0], np.float64)
     velocity = np.zeros_like(kernel)
     rng = np.random.default_rng(0)
@@ -140,36 +140,6 @@ def test_training_learns(category, tmp_path):
 def logged_steps(folder):
     with (folder / "train_log.csv").open() as file:
         return [int(row["step"]) for row in csv.DictReader(file)]
-
-
-class StoppedError(Exception):
-    pass
-
-
-def weights_after(config, category, folder, monkeypatch, stops=()):
-    """Final backbone weights of a run that is stopped after the given steps and started again each time."""
-    kept = {}
-    finish = training.finish
-
-    def spy(feature, *arguments, **options):
-        kept["feature"] = [np.asarray(w) for w in feature.weights]
-        finish(feature, *arguments, **options)
-
-    monkeypatch.setattr(training, "finish", spy)
-    save = training.save_checkpoint
-    for stop in stops:
-
-        def save_then_stop(classifier, path, step, stop=stop):
-            save(classifier, path, step)
-            if step == stop:
-                raise StoppedError
-
-        monkeypatch.setattr(training, "save_checkpoint", save_then_stop)
-        with pytest.raises(StoppedError):
-            run(config, category, folder, checkpoint_minutes=0)
-    monkeypatch.setattr(training, "save_checkpoint", save)
-    run(config, category, folder, checkpoint_minutes=0)
-    return kept["feature"]
 
 
 def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(category, tmp_path, monkeypatch):
@@ -285,6 +255,6 @@ def test_imagenet_weights_reach_the_reference_values(reference, tmp_path, name, 
     path = reference / "weights/resnet18_imagenet1k_v1_torch_layout.npz"
     config = Config(data=str(root), epochs=0, weights=str(path))
     run(config, root, tmp_path / "run")
-    examples = datasets.read_test(root, config.image_size)
-    result = evaluation.evaluate(tmp_path / "run", name, examples, report=print)
+    commands.evaluate(tmp_path / "run", name, root)
+    result = json.loads((tmp_path / "run/eval/metrics.json").read_text())
     assert result["image_auroc"] == pytest.approx(expected, abs=tolerance)

@@ -1,0 +1,150 @@
+"""The two phases of A.4, their resumption, ResNet-18's stages, mixed precision, kept embeddings."""
+
+import dataclasses
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+from conftest import TINY, weights_after, write_image
+
+from cutpaste_tf import commands, networks, training
+from cutpaste_tf.config import Config
+from cutpaste_tf.errors import InputError
+
+TWO_PHASES = dataclasses.replace(TINY, head_epochs=1, epochs=1, freeze_batch_norm="auto")
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0"])
+def test_each_phase_moves_what_it_should(backbone):
+    config = Config(
+        backbone=backbone, image_size=64, stem="imagenet", batch_size=6, head_epochs=1, epochs=1, learning_rate=0.1
+    )
+    nets = networks.build(config)
+    x = np.random.default_rng(0).uniform(0, 1, (6, 64, 64, 3)).astype(np.float32)
+    y = np.array([0, 1, 2] * 2)
+
+    def moved(phase):
+        networks.set_trainable(nets.backbone, config, phase)
+        training.compile_classifier(nets.classifier, config, phase)
+        before = [np.array(variable) for variable in nets.classifier.weights]
+        for _ in range(2):
+            nets.classifier.train_on_batch(x, y)
+        changed = [not np.array_equal(a, b) for a, b in zip(before, nets.classifier.weights, strict=True)]
+        inside = {id(variable) for variable in nets.backbone.weights}
+        frozen = {
+            id(variable)
+            for layer in nets.backbone.layers
+            if isinstance(layer, keras.layers.BatchNormalization)
+            for variable in layer.weights
+        }
+        groups = {"head": [], "backbone": [], "batch norm": []}
+        for variable, change in zip(nets.classifier.weights, changed, strict=True):
+            group = "batch norm" if id(variable) in frozen else "backbone" if id(variable) in inside else "head"
+            groups[group].append(change)
+        return {name: (all(values), any(values)) for name, values in groups.items()}
+
+    head, everything = config.phases
+    assert moved(head) == {"head": (True, True), "backbone": (False, False), "batch norm": (False, False)}
+    # gamma and beta stay with the statistics, see `networks.set_trainable`.
+    assert moved(everything) == {"head": (True, True), "backbone": (True, True), "batch norm": (False, False)}
+
+
+def test_batch_norm_trains_where_it_is_not_frozen():
+    config = dataclasses.replace(TWO_PHASES, freeze_batch_norm="no")
+    nets = networks.build(config)
+    networks.set_trainable(nets.backbone, config, config.phases[1])
+    training.compile_classifier(nets.classifier, config, config.phases[1])
+    before = [np.array(variable) for variable in nets.backbone.get_layer("bn1").weights]
+    image = np.random.default_rng(0).uniform(0, 1, (6, 32, 32, 3)).astype(np.float32)
+    nets.classifier.train_on_batch(image, np.array([0, 1, 2] * 2))
+    for first, second in zip(before, nets.backbone.get_layer("bn1").weights, strict=True):
+        assert not np.array_equal(first, second)
+
+
+def test_each_phase_has_its_own_cosine():
+    config = Config(backbone="efficientnet_b0", head_epochs=2, epochs=3, steps_per_epoch=4)
+    head, everything = config.phases
+    assert (head.start, head.end, everything.start, everything.end) == (0, 8, 8, 20)
+    assert float(training.learning_rate_schedule(head)(4)) == pytest.approx(0.015)
+    assert float(training.learning_rate_schedule(everything)(6)) == pytest.approx(0.00005)
+
+
+def test_resumes_inside_either_phase_and_between_them(category, tmp_path, monkeypatch):
+    config = dataclasses.replace(TWO_PHASES, data=str(category), epochs=2)
+    whole = weights_after(config, category, tmp_path / "whole", monkeypatch)
+    stopped = weights_after(config, category, tmp_path / "stopped", monkeypatch, stops=(2, 3, 5, 6))
+    for first, second in zip(whole, stopped, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_stages_of_resnet18(tiny_run, category):
+    expected = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512, "layer2_0_bn1": 128}
+    for feature, dimensions in expected.items():
+        commands.evaluate(tiny_run, "x", category, settings={"feature": feature})
+        result = json.loads((tiny_run / f"eval_feature={feature}/metrics.json").read_text())
+        assert result["feature_dimensions"] == dimensions
+        assert result["feature"] == feature
+    commands.evaluate(tiny_run, "x", category)
+    last, pool = (np.load(tiny_run / f"{n}/embeddings.npz")["test_features"] for n in ("eval_feature=layer4", "eval"))
+    np.testing.assert_allclose(last, pool, rtol=1e-4, atol=1e-5)
+
+
+def test_an_unknown_feature_is_refused_before_a_run_begins(category, tmp_path):
+    config = dataclasses.replace(TINY, data=str(category), feature="level7")
+    with pytest.raises(InputError, match="--feature=level7 is not known to resnet18; it has pool, layer1, layer2"):
+        commands.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+    assert not (tmp_path / "run").exists()
+
+
+def test_mixed_precision_keeps_logits_and_features_in_float32():
+    keras.utils.set_random_seed(0)
+    config = Config(image_size=64, stem="imagenet", precision="mixed_bfloat16")
+    nets = networks.build(config)
+    assert keras.config.dtype_policy().name == "float32"  # what follows is not changed
+    image = np.random.default_rng(0).uniform(0, 1, (4, 64, 64, 3)).astype(np.float32)
+    assert nets.backbone(image).dtype == "bfloat16"
+    for model in (nets.feature, nets.embedding, nets.classifier, networks.feature_model(nets.feature, "layer2")):
+        assert model(image).dtype == "float32"
+    assert {variable.dtype for variable in nets.classifier.trainable_variables} == {"float32"}
+    plain = networks.build(dataclasses.replace(config, precision="float32"))
+    plain.classifier.set_weights(nets.classifier.get_weights())
+    np.testing.assert_allclose(nets.feature(image), plain.feature(image), rtol=0.1, atol=0.05)
+
+
+@pytest.fixture
+def embedded(monkeypatch):
+    """Counts how often features are computed."""
+    calls = []
+    embed = commands._embed
+    monkeypatch.setattr(commands, "_embed", lambda *arguments: calls.append(1) or embed(*arguments))
+    return calls
+
+
+def test_embeddings_are_computed_once_and_stale_ones_noticed(tiny_run, category, embedded):
+    for density in ("kde", "ledoit_wolf", "gaussian"):
+        commands.evaluate(tiny_run, "x", category, settings={"density": density})
+    commands.evaluate(tiny_run, "x", category)
+    assert len(embedded) == 1
+    default, again = (
+        json.loads((tiny_run / name / "metrics.json").read_text()) for name in ("eval", "eval_density=gaussian")
+    )
+    assert default == again  # the density fitted anew is the one that was saved
+    commands.evaluate(tiny_run, "x", category, settings={"feature": "layer2", "density": "kde"})
+    assert len(embedded) == 3  # training and test images
+    commands.evaluate(tiny_run, "x", category, settings={"feature": "layer2"})
+    assert len(embedded) == 3
+    path = category / "test/good/000.png"
+    write_image(path, np.zeros((40, 40, 3), np.uint8))
+    commands.evaluate(tiny_run, "x", category)
+    assert len(embedded) == 4
+    os.utime(tiny_run / "detector/model.keras")  # the content decides, not the time
+    commands.evaluate(tiny_run, "x", category)
+    assert len(embedded) == 4
+
+
+def test_another_feature_of_changed_training_images_is_refused(tiny_run, category):
+    write_image(category / "train/good/000.png", np.zeros((40, 40, 3), np.uint8))
+    with pytest.raises(InputError, match="training images have changed"):
+        commands.evaluate(tiny_run, "x", category, settings={"feature": "layer1"})
