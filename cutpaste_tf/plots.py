@@ -54,7 +54,7 @@ def save_sheet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
         for axis, image in zip(column, images, strict=True):
             axis.imshow(np.clip(image, 0, 1), interpolation="antialiased")
             axis.set(xticks=[], yticks=[])
-        column[0].set_title(title, fontsize=8)
+        column[0].set_title(title, fontsize=7)
     figure.tight_layout(pad=0.3)
     _save(figure, path)
 
