@@ -1,6 +1,7 @@
 """Pictures of a run, as PNG files."""
 
 import io
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def save_augmentations(
         for axis, image in zip(row, images, strict=True):
             axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(textwrap.fill(name, 14))
     figure.tight_layout(pad=0.3)
     _save(figure, path)
 

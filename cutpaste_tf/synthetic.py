@@ -65,7 +65,7 @@ def make(
         np.repeat(np.array([NORMAL, ANOMALOUS], np.int32), count),
         [images.GOOD] * count + [shape] * count,
         masks,
-        f"{count} normal images of {side} px and their twins with a {shape} filled with "
+        f"{count} normal images of {side} px and their twins with an anomaly ({shape}), filled with "
         + ("a random color" if fill == "color" else "a piece of a natural image"),
     )
 
