@@ -15,6 +15,7 @@ from absl import flags
 
 from cutpaste_tf import command_line, commands, synthetic
 from cutpaste_tf.config import Config
+from cutpaste_tf.errors import InputError
 from data import demo
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder that train_main.py wrote.")
@@ -34,6 +35,10 @@ def main() -> None:
     options = None
     if _SYNTHETIC.value:
         options = commands.SyntheticOptions(_SYNTHETIC.value, _FILL.value, _IMAGES.value, _SEED.value)
+        if _IMAGES.value and _FILL.value != "image":
+            raise InputError("--synthetic_images needs --synthetic_fill=image.")
+    elif _FILL.present or _IMAGES.present or _SEED.present:
+        raise InputError("--synthetic_fill, --synthetic_images and --synthetic_seed need --synthetic=SHAPE.")
     commands.evaluate(
         run_dir,
         data,

@@ -29,8 +29,14 @@ def main() -> None:
     if _SHOW.value:
         commands.show_augmentations(config, output_dir, location, tfds_data_dir=tfds_data_dir)
     else:
-        minutes = _CHECKPOINT_MINUTES.value
-        commands.train(config, output_dir, location, checkpoint_minutes=minutes, tfds_data_dir=tfds_data_dir)
+        commands.train(
+            config,
+            output_dir,
+            location,
+            checkpoint_minutes=_CHECKPOINT_MINUTES.value,
+            test_location=demo.locate(config.test_data) if config.test_data else "",
+            tfds_data_dir=tfds_data_dir,
+        )
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def run_main(main: Callable[[], None]) -> None:
         except OSError as error:  # no permission, disk full, ...
             _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
         except KeyboardInterrupt:
-            print("Stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+            print("Stopped. A training goes on from its last checkpoint by the same command.", file=sys.stderr)
             sys.exit(130)
 
     app.run(guarded, flags_parser=parse)

@@ -38,7 +38,13 @@ class SyntheticOptions(NamedTuple):
 
 
 def train(
-    config: Config, output_dir: Path, location: str | Path, *, checkpoint_minutes: float, tfds_data_dir: str = ""
+    config: Config,
+    output_dir: Path,
+    location: str | Path,
+    *,
+    checkpoint_minutes: float,
+    test_location: str | Path = "",
+    tfds_data_dir: str = "",
 ) -> None:
     """Trains a run, or resumes it, or finds it complete.
 
@@ -47,12 +53,20 @@ def train(
         output_dir: the run's folder.
         location: what `config.data` stands for: a folder, or the name of a prepared set.
         checkpoint_minutes: time between checkpoints.
+        test_location: what `config.test_data` stands for, to see that it is there.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
 
     Raises:
         InputError: before any long work.
     """
+    runs.check(output_dir, config)
+    if test_location:
+        datasets.list_test(test_location, tfds_data_dir=tfds_data_dir)
+    if config.head_epochs and not config.weights:
+        print("Warning: without --weights the frozen backbone keeps its random weights.")
     examples = _read_train(config, output_dir, location, tfds_data_dir)
+    if config.density == "mixture" and config.mixture_components > len(examples.images):
+        raise InputError(f"--mixture_components={config.mixture_components} is more than the training images.")
     if (config.is_efficientnet or config.feature != "pool") and not runs.is_complete(output_dir):
         with quiet_start():
             from cutpaste_tf import training
@@ -78,6 +92,11 @@ def show_augmentations(config: Config, output_dir: Path, location: str | Path, *
 
     Arguments and errors as `train`. The sheet is OUTPUT_DIR/proxy_tasks.png.
     """
+    saliency_weights = None
+    if config.saliency_weights or (config.weights and not config.is_efficientnet):
+        saliency_weights = weights.read_saliency_network(config)
+    else:
+        print("Without cutswap, whose saliency needs --saliency_weights.")
     examples = _read_train(config, output_dir, location, tfds_data_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     with quiet_start():
@@ -87,11 +106,10 @@ def show_augmentations(config: Config, output_dir: Path, location: str | Path, *
     sources = np.array(examples.images[rows])
     columns = {"source": sources.astype(np.float32) / 255}
     for task in VIEWS:
-        if task == "cutswap" and not (config.saliency_weights or config.weights):
-            print("Without cutswap, whose saliency needs --saliency_weights.")
+        if task == "cutswap" and saliency_weights is None:
             continue
         shown = dataclasses.replace(config, proxy_task=task, batch_size=0)
-        marked = saliency.mark(sources, weights.read_saliency_network(shown)) if task == "cutswap" else sources
+        marked = saliency.mark(sources, saliency_weights) if task == "cutswap" else sources
         views = pipeline.augmentations(marked, shown)
         columns |= {f"{task}\n{name}": pictures for name, pictures in views.items()}
     plots.save_sheet(output_dir / "proxy_tasks.png", columns)
@@ -145,11 +163,13 @@ def evaluate(
     config = dataclasses.replace(saved, **(settings or {}))
     folder = runs.EVAL + "".join(f"_{name}={value}" for name, value in (settings or {}).items())
     items = datasets.list_test(location, tfds_data_dir=tfds_data_dir)
+    if data == saved.data and all(item.label == images.UNKNOWN for item in items):
+        raise InputError(f"{data} holds the training images and no test images; name those by --data.")
     if synthetic_options:
         kind, fill = synthetic_options.shape, synthetic_options.fill
-        folder += f"_{kind}_{fill}"
+        folder += f"_{kind}_{fill}" + (f"_{synthetic_options.seed}" if synthetic_options.seed else "")
         data = f"{data} with synthetic anomalies ({kind}, {fill})"
-        made = run_dir / f"{runs.EVAL}_{kind}_{fill}_images"
+        made = run_dir / f"{folder}_images"
         examples = _with_synthetic(images.read(items, config.image_size), synthetic_options, made, tfds_data_dir)
         print(f"Scoring {data}: {examples.note}.")
         test = _embed(run_dir, config, examples)
@@ -169,7 +189,10 @@ def evaluate(
         density.fit(train.features)
     from cutpaste_tf import evaluation  # matplotlib is slow to load, too
 
-    evaluation.evaluate(run_dir / folder, data, config, density=density, train=train, test=test, report=_say)
+    record = synthetic_options._asdict() if synthetic_options else None
+    evaluation.evaluate(
+        run_dir / folder, data, config, density=density, train=train, test=test, synthetic=record, report=_say
+    )
 
 
 def _kept(run_dir: Path, config: Config, items: list[Item], *, training: bool = False) -> Embeddings:

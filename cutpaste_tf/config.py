@@ -145,7 +145,7 @@ class Config:
             if value not in known:
                 raise InputError(f"--{name}={value} is not known; it must be one of: {', '.join(known)}.")
         self._resolve()
-        if self.proxy_task == "cutswap" and not (self.saliency_weights or self.weights):
+        if self.proxy_task == "cutswap" and not self.saliency_weights and (self.is_efficientnet or not self.weights):
             raise InputError("--proxy_task=cutswap needs an ImageNet ResNet-18 for its saliency: --saliency_weights.")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

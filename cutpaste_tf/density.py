@@ -25,6 +25,8 @@ class Density:
     def __init__(self, *, l2_normalize: bool = True):
         self.l2_normalize = l2_normalize
 
+    _hint = ""
+
     def fit(self, features: np.ndarray) -> "Density":
         """Fits to features [count, dimensions] of normal images.
 
@@ -38,7 +40,7 @@ class Density:
         except ValueError as error:
             raise InputError(
                 f"{type(self).__name__} cannot be fitted to {len(features)} feature vectors of {features.shape[1]} "
-                f"dimensions ({str(error).splitlines()[0]}); raise --reg_covar, or choose another --density."
+                f"dimensions ({str(error).splitlines()[0]}); {self._hint}choose another --density."
             ) from error
         return self
 
@@ -81,6 +83,8 @@ class MixtureDensity(Density):
         self.reg_covar = reg_covar
         # Any: the stubs of scikit-learn call its learned attributes None.
         self._mixture: Any = GaussianMixture(components, covariance_type="full", reg_covar=reg_covar, random_state=0)
+
+    _hint = "raise --reg_covar, lower --mixture_components, or "
 
     def _fit(self, features: np.ndarray) -> None:
         self._mixture.fit(features)
@@ -170,6 +174,8 @@ class LedoitWolfDensity(GaussianDensity):
 
     The shrinkage replaces the ridge.
     """
+
+    _hint = ""
 
     def __init__(self, *, l2_normalize: bool = True):
         super().__init__(l2_normalize=l2_normalize, reg_covar=0.0)

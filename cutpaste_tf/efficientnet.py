@@ -49,7 +49,12 @@ def set_weights(backbone: keras.Model, weights: str) -> None:
         InputError: the file is missing, damaged, or of another network (names the first layer that does not fit).
     """
     if weights == "imagenet":
-        source = _application(backbone.name)(weights="imagenet", include_top=False, input_shape=(None, None, 3))
+        try:
+            source = _application(backbone.name)(weights="imagenet", include_top=False, input_shape=(None, None, 3))
+        except Exception as error:  # Keras raises nothing narrower when a download fails
+            raise InputError(
+                f"--weights=imagenet could not be downloaded ({error}); try again, or give a file."
+            ) from None
         for layer in backbone.layers:
             if layer.weights:
                 layer.set_weights(source.get_layer(layer.name).get_weights())

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cutpaste_tf import runs
+from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import Item
 
 
@@ -65,9 +66,15 @@ def kept(path: Path, make: Callable[[], Embeddings]) -> Embeddings:
 
 
 def read(path: Path) -> Embeddings:
-    """Reads what `write` wrote."""
+    """Reads what `write` wrote.
+
+    Raises:
+        InputError: another version wrote the file.
+    """
     with np.load(path) as arrays:
         values = dict(arrays)
+    if set(values) != set(Embeddings._fields):
+        raise InputError(f"{path} was written by another version of cutpaste_tf; train again.")
     lists = {name: [str(value) for value in values[name]] for name in ("paths", "defects")}
     return Embeddings(**{**values, **lists})
 

@@ -25,6 +25,7 @@ def evaluate(
     density: Density,
     train: Embeddings,
     test: Embeddings,
+    synthetic: dict[str, Any] | None = None,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
     """Scores test images and fills a folder.
@@ -36,6 +37,7 @@ def evaluate(
         density: fitted to the training features.
         train: normal training images.
         test: test images.
+        synthetic: how synthetic anomalies were made, for the record.
         report: takes a line for the user.
 
     Returns:
@@ -56,6 +58,7 @@ def evaluate(
         **{name: getattr(config, name) for name in EVALUATION_SETTINGS},
         "seed": config.seed,
         "steps": config.total_steps,
+        **({"synthetic": synthetic} if synthetic else {}),
     }
     with runs.whole_folder(folder) as partial:
         _write(partial, result, test, scores)

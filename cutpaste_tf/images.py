@@ -94,21 +94,8 @@ def read(items: Sequence[Item], size: int) -> Examples:
     )
 
 
-def read_image(path: Path, size: int) -> tuple[np.ndarray, str]:
-    """Reads one image.
-
-    Returns:
-        uint8 [size, size, 3], and what the file held, as in "8-bit grey".
-
-    Raises:
-        InputError: the file is not a whole image.
-    """
-    image, kind = _decode(path, str(path))
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)), kind
-
-
 def read_pixels(path: Path) -> np.ndarray:
-    """One image at its own size, uint8 [height, width, 3]; errors as `read_image`."""
+    """One image at its own size, uint8 [height, width, 3]; errors as `read`."""
     return np.asarray(_decode(path, str(path))[0])
 
 
@@ -123,7 +110,15 @@ def allocate(count: int, shape: tuple[int, ...]) -> np.ndarray:
         return np.empty(whole, np.uint8)
     folder = os.environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder) as file:
-        return np.memmap(file, np.uint8, "w+", shape=whole)
+        size = int(np.prod(whole, dtype=np.int64))
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is found here, not by a crash later
+        except OSError as error:
+            raise InputError(
+                f"{folder} has no room for {size / 2**30:.1f} GiB of images ({error.strerror}); "
+                "set TMPDIR to a folder that has."
+            ) from None
+        return np.memmap(file, np.uint8, "r+", shape=whole)
 
 
 def thumbnails(images: np.ndarray, size: int = 32) -> np.ndarray:
@@ -156,12 +151,16 @@ def _decode(source: Path | bytes, name: str) -> tuple[Image.Image, str]:
 
 def _read_mask(source: Path | bytes, name: str, image_size: tuple[int, int], size: int) -> np.ndarray:
     """A mask as bool [size, size]: any value but zero is the defect."""
-    image, _ = _decode(source, f"the mask of {name}")
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+        deep = opened.mode in ("I", "F") or opened.mode.startswith("I;16")
+        values = np.asarray(opened) if deep else None  # small values of 16 bits would vanish in 8
+    image = _decode(source, f"the mask of {name}")[0] if values is None else Image.fromarray(values > 0)
     if image.size != image_size:
         mask_name = source if isinstance(source, Path) else f"the mask of {name}"
         found, expected = ("{} x {}".format(*pair) for pair in (image.size, image_size))
         raise InputError(f"{mask_name} has {found} pixels, but its image {name} has {expected}; they must be alike.")
-    mask = Image.fromarray(np.any(np.asarray(image), axis=-1))
+    inside = np.asarray(image)
+    mask = Image.fromarray(inside if inside.ndim == 2 else np.any(inside, axis=-1))
     return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST))
 
 

@@ -25,8 +25,9 @@ SETS = {"mvtec_ad": MVTEC_AD, "cifar10": CIFAR10}
 
 
 def is_prepared_name(data: str) -> bool:
-    """Whether `data` names a prepared set rather than a folder; an existing folder wins."""
-    return data.partition("/")[0] in SETS and not Path(data).is_dir()
+    """Whether `data` names a prepared set; an existing folder of images of that name wins."""
+    is_folder = Path(data).is_dir() and not list(Path(data).glob("*/dataset_info.json"))
+    return data.partition("/")[0] in SETS and not is_folder
 
 
 def data_dir(given: str = "") -> Path:
@@ -76,7 +77,7 @@ def list_train(data: str, folder: Path) -> list[Item]:
     Raises:
         InputError: as `locate`, or a file of it is missing or damaged.
     """
-    return [item for item in _items(data, folder, "train") if item.label == NORMAL]
+    return _items(data, folder, "train")
 
 
 def list_test(data: str, folder: Path) -> list[Item]:
@@ -103,7 +104,10 @@ def records(folder: Path, split: str, raw: tuple[str, ...]) -> Iterator[dict[str
         import tensorflow as tf
         import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(folder)
+    try:
+        builder = tfds.builder_from_directory(folder)
+    except Exception as error:  # of protobuf, JSON or TFDS, whichever file it is
+        raise InputError(f"{folder} is damaged ({_first_line(error)}); delete it and prepare it again.") from None
     if split not in builder.info.splits:
         raise InputError(f"{folder} has no split {split}; delete the folder and prepare it again.")
     for path in builder.info.splits[split].filepaths:
@@ -112,14 +116,20 @@ def records(folder: Path, split: str, raw: tuple[str, ...]) -> Iterator[dict[str
     decoders = {name: tfds.decode.SkipDecoding() for name in raw}
     try:
         yield from tfds.as_numpy(builder.as_dataset(split, decoders=decoders))
-    except tf.errors.DataLossError as error:
-        raise InputError(f"{folder} is damaged ({error.message}); delete it and prepare it again.") from None
+    except tf.errors.OpError as error:
+        raise InputError(f"{folder} is damaged ({_first_line(error)}); delete it and prepare it again.") from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _items(data: str, folder: Path, split: str) -> list[Item]:
     kind, _, name = data.partition("/")
     reader = {"mvtec_ad": _mvtec_ad, "cifar10": _cifar10}[kind]
-    return sorted(reader(locate(data, folder), split, name), key=lambda item: item.path)
+    found = reader(locate(data, folder), split, name)
+    # One by one, so that images not asked for are not held.
+    return sorted((item for item in found if split == "test" or item.label == NORMAL), key=lambda item: item.path)
 
 
 def _mvtec_ad(folder: Path, split: str, _: str) -> Iterator[Item]:

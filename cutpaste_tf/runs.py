@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from cutpaste_tf.config import Config
+from cutpaste_tf.config import EVALUATION_SETTINGS, Config
 from cutpaste_tf.errors import InputError
 
 CHECKPOINT = "checkpoint.npz"
@@ -54,28 +54,46 @@ def open_run(folder: Path, config: Config, digest: str) -> None:
         InputError: the folder cannot be written, belongs to another configuration, or the images
             have changed since.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output_dir={folder} is a file; name a folder.")
+    check(folder, config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise InputError(f"--output_dir={folder} cannot be written ({error.strerror}).") from None
-    path, images = folder / "config.json", folder / "train_images.sha256"
+    path = folder / "config.json"
     if not path.exists():
-        write_whole(images, f"{digest}\n".encode())
-        write_whole(path, config.to_json().encode())
-        return
-    found = Config.read(path)
-    if found != config:
-        before, now = dataclasses.asdict(found), dataclasses.asdict(config)
-        changes = ", ".join(f"{name}={before[name]} (now {now[name]})" for name in now if before[name] != now[name])
-        raise InputError(f"--output_dir={folder} holds a run with {changes}; name another folder, or delete it.")
-    if not has_digest(folder, digest):
+        write_whole(folder / "train_images.sha256", f"{digest}\n".encode())
+    elif not has_digest(folder, digest):
         raise InputError(f"The training images have changed since the run in {folder} began; name another folder.")
+    if not path.exists() or Config.read(path) != config:
+        write_whole(path, config.to_json().encode())
     if is_complete(folder):
         (folder / CHECKPOINT).unlink(missing_ok=True)  # left by a run that was killed at its very end
+
+
+def check(folder: Path, config: Config) -> None:
+    """Sees whether a folder is free for a run, or is this run's already; writes nothing.
+
+    What does not touch training (density, feature, test data) may be changed until the run is complete.
+
+    Raises:
+        InputError: the folder is a file, or belongs to another configuration.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output_dir={folder} is a file; name a folder.")
+    if not (folder / "config.json").exists():
+        return
+    before = dataclasses.asdict(Config.read(folder / "config.json"))
+    now = dataclasses.asdict(config)
+    free = () if is_complete(folder) else (*EVALUATION_SETTINGS, "test_data")
+    changes = [
+        f"{name}={before[name]} (now {now[name]})" for name in now if before[name] != now[name] and name not in free
+    ]
+    if changes:
+        raise InputError(
+            f"--output_dir={folder} holds a run with {', '.join(changes)}; name another folder, or delete it."
+        )
 
 
 def has_digest(folder: Path, digest: str) -> bool:

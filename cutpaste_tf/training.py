@@ -219,6 +219,9 @@ class _Log(keras.callbacks.Callback):
         self._began, self._began_step = time.monotonic(), step
         self._shown_at = time.monotonic()
 
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._began_step = self._step  # each phase has its own speed
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch, self._epoch_began, self._epoch_step = epoch, time.monotonic(), self._step
 

@@ -61,6 +61,10 @@ def read_resnet18(path: Path, stem: str, *, classifier: bool = False, flag: str 
     try:
         archive = np.load(path)
     except FileNotFoundError:
+        if str(path) == "imagenet":
+            raise InputError(
+                f"--{flag}=imagenet is for EfficientNet; a ResNet-18 needs a file, which the README tells how to make."
+            ) from None
         raise InputError(f"--{flag}={path} does not exist.") from None
     except _DAMAGE:
         archive = None

@@ -176,7 +176,9 @@ def _unpacked(source: Path, data_dir: Path) -> Iterator[Path]:
         try:
             with tarfile.open(source) as archive:
                 archive.extractall(folder, filter="data")
-        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
+        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+            if isinstance(error, OSError) and error.errno:  # a full disk, no permission
+                raise
             raise InputError(f"--source={source} is not a whole tar archive ({error}); fetch it again.") from None
         yield Path(folder)
 

@@ -41,6 +41,18 @@ def run(main, *arguments):
         (["--data=CATEGORY", "--output_dir=OUT", "--batch_size=64"], "not divisible by the 3 classes"),
         (["--data=CATEGORY", "--output_dir=OUT", "--head_dims=a"], "must be whole numbers, as in 512,128"),
         (["--data=CATEGORY", "--output_dir=OUT", "--weights=none.npz"], "none.npz does not exist"),
+        (
+            ["--data=CATEGORY", "--output_dir=OUT", "--weights=imagenet"],
+            "is for EfficientNet; a ResNet-18 needs a file",
+        ),
+        (
+            ["--data=CATEGORY", "--output_dir=OUT", "--backbone=efficientnet_b4", "--weights=x.h5"],
+            "does not exist; give",
+        ),
+        (["--data=CATEGORY", "--output_dir=OUT", "--test_data=nowhere"], "nowhere is not a folder"),
+        (["--data=mvtec_ad/mug", "--output_dir=OUT"], "mvtec_ad/NAME has: bottle, cable"),
+        (["--data=cifar10/cat", "--output_dir=OUT", "--tfds_data_dir=OUT"], "tfds.load('cifar10', data_dir="),
+        (["--data=CATEGORY", "--output_dir=OUT", "--proxy_task=cutswap"], "--saliency_weights"),
         (["--data=CATEGORY", "--output_dir=OUT", "--epochs=many"], "flag --epochs=many"),
         (["--data=CATEGORY", "--output_dir=OUT", "--nothing=1"], "Unknown command line flag 'nothing'"),
         (["--data=CATEGORY", "--output_dir=OUT", "stray"], "Stray arguments: stray"),
@@ -99,6 +111,9 @@ def test_evaluation_of_what_is_no_run(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     code, _, error = run("eval_main.py", f"--run_dir={tmp_path}")
     assert (code, "holds no settings" in error) == (2, True), error
+    (tmp_path / "config.json").write_text(Config(data="demo/gear").to_json())
+    code, _, error = run("eval_main.py", f"--run_dir={tmp_path}", "--synthetic_fill=image")
+    assert (code, "need --synthetic=SHAPE" in error) == (2, True), error
     code, _, error = run("eval_main.py", "--run_dir=README.md")
     assert (code, "README.md has no config.json" in error) == (2, True), error
 

@@ -1,5 +1,6 @@
 """Reading folders: what is handled, what is refused, and with which words."""
 
+import errno
 import shutil
 import struct
 import zlib
@@ -11,6 +12,12 @@ from PIL import Image
 
 from cutpaste_tf import datasets, images
 from cutpaste_tf.errors import InputError
+
+
+def read_image(path, size):
+    """One image, and what the file held."""
+    examples = images.read([images.Item(path.name, path, None, images.NORMAL, images.GOOD)], size)
+    return examples.images[0], examples.note.partition("(1 ")[2].partition(")")[0]
 
 
 def test_reads_mvtec_layout(category):
@@ -49,7 +56,7 @@ def test_a_plain_folder_is_unlabelled(tmp_path):
     ],
 )
 def test_every_kind_of_image_becomes_rgb(tmp_path, pixels, kind, expected):
-    image, found = images.read_image(write_image(tmp_path / "image.png", pixels), 32)
+    image, found = read_image(write_image(tmp_path / "image.png", pixels), 32)
     assert found == kind
     assert image.shape == (32, 32, 3)
     assert image.dtype == np.uint8
@@ -58,14 +65,14 @@ def test_every_kind_of_image_becomes_rgb(tmp_path, pixels, kind, expected):
 
 @pytest.mark.parametrize("name", ["x.jpg", "x.JPEG", "x.bmp", "x.tif", "x.TIFF"])
 def test_reads_other_formats(tmp_path, name):
-    image, _ = images.read_image(write_image(tmp_path / name, np.full((40, 40, 3), 120, np.uint8)), 32)
+    image, _ = read_image(write_image(tmp_path / name, np.full((40, 40, 3), 120, np.uint8)), 32)
     np.testing.assert_allclose(image, 120, atol=2)
 
 
 def test_resizing_is_antialiased(tmp_path):
     """Stripes finer than the new pixels become grey; without antialiasing they would stay stripes."""
     stripes = np.tile(np.array([0, 255], np.uint8), (256, 128))
-    image, _ = images.read_image(write_image(tmp_path / "stripes.png", stripes), 32)
+    image, _ = read_image(write_image(tmp_path / "stripes.png", stripes), 32)
     assert np.all(np.abs(image[:, 2:-2].astype(int) - 127) < 12)
 
 
@@ -74,7 +81,7 @@ def test_exif_rotation_is_applied(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6  # turn by a quarter clockwise to look right
     image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    pixels, _ = images.read_image(tmp_path / "turned.jpg", 32)
+    pixels, _ = read_image(tmp_path / "turned.jpg", 32)
     assert pixels[16, 2, 0] > 200
     assert pixels[16, 29, 0] < 50
 
@@ -100,6 +107,8 @@ def test_any_value_of_a_mask_but_zero_is_the_defect(category):
     mask[:10], mask[10:20] = 1, 128
     write_image(category / "ground_truth/square/000_mask.png", mask)
     np.testing.assert_array_equal(datasets.read_test(category, 40).masks[3], mask > 0)
+    write_image(category / "ground_truth/square/000_mask.png", mask.astype(np.uint16))
+    np.testing.assert_array_equal(datasets.read_test(category, 40).masks[3], mask > 0)
 
 
 def test_a_mask_of_another_size_is_named(category):
@@ -117,6 +126,18 @@ def test_large_sets_are_kept_in_a_file(category, monkeypatch, tmp_path):
     assert not isinstance(small.images, np.memmap)
     assert large.digest == small.digest
     assert not [path for path in tmp_path.iterdir() if path.is_file()]  # nameless
+
+
+def test_a_full_disk_is_told(category, monkeypatch, tmp_path):
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 0)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(InputError, match=r"has no room for 0\.0 GiB of images \(No space left on device\); set TMPDIR"):
+        datasets.read_train(category, 32)
 
 
 def test_mixed_sizes_are_resized_alike(category):
@@ -190,7 +211,7 @@ def test_bad_training_folders(category, damage, message):
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_pixels_of_unknown_range_are_refused(tmp_path, dtype):
     with pytest.raises(InputError, match=r"x\.tif has 32-bit pixels"):
-        images.read_image(write_image(tmp_path / "x.tif", np.ones((5, 5), dtype)), 32)
+        read_image(write_image(tmp_path / "x.tif", np.ones((5, 5), dtype)), 32)
 
 
 def test_16_bit_color_is_stated(tmp_path):
@@ -206,7 +227,7 @@ def test_16_bit_color_is_stated(tmp_path):
         + chunk(b"IDAT", zlib.compress(row * 8))
         + chunk(b"IEND", b"")
     )
-    image, kind = images.read_image(tmp_path / "deep.png", 32)
+    image, kind = read_image(tmp_path / "deep.png", 32)
     assert kind == "16-bit RGB"
     np.testing.assert_array_equal(image[0, 0], [100, 200, 0])
 

@@ -122,9 +122,26 @@ def test_missing_and_damaged_files_of_a_prepared_set(source, tmp_path):
     record.write_bytes(content[:2000] + b"xxxx" + content[2004:])
     with pytest.raises(InputError, match="is damaged"):
         datasets.read_test("mvtec_ad/bottle", 32, tfds_data_dir=str(tmp_path / "tfds"))
+    record.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="is damaged"):
+        datasets.read_test("mvtec_ad/bottle", 32, tfds_data_dir=str(tmp_path / "tfds"))
     record.unlink()
     with pytest.raises(InputError, match=r"test\.tfrecord.* is missing; delete"):
         datasets.read_test("mvtec_ad/bottle", 32, tfds_data_dir=str(tmp_path / "tfds"))
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_damaged_descriptions_of_a_prepared_set(source, tmp_path, name):
+    mvtec_ad.prepare(source, ["bottle"], tmp_path / "tfds")
+    (prepared.locate("mvtec_ad/bottle", tmp_path / "tfds") / name).write_text('{"a')
+    with pytest.raises(InputError, match="is damaged"):
+        datasets.read_test("mvtec_ad/bottle", 32, tfds_data_dir=str(tmp_path / "tfds"))
+
+
+def test_a_prepared_set_in_the_working_directory_is_no_folder_of_images(source, tmp_path, monkeypatch):
+    mvtec_ad.prepare(source, ["bottle"], tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    assert len(datasets.read_train("mvtec_ad/bottle", 32, tfds_data_dir=".").paths) == 6
 
 
 def test_unknown_and_unprepared_names(tmp_path):

@@ -98,24 +98,37 @@ def test_swapping_moves_exact_pixels():
     np.testing.assert_array_equal(patches.paste_swap(tf.constant(image), patch), expected)
 
 
-def test_the_marks_follow_the_translation():
-    """A bright square is all that is marked; with no color jitter each swap moves some of it."""
+@pytest.mark.parametrize("level", range(saliency.LEVELS))
+def test_the_marks_follow_the_translation(level):
+    """Only a bright square is marked, on one level; views that draw this level swap boxes around its pixels."""
+    noise = np.random.default_rng(2).integers(0, 100, (64, 64, 3), np.uint8)
     image = np.zeros((1, 64, 64, 4), np.uint8)
-    image[0, 24:40, 24:40] = (200, 200, 200, 15)
-    config = Config(proxy_task="cutswap", weights="x", image_size=64, base_jitter=0, batch_size=16, max_patch_area=0.03)
+    image[0, :, :, :3] = noise
+    image[0, 24:40, 24:40, :3] += 150
+    image[0, :, :, 3] = 15 - (1 << level)  # the other levels: everywhere
+    image[0, 24:40, 24:40, 3] = 1 << level
+    config = Config(
+        proxy_task="cutswap", weights="x", image_size=64, base_jitter=0, batch_size=64, max_patch_area=0.03,
+        share_base_augmentation=True, translate=0.2,
+    )  # fmt: skip
+    near, count = 0, 0
     for views, labels in pipeline.stream(image, config).take(4):
-        assert views.shape == (16, 64, 64, 3)
-        np.testing.assert_array_equal(labels, [0, 1] * 8)
-        for normal, swapped in views.numpy().reshape(8, 2, 64, 64, 3):
-            assert normal.max() == pytest.approx(200 / 255)
-            # Swapping keeps the number of bright pixels where the boxes do not overlap.
-            assert abs((swapped > 0.5).sum() - 16 * 16 * 3) < 60
-            assert (swapped[..., 0] > 0.5).any()
+        np.testing.assert_array_equal(labels, [0, 1] * 32)
+        for normal, swapped in views.numpy().reshape(32, 2, 64, 64, 3):
+            changed = np.argwhere(np.any(normal != swapped, axis=-1))
+            assert len(changed) > 20  # something was swapped
+            square = np.argwhere(normal.min(axis=-1) > 0.5)
+            # A box is at most 20 pixels long, so it reaches 10 beyond the pixel it is drawn around.
+            reach = np.all((changed >= square.min(0) - 10) & (changed <= square.max(0) + 10))
+            near, count = near + reach, count + 1
+    assert 0.15 < near / count < 0.4  # one of the four levels
 
 
 def test_cutswap_asks_for_its_network(tmp_path, arrays):
     with pytest.raises(InputError, match="needs an ImageNet ResNet-18 for its saliency"):
         Config(proxy_task="cutswap")
+    with pytest.raises(InputError, match="needs an ImageNet ResNet-18 for its saliency"):
+        Config(proxy_task="cutswap", backbone="efficientnet_b0", weights="imagenet")
     np.savez(tmp_path / "headless.npz", **{k: v for k, v in arrays.items() if not k.startswith("fc.")})
     config = Config(proxy_task="cutswap", saliency_weights=str(tmp_path / "headless.npz"))
     with pytest.raises(InputError, match=r"--saliency_weights=.* has no array fc\.weight"):

@@ -148,3 +148,40 @@ def test_another_feature_of_changed_training_images_is_refused(tiny_run, categor
     write_image(category / "train/good/000.png", np.zeros((40, 40, 3), np.uint8))
     with pytest.raises(InputError, match="training images have changed"):
         commands.evaluate(tiny_run, "x", category, settings={"feature": "layer1"})
+
+
+def test_what_does_not_touch_training_can_be_corrected(category, tmp_path):
+    """A density that cannot be fitted does not cost the training: the corrected command goes on from its end."""
+    config = dataclasses.replace(TINY, data=str(category), reg_covar=0.0, test_data="typo")
+    with pytest.raises(InputError, match="raise --reg_covar"):
+        commands.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+    corrected = dataclasses.replace(config, reg_covar=1e-6, test_data="")
+    commands.train(corrected, tmp_path / "run", category, checkpoint_minutes=5)
+    assert Config.read(tmp_path / "run/config.json") == Config.read(tmp_path / "run/detector/config.json") == corrected
+    with pytest.raises(InputError, match="holds a run with reg_covar"):
+        commands.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+
+
+def test_impossible_settings_are_refused_before_a_run_begins(category, tmp_path):
+    config = dataclasses.replace(TINY, data=str(category), density="mixture", mixture_components=7)
+    with pytest.raises(InputError, match="--mixture_components=7 is more than the training images"):
+        commands.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+    with pytest.raises(InputError, match="none is not a folder"):
+        commands.train(TINY, tmp_path / "run", category, checkpoint_minutes=5, test_location=tmp_path / "none")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_training_images_are_not_scored_as_test_images(category, tmp_path):
+    good = category / "train/good"
+    commands.train(dataclasses.replace(TINY, data=str(good), epochs=0), tmp_path / "run", good, checkpoint_minutes=5)
+    with pytest.raises(InputError, match="holds the training images and no test images; name those by --data"):
+        commands.evaluate(tmp_path / "run", str(good), good)
+    commands.evaluate(tmp_path / "run", str(category / "test"), category / "test")
+    assert json.loads((tmp_path / "run/eval/metrics.json").read_text())["test_anomalous"] == 3
+
+
+def test_a_sheet_of_every_task_trains_nothing(category, tmp_path, capsys):
+    commands.show_augmentations(dataclasses.replace(TINY, data=str(category)), tmp_path / "sheet", category)
+    assert [path.name for path in (tmp_path / "sheet").iterdir()] == ["proxy_tasks.png"]
+    assert (tmp_path / "sheet/proxy_tasks.png").stat().st_size > 10_000
+    assert "Without cutswap" in capsys.readouterr().out
