@@ -75,7 +75,7 @@ def open_run(folder: Path, config: Config, digest: str) -> None:
 def check(folder: Path, config: Config) -> None:
     """Sees whether a folder is free for a run, or is this run's already; writes nothing.
 
-    What does not touch training (density, feature, test data) may be changed until the run is complete.
+    The test data may be named anew at any time, density and feature until the run is complete.
 
     Raises:
         InputError: the folder is a file, or belongs to another configuration.
@@ -86,7 +86,7 @@ def check(folder: Path, config: Config) -> None:
         return
     before = dataclasses.asdict(Config.read(folder / "config.json"))
     now = dataclasses.asdict(config)
-    free = () if is_complete(folder) else (*EVALUATION_SETTINGS, "test_data")
+    free = ("test_data",) if is_complete(folder) else (*EVALUATION_SETTINGS, "test_data")
     changes = [
         f"{name}={before[name]} (now {now[name]})" for name in now if before[name] != now[name] and name not in free
     ]

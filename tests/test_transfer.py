@@ -158,7 +158,7 @@ def test_what_does_not_touch_training_can_be_corrected(category, tmp_path):
     corrected = dataclasses.replace(config, reg_covar=1e-6, test_data="")
     commands.train(corrected, tmp_path / "run", category, checkpoint_minutes=5)
     assert Config.read(tmp_path / "run/config.json") == Config.read(tmp_path / "run/detector/config.json") == corrected
-    with pytest.raises(InputError, match="holds a run with reg_covar"):
+    with pytest.raises(InputError, match="holds a run with reg_covar=1e-06"):
         commands.train(config, tmp_path / "run", category, checkpoint_minutes=5)
 
 
