@@ -1,8 +1,7 @@
 """Fits the proxy task, then the density (Sections 2.1, 2.3, Appendix A.1); resumes where it stopped."""
 
-import csv
+import functools
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from cutpaste_tf.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import Examples
 from cutpaste_tf.networks import Networks
+from cutpaste_tf.progress import ProgressLog
 
 Report = Callable[[str], None]
 
@@ -85,6 +85,12 @@ def learning_rate_schedule(phase: Phase) -> keras.optimizers.schedules.LearningR
     return keras.optimizers.schedules.CosineDecay(phase.learning_rate, phase.end - phase.start)
 
 
+def learning_rate(config: Config, step: int) -> float:
+    """The learning rate of a step of the whole run."""
+    phase = next(phase for phase in config.phases if step < phase.end)
+    return float(learning_rate_schedule(phase)(step - phase.start))
+
+
 def fit(
     nets: Networks,
     images: np.ndarray,
@@ -99,7 +105,10 @@ def fit(
     step = saved_step(path)
     if step:
         report(f"Resuming after step {step} of {config.total_steps}.")
-    callbacks = [_Log(config, folder, step, report), _Checkpoint(config, path, step, checkpoint_minutes)]
+    callbacks = [
+        ProgressLog(config, folder, step, learning_rate=functools.partial(learning_rate, config), report=report),
+        _Checkpoint(config, path, step, checkpoint_minutes),
+    ]
     restored = not step
     for phase in config.phases:
         if step >= phase.end and phase is not config.phases[-1]:
@@ -201,83 +210,3 @@ class _Checkpoint(keras.callbacks.Callback):
         # Asking for self.model brings the variables up to date on JAX, which is slow: only here.
         save_checkpoint(self.model, self._path, self._step)
         self._saved_at = time.monotonic()
-
-
-class _Log(keras.callbacks.Callback):
-    """Shows progress, and writes train_log.csv and TensorBoard's files, a row for each epoch.
-
-    Loss (with L2) and accuracy are means over the epoch's steps; after a resume within an epoch, over
-    the steps that were left of it.
-    """
-
-    def __init__(self, config: Config, folder: Path, step: int, report: Report):
-        super().__init__()
-        self._config, self._report, self._step = config, report, step
-        self._path = folder / "train_log.csv"
-        self._rows = [row for row in _read_csv(self._path) if int(row["step"]) <= step]
-        self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
-        self._began, self._began_step = time.monotonic(), step
-        self._shown_at = time.monotonic()
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._began_step = self._step  # each phase has its own speed
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._epoch, self._epoch_began, self._epoch_step = epoch, time.monotonic(), self._step
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._step += 1
-        if self._step == self._began_step + 1:
-            self._began = time.monotonic()  # the first step compiles; it does not count
-        pause = 10 if sys.stdout.isatty() else 30
-        if logs and time.monotonic() - self._shown_at >= pause:
-            self._shown_at = time.monotonic()
-            self._report(self._line(logs))
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs = logs or {}
-        seconds = time.monotonic() - self._epoch_began
-        row = {
-            "epoch": epoch + 1,
-            "step": self._step,
-            "loss": round(float(logs["loss"]), 6),
-            "accuracy": round(float(logs["accuracy"]), 6),
-            "learning_rate": float(f"{self._learning_rate():.8g}"),
-            "images_per_second": round((self._step - self._epoch_step) * self._config.batch_size / seconds, 2),
-        }
-        self._rows.append(row)
-        runs.write_csv(self._path, self._rows)
-        with self._writer.as_default(step=self._step):
-            for name in ("loss", "accuracy", "learning_rate", "images_per_second"):
-                tf.summary.scalar(name, row[name])
-        self._writer.flush()
-        if self._step == self._config.total_steps:
-            self._report(self._line(logs))
-
-    def _learning_rate(self) -> float:
-        """Of the step that was just done."""
-        phase = next(phase for phase in self._config.phases if self._step <= phase.end)
-        return float(learning_rate_schedule(phase)(self._step - 1 - phase.start))
-
-    def _line(self, logs: dict[str, Any]) -> str:
-        speed = max(1, self._step - self._began_step - 1) / (time.monotonic() - self._began)
-        left = (self._config.total_steps - self._step) / speed
-        epochs = self._config.head_epochs + self._config.epochs
-        return (
-            f"epoch {self._epoch + 1}/{epochs}  step {self._step}/{self._config.total_steps}  "
-            f"loss {float(logs['loss']):.4f}  accuracy {float(logs['accuracy']):.3f}  "
-            f"lr {self._learning_rate():.5f}  {speed * self._config.batch_size:.1f} images/s  left {_clock(left)}"
-        )
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
-
-
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))

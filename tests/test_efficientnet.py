@@ -154,6 +154,7 @@ def test_level_7_is_the_average_of_its_layer():
         networks.feature_model(nets.feature, "layer9")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("category_name", ["bottle", "toothbrush"])
 def test_imagenet_weights_reach_the_reference_values(reference, tmp_path, category_name):
     expected = {"bottle": (99.8, 99.9), "toothbrush": (94.7, 97.8)}[category_name]

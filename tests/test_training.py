@@ -117,7 +117,7 @@ def test_end_to_end(category, tmp_path, capsys):
 def test_scores_without_an_auc(category, tmp_path, capsys):
     folder = tmp_path / "run"
     run(dataclasses.replace(TINY, epochs=0, data=str(category)), category, folder)
-    commands.evaluate(folder, "good parts", category / "train")
+    commands.evaluate(folder, "good parts", category / "train/good")
     assert "No AUC: of the 6 images 0 are known normal and 0 known anomalous" in capsys.readouterr().out
     assert json.loads((folder / "eval/metrics.json").read_text())["image_auroc"] is None
     assert not (folder / "eval/roc.png").exists()
