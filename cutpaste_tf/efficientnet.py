@@ -33,9 +33,8 @@ def efficientnet(name: str) -> keras.Model:
 
 def level7(backbone: keras.Model) -> str:
     """The layer of the paper's level 7: the last sum of block 6 (levels count from 1, the stem is 1)."""
-    return [layer.name for layer in backbone.layers if layer.name.startswith("block6") and layer.name.endswith("_add")][
-        -1
-    ]
+    names = (layer.name for layer in reversed(backbone.layers))
+    return next(name for name in names if name.startswith("block6") and name.endswith("_add"))
 
 
 def set_weights(backbone: keras.Model, weights: str) -> None:

@@ -36,9 +36,7 @@ def train(config: Config, examples: Examples, folder: Path, *, checkpoint_minute
     if keras.backend.backend() != "tensorflow":
         tf.config.set_visible_devices([], "GPU")  # it only feeds; the memory is for the other backend
     keras.utils.set_random_seed(config.seed)
-    nets = networks.build(config)
-    if config.weights:
-        networks.set_weights(nets.backbone, config)
+    nets = _initial_networks(config)
     images = examples.images
     if config.proxy_task == "cutswap":
         report("Finding salient pixels.")
@@ -57,10 +55,15 @@ def check(config: Config) -> None:
     Raises:
         InputError: they do not.
     """
+    networks.feature_model(_initial_networks(config).feature, config.feature)
+
+
+def _initial_networks(config: Config) -> Networks:
+    """The networks as training finds them: fresh, or with pretrained weights."""
     nets = networks.build(config)
     if config.weights:
         networks.set_weights(nets.backbone, config)
-    networks.feature_model(nets.feature, config.feature)
+    return nets
 
 
 def compile_classifier(classifier: keras.Model, config: Config, phase: Phase) -> None:
