@@ -39,7 +39,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("float32", "mixed_bfloat16"),
     "aspect_sampling": ("union", "uniform", "log_uniform"),
     "density": ("gaussian", "ledoit_wolf", "kde", "mixture"),
+    "dense": ("exact", "fast"),
+    "density_mode": ("auto", "shared", "per_location"),
 }
+
+# Categories whose objects lie in the same place in every image: a density for each location (A.5).
+ALIGNED = ("bottle", "cable", "capsule", "metal_nut", "pill", "toothbrush", "transistor", "zipper")
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -63,6 +68,8 @@ class Phase(NamedTuple):
 
 # What decides scores but not training: can be given anew at evaluation.
 EVALUATION_SETTINGS = ("feature", "density", "l2_normalize", "reg_covar", "kde_bandwidth", "mixture_components")
+# The same for a patch model only.
+DENSE_SETTINGS = ("extract_size", "stride", "dense", "density_mode", "smoothing_sigma", "normalize_coverage")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +91,8 @@ class Config:
     proxy_task: str = _setting("cutpaste_3way", "Classification task that learns the representation.")
     # A.1; CIFAR-10 as it is (Section 5.4).
     image_size: int = _setting(0, "Side in pixels that images are resized to; 0: 256, for cifar10 32.")
+    # 0: Section 2.2; 64: Section 2.4, to localize defects.
+    patch_size: int = _setting(0, "Side of the random crops to learn from, for a patch model; 0: whole images.")
     # A.3, bold: 65k steps; A.4.
     epochs: int = _setting(-1, "Epochs of all layers; with head_epochs 0, 0 trains nothing. -1: 256, EfficientNet 64.")
     head_epochs: int = _setting(-1, "Epochs of the head alone, before. -1: 0, EfficientNet 10.")  # A.4
@@ -120,7 +129,7 @@ class Config:
 
     # Network: Section 4, DROC for the head and the small stem.
     backbone: str = _setting("resnet18", "Backbone network.")  # EfficientNet: A.4
-    stem: str = _setting("auto", "ResNet stem: imagenet 7x7/2 + max-pool, small 3x3/1; auto by image size.")
+    stem: str = _setting("auto", "ResNet stem: imagenet 7x7/2 + max-pool, small 3x3/1; auto by the views' size.")
     weights: str = _setting("", "File of pretrained weights, or for EfficientNet imagenet; empty: from scratch.")
     normalization: str = _setting("auto", "Input normalization inside the model; auto: imagenet with --weights.")
     # A.4, after the Keras guide it names: those layers keep statistics, gamma and beta.
@@ -139,6 +148,14 @@ class Config:
     kde_bandwidth: float = _setting(0.0, "Bandwidth of kde; 0: sqrt(dimensions * variance / 2).")
     mixture_components: int = _setting(5, "Gaussians of mixture.")
 
+    # Localization by a patch model: Sections 2.4 and 4.2, A.5.
+    extract_size: int = _setting(32, "Side of the patches that are scored.")  # A.5; Section 4.2 speaks of 64
+    stride: int = _setting(4, "Pixels from one scored patch to the next.")  # Section 4.2
+    dense: str = _setting("exact", "Patches one by one, or in one pass over the image.")
+    density_mode: str = _setting("auto", "One density for all locations, or one each; auto: each if aligned (A.5).")
+    smoothing_sigma: float = _setting(10.0, "Standard deviation of the upsampling kernel in pixels.")  # FCDD's
+    normalize_coverage: bool = _setting(False, "Divide a heat map by the kernels' sum, which falls at the border.")
+
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
             value = getattr(self, name)
@@ -156,6 +173,7 @@ class Config:
         self._check_at_least(0, "scar_rotation", "head_epochs", "kde_bandwidth")
         self._check_at_least(1, "mixture_components")
         self._check_at_least(32, "image_size")
+        self._check_at_least(0, "patch_size")
         self._check_at_most(4096, "image_size")
         self._check_at_most(2**31 - 1, "seed")
         self._check_at_most(90, "scar_rotation")
@@ -174,8 +192,10 @@ class Config:
             raise InputError("0 < --min_aspect_ratio <= 1 <= --max_aspect_ratio must hold.")
         if self.scar_min_width > self.scar_max_width or self.scar_min_length > self.scar_max_length:
             raise InputError("A scar's smallest width or length is greater than its largest.")
-        if self.scar_max_width**2 + self.scar_max_length**2 > self.image_size**2:
-            raise InputError(f"A rotated scar does not fit into {self.image_size} px; make it smaller.")
+        if self.scar_max_width**2 + self.scar_max_length**2 > self.view_size**2:
+            raise InputError(f"A rotated scar does not fit into {self.view_size} px; make it smaller.")
+        if self.patch_size:
+            self._check_dense()
         if not self.head_dims or min(self.head_dims) < 1:
             raise InputError(f"--head_dims={self.head_dims} must be one or more positive widths, as in 512,128.")
         if self.batch_size % len(self.views):
@@ -183,6 +203,30 @@ class Config:
             raise InputError(
                 f"--batch_size={self.batch_size} is not divisible by the {len(self.views)} classes of "
                 f"{self.proxy_task}; try --batch_size={nearest}."
+            )
+
+    def _check_dense(self) -> None:
+        self._check_at_least(16, "patch_size", "extract_size")
+        self._check_at_least(1, "stride")
+        for name in ("patch_size", "extract_size"):
+            if getattr(self, name) > self.image_size:
+                raise InputError(f"--{name}={getattr(self, name)} is larger than --image_size={self.image_size}.")
+        room = self.image_size - self.extract_size
+        if room % self.stride:
+            raise InputError(
+                f"Patches of {self.extract_size} px every {self.stride} px do not end at the border of {self.image_size} "
+                f"px: --stride must divide {room}, the image_size less the extract_size."
+            )
+        if self.smoothing_sigma <= 0:
+            raise InputError(f"--smoothing_sigma={self.smoothing_sigma} must be greater than 0.")
+        if self.density != "gaussian":
+            raise InputError(f"--density={self.density} is for whole images; a patch model takes gaussian.")
+        if self.reg_covar == 0 and self.resolved_density_mode == "per_location":
+            raise InputError("--density_mode=per_location needs --reg_covar greater than 0.")
+        if self.dense == "fast" and self.is_efficientnet:
+            raise InputError(
+                "--dense=fast is for resnet18: EfficientNet's squeeze-and-excitation sees the whole image at once, so "
+                "that its features would not belong to a place; take --dense=exact."
             )
 
     def _resolve(self) -> None:
@@ -214,6 +258,11 @@ class Config:
         return VIEWS[self.proxy_task]
 
     @property
+    def view_size(self) -> int:
+        """Side in pixels of what the network is trained on: crops, or whole images."""
+        return self.patch_size or self.image_size
+
+    @property
     def phases(self) -> tuple[Phase, ...]:
         """The phases of training that have steps: the head alone, then all layers (A.4)."""
         boundary = self.head_epochs * self.steps_per_epoch
@@ -242,7 +291,13 @@ class Config:
     @property
     def resolved_stem(self) -> str:
         """`imagenet` or `small`; the small one below 128 px, as DROC does for its 32 px images."""
-        return ("imagenet" if self.image_size >= 128 else "small") if self.stem == "auto" else self.stem
+        return ("imagenet" if self.view_size >= 128 else "small") if self.stem == "auto" else self.stem
+
+    @property
+    def resolved_density_mode(self) -> str:
+        """`shared` or `per_location`; the latter for the categories that A.5 calls aligned, by their name."""
+        auto = "per_location" if Path(self.data).name in ALIGNED else "shared"
+        return auto if self.density_mode == "auto" else self.density_mode
 
     @property
     def resolved_normalization(self) -> str:

@@ -26,7 +26,7 @@ def stream(images: np.ndarray, config: Config, *, start_step: int = 0) -> tf.dat
         start_step: the first batch to give; a resumed run goes on where it stopped.
 
     Returns:
-        Batches of views float32 [batch_size, side, side, 3] in [0, 1] and labels int32 [batch_size].
+        Batches of views float32 [batch_size, view_size, view_size, 3] in [0, 1] and labels int32 [batch_size].
         The views of one image stand together, in the order of their labels.
     """
     views = len(config.views)
@@ -40,7 +40,7 @@ def stream(images: np.ndarray, config: Config, *, start_step: int = 0) -> tf.dat
         return task(padded(index), tf.random.fold_in(view_seed, position), config)
 
     def flatten(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        side = config.image_size
+        side = config.view_size
         return tf.reshape(images, [config.batch_size, side, side, 3]), tf.reshape(labels, [config.batch_size])
 
     dataset = _positions(len(images), order_seed, start_step * per_step)
@@ -61,7 +61,7 @@ def augmentations(images: np.ndarray, config: Config) -> dict[str, np.ndarray]:
         config: the task and its settings.
 
     Returns:
-        Name of the view -> float32 [count, side, side, 3] in [0, 1]; the view `normal` is left out.
+        Name of the view -> float32 [count, view_size, view_size, 3] in [0, 1]; the view `normal` is left out.
     """
     padded, task = _padded(images, config), proxy_tasks.TASKS[config.proxy_task]
     dataset = tf.data.Dataset.range(len(images))

@@ -2,7 +2,7 @@
 
 A task is a pure function (image, seed, config) -> (views, labels) in graph mode. The image is uint8
 [side + 2 * margin, side + 2 * margin, 3], with the reflected border that `pipeline.pad` adds for
-the translation; views are float32 [classes, side, side, 3] in [0, 1], labels int32 [classes].
+the translation; views are float32 [classes, view_size, view_size, 3] in [0, 1], labels int32 [classes].
 CutSwap's images have a fourth channel, `saliency.mark`'s bits, which follows the translation.
 """
 
@@ -20,21 +20,29 @@ Augmentation = Callable[[tf.Tensor, tf.Tensor, Config], tf.Tensor]  # (view, see
 def base_augment(image: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     """Random translation and color jitter of a whole image (A.1), before any task's own augmentation.
 
+    For a patch model a crop at a random place follows, the c(x) of Eq. 3.
+
     Returns:
-        float32 [side, side, channels]: RGB in [0, 1], then what other channels the image has, as they are.
+        float32 [view_size, view_size, channels]: RGB in [0, 1], then what other channels the image has, as they are.
     """
-    crop_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
-    size = config.image_size
-    room = int(image.shape[0]) - size
-    offset = tf.random.stateless_uniform([2], crop_seed, maxval=room + 1, dtype=tf.int32)
+    translation_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
     channels = int(image.shape[2])
-    image = tf.slice(image, [offset[0], offset[1], 0], [size, size, channels])
+    image = _random_crop(image, config.image_size, translation_seed)
     pixels = image if channels == 3 else image[:, :, :3]
     if config.base_jitter:
         view = color.apply_jitter(pixels, color.sample_jitter(jitter_seed, config.base_jitter))
     else:
         view = color.to_float(pixels)
-    return view if channels == 3 else tf.concat([view, tf.cast(image[:, :, 3:], tf.float32)], axis=-1)
+    if channels > 3:
+        view = tf.concat([view, tf.cast(image[:, :, 3:], tf.float32)], axis=-1)
+    return _random_crop(view, config.patch_size, tf.random.fold_in(seed, 2)) if config.patch_size else view
+
+
+def _random_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+    """A crop [size, size, channels] of a square image at a uniformly drawn place."""
+    room = int(image.shape[0]) - size
+    offset = tf.random.stateless_uniform([2], seed, maxval=room + 1, dtype=tf.int32)
+    return tf.slice(image, [offset[0], offset[1], 0], [size, size, int(image.shape[2])])
 
 
 def _base_views(image: tf.Tensor, seed: tf.Tensor, config: Config) -> list[tf.Tensor]:
@@ -63,11 +71,11 @@ def _against_normal(*augmentations: Augmentation) -> Task:
 
 
 def _cutpaste(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
-    return patches.paste_cutpaste(view, patches.sample_cutpaste(seed, _size(config), config))
+    return patches.paste_cutpaste(view, patches.sample_cutpaste(seed, _view(config), config))
 
 
 def _cutpaste_scar(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
-    return patches.paste_scar(view, patches.sample_scar(seed, _size(config), config))
+    return patches.paste_scar(view, patches.sample_scar(seed, _view(config), config))
 
 
 def _cutpaste_or_scar(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
@@ -83,23 +91,23 @@ def _cutpaste_or_scar(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Te
 # Section 5.1 says how Cutout's box is filled, not how it is drawn: as CutPaste's, so that only the
 # content differs between the columns of Table 4.
 def _cutout(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
-    return patches.paste_color(view, patches.sample_cutpaste(seed, _size(config), config), tf.fill([3], 0.5))
+    return patches.paste_color(view, patches.sample_cutpaste(seed, _view(config), config), tf.fill([3], 0.5))
 
 
 def _cutout_mean(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
-    patch = patches.sample_cutpaste(seed, _size(config), config)
+    patch = patches.sample_cutpaste(seed, _view(config), config)
     return patches.paste_color(view, patch, tf.reduce_mean(view, axis=[0, 1]))
 
 
 def _cutout_color(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     patch_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
-    patch = patches.sample_cutpaste(patch_seed, _size(config), config)
+    patch = patches.sample_cutpaste(patch_seed, _view(config), config)
     return patches.paste_color(view, patch, tf.random.stateless_uniform([3], color_seed))
 
 
 def _color_scar(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     patch_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
-    patch = patches.sample_scar(patch_seed, _size(config), config)
+    patch = patches.sample_scar(patch_seed, _view(config), config)
     return patches.paste_color_scar(view, patch, tf.random.stateless_uniform([3], color_seed))
 
 
@@ -110,7 +118,7 @@ def _confetti(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     clips. Here it is one rectangle, drawn as Cutout's, and the color is from U(-1, 1) per channel.
     """
     patch_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
-    patch = patches.sample_cutpaste(patch_seed, _size(config), config)
+    patch = patches.sample_cutpaste(patch_seed, _view(config), config)
     return patches.paste_shift(view, patch, tf.random.stateless_uniform([3], color_seed, -1.0, 1.0))
 
 
@@ -126,8 +134,8 @@ def _cutswap(view: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
     return patches.paste_swap(view[:, :, :3], patches.sample_swap(patch_seed, salient, config))
 
 
-def _size(config: Config) -> tuple[int, int]:
-    return config.image_size, config.image_size
+def _view(config: Config) -> tuple[int, int]:
+    return config.view_size, config.view_size
 
 
 # The keys and the number of views are those of `config.VIEWS`.
