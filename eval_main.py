@@ -4,9 +4,11 @@
 
 DATA holds test/good and test/DEFECT (MVTec AD's layout), or good/ and DEFECT/, or just images, which are
 then scored without an AUC; mvtec_ad/CATEGORY and cifar10/CLASS as in train_main.py; by default what the
-run was trained on. RUN/eval receives metrics.json, scores.csv, embeddings.npz, histogram.png and, where
-there is an AUC, roc.png; RUN/eval_SHAPE_FILL those of synthetic anomalies (Table 6). Feature and density
-can be given anew (--feature, --density, ...): RUN/eval_NAME=VALUE; features are computed once and kept.
+run was trained on. RUN/eval receives metrics.json, scores.csv, embeddings.npz (of a patch model
+patch_scores.npz), histogram.png and, where there is an AUC, roc.png; with heat maps heatmaps.png and
+heatmaps/; RUN/eval_SHAPE_FILL those of synthetic anomalies (Table 6). Feature, density and dense scoring
+can be given anew (--feature, --density, --dense, ...): RUN/eval_NAME=VALUE; features are computed once
+and kept.
 """
 
 from pathlib import Path
@@ -24,6 +26,8 @@ _SYNTHETIC = flags.DEFINE_enum("synthetic", None, synthetic.SHAPES, "Score synth
 _FILL = flags.DEFINE_enum("synthetic_fill", "color", synthetic.FILLS, "Content: a random color, or natural images.")
 _IMAGES = flags.DEFINE_string("synthetic_images", "", "Folder of natural images; by default scikit-learn's two.")
 _SEED = flags.DEFINE_integer("synthetic_seed", 0, "Seed of the synthetic anomalies.", lower_bound=0)
+_HEAT_MAPS = flags.DEFINE_bool("heat_maps", None, "Whether to localize; by default patch models do, and with masks.")
+_LAYER = flags.DEFINE_string("gradcam_layer", "", "Layer of an image model's GradCAM; by default the feature's own map.")
 command_line.define_evaluation_flags()
 flags.adopt_module_key_flags(command_line)
 
@@ -46,6 +50,7 @@ def main() -> None:
         train_location=demo.locate(config.data),
         settings=command_line.settings_from_flags(),
         synthetic_options=options,
+        heat_map_options=commands.HeatMapOptions(_HEAT_MAPS.value, _LAYER.value),
         tfds_data_dir=command_line.TFDS_DATA_DIR.value,
     )
 

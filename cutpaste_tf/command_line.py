@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import app, flags
 
-from cutpaste_tf.config import CHOICES, EVALUATION_SETTINGS, Config
+from cutpaste_tf.config import CHOICES, DENSE_SETTINGS, EVALUATION_SETTINGS, Config
 from cutpaste_tf.errors import InputError
 
 TFDS_DATA_DIR = flags.DEFINE_string(
@@ -51,7 +51,7 @@ def config_from_flags() -> Config:
 def define_evaluation_flags() -> None:
     """Defines a flag, without default, for every setting that an evaluation can change."""
     for field in dataclasses.fields(Config):
-        if field.name in EVALUATION_SETTINGS:
+        if field.name in EVALUATION_SETTINGS + DENSE_SETTINGS:
             text = field.metadata["help"] + " By default as in training."
             if field.name in CHOICES:
                 text += f" One of: {', '.join(CHOICES[field.name])}."
@@ -60,7 +60,7 @@ def define_evaluation_flags() -> None:
 
 def settings_from_flags() -> dict[str, Any]:
     """The settings that the flags of `define_evaluation_flags` give anew."""
-    values = {name: flags.FLAGS[name].value for name in EVALUATION_SETTINGS}
+    values = {name: flags.FLAGS[name].value for name in EVALUATION_SETTINGS + DENSE_SETTINGS}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cutpaste_tf import datasets, embeddings, images, prepared, quiet_start, runs, synthetic, weights
-from cutpaste_tf import density as densities
-from cutpaste_tf.config import VIEWS, Config
-from cutpaste_tf.embeddings import Embeddings
+from cutpaste_tf import datasets, images, prepared, quiet_start, runs, scoring, synthetic, weights
+from cutpaste_tf.config import DENSE_SETTINGS, VIEWS, Config
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import Examples, Item
+from cutpaste_tf.images import Examples
 
 _SHEET_ROWS = 5
 
@@ -35,6 +33,18 @@ class SyntheticOptions(NamedTuple):
     fill: str
     images: str
     seed: int
+
+
+class HeatMapOptions(NamedTuple):
+    """How `eval_main.py` localizes.
+
+    Attributes:
+        wanted: whether to make heat maps; None: for a patch model, and where there are masks.
+        gradcam_layer: of an image model, see `gradcam.heat_maps`.
+    """
+
+    wanted: bool | None = None
+    gradcam_layer: str = ""
 
 
 def train(
@@ -140,6 +150,7 @@ def evaluate(
     train_location: str | Path = "",
     settings: Mapping[str, Any] | None = None,
     synthetic_options: SyntheticOptions | None = None,
+    heat_map_options: HeatMapOptions = HeatMapOptions(),  # noqa: B008  immutable
     tfds_data_dir: str = "",
 ) -> None:
     """Scores test images with the run in `run_dir`.
@@ -148,10 +159,12 @@ def evaluate(
         run_dir: the folder of a complete run.
         data: name of the test images, for the record.
         location: what `data` stands for.
-        train_location: what the run's `config.data` stands for, if that is no folder; read only for a
-            feature other than the run's.
-        settings: values for `config.EVALUATION_SETTINGS` in place of the run's; the density is then fitted anew.
+        train_location: what the run's `config.data` stands for, if that is no folder; read only where a density has
+            to be fitted to features that the run does not keep.
+        settings: values for `config.EVALUATION_SETTINGS`, and `config.DENSE_SETTINGS` of a patch model, in place of
+            the run's; the density is then fitted anew.
         synthetic_options: paste synthetic anomalies onto the normal test images and score those.
+        heat_map_options: whether and how to localize.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
 
     Raises:
@@ -160,62 +173,38 @@ def evaluate(
     saved = Config.read(run_dir / "config.json")
     if not runs.is_complete(run_dir):
         raise InputError(f"The run in {run_dir} is not complete; run its train_main.py command again to finish it.")
-    config = dataclasses.replace(saved, **(settings or {}))
-    folder = runs.EVAL + "".join(f"_{name}={value}" for name, value in (settings or {}).items())
+    settings = dict(settings or {})
+    dense = [f"--{name}" for name in DENSE_SETTINGS if name in settings]
+    if dense and not saved.patch_size:
+        raise InputError(f"{', '.join(dense)}: only for patch models, trained with --patch_size=64.")
+    layer = heat_map_options.gradcam_layer
+    if layer and saved.patch_size:
+        raise InputError("--gradcam_layer is for image models; a patch model's heat maps come from its patches.")
+    config = dataclasses.replace(saved, **settings)
+    named = {**settings, **({"gradcam_layer": layer} if layer else {})}
+    folder = runs.EVAL + "".join(f"_{name}={value}" for name, value in named.items())
     items = datasets.list_test(location, tfds_data_dir=tfds_data_dir)
     if data == saved.data and all(item.label == images.UNKNOWN for item in items):
         raise InputError(f"{data} holds the training images and no test images; name those by --data.")
-    if synthetic_options:
+    record, wanted = None, heat_map_options.wanted
+    has_masks = synthetic_options is not None or any(item.mask for item in items)
+    localizes = bool(config.patch_size) or has_masks if wanted is None else wanted
+    # Masks are read before any long work: one that does not fit its image is found here.
+    examples = images.read(items, config.image_size) if localizes or synthetic_options else None
+    if synthetic_options and examples:
         kind, fill = synthetic_options.shape, synthetic_options.fill
         folder += f"_{kind}_{fill}" + (f"_{synthetic_options.seed}" if synthetic_options.seed else "")
         data = f"{data} with synthetic anomalies ({kind}, {fill})"
-        made = run_dir / f"{folder}_images"
-        examples = _with_synthetic(images.read(items, config.image_size), synthetic_options, made, tfds_data_dir)
-        print(f"Scoring {data}: {examples.note}.")
-        test = _embed(run_dir, config, examples)
-    else:
-        print(f"Scoring {data}: {len(items)} images.")
-        test = _kept(run_dir, config, items)
-    if config.feature == saved.feature:
-        train = embeddings.read(run_dir / runs.TRAIN_EMBEDDINGS)
-    else:
-        train_items = datasets.list_train(train_location or config.data, tfds_data_dir=tfds_data_dir)
-        train = _kept(run_dir, config, train_items, training=True)
-    density = densities.build(config)
-    if config == saved:
-        with np.load(run_dir / runs.DETECTOR / runs.DENSITY) as arrays:
-            density.restore(dict(arrays))
-    else:
-        density.fit(train.features)
+        examples = _with_synthetic(examples, synthetic_options, run_dir / f"{folder}_images", tfds_data_dir)
+        record = synthetic_options._asdict()
+    print(f"Scoring {data}: {examples.note if examples else f'{len(items)} images'}.")
+    scorer = scoring.Scorer(run_dir, saved, config, train_location, tfds_data_dir, _say)
+    scored = scorer.score(items, examples, keep=not synthetic_options, heat_maps=localizes, gradcam_layer=layer)
     from cutpaste_tf import evaluation  # matplotlib is slow to load, too
 
-    record = synthetic_options._asdict() if synthetic_options else None
     evaluation.evaluate(
-        run_dir / folder, data, config, density=density, train=train, test=test, synthetic=record, report=_say
+        run_dir / folder, data, config, scored=scored, examples=examples, synthetic=record, report=_say
     )
-
-
-def _kept(run_dir: Path, config: Config, items: list[Item], *, training: bool = False) -> Embeddings:
-    """The embeddings of images, computed unless the run's folder keeps them."""
-
-    def make() -> Embeddings:
-        examples = images.read(items, config.image_size)
-        if training and not runs.has_digest(run_dir, examples.digest):
-            raise InputError(f"The training images have changed since the run in {run_dir} was made; train again.")
-        print(f"Computing {config.feature} of {examples.note}.", flush=True)
-        return _embed(run_dir, config, examples)
-
-    model = run_dir / runs.DETECTOR / runs.MODEL
-    key = embeddings.fingerprint(model, config.feature, items, config.image_size)
-    return embeddings.kept(run_dir / runs.EMBEDDINGS / f"{key[:32]}.npz", make)
-
-
-def _embed(run_dir: Path, config: Config, examples: Examples) -> Embeddings:
-    with quiet_start():
-        from cutpaste_tf import detector
-
-    loaded = detector.Detector.load(run_dir / runs.DETECTOR)
-    return detector.embed_examples(loaded.feature_named(config.feature), examples)
 
 
 def _with_synthetic(examples: Examples, options: SyntheticOptions, folder: Path, tfds_data_dir: str) -> Examples:

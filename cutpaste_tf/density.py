@@ -7,6 +7,8 @@ its negative; it is negated once, where scores are made. All of them compute in 
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
+from scipy.special import softmax
 from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
@@ -36,7 +38,7 @@ class Density:
         if not np.all(np.isfinite(features)):
             raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
         try:
-            self._fit(self._prepare(features))
+            self._fit(self.prepare(features))
         except ValueError as error:
             raise InputError(
                 f"{type(self).__name__} cannot be fitted to {len(features)} feature vectors of {features.shape[1]} "
@@ -46,7 +48,17 @@ class Density:
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log density, float64 [count], of features [count, dimensions]; higher = more normal."""
-        return self._score(self._prepare(features))
+        return self._score(self.prepare(features))
+
+    def score_gradient(self, features: np.ndarray) -> np.ndarray:
+        """Gradient, float64 [count, dimensions], of the anomaly score -log density at features [count, dimensions]."""
+        prepared = self.prepare(features)
+        gradient = self._score_gradient(prepared)
+        if not self.l2_normalize:
+            return gradient
+        # Through x / |x|: what points along x does not count.
+        tangent = gradient - prepared * np.sum(gradient * prepared, axis=1, keepdims=True)
+        return tangent / _length(np.asarray(features, np.float64))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """What `restore` needs to make the fitted density again."""
@@ -62,11 +74,15 @@ class Density:
     def _score(self, features: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
-    def _prepare(self, features: np.ndarray) -> np.ndarray:
+    def _score_gradient(self, features: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def prepare(self, features: np.ndarray) -> np.ndarray:
+        """Features as float64, scaled to unit length if that was asked for."""
         features = np.asarray(features, np.float64)
         if not self.l2_normalize:
             return features
-        return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        return features / _length(features)
 
 
 class MixtureDensity(Density):
@@ -91,6 +107,13 @@ class MixtureDensity(Density):
 
     def _score(self, features: np.ndarray) -> np.ndarray:
         return self._mixture.score_samples(features)
+
+    def _score_gradient(self, features: np.ndarray) -> np.ndarray:
+        mixture, gradient = self._mixture, np.zeros(features.shape)
+        parts = zip(mixture.predict_proba(features).T, mixture.means_, mixture.precisions_cholesky_, strict=True)
+        for responsibility, mean, cholesky in parts:
+            gradient += responsibility[:, None] * ((features - mean) @ cholesky @ cholesky.T)
+        return gradient
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Weights, means and Cholesky factors of the precisions."""
@@ -125,6 +148,12 @@ class GaussianDensity(MixtureDensity):
     def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6):
         super().__init__(components=1, l2_normalize=l2_normalize, reg_covar=reg_covar)
 
+    def set_moments(self, mean: np.ndarray, covariance: np.ndarray) -> "GaussianDensity":
+        """Takes mean [dimensions] and covariance [dimensions, dimensions], ridge included, instead of fitting them."""
+        whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
+        self.restore({"weights": np.ones(1), "means": mean[None], "precisions_cholesky": whitening[None]})
+        return self
+
     @property
     def mean_(self) -> np.ndarray:  # noqa: D102
         return self._mixture.means_[0]
@@ -135,10 +164,12 @@ class GaussianDensity(MixtureDensity):
 
 
 class LowRankGaussian(Density):
-    """The same Gaussian, in the space that the training features span: cheap for fewer features than dimensions.
+    """The same Gaussian, kept in the span of the training features: small for fewer features than dimensions.
 
-    The covariance is V diag(variances) V' + reg_covar I with as many columns of V as features at most;
-    every direction besides has the ridge as its variance. `reg_covar` must be greater than 0.
+    With the centered features as the rows of X, Woodbury's identity turns the squared distance c' (X'X / count +
+    reg_covar I)^-1 c into |c|^2 / reg_covar - |F c|^2, where F = L^-1 X / sqrt(reg_covar) and LL' = XX' + count reg_covar I.
+    It is exact; `reg_covar` must be greater than 0. Axes before the last two of features [..., count, dimensions] are
+    Gaussians of their own.
     """
 
     def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6):
@@ -146,26 +177,31 @@ class LowRankGaussian(Density):
         self.reg_covar = reg_covar
 
     def _fit(self, features: np.ndarray) -> None:
-        self._mean = features.mean(axis=0)
-        _, singular, self._directions = np.linalg.svd(features - self._mean, full_matrices=False)
-        self._variances = singular**2 / len(features) + self.reg_covar
+        count, dimensions = features.shape[-2:]
+        self._mean = features.mean(axis=-2)
+        rows = features - self._mean[..., None, :]
+        if count > dimensions:
+            rows = np.linalg.qr(rows, mode="r")  # fewer rows with the same X'X
+        ridge = count * self.reg_covar
+        cholesky = np.linalg.cholesky(rows @ rows.swapaxes(-1, -2) + ridge * np.eye(rows.shape[-2]))
+        self._factor = np.linalg.solve(cholesky, rows) / np.sqrt(self.reg_covar)
+        log_ratio = 2 * np.sum(np.log(np.diagonal(cholesky, axis1=-2, axis2=-1)), axis=-1)
+        log_determinant = (dimensions - rows.shape[-2]) * np.log(self.reg_covar) + log_ratio - rows.shape[-2] * np.log(count)
+        self._peak = -0.5 * (log_determinant + dimensions * np.log(2 * np.pi))
 
     def _score(self, features: np.ndarray) -> np.ndarray:
-        centered = features - self._mean
-        along = centered @ self._directions.T
-        rest = np.sum(centered**2, axis=1) - np.sum(along**2, axis=1)
-        dimensions = features.shape[1]
-        log_determinant = np.sum(np.log(self._variances)) + (dimensions - len(self._variances)) * np.log(self.reg_covar)
-        distance = np.sum(along**2 / self._variances, axis=1) + np.maximum(rest, 0) / self.reg_covar
-        return -0.5 * (distance + log_determinant + dimensions * np.log(2 * np.pi))
+        centered = features - self._mean[..., None, :]
+        along = centered @ self._factor.swapaxes(-1, -2)
+        distance = np.sum(centered**2, axis=-1) / self.reg_covar - np.sum(along**2, axis=-1)
+        return self._peak[..., None] - 0.5 * np.maximum(distance, 0)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Mean, directions and their variances."""
-        return {"mean": self._mean, "directions": self._directions, "variances": self._variances}
+        """Mean [..., dimensions], F [..., rows, dimensions] and the log density at the mean [...]."""
+        return {"mean": self._mean, "factor": self._factor, "peak": self._peak}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> "LowRankGaussian":
-        """Takes over what another density's `to_arrays` gave."""
-        self._mean, self._directions, self._variances = (arrays[k] for k in ("mean", "directions", "variances"))
+        """Takes over what another density's `to_arrays` gave; F may have been stored in less than float64."""
+        self._mean, self._factor, self._peak = (np.asarray(arrays[k], np.float64) for k in ("mean", "factor", "peak"))
         return self
 
 
@@ -182,14 +218,7 @@ class LedoitWolfDensity(GaussianDensity):
 
     def _fit(self, features: np.ndarray) -> None:
         shrunk = LedoitWolf().fit(features)
-        cholesky = np.linalg.cholesky(shrunk.covariance_)
-        self.restore(
-            {
-                "weights": np.ones(1),
-                "means": shrunk.location_[None],
-                "precisions_cholesky": np.linalg.inv(cholesky).T[None],
-            }
-        )
+        self.set_moments(shrunk.location_, shrunk.covariance_)
 
 
 class KernelEstimate(Density):
@@ -213,6 +242,11 @@ class KernelEstimate(Density):
     def _score(self, features: np.ndarray) -> np.ndarray:
         return self._estimate.score_samples(features)
 
+    def _score_gradient(self, features: np.ndarray) -> np.ndarray:
+        bandwidth = self._estimate.bandwidth
+        log_kernels = -0.5 * cdist(features, self._features, "sqeuclidean") / bandwidth**2
+        return (features - softmax(log_kernels, axis=1) @ self._features) / bandwidth**2
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The features, scaled, and the bandwidth."""
         return {"features": self._features, "bandwidth": np.array(self._estimate.bandwidth)}
@@ -222,6 +256,10 @@ class KernelEstimate(Density):
         self._features = arrays["features"]
         self._estimate = KernelDensity(bandwidth=float(arrays["bandwidth"])).fit(self._features)
         return self
+
+
+def _length(features: np.ndarray) -> np.ndarray:
+    return np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
 
 
 def build(config: Config) -> Density:

@@ -1,32 +1,42 @@
 """Network and density together: the one thing a user carries away from a run."""
 
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from cutpaste_tf import dense, gradcam, localization, networks, patch_density, runs
 from cutpaste_tf import density as densities
-from cutpaste_tf import networks, runs
 from cutpaste_tf.config import Config
 from cutpaste_tf.density import Density
 from cutpaste_tf.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import Examples, thumbnails
+from cutpaste_tf.patch_density import PatchDensity
+
+Report = Callable[[str], object]
+
+# Patch features of so many images are scored together: 106 MB of 3,249 locations and 512 dimensions.
+_IMAGES = 16
 
 
 class Detector:
     """Scores images: image -> feature -> log density -> anomaly score.
 
+    A patch model (`config.patch_size`) does so for each patch of an image; the image's score is the highest.
+
     Args:
         network: from images in [0, 1] to the pooled feature (`networks.Networks.feature`).
-        density: fitted to the features of the normal training images.
+        density: fitted to the features of the normal training images, or of their patches.
         config: the configuration of the run that made them; says which feature is meant.
 
     Attributes:
         feature: network from images in [0, 1] to that feature.
     """
 
-    def __init__(self, network: keras.Model, density: Density, config: Config):
+    def __init__(self, network: keras.Model, density: Density | PatchDensity, config: Config):
         self.feature = networks.feature_model(network, config.feature)
         self.density = density
         self.config = config
@@ -38,17 +48,39 @@ class Detector:
 
     def score(self, images: np.ndarray) -> np.ndarray:
         """Anomaly scores float64 [count], higher = more anomalous, of uint8 [count, side, side, 3]."""
-        return self.score_features(embed(self.feature, images))
+        if self.config.patch_size:
+            return self.patch_scores(images).max(axis=(1, 2)).astype(np.float64)
+        return -self._image_density.score_samples(embed(self.feature, images))
 
-    def score_features(self, features: np.ndarray) -> np.ndarray:
-        """Anomaly scores float64 [count], higher = more anomalous, of features [count, dimensions]."""
-        return -self.density.score_samples(features)
+    def patch_scores(self, images: np.ndarray) -> np.ndarray:
+        """Anomaly scores of patches, see `score_patches`; for a patch model."""
+        assert not isinstance(self.density, Density)
+        return score_patches(self.feature, self.density, images, self.config)
+
+    def heat_maps(self, images: np.ndarray, *, layer: str = "") -> np.ndarray:
+        """Heat maps float32 [count, side, side] of uint8 [count, side, side, 3]: of patches, or by GradCAM.
+
+        Args:
+            images: at `config.image_size`.
+            layer: for GradCAM, see `gradcam.heat_maps`.
+        """
+        if self.config.patch_size:
+            return localization.upsample(self.patch_scores(images), self.config)
+        return gradcam.heat_maps(self.feature, self._image_density, images, layer=layer)
+
+    @property
+    def _image_density(self) -> Density:
+        assert isinstance(self.density, Density)
+        return self.density
 
     def save(self, folder: Path) -> None:
-        """Writes the folder, whole or not at all: model.keras, density.npz, config.json."""
+        """Writes the folder, whole or not at all: model.keras, config.json and the density."""
         with runs.whole_folder(folder) as partial:
             self._network.save(partial / runs.MODEL)
-            np.savez(partial / runs.DENSITY, **self.density.to_arrays())
+            if isinstance(self.density, Density):
+                np.savez(partial / runs.DENSITY, **self.density.to_arrays())
+            else:
+                self.density.save(partial)
             (partial / "config.json").write_text(self.config.to_json())
 
     @classmethod
@@ -62,14 +94,62 @@ class Detector:
             raise InputError(f"{folder} holds no detector: run train_main.py until it ends, then try again.")
         config = Config.read(folder / "config.json")
         network = keras.models.load_model(folder / runs.MODEL, compile=False)
+        if config.patch_size:
+            return cls(network, patch_density.build(config).load(folder), config)
         with np.load(folder / runs.DENSITY) as arrays:
             return cls(network, densities.build(config).restore(dict(arrays)), config)
 
 
+def fit_patches(feature: keras.Model, images: np.ndarray, config: Config, *, report: Report) -> PatchDensity:
+    """The density of the patches of normal images uint8 [count, side, side, 3]."""
+    features = _with_progress(dense.embed(feature, images, config), len(images), report)
+    return patch_density.build(config).fit(features, len(images))
+
+
+def score_patches(
+    feature: keras.Model, density: PatchDensity, images: np.ndarray, config: Config, *, report: Report = str
+) -> np.ndarray:
+    """Anomaly scores of all patches of images.
+
+    Args:
+        feature: image in [0, 1] -> the feature that the density was fitted to.
+        density: of patches.
+        images: uint8 [count, side, side, 3].
+        config: how to score.
+        report: takes a line for the user now and then.
+
+    Returns:
+        float32 [count, places, places]: negative log density, counted from the density's peak: 0 is the most normal.
+    """
+    side, parts, held = dense.places(config), [], []
+    for index, one in enumerate(_with_progress(dense.embed(feature, images, config), len(images), report), 1):
+        held.append(one)
+        if len(held) == _IMAGES or index == len(images):
+            scores = density.peak - density.score_samples(np.stack(held))
+            parts.append(scores.astype(np.float32).reshape(-1, side, side))
+            held = []
+    return np.concatenate(parts)
+
+
+def _with_progress(features: Iterator[np.ndarray], count: int, report: Report) -> Iterator[np.ndarray]:
+    """The same features, with a line for the user every half minute."""
+    said = time.monotonic()
+    for index, one in enumerate(features, 1):
+        yield one
+        if time.monotonic() - said > 30:
+            said = time.monotonic()
+            report(f"  patches of {index} of {count} images")
+
+
 def embed_examples(feature: keras.Model, examples: Examples) -> Embeddings:
     """Features of examples, with what evaluation needs to know of them."""
+    return describe(embed(feature, examples.images), examples)
+
+
+def describe(features: np.ndarray, examples: Examples) -> Embeddings:
+    """Puts features and what else is known of examples together."""
     return Embeddings(
-        embed(feature, examples.images),
+        features,
         thumbnails(examples.images),
         examples.paths,
         examples.labels,

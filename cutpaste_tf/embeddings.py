@@ -20,7 +20,8 @@ class Embeddings(NamedTuple):
     """What evaluation needs to know of images.
 
     Attributes:
-        features: float32 [count, dimensions].
+        features: float32 [count, dimensions]. Of a patch model the scores of the patches, [count, places, places],
+            or nothing, [count, 0]: its features are too many to keep.
         thumbnails: uint8 [count, 32, 32, 3].
         paths: of each image.
         labels: int32 [count]: 0 normal, 1 anomalous, -1 unknown.
@@ -39,7 +40,7 @@ def fingerprint(model: Path, feature: str, items: Sequence[Item], size: int) -> 
 
     Args:
         model: file of the network.
-        feature: name of the feature.
+        feature: name of the feature, and what else decides what is kept.
         items: the images; of files, the names, sizes and times of change are taken for their content.
         size: that they are resized to, in pixels.
     """

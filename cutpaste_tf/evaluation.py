@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from cutpaste_tf import metrics, plots, runs
-from cutpaste_tf.config import EVALUATION_SETTINGS, Config
-from cutpaste_tf.density import Density, LowRankGaussian
+from cutpaste_tf import heat_map_plots, localization, metrics, plots, runs
+from cutpaste_tf.config import DENSE_SETTINGS, EVALUATION_SETTINGS, Config
+from cutpaste_tf.density import LowRankGaussian
 from cutpaste_tf.embeddings import Embeddings
+from cutpaste_tf.images import Examples
+from cutpaste_tf.scoring import Scored
 
 PIXELS = "Gaussian on 32 x 32 pixels"
 _THUMBNAILS = 2000  # as many training images at most say what raw pixels would do
@@ -22,57 +24,79 @@ def evaluate(
     data: str,
     config: Config,
     *,
-    density: Density,
-    train: Embeddings,
-    test: Embeddings,
+    scored: Scored,
+    examples: Examples | None = None,
     synthetic: dict[str, Any] | None = None,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Scores test images and fills a folder.
+    """Judges scores and heat maps of test images and fills a folder.
 
     Args:
         folder: what to fill, whole or not at all.
         data: where the test images are from, for the record.
         config: the settings that hold, for the record.
-        density: fitted to the training features.
-        train: normal training images.
-        test: test images.
+        scored: scores, heat maps if there are any, and what is known of training and test images.
+        examples: the test images with their masks; needed with heat maps.
         synthetic: how synthetic anomalies were made, for the record.
         report: takes a line for the user.
 
     Returns:
         What metrics.json holds; AUROCs in percent, None where a class is missing.
     """
-    scores, labels = -density.score_samples(test.features), test.labels
+    train, test, scores, labels = scored.train, scored.test, scored.scores, scored.test.labels
     pixel_scores = _pixel_scores(train.thumbnails, test.thumbnails)
+    pixels: dict[str, Any] = {}
+    if scored.maps is not None and examples is not None:
+        pixels = localization.pixel_metrics(scored.maps, examples.masks, labels, test.defects)
+    settings = EVALUATION_SETTINGS + (DENSE_SETTINGS if config.patch_size else ())
     result = {
         "image_auroc": metrics.auroc(labels, scores),
         "image_auroc_by_defect": metrics.auroc_by_defect(labels, test.defects, scores),
         "pixel_gaussian_auroc": metrics.auroc(labels, pixel_scores),
+        **pixels,
         "data": data,
-        "train_images": len(train.features),
+        "train_images": len(train.paths),
         "test_normal": int(np.sum(labels == 0)),
         "test_anomalous": int(np.sum(labels == 1)),
         "test_unlabelled": int(np.sum(labels < 0)),
-        "feature_dimensions": test.features.shape[1],
-        **{name: getattr(config, name) for name in EVALUATION_SETTINGS},
+        "patch_size": config.patch_size,
+        **{name: getattr(config, name) for name in settings},
         "seed": config.seed,
         "steps": config.total_steps,
         **({"synthetic": synthetic} if synthetic else {}),
     }
+    if config.patch_size:
+        result["density_mode"] = config.resolved_density_mode
+    else:
+        result["feature_dimensions"] = test.features.shape[1]
     with runs.whole_folder(folder) as partial:
         _write(partial, result, test, scores)
-        np.savez(
-            partial / "embeddings.npz",
-            train_features=train.features,
-            train_paths=np.array(train.paths),
-            test_features=test.features,
-            test_paths=np.array(test.paths),
-            test_labels=labels,
-            test_defects=np.array(test.defects),
-        )
+        _write_features(partial, scored, config)
+        if scored.maps is not None and examples is not None:
+            report(f"Drawing {len(scored.maps)} heat maps.")
+            heat_map_plots.save(partial, examples, scored.maps, scores)
     _report(result, folder, report)
     return result
+
+
+def _write_features(folder: Path, scored: Scored, config: Config) -> None:
+    """What scores were made of: features, or the scores of patches."""
+    test = scored.test
+    known = {
+        "test_paths": np.array(test.paths),
+        "test_labels": test.labels,
+        "test_defects": np.array(test.defects),
+    }
+    if config.patch_size:
+        np.savez(folder / "patch_scores.npz", test_patch_scores=test.features, **known)
+        return
+    np.savez(
+        folder / "embeddings.npz",
+        train_features=scored.train.features,
+        train_paths=np.array(scored.train.paths),
+        test_features=test.features,
+        **known,
+    )
 
 
 def _write(folder: Path, result: dict[str, Any], test: Embeddings, scores: np.ndarray) -> None:
@@ -109,4 +133,13 @@ def _report(result: dict[str, Any], folder: Path, report: Callable[[str], None])
         report(f"image AUROC     {result['image_auroc']:6.2f} %   ({PIXELS}: {result['pixel_gaussian_auroc']:.2f} %)")
         for defect, value in result["image_auroc_by_defect"].items():
             report(f"  {defect:<14}{value:6.2f} %")
+    if result.get("pixel_auroc") is not None:
+        report(f"pixel AUROC     {result['pixel_auroc']:6.2f} %   AUPRO {result['aupro']:.2f} %")
+        for defect, value in result["pixel_auroc_by_defect"].items():
+            report(f"  {defect:<14}{value:6.2f} %   AUPRO {result['aupro_by_defect'][defect]:.2f} %")
+    if "pixel_auroc" in result and result["anomalous_without_mask"]:
+        report(
+            f"{result['anomalous_without_mask']} of {result['test_anomalous']} anomalous images have no mask "
+            "(ground_truth/DEFECT/NAME_mask.png): no pixel figures for them."
+        )
     report(f"Results: {folder}/ ({', '.join(sorted(path.name for path in folder.iterdir()))})")

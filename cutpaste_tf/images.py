@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from cutpaste_tf.errors import InputError
@@ -99,26 +100,26 @@ def read_pixels(path: Path) -> np.ndarray:
     return np.asarray(_decode(path, str(path))[0])
 
 
-def allocate(count: int, shape: tuple[int, ...]) -> np.ndarray:
-    """An empty uint8 array [count, *shape]: in memory up to MEMORY_LIMIT, else in a temporary file.
+def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> np.ndarray:
+    """An empty array [count, *shape]: in memory up to MEMORY_LIMIT, else in a temporary file.
 
     The file is nameless, in TMPDIR or else in /var/tmp (on many machines /tmp is memory too), and goes
     with the process, however it ends. What the system keeps of it in memory, it can drop.
     """
     whole = (count, *shape)
-    if np.prod(whole, dtype=np.int64) <= MEMORY_LIMIT:
-        return np.empty(whole, np.uint8)
+    size = int(np.prod(whole, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if size <= MEMORY_LIMIT:
+        return np.empty(whole, dtype)
     folder = os.environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder) as file:
-        size = int(np.prod(whole, dtype=np.int64))
         try:
             os.posix_fallocate(file.fileno(), 0, size)  # a full disk is found here, not by a crash later
         except OSError as error:
             raise InputError(
-                f"{folder} has no room for {size / 2**30:.1f} GiB of images ({error.strerror}); "
+                f"{folder} has no room for {size / 2**30:.1f} GiB of working data ({error.strerror}); "
                 "set TMPDIR to a folder that has."
             ) from None
-        return np.memmap(file, np.uint8, "r+", shape=whole)
+        return np.memmap(file, dtype, "r+", shape=whole)
 
 
 def thumbnails(images: np.ndarray, size: int = 32) -> np.ndarray:

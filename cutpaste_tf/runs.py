@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from cutpaste_tf.config import EVALUATION_SETTINGS, Config
+from cutpaste_tf.config import DENSE_SETTINGS, EVALUATION_SETTINGS, Config
 from cutpaste_tf.errors import InputError
 
 CHECKPOINT = "checkpoint.npz"
@@ -86,7 +86,7 @@ def check(folder: Path, config: Config) -> None:
         return
     before = dataclasses.asdict(Config.read(folder / "config.json"))
     now = dataclasses.asdict(config)
-    free = ("test_data",) if is_complete(folder) else (*EVALUATION_SETTINGS, "test_data")
+    free = ("test_data",) if is_complete(folder) else (*EVALUATION_SETTINGS, *DENSE_SETTINGS, "test_data")
     changes = [
         f"{name}={before[name]} (now {now[name]})" for name in now if before[name] != now[name] and name not in free
     ]

@@ -138,8 +138,13 @@ def fit(
 def finish(network: keras.Model, examples: Examples, config: Config, folder: Path, *, report: Report) -> None:
     """Fits the density to the unaugmented training images and saves features and detector."""
     report(f"Fitting the density to {len(examples.images)} training images.")
-    found = detector.embed_examples(networks.feature_model(network, config.feature), examples)
-    fitted = density.build(config).fit(found.features)
+    feature = networks.feature_model(network, config.feature)
+    if config.patch_size:
+        fitted = detector.fit_patches(feature, examples.images, config, report=report)
+        found = detector.describe(np.zeros((len(examples.images), 0), np.float32), examples)
+    else:
+        found = detector.embed_examples(feature, examples)
+        fitted = density.build(config).fit(found.features)
     embeddings.write(folder / runs.TRAIN_EMBEDDINGS, found)
     Detector(network, fitted, config).save(folder / runs.DETECTOR)
     (folder / runs.CHECKPOINT).unlink(missing_ok=True)

@@ -1,0 +1,154 @@
+"""Features of all patches of an image (Section 4.2, A.5), on a grid with a stride.
+
+Patches lie in rows: location i has its top left corner at (stride * (i // places), stride * (i % places)).
+Exact, each patch goes through the network alone. Fast, the network goes once over the whole image,
+with dilated convolutions where its own stride is too coarse; zeros then pad the image's border and
+not each patch's, and a feature sees what lies around its patch: another function, trained on alone.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from cutpaste_tf.config import Config
+from cutpaste_tf.errors import InputError
+
+Embed = Callable[[np.ndarray], np.ndarray]  # uint8 [side, side, 3] -> float32 [locations, dimensions]
+
+# Pixels that go through the network at a time: 512 patches of 32 px. The largest feature map of a ResNet-18
+# is then 134 MB (32 MB with the ImageNet stem), whatever the number of patches or images.
+_PIXELS = 2**19
+
+
+def places(config: Config) -> int:
+    """Patches along a side."""
+    return (config.image_size - config.extract_size) // config.stride + 1
+
+
+def embed(feature: keras.Model, images: np.ndarray, config: Config) -> Iterator[np.ndarray]:
+    """Features float32 [locations, dimensions] of each image of uint8 [count, side, side, 3], one after the other.
+
+    Args:
+        feature: image in [0, 1] -> pooled feature, as of `networks.feature_model`.
+        images: at `config.image_size`.
+        config: says how: extract_size, stride, dense.
+    """
+    function = {"exact": exact, "fast": fast}[config.dense](feature, config)
+    return (function(image) for image in images)
+
+
+def exact(feature: keras.Model, config: Config) -> Embed:
+    """Every patch through the network, in batches of one size."""
+    size, stride = config.extract_size, config.stride
+    batch_size = min(max(1, _PIXELS // size**2), places(config) ** 2)
+
+    def function(image: np.ndarray) -> np.ndarray:
+        windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))[::stride, ::stride]
+        rows, columns = np.divmod(np.arange(places(config) ** 2), places(config))
+        parts = []
+        for start in range(0, len(rows), batch_size):
+            chosen = slice(start, start + batch_size)
+            patches = windows[rows[chosen], columns[chosen]].transpose(0, 2, 3, 1)
+            batch = np.zeros((batch_size, size, size, 3), np.float32)  # the last one is not full
+            np.divide(patches, np.float32(255), out=batch[: len(patches)])
+            parts.append(np.asarray(feature.predict_on_batch(batch))[: len(patches)])
+        return np.concatenate(parts)
+
+    return function
+
+
+def fast(feature: keras.Model, config: Config) -> Embed:
+    """The network once over the image."""
+    network = fully_convolutional(feature, config)
+
+    def function(image: np.ndarray) -> np.ndarray:
+        return np.asarray(network.predict_on_batch(image[None].astype(np.float32) / 255))[0]
+
+    return function
+
+
+def fully_convolutional(feature: keras.Model, config: Config) -> keras.Model:
+    """The network from an image to the features of all its patches, float32 [batch, locations, dimensions].
+
+    Where a patch's last feature map has k x k places, the average is taken over k x k places as far apart and
+    as centered in the patch.
+
+    Raises:
+        InputError: the stride is finer than the network's first layers allow.
+    """
+    inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
+    whole = _strides(inner)[id(inner.outputs[0])]
+    step = min(config.stride & -config.stride, whole)  # the largest power of two in the stride
+    taps = -(-config.extract_size // whole)
+    first = (config.extract_size - (taps - 1) * whole) // 2  # pixel of a patch at which its first place lies
+    shift, start = first % step, first // step
+    side = places(config)
+
+    image = keras.Input((config.image_size, config.image_size, 3))
+    x = image[:, shift:, shift:]
+    for layer in feature.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            x = layer(x)
+    x = keras.ops.cast(dilate(inner, step)(x), "float32")
+    for axis in (1, 2):
+        parts = []
+        for tap in range(taps):
+            begin = start + tap * whole // step
+            chosen = slice(begin, begin + (side - 1) * config.stride // step + 1, config.stride // step)
+            parts.append(x[:, chosen] if axis == 1 else x[:, :, chosen])
+        x = keras.ops.mean(keras.ops.stack(parts), axis=0)
+    return keras.Model(image, keras.ops.reshape(x, (-1, side * side, x.shape[-1])))
+
+
+def dilate(backbone: keras.Model, step: int) -> keras.Model:
+    """A copy of a ResNet whose feature map has a place every `step` pixels, with the same kernels.
+
+    Beyond that stride, strided layers take every place instead, and the layers after them skip as many places
+    as they would have lost.
+
+    Args:
+        backbone: of explicit padding, as `networks.resnet18`.
+        step: a power of two.
+
+    Raises:
+        InputError: the max-pooling would have to be dilated.
+    """
+    strides = _strides(backbone)
+
+    def changed(layer: keras.layers.Layer) -> keras.layers.Layer:
+        settings = layer.get_config()
+        before, after = strides.get(id(_first(layer.input)), 1), strides.get(id(layer.output), 1)
+        dilation = max(1, before // step)
+        if isinstance(layer, keras.layers.MaxPooling2D) and after > step:
+            raise InputError(
+                f"--dense=fast with --stem=imagenet needs a --stride that is a multiple of {after}: its max-pooling "
+                f"leaves a place every {after} pixels."
+            )
+        if isinstance(layer, keras.layers.ZeroPadding2D) and "conv" in layer.name:
+            settings["padding"] = [[side * dilation for side in pair] for pair in settings["padding"]]
+        elif isinstance(layer, keras.layers.Conv2D):
+            settings["strides"] = max(1, min(after, step) // min(before, step))
+            settings["dilation_rate"] = dilation
+        return type(layer).from_config(settings)
+
+    copy = keras.models.clone_model(backbone, clone_function=changed)
+    for layer in backbone.layers:
+        if layer.weights:
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
+    return copy
+
+
+def _strides(backbone: keras.Model) -> dict[int, int]:
+    """Pixels between places of each layer's output, by the id of its tensor."""
+    strides: dict[int, int] = {}
+    for layer in backbone.layers:
+        own = layer.strides[0] if isinstance(layer, (keras.layers.Conv2D, keras.layers.MaxPooling2D)) else 1
+        strides[id(layer.output)] = own * strides.get(id(_first(layer.input)), 1)
+    return strides
+
+
+def _first(tensors: Any) -> Any:
+    """The first of a layer's inputs; of an input layer, which has none, None."""
+    return next(iter(tensors), None) if isinstance(tensors, (list, tuple)) else tensors
