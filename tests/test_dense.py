@@ -1,0 +1,135 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from cutpaste_tf import dense, networks
+from cutpaste_tf.config import Config
+from cutpaste_tf.errors import InputError
+
+SETTINGS = Config(image_size=96, patch_size=64, extract_size=32, stride=16, head_dims=(8,), scar_max_length=20)
+
+
+def _feature(config: Config) -> keras.Model:
+    """A network whose batch norm does something."""
+    keras.utils.set_random_seed(1)
+    nets = networks.build(config)
+    rng = np.random.default_rng(0)
+    for layer in nets.backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    return nets.feature
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(2).integers(0, 256, (96, 96, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def feature():
+    return _feature(dataclasses.replace(SETTINGS, stem="imagenet", normalization="imagenet"))
+
+
+@pytest.mark.parametrize(("size", "stride"), [(32, 16), (64, 8), (32, 4)])
+def test_exact_features_are_those_of_each_patch_alone(feature, image, size, stride, monkeypatch):
+    monkeypatch.setattr(dense, "_PIXELS", 7 * size**2)  # batches that do not come out even
+    config = dataclasses.replace(SETTINGS, extract_size=size, stride=stride)
+    (found,) = dense.embed(feature, image[None], config)
+    side = dense.places(config)
+    assert found.shape == (side**2, 512)
+    assert found.dtype == np.float32
+    for place in (0, side - 1, side, side**2 // 2, side**2 - 1):
+        top, left = stride * (place // side), stride * (place % side)
+        alone = feature.predict_on_batch(image[None, top : top + size, left : left + size].astype(np.float32) / 255)
+        np.testing.assert_allclose(found[place], np.asarray(alone)[0], rtol=1e-4, atol=1e-4 * np.abs(alone).max())
+
+
+def test_images_are_embedded_one_at_a_time(feature, image):
+    stream = dense.embed(feature, np.stack([image, image[::-1]]), SETTINGS)
+    first = next(stream)
+    assert not np.allclose(first, next(stream))
+    np.testing.assert_array_equal(first, next(dense.embed(feature, image[None], SETTINGS)))
+
+
+@pytest.mark.parametrize(("stem", "whole"), [("imagenet", 32), ("small", 8)])
+def test_a_dilated_network_gives_the_network_s_own_places_and_those_between(image, stem, whole):
+    backbone = networks.resnet18(stem)
+    x = image[None].astype(np.float32) / 255
+    own = np.asarray(backbone.predict_on_batch(x))
+    dilated = np.asarray(dense.dilate(backbone, 4).predict_on_batch(x))
+    assert dilated.shape == (1, 24, 24, 512)
+    np.testing.assert_allclose(dilated[:, :: whole // 4, :: whole // 4], own, rtol=1e-4, atol=1e-4 * own.max())
+    # A place between: the network's own first place after the image is moved, away from the border's padding.
+    wide = np.tile(x, (1, 5, 5, 1))
+    moved = np.asarray(backbone.predict_on_batch(wide[:, 4:, 8:]))
+    between = np.asarray(dense.dilate(backbone, 4).predict_on_batch(wide))
+    middle = 256 // whole
+    np.testing.assert_allclose(between[0, 65, 66], moved[0, middle, middle], rtol=1e-3, atol=1e-3 * moved.max())
+
+
+@pytest.mark.parametrize(
+    ("stem", "size", "stride", "expected"),
+    [
+        ("imagenet", 32, 16, [16]),  # a patch's one place, in its middle
+        ("imagenet", 64, 8, [16, 48]),
+        ("small", 32, 4, [4, 12, 20, 28]),
+        ("small", 32, 8, [4, 12, 20, 28]),  # between the places of the network's own grid
+    ],
+)
+def test_fast_features_are_the_mean_of_places_centered_in_the_patch(image, stem, size, stride, expected):
+    config = dataclasses.replace(SETTINGS, stem=stem, extract_size=size, stride=stride, dense="fast")
+    feature = _feature(config)
+    (found,) = dense.embed(feature, image[None], config)
+    side = dense.places(config)
+    assert found.shape == (side**2, 512)
+    inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
+    x = image[None].astype(np.float32) / 255
+    if (stem, stride) == ("small", 8):  # its grid begins at pixel 4
+        every, shifted = 8, x[:, 4:, 4:]
+    else:
+        every, shifted = 4, x
+    places = np.asarray(dense.dilate(inner, every).predict_on_batch(shifted))[0]
+    for row, column in ((0, 0), (1, 2), (side - 1, side - 1)):
+        tops = [(stride * row + pixel - (96 - shifted.shape[1])) // every for pixel in expected]
+        lefts = [(stride * column + pixel - (96 - shifted.shape[1])) // every for pixel in expected]
+        mean = places[np.ix_(tops, lefts)].mean(axis=(0, 1))
+        np.testing.assert_allclose(found[row * side + column], mean, rtol=1e-4, atol=1e-4 * np.abs(mean).max())
+
+
+def test_a_stride_finer_than_the_stem_is_refused(feature, image):
+    config = dataclasses.replace(SETTINGS, stride=2, dense="fast")
+    with pytest.raises(InputError, match="needs a --stride that is a multiple of 4"):
+        dense.embed(feature, image[None], config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"extract_size": 128}, "--extract_size=128 is larger than --image_size=96"),
+        ({"patch_size": 128}, "--patch_size=128 is larger than --image_size=96"),
+        ({"stride": 5}, "--stride must divide 64"),
+        ({"stride": 0}, "--stride=0 must be at least 1"),
+        ({"smoothing_sigma": 0.0}, "--smoothing_sigma=0.0 must be greater than 0"),
+        ({"density": "kde"}, "a patch model takes gaussian"),
+        ({"density_mode": "per_location", "reg_covar": 0.0}, "needs --reg_covar greater than 0"),
+        ({"dense": "fast", "backbone": "efficientnet_b0", "head_epochs": 0}, "--dense=fast is for resnet18"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(SETTINGS, batch_size=0, **settings)
+
+
+@pytest.mark.parametrize(
+    ("data", "mode"),
+    [
+        ("/data/mvtec_ad/bottle", "per_location"),
+        ("mvtec_ad/metal_nut/", "per_location"),
+        ("/data/mvtec_ad/screw", "shared"),
+        ("/my/bottles", "shared"),
+    ],
+)
+def test_aligned_categories_get_a_density_for_each_location(data, mode):
+    assert dataclasses.replace(SETTINGS, data=data).resolved_density_mode == mode
