@@ -26,8 +26,10 @@ _SYNTHETIC = flags.DEFINE_enum("synthetic", None, synthetic.SHAPES, "Score synth
 _FILL = flags.DEFINE_enum("synthetic_fill", "color", synthetic.FILLS, "Content: a random color, or natural images.")
 _IMAGES = flags.DEFINE_string("synthetic_images", "", "Folder of natural images; by default scikit-learn's two.")
 _SEED = flags.DEFINE_integer("synthetic_seed", 0, "Seed of the synthetic anomalies.", lower_bound=0)
-_HEAT_MAPS = flags.DEFINE_bool("heat_maps", None, "Whether to localize; by default patch models do, and with masks.")
-_LAYER = flags.DEFINE_string("gradcam_layer", "", "Layer of an image model's GradCAM; by default the feature's own map.")
+_HEAT_MAPS = flags.DEFINE_bool("heat_maps", None, "Whether to localize; by default with masks or a patch model.")
+_LAYER = flags.DEFINE_string(
+    "gradcam_layer", "", "Layer of an image model's GradCAM; by default what the feature pools."
+)
 command_line.define_evaluation_flags()
 flags.adopt_module_key_flags(command_line)
 

@@ -202,9 +202,7 @@ def evaluate(
     scored = scorer.score(items, examples, keep=not synthetic_options, heat_maps=localizes, gradcam_layer=layer)
     from cutpaste_tf import evaluation  # matplotlib is slow to load, too
 
-    evaluation.evaluate(
-        run_dir / folder, data, config, scored=scored, examples=examples, synthetic=record, report=_say
-    )
+    evaluation.evaluate(run_dir / folder, data, config, scored=scored, examples=examples, synthetic=record, report=_say)
 
 
 def _with_synthetic(examples: Examples, options: SyntheticOptions, folder: Path, tfds_data_dir: str) -> Examples:

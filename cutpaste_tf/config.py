@@ -214,8 +214,8 @@ class Config:
         room = self.image_size - self.extract_size
         if room % self.stride:
             raise InputError(
-                f"Patches of {self.extract_size} px every {self.stride} px do not end at the border of {self.image_size} "
-                f"px: --stride must divide {room}, the image_size less the extract_size."
+                f"Patches of {self.extract_size} px every {self.stride} px do not end at the border of "
+                f"{self.image_size} px: --stride must divide {room}, the image_size less the extract_size."
             )
         if self.smoothing_sigma <= 0:
             raise InputError(f"--smoothing_sigma={self.smoothing_sigma} must be greater than 0.")

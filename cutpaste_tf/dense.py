@@ -3,7 +3,9 @@
 Patches lie in rows: location i has its top left corner at (stride * (i // places), stride * (i % places)).
 Exact, each patch goes through the network alone. Fast, the network goes once over the whole image,
 with dilated convolutions where its own stride is too coarse; zeros then pad the image's border and
-not each patch's, and a feature sees what lies around its patch: another function, trained on alone.
+not each patch's, and a feature sees what lies around its patch. The last map of a ResNet-18 sees the
+whole image, so that its heat strays from the defect; the second stage sees 99 pixels and does not
+(docs/results.md): `--dense=fast --feature=layer2`.
 """
 
 from collections.abc import Callable, Iterator
@@ -79,7 +81,7 @@ def fully_convolutional(feature: keras.Model, config: Config) -> keras.Model:
         InputError: the stride is finer than the network's first layers allow.
     """
     inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
-    whole = _strides(inner)[id(inner.outputs[0])]
+    whole = network_stride(inner)
     step = min(config.stride & -config.stride, whole)  # the largest power of two in the stride
     taps = -(-config.extract_size // whole)
     first = (config.extract_size - (taps - 1) * whole) // 2  # pixel of a patch at which its first place lies
@@ -87,7 +89,7 @@ def fully_convolutional(feature: keras.Model, config: Config) -> keras.Model:
     side = places(config)
 
     image = keras.Input((config.image_size, config.image_size, 3))
-    x = image[:, shift:, shift:]
+    x: Any = image[:, shift:, shift:]
     for layer in feature.layers:
         if isinstance(layer, keras.layers.Normalization):
             x = layer(x)
@@ -138,6 +140,11 @@ def dilate(backbone: keras.Model, step: int) -> keras.Model:
         if layer.weights:
             copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy
+
+
+def network_stride(backbone: keras.Model) -> int:
+    """Pixels between places of a network's feature map."""
+    return _strides(backbone)[id(backbone.outputs[0])]
 
 
 def _strides(backbone: keras.Model) -> dict[int, int]:

@@ -166,8 +166,8 @@ class GaussianDensity(MixtureDensity):
 class LowRankGaussian(Density):
     """The same Gaussian, kept in the span of the training features: small for fewer features than dimensions.
 
-    With the centered features as the rows of X, Woodbury's identity turns the squared distance c' (X'X / count +
-    reg_covar I)^-1 c into |c|^2 / reg_covar - |F c|^2, where F = L^-1 X / sqrt(reg_covar) and LL' = XX' + count reg_covar I.
+    With the centered features as the rows of X and r for reg_covar, Woodbury's identity turns the squared distance
+    c' (X'X / count + r I)^-1 c into |c|^2 / r - |F c|^2, where F = L^-1 X / sqrt(r) and LL' = XX' + count r I.
     It is exact; `reg_covar` must be greater than 0. Axes before the last two of features [..., count, dimensions] are
     Gaussians of their own.
     """
@@ -186,7 +186,9 @@ class LowRankGaussian(Density):
         cholesky = np.linalg.cholesky(rows @ rows.swapaxes(-1, -2) + ridge * np.eye(rows.shape[-2]))
         self._factor = np.linalg.solve(cholesky, rows) / np.sqrt(self.reg_covar)
         log_ratio = 2 * np.sum(np.log(np.diagonal(cholesky, axis1=-2, axis2=-1)), axis=-1)
-        log_determinant = (dimensions - rows.shape[-2]) * np.log(self.reg_covar) + log_ratio - rows.shape[-2] * np.log(count)
+        log_determinant = (
+            (dimensions - rows.shape[-2]) * np.log(self.reg_covar) + log_ratio - rows.shape[-2] * np.log(count)
+        )
         self._peak = -0.5 * (log_determinant + dimensions * np.log(2 * np.pi))
 
     def _score(self, features: np.ndarray) -> np.ndarray:

@@ -37,9 +37,8 @@ def heat_maps(
         InputError: the network has no such layer.
     """
     own = keras.Model(feature.input, feature.get_layer("pool").input)
-    backbone = next(part for part in feature.layers if isinstance(part, keras.Model))
     if layer:
-        check_layer(backbone, layer)
+        check_layer(feature, layer)
     side = images.shape[1]
     result = stores.allocate(len(images), (side, side), np.float32)
     for start in range(0, len(images), batch_size):
@@ -47,7 +46,7 @@ def heat_maps(
         activations = np.asarray(own.predict_on_batch(batch), np.float32)
         weights = density.score_gradient(activations.mean(axis=(1, 2))) / np.prod(activations.shape[1:3])
         if layer:
-            activations, slopes = differentiated(feature, backbone, layer, batch, weights)
+            activations, slopes = differentiated(feature, layer, batch, weights)
             weights = slopes.mean(axis=(1, 2))
         maps = np.maximum(np.einsum("bhwc,bc->bhw", activations, weights, optimize=True), 0)
         for index, one in enumerate(maps, start):
@@ -56,25 +55,25 @@ def heat_maps(
     return result
 
 
-def check_layer(backbone: keras.Model, name: str) -> None:
-    """Sees whether a backbone has a layer of that name with a map as its output.
+def check_layer(feature: keras.Model, name: str) -> None:
+    """Sees whether the backbone in a network has a layer of that name with a map as its output.
 
     Raises:
         InputError: it has not.
     """
+    backbone = _backbone(feature)
     known = [layer.name for layer in backbone.layers[1:] if len(layer.output.shape) == 4]
     if name not in known:
         raise InputError(f"--gradcam_layer={name} is not known to {backbone.name}; its layers: {', '.join(known)}.")
 
 
 def differentiated(
-    feature: keras.Model, backbone: keras.Model, layer: str, batch: np.ndarray, weights: np.ndarray
+    feature: keras.Model, layer: str, batch: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """A layer's output, and the anomaly score's gradient there, by automatic differentiation.
 
     Args:
         feature: as in `heat_maps`.
-        backbone: the network in it.
         layer: name of the layer.
         batch: float32 [batch, side, side, 3] in [0, 1].
         weights: the score's gradient [batch, channels] at each place of the feature map.
@@ -82,7 +81,7 @@ def differentiated(
     Returns:
         Both float32 [batch, height, width, channels].
     """
-    x = keras.ops.convert_to_tensor(batch)
+    backbone, x = _backbone(feature), keras.ops.convert_to_tensor(batch)
     for part in feature.layers:
         if isinstance(part, keras.layers.Normalization):
             x = part(x)
@@ -94,7 +93,15 @@ def differentiated(
 
     _, output = _run(backbone, x, layer, 0.0)
     slopes = gradient(score, keras.ops.zeros_like(output))
-    return tuple(keras.ops.convert_to_numpy(keras.ops.cast(one, "float32")) for one in (output, slopes))
+    return _to_numpy(output), _to_numpy(slopes)
+
+
+def _backbone(feature: keras.Model) -> keras.Model:
+    return next(part for part in feature.layers if isinstance(part, keras.Model))
+
+
+def _to_numpy(x: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(x), np.float32)
 
 
 def _run(backbone: keras.Model, x: Any, name: str, probe: Any) -> tuple[Any, Any]:

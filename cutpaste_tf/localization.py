@@ -83,7 +83,7 @@ def _areas(
         mask = masks[index]
         assert mask is not None
         # Regions as in MVTec's evaluation: pixels that touch by a side or a corner belong together.
-        regions, _ = ndimage.label(mask, np.ones((3, 3)))
+        regions = np.asarray(ndimage.label(mask, np.ones((3, 3)))[0])  # type: ignore[index]
         scores.append(maps[index][mask])
         weights.append(1.0 / np.bincount(regions.ravel())[regions[mask]])
     positives, by_region = np.concatenate(scores), np.concatenate(weights)

@@ -81,6 +81,8 @@ class Scorer:
             test = self._made(items, examples, self._patch_scores, keep=keep)
             maps = localization.upsample(test.features, self._config) if heat_maps else None
             return Scored(train, test, test.features.max(axis=(1, 2)).astype(np.float64), maps)
+        if heat_maps and gradcam_layer:
+            self._check_layer(gradcam_layer)
         test = self._made(items, examples, self._embed, keep=keep)
         if self._config.feature == self._saved.feature:
             train = embeddings.read(self._run_dir / runs.TRAIN_EMBEDDINGS)
@@ -156,6 +158,13 @@ class Scorer:
             density = detector.fit_patches(feature, normal.images, config, report=self._report)
         scores = detector.score_patches(feature, density, examples.images, config, report=self._report)
         return detector.describe(scores, examples)
+
+    def _check_layer(self, layer: str) -> None:
+        with quiet_start():
+            from cutpaste_tf import detector, gradcam
+
+        loaded = detector.Detector.load(self._run_dir / runs.DETECTOR)
+        gradcam.check_layer(loaded.feature_named(self._config.feature), layer)
 
     def _gradcam(self, density: Density, pictures: np.ndarray, layer: str) -> np.ndarray:
         with quiet_start():

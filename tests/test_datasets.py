@@ -136,7 +136,7 @@ def test_a_full_disk_is_told(category, monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", full)
-    with pytest.raises(InputError, match=r"has no room for 0\.0 GiB of working data \(No space left on device\); set TMPDIR"):
+    with pytest.raises(InputError, match=r"no room for 0\.0 GiB of working data \(No space left on device\); set TMP"):
         datasets.read_train(category, 32)
 
 

@@ -64,12 +64,12 @@ def test_the_closed_form_is_the_whole_score_s_derivative(setting):
 
 def test_any_layer_s_gradient_is_the_score_s_slope(setting):
     """Inside a residual block, where the network cannot be cut in two."""
-    nets, density, pictures = setting
+    nets, _, pictures = setting
     backbone, name = nets.backbone, "layer3_0_conv1"
     batch = pictures[:1].astype(np.float32) / 255
     x = next(part for part in nets.feature.layers if isinstance(part, keras.layers.Normalization))(batch)
     weights = np.random.default_rng(1).normal(size=(1, 512)).astype(np.float32)
-    output, slopes = gradcam.differentiated(nets.feature, backbone, name, batch, weights)
+    output, slopes = gradcam.differentiated(nets.feature, name, batch, weights)
     assert output.shape == slopes.shape == (1, 4, 4, 256)
     direction = slopes / np.linalg.norm(slopes)
 

@@ -96,7 +96,7 @@ def test_end_to_end(category, tmp_path, capsys):
     # The exported embeddings and the saved detector give the very scores that were written.
     with np.load(folder / "eval/embeddings.npz") as arrays:
         loaded = Detector.load(folder / "detector")
-        np.testing.assert_allclose(loaded.score_features(arrays["test_features"]), values, atol=1e-5)
+        np.testing.assert_allclose(-loaded.density.score_samples(arrays["test_features"]), values, atol=1e-5)
         train = datasets.read_train(category, 32)
         np.testing.assert_allclose(arrays["train_features"], detector.embed(loaded.feature, train.images), atol=1e-5)
     images = datasets.read_test(category, 32).images

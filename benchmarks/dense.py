@@ -1,0 +1,75 @@
+"""Dense scoring: seconds per image exact, fast, and by the obvious loop, in one run on the same image.
+
+  python -m benchmarks.dense [--extract_size=32] [--stride=4] [--stem=imagenet] [--rounds=3]
+
+The obvious loop cuts all patches of the image and hands them to `predict`. Multiply-adds are those of the
+convolutions, counted from the shapes of their outputs; zeros that pad are multiplied, too.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from absl import app, flags
+
+from cutpaste_tf import dense, networks
+from cutpaste_tf.config import Config
+
+_SIZE = flags.DEFINE_integer("extract_size", 32, "Side of the patches.")
+_STRIDE = flags.DEFINE_integer("stride", 4, "Pixels from one patch to the next.")
+_STEM = flags.DEFINE_enum("stem", "imagenet", ("imagenet", "small"), "Stem of the ResNet-18.")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds; the best of each contestant counts.")
+
+
+def multiply_adds(feature: keras.Model, side: int) -> float:
+    """Of the convolutions for one image of side x side pixels, in units of 10^9."""
+    backbone = next((layer for layer in feature.layers if isinstance(layer, keras.Model)), feature)
+    total = 0
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            shape = keras.Model(backbone.input, layer.output).compute_output_shape((1, side, side, 3))
+            total += math.prod(shape[1:3]) * math.prod(layer.kernel.shape)
+    return total / 1e9
+
+
+def main(_: list[str]) -> None:
+    """Times the contestants in turn and prints a table."""
+    config = Config(patch_size=64, extract_size=_SIZE.value, stride=_STRIDE.value, stem=_STEM.value)
+    whole = networks.build(config).feature
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    count = dense.places(config) ** 2
+
+    def loop(image: np.ndarray) -> np.ndarray:
+        size, stride = config.extract_size, config.stride
+        places = range(0, 257 - size, stride)
+        patches = [image[top : top + size, left : left + size] for top in places for left in places]
+        return whole.predict(np.stack(patches).astype(np.float32) / 255, batch_size=32, verbose=0)
+
+    contestants: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
+        "obvious loop": (loop, count * multiply_adds(whole, config.extract_size)),
+        "exact": (dense.exact(whole, config), count * multiply_adds(whole, config.extract_size)),
+    }
+    for name in ("pool", "layer3", "layer2"):
+        feature = networks.feature_model(whole, name)
+        settings = dataclasses.replace(config, dense="fast", feature=name)
+        inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
+        cost = multiply_adds(dense.dilate(inner, min(config.stride & -config.stride, dense.network_stride(inner))), 256)
+        contestants[f"fast, {name}"] = (dense.fast(feature, settings), cost)
+    best: dict[str, float] = dict.fromkeys(contestants, math.inf)
+    for turn in range(_ROUNDS.value + 1):
+        for name, (function, _cost) in contestants.items():
+            start = time.perf_counter()
+            function(image)
+            if turn:  # the first is for compilation
+                best[name] = min(best[name], time.perf_counter() - start)
+    print(f"ResNet-18, {config.stem} stem, 256 px, {count} patches of {config.extract_size} px, one image at a time")
+    for name, (_function, cost) in contestants.items():
+        ratio = best["exact"] / best[name]
+        print(f"{name:<14}{best[name]:8.3f} s/image   {ratio:6.2f} x exact's speed   {cost:7.1f} G multiply-adds")
+
+
+if __name__ == "__main__":
+    app.run(main)
