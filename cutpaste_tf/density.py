@@ -7,6 +7,7 @@ its negative; it is negated once, where scores are made. All of them compute in 
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from scipy.spatial.distance import cdist
 from scipy.special import softmax
 from sklearn.covariance import LedoitWolf
@@ -184,7 +185,7 @@ class LowRankGaussian(Density):
             rows = np.linalg.qr(rows, mode="r")  # fewer rows with the same X'X
         ridge = count * self.reg_covar
         cholesky = np.linalg.cholesky(rows @ rows.swapaxes(-1, -2) + ridge * np.eye(rows.shape[-2]))
-        self._factor = np.linalg.solve(cholesky, rows) / np.sqrt(self.reg_covar)
+        self._factor = _solve_lower(cholesky, rows) / np.sqrt(self.reg_covar)
         log_ratio = 2 * np.sum(np.log(np.diagonal(cholesky, axis1=-2, axis2=-1)), axis=-1)
         log_determinant = (
             (dimensions - rows.shape[-2]) * np.log(self.reg_covar) + log_ratio - rows.shape[-2] * np.log(count)
@@ -258,6 +259,13 @@ class KernelEstimate(Density):
         self._features = arrays["features"]
         self._estimate = KernelDensity(bandwidth=float(arrays["bandwidth"])).fit(self._features)
         return self
+
+
+def _solve_lower(lower: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """lower^-1 rows, for each of the matrices along the leading axes."""
+    if rows.ndim == 2:
+        return solve_triangular(lower, rows, lower=True, check_finite=False)
+    return np.stack([_solve_lower(*pair) for pair in zip(lower, rows, strict=True)])
 
 
 def _length(features: np.ndarray) -> np.ndarray:

@@ -94,10 +94,13 @@ class Detector:
             raise InputError(f"{folder} holds no detector: run train_main.py until it ends, then try again.")
         config = Config.read(folder / "config.json")
         network = keras.models.load_model(folder / runs.MODEL, compile=False)
-        if config.patch_size:
-            return cls(network, patch_density.build(config).load(folder), config)
-        with np.load(folder / runs.DENSITY) as arrays:
-            return cls(network, densities.build(config).restore(dict(arrays)), config)
+        try:
+            if config.patch_size:
+                return cls(network, patch_density.build(config).load(folder), config)
+            with np.load(folder / runs.DENSITY) as arrays:
+                return cls(network, densities.build(config).restore(dict(arrays)), config)
+        except KeyError as error:
+            raise InputError(f"{folder} was written by another version of cutpaste_tf ({error}); train again.") from None
 
 
 def fit_patches(feature: keras.Model, images: np.ndarray, config: Config, *, report: Report) -> PatchDensity:
