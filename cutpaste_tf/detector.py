@@ -100,7 +100,9 @@ class Detector:
             with np.load(folder / runs.DENSITY) as arrays:
                 return cls(network, densities.build(config).restore(dict(arrays)), config)
         except KeyError as error:
-            raise InputError(f"{folder} was written by another version of cutpaste_tf ({error}); train again.") from None
+            raise InputError(
+                f"{folder} was written by another version of cutpaste_tf ({error}); train again."
+            ) from None
 
 
 def fit_patches(feature: keras.Model, images: np.ndarray, config: Config, *, report: Report) -> PatchDensity:

@@ -114,7 +114,7 @@ def fit(
     ]
     restored = not step
     for phase in config.phases:
-        if step >= phase.end and phase is not config.phases[-1]:
+        if step >= phase.end and phase != config.phases[-1]:
             continue
         networks.set_trainable(nets.backbone, config, phase)
         compile_classifier(nets.classifier, config, phase)

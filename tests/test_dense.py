@@ -53,8 +53,8 @@ def test_images_are_embedded_one_at_a_time(feature, image):
     np.testing.assert_array_equal(first, next(dense.embed(feature, image[None], SETTINGS)))
 
 
-@pytest.mark.parametrize(("stem", "whole"), [("imagenet", 32), ("small", 8)])
-def test_a_dilated_network_gives_the_network_s_own_places_and_those_between(image, stem, whole):
+@pytest.mark.parametrize(("stem", "whole", "tiles"), [("imagenet", 32, 5), ("small", 8, 3)])
+def test_a_dilated_network_gives_the_network_s_own_places_and_those_between(image, stem, whole, tiles):
     backbone = networks.resnet18(stem)
     x = image[None].astype(np.float32) / 255
     own = np.asarray(backbone.predict_on_batch(x))
@@ -62,11 +62,16 @@ def test_a_dilated_network_gives_the_network_s_own_places_and_those_between(imag
     assert dilated.shape == (1, 24, 24, 512)
     np.testing.assert_allclose(dilated[:, :: whole // 4, :: whole // 4], own, rtol=1e-4, atol=1e-4 * own.max())
     # A place between: the network's own first place after the image is moved, away from the border's padding.
-    wide = np.tile(x, (1, 5, 5, 1))
+    wide = np.tile(x, (1, tiles, tiles, 1))
     moved = np.asarray(backbone.predict_on_batch(wide[:, 4:, 8:]))
     between = np.asarray(dense.dilate(backbone, 4).predict_on_batch(wide))
-    middle = 256 // whole
-    np.testing.assert_allclose(between[0, 65, 66], moved[0, middle, middle], rtol=1e-3, atol=1e-3 * moved.max())
+    middle = 128 * (tiles // 2) // whole
+    np.testing.assert_allclose(
+        between[0, 32 * (tiles // 2) + 1, 32 * (tiles // 2) + 2],
+        moved[0, middle, middle],
+        rtol=1e-3,
+        atol=1e-3 * moved.max(),
+    )
 
 
 @pytest.mark.parametrize(

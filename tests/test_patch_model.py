@@ -122,7 +122,10 @@ def test_dense_scoring_can_be_given_anew(patch_run, category, monkeypatch):
 
 
 def test_a_run_killed_while_its_density_is_fitted_goes_on(category, tmp_path, monkeypatch):
-    def killed(*_, **__):
+    trained = []
+
+    def killed(feature, *_, **__):
+        trained.append([np.array(variable) for variable in feature.weights])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -135,6 +138,9 @@ def test_a_run_killed_while_its_density_is_fitted_goes_on(category, tmp_path, mo
     _train(category, tmp_path / "run")
     assert (tmp_path / "run/detector").is_dir()
     assert not steps  # nothing was trained again
+    found = detector.Detector.load(tmp_path / "run/detector").feature.weights
+    for one, other in zip(trained[0], found, strict=True):
+        np.testing.assert_array_equal(one, np.asarray(other))
 
 
 def test_without_masks_there_are_image_figures_only(patch_run, category, capsys):
