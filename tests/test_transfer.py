@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import TINY, weights_after, write_image
 
-from cutpaste_tf import commands, networks, training
+from cutpaste_tf import commands, detector, networks, training
 from cutpaste_tf.config import Config
 from cutpaste_tf.errors import InputError
 
@@ -116,8 +116,8 @@ def test_mixed_precision_keeps_logits_and_features_in_float32():
 def embedded(monkeypatch):
     """Counts how often features are computed."""
     calls = []
-    embed = commands._embed
-    monkeypatch.setattr(commands, "_embed", lambda *arguments: calls.append(1) or embed(*arguments))
+    embed = detector.embed_examples
+    monkeypatch.setattr(detector, "embed_examples", lambda *arguments: calls.append(1) or embed(*arguments))
     return calls
 
 
