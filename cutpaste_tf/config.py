@@ -228,6 +228,11 @@ class Config:
                 "--dense=fast is for resnet18: EfficientNet's squeeze-and-excitation sees the whole image at once, so "
                 "that its features would not belong to a place; take --dense=exact."
             )
+        if self.dense == "fast" and self.resolved_stem == "imagenet" and self.stride % 4:
+            raise InputError(
+                f"--dense=fast with the ImageNet stem needs a --stride that is a multiple of 4, not {self.stride}: its "
+                "max-pooling leaves a place every 4 pixels."
+            )
 
     def _resolve(self) -> None:
         """Puts the paper's values for the backbone and the data where none are given."""

@@ -15,7 +15,6 @@ import keras
 import numpy as np
 
 from cutpaste_tf.config import Config
-from cutpaste_tf.errors import InputError
 
 Embed = Callable[[np.ndarray], np.ndarray]  # uint8 [side, side, 3] -> float32 [locations, dimensions]
 
@@ -76,9 +75,6 @@ def fully_convolutional(feature: keras.Model, config: Config) -> keras.Model:
 
     Where a patch's last feature map has k x k places, the average is taken over k x k places as far apart and
     as centered in the patch.
-
-    Raises:
-        InputError: the stride is finer than the network's first layers allow.
     """
     inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
     whole = network_stride(inner)
@@ -112,10 +108,10 @@ def dilate(backbone: keras.Model, step: int) -> keras.Model:
 
     Args:
         backbone: of explicit padding, as `networks.resnet18`.
-        step: a power of two.
+        step: a power of two, and 4 or more for the ImageNet stem, whose max-pooling is not dilated.
 
     Raises:
-        InputError: the max-pooling would have to be dilated.
+        ValueError: `step` is finer than that.
     """
     strides = _strides(backbone)
 
@@ -124,10 +120,7 @@ def dilate(backbone: keras.Model, step: int) -> keras.Model:
         before, after = strides.get(id(_first(layer.input)), 1), strides.get(id(layer.output), 1)
         dilation = max(1, before // step)
         if isinstance(layer, keras.layers.MaxPooling2D) and after > step:
-            raise InputError(
-                f"--dense=fast with --stem=imagenet needs a --stride that is a multiple of {after}: its max-pooling "
-                f"leaves a place every {after} pixels."
-            )
+            raise ValueError(f"step={step} is finer than the {after} pixels between the places of max-pooling")
         if isinstance(layer, keras.layers.ZeroPadding2D) and "conv" in layer.name:
             settings["padding"] = [[side * dilation for side in pair] for pair in settings["padding"]]
         elif isinstance(layer, keras.layers.Conv2D):

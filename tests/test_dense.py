@@ -103,10 +103,10 @@ def test_fast_features_are_the_mean_of_places_centered_in_the_patch(image, stem,
         np.testing.assert_allclose(found[row * side + column], mean, rtol=1e-4, atol=1e-4 * np.abs(mean).max())
 
 
-def test_a_stride_finer_than_the_stem_is_refused(feature, image):
-    config = dataclasses.replace(SETTINGS, stride=2, dense="fast")
-    with pytest.raises(InputError, match="needs a --stride that is a multiple of 4"):
-        dense.embed(feature, image[None], config)
+def test_max_pooling_is_not_dilated(feature):
+    inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
+    with pytest.raises(ValueError, match="step=2 is finer than the 4 pixels"):
+        dense.dilate(inner, 2)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,7 @@ def test_a_stride_finer_than_the_stem_is_refused(feature, image):
         ({"density": "kde"}, "a patch model takes gaussian"),
         ({"density_mode": "per_location", "reg_covar": 0.0}, "needs --reg_covar greater than 0"),
         ({"dense": "fast", "backbone": "efficientnet_b0", "head_epochs": 0}, "--dense=fast is for resnet18"),
+        ({"dense": "fast", "stem": "imagenet", "stride": 2}, "needs a --stride that is a multiple of 4, not 2"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
