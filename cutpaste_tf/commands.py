@@ -39,7 +39,7 @@ class HeatMapOptions(NamedTuple):
     """How `eval_main.py` localizes.
 
     Attributes:
-        wanted: whether to make heat maps; None: for a patch model, and where there are masks.
+        wanted: whether to make heat maps; None: for a patch model, where there are masks, and with `gradcam_layer`.
         gradcam_layer: of an image model, see `gradcam.heat_maps`.
     """
 
@@ -178,8 +178,13 @@ def evaluate(
     if dense and not saved.patch_size:
         raise InputError(f"{', '.join(dense)}: only for patch models, trained with --patch_size=64.")
     layer = heat_map_options.gradcam_layer
+    whole = [f"--{name}" for name in ("kde_bandwidth", "mixture_components") if name in settings]
+    if whole and saved.patch_size:
+        raise InputError(f"{', '.join(whole)}: not for patch models, whose density is gaussian.")
     if layer and saved.patch_size:
         raise InputError("--gradcam_layer is for image models; a patch model's heat maps come from its patches.")
+    if layer and heat_map_options.wanted is False:
+        raise InputError("--gradcam_layer is given, and --noheat_maps; leave one of them out.")
     config = dataclasses.replace(saved, **settings)
     named = {**settings, **({"gradcam_layer": layer} if layer else {})}
     folder = runs.EVAL + "".join(f"_{name}={value}" for name, value in named.items())
@@ -188,7 +193,7 @@ def evaluate(
         raise InputError(f"{data} holds the training images and no test images; name those by --data.")
     record, wanted = None, heat_map_options.wanted
     has_masks = synthetic_options is not None or any(item.mask for item in items)
-    localizes = bool(config.patch_size) or has_masks if wanted is None else wanted
+    localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted
     # Masks are read before any long work: one that does not fit its image is found here.
     examples = images.read(items, config.image_size) if localizes or synthetic_options else None
     if synthetic_options and examples:
@@ -198,11 +203,22 @@ def evaluate(
         examples = _with_synthetic(examples, synthetic_options, run_dir / f"{folder}_images", tfds_data_dir)
         record = synthetic_options._asdict()
     print(f"Scoring {data}: {examples.note if examples else f'{len(items)} images'}.")
+    if not localizes and wanted is None and any(item.label == images.ANOMALOUS for item in items):
+        print("There are no masks (ground_truth/DEFECT/NAME_mask.png): no heat maps and no pixel figures.")
     scorer = scoring.Scorer(run_dir, saved, config, train_location, tfds_data_dir, _say)
     scored = scorer.score(items, examples, keep=not synthetic_options, heat_maps=localizes, gradcam_layer=layer)
     from cutpaste_tf import evaluation  # matplotlib is slow to load, too
 
-    evaluation.evaluate(run_dir / folder, data, config, scored=scored, examples=examples, synthetic=record, report=_say)
+    evaluation.evaluate(
+        run_dir / folder,
+        data,
+        config,
+        scored=scored,
+        examples=examples,
+        gradcam_layer=layer,
+        synthetic=record,
+        report=_say,
+    )
 
 
 def _with_synthetic(examples: Examples, options: SyntheticOptions, folder: Path, tfds_data_dir: str) -> Examples:

@@ -196,6 +196,8 @@ class Config:
             raise InputError(f"A rotated scar does not fit into {self.view_size} px; make it smaller.")
         if self.patch_size:
             self._check_dense()
+        elif changed := [f"--{name}" for name in DENSE_SETTINGS if getattr(self, name) != getattr(Config, name)]:
+            raise InputError(f"{', '.join(changed)}: only for patch models; give --patch_size=64 as well.")
         if not self.head_dims or min(self.head_dims) < 1:
             raise InputError(f"--head_dims={self.head_dims} must be one or more positive widths, as in 512,128.")
         if self.batch_size % len(self.views):
@@ -211,6 +213,8 @@ class Config:
         for name in ("patch_size", "extract_size"):
             if getattr(self, name) > self.image_size:
                 raise InputError(f"--{name}={getattr(self, name)} is larger than --image_size={self.image_size}.")
+        if self.stride > self.extract_size:
+            raise InputError(f"--stride={self.stride} leaves gaps between patches of {self.extract_size} px; lower it.")
         room = self.image_size - self.extract_size
         if room % self.stride:
             raise InputError(

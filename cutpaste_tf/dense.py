@@ -8,7 +8,8 @@ whole image, so that its heat strays from the defect; the second stage sees 99 p
 (docs/results.md): `--dense=fast --feature=layer2`.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -18,8 +19,8 @@ from cutpaste_tf.config import Config
 
 Embed = Callable[[np.ndarray], np.ndarray]  # uint8 [side, side, 3] -> float32 [locations, dimensions]
 
-# Pixels that go through the network at a time: 512 patches of 32 px. The largest feature map of a ResNet-18
-# is then 134 MB (32 MB with the ImageNet stem), whatever the number of patches or images.
+# Pixels that go through the network at a time, at most: 512 patches of 32 px. The largest feature map of a
+# ResNet-18 is then 134 MB (32 MB with the ImageNet stem), whatever the number of patches or images.
 _PIXELS = 2**19
 
 
@@ -28,26 +29,36 @@ def places(config: Config) -> int:
     return (config.image_size - config.extract_size) // config.stride + 1
 
 
-def embed(feature: keras.Model, images: np.ndarray, config: Config) -> Iterator[np.ndarray]:
-    """Features float32 [locations, dimensions] of each image of uint8 [count, side, side, 3], one after the other.
+def function(feature: keras.Model, config: Config) -> Embed:
+    """What makes the features of an image's patches, to be kept and called for one image after the other.
 
     Args:
         feature: image in [0, 1] -> pooled feature, as of `networks.feature_model`.
-        images: at `config.image_size`.
-        config: says how: extract_size, stride, dense.
+        config: says how: image_size, extract_size, stride, dense.
+
+    Returns:
+        A function that raises ValueError for an image of another size than `config.image_size`.
     """
-    function = {"exact": exact, "fast": fast}[config.dense](feature, config)
-    return (function(image) for image in images)
+    made = {"exact": exact, "fast": fast}[config.dense](feature, config)
+    expected = (config.image_size, config.image_size, 3)
+
+    def embed(image: np.ndarray) -> np.ndarray:
+        if image.shape != expected:
+            raise ValueError(f"the image has the shape {image.shape}, expected {expected}")
+        return made(image)
+
+    return embed
 
 
 def exact(feature: keras.Model, config: Config) -> Embed:
     """Every patch through the network, in batches of one size."""
     size, stride = config.extract_size, config.stride
-    batch_size = min(max(1, _PIXELS // size**2), places(config) ** 2)
+    count = places(config) ** 2
+    batch_size = math.ceil(count / math.ceil(count * size**2 / _PIXELS))  # batches of one size, the last nearly full
 
-    def function(image: np.ndarray) -> np.ndarray:
+    def embed(image: np.ndarray) -> np.ndarray:
         windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))[::stride, ::stride]
-        rows, columns = np.divmod(np.arange(places(config) ** 2), places(config))
+        rows, columns = np.divmod(np.arange(count), places(config))
         parts = []
         for start in range(0, len(rows), batch_size):
             chosen = slice(start, start + batch_size)
@@ -57,17 +68,17 @@ def exact(feature: keras.Model, config: Config) -> Embed:
             parts.append(np.asarray(feature.predict_on_batch(batch))[: len(patches)])
         return np.concatenate(parts)
 
-    return function
+    return embed
 
 
 def fast(feature: keras.Model, config: Config) -> Embed:
     """The network once over the image."""
     network = fully_convolutional(feature, config)
 
-    def function(image: np.ndarray) -> np.ndarray:
+    def embed(image: np.ndarray) -> np.ndarray:
         return np.asarray(network.predict_on_batch(image[None].astype(np.float32) / 255))[0]
 
-    return function
+    return embed
 
 
 def fully_convolutional(feature: keras.Model, config: Config) -> keras.Model:
@@ -78,7 +89,7 @@ def fully_convolutional(feature: keras.Model, config: Config) -> keras.Model:
     """
     inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
     whole = network_stride(inner)
-    step = min(config.stride & -config.stride, whole)  # the largest power of two in the stride
+    step = fast_step(inner, config)
     taps = -(-config.extract_size // whole)
     first = (config.extract_size - (taps - 1) * whole) // 2  # pixel of a patch at which its first place lies
     shift, start = first % step, first // step
@@ -133,6 +144,11 @@ def dilate(backbone: keras.Model, step: int) -> keras.Model:
         if layer.weights:
             copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy
+
+
+def fast_step(backbone: keras.Model, config: Config) -> int:
+    """Pixels between the places that fast scoring needs of a feature map: at most the stride, a power of two."""
+    return min(config.stride & -config.stride, network_stride(backbone))
 
 
 def network_stride(backbone: keras.Model) -> int:

@@ -1,5 +1,6 @@
 """Network and density together: the one thing a user carries away from a run."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from cutpaste_tf import dense, gradcam, localization, networks, patch_density, runs
 from cutpaste_tf import density as densities
 from cutpaste_tf.config import Config
+from cutpaste_tf.dense import Embed
 from cutpaste_tf.density import Density
 from cutpaste_tf.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
@@ -18,8 +20,8 @@ from cutpaste_tf.patch_density import PatchDensity
 
 Report = Callable[[str], object]
 
-# Patch features of so many images are scored together: 106 MB of 3,249 locations and 512 dimensions.
-_IMAGES = 16
+# Bytes of patch features that are scored together: 19 images of 3,249 locations and 512 dimensions, or one larger one.
+_TOGETHER = 2**27
 
 
 class Detector:
@@ -54,8 +56,9 @@ class Detector:
 
     def patch_scores(self, images: np.ndarray) -> np.ndarray:
         """Anomaly scores of patches, see `score_patches`; for a patch model."""
-        assert not isinstance(self.density, Density)
-        return score_patches(self.feature, self.density, images, self.config)
+        if isinstance(self.density, Density):
+            raise TypeError("an image model has no scores of patches")
+        return score_patches(self.embed_patches, self.density, images, self.config)
 
     def heat_maps(self, images: np.ndarray, *, layer: str = "") -> np.ndarray:
         """Heat maps float32 [count, side, side] of uint8 [count, side, side, 3]: of patches, or by GradCAM.
@@ -68,9 +71,15 @@ class Detector:
             return localization.upsample(self.patch_scores(images), self.config)
         return gradcam.heat_maps(self.feature, self._image_density, images, layer=layer)
 
+    @functools.cached_property
+    def embed_patches(self) -> Embed:
+        """Image -> features of its patches, see `dense.function`; made once, since that takes a while."""
+        return dense.function(self.feature, self.config)
+
     @property
     def _image_density(self) -> Density:
-        assert isinstance(self.density, Density)
+        if not isinstance(self.density, Density):
+            raise TypeError("a patch model has no density of whole images")
         return self.density
 
     def save(self, folder: Path) -> None:
@@ -105,19 +114,19 @@ class Detector:
             ) from None
 
 
-def fit_patches(feature: keras.Model, images: np.ndarray, config: Config, *, report: Report) -> PatchDensity:
-    """The density of the patches of normal images uint8 [count, side, side, 3]."""
-    features = _with_progress(dense.embed(feature, images, config), len(images), report)
+def fit_patches(embed_patches: Embed, images: np.ndarray, config: Config, *, report: Report) -> PatchDensity:
+    """The density of patches of normal images uint8 [count, side, side, 3]; `embed_patches` as in `score_patches`."""
+    features = _with_progress(map(embed_patches, images), len(images), report)
     return patch_density.build(config).fit(features, len(images))
 
 
 def score_patches(
-    feature: keras.Model, density: PatchDensity, images: np.ndarray, config: Config, *, report: Report = str
+    embed_patches: Embed, density: PatchDensity, images: np.ndarray, config: Config, *, report: Report = str
 ) -> np.ndarray:
     """Anomaly scores of all patches of images.
 
     Args:
-        feature: image in [0, 1] -> the feature that the density was fitted to.
+        embed_patches: image -> the features of its patches that the density was fitted to, as of `dense.function`.
         density: of patches.
         images: uint8 [count, side, side, 3].
         config: how to score.
@@ -126,14 +135,18 @@ def score_patches(
     Returns:
         float32 [count, places, places]: negative log density, counted from the density's peak: 0 is the most normal.
     """
-    side, parts, held = dense.places(config), [], []
-    for index, one in enumerate(_with_progress(dense.embed(feature, images, config), len(images), report), 1):
-        held.append(one)
-        if len(held) == _IMAGES or index == len(images):
-            scores = density.peak - density.score_samples(np.stack(held))
-            parts.append(scores.astype(np.float32).reshape(-1, side, side))
-            held = []
-    return np.concatenate(parts)
+    side = dense.places(config)
+    scores = np.empty((len(images), side**2), np.float32)
+    held, filled = np.empty(0), 0
+    for index, one in enumerate(_with_progress(map(embed_patches, images), len(images), report), 1):
+        if index == 1:
+            held = np.empty((min(len(images), max(1, _TOGETHER // one.nbytes)), *one.shape), np.float32)
+        held[filled] = one
+        filled += 1
+        if filled == len(held) or index == len(images):
+            scores[index - filled : index] = density.peak - density.score_samples(held[:filled])
+            filled = 0
+    return scores.reshape(-1, side, side)
 
 
 def _with_progress(features: Iterator[np.ndarray], count: int, report: Report) -> Iterator[np.ndarray]:

@@ -10,9 +10,9 @@ import numpy as np
 
 from cutpaste_tf import heat_map_plots, localization, metrics, plots, runs
 from cutpaste_tf.config import DENSE_SETTINGS, EVALUATION_SETTINGS, Config
-from cutpaste_tf.density import LowRankGaussian
 from cutpaste_tf.embeddings import Embeddings
 from cutpaste_tf.images import Examples
+from cutpaste_tf.low_rank import LowRankGaussian
 from cutpaste_tf.scoring import Scored
 
 PIXELS = "Gaussian on 32 x 32 pixels"
@@ -26,6 +26,7 @@ def evaluate(
     *,
     scored: Scored,
     examples: Examples | None = None,
+    gradcam_layer: str = "",
     synthetic: dict[str, Any] | None = None,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def evaluate(
         config: the settings that hold, for the record.
         scored: scores, heat maps if there are any, and what is known of training and test images.
         examples: the test images with their masks; needed with heat maps.
+        gradcam_layer: that GradCAM was asked for, for the record.
         synthetic: how synthetic anomalies were made, for the record.
         report: takes a line for the user.
 
@@ -63,6 +65,7 @@ def evaluate(
         **{name: getattr(config, name) for name in settings},
         "seed": config.seed,
         "steps": config.total_steps,
+        **({"gradcam_layer": gradcam_layer} if gradcam_layer else {}),
         **({"synthetic": synthetic} if synthetic else {}),
     }
     if config.patch_size:
@@ -137,9 +140,9 @@ def _report(result: dict[str, Any], folder: Path, report: Callable[[str], None])
         report(f"pixel AUROC     {result['pixel_auroc']:6.2f} %   AUPRO {result['aupro']:.2f} %")
         for defect, value in result["pixel_auroc_by_defect"].items():
             report(f"  {defect:<14}{value:6.2f} %   AUPRO {result['aupro_by_defect'][defect]:.2f} %")
-    if "pixel_auroc" in result and result["anomalous_without_mask"]:
+    if result.get("anomalous_without_mask"):
         report(
-            f"{result['anomalous_without_mask']} of {result['test_anomalous']} anomalous images have no mask "
-            "(ground_truth/DEFECT/NAME_mask.png): no pixel figures for them."
+            f"{result['anomalous_without_mask']} of {result['test_anomalous']} anomalous images have no mask, or an "
+            "empty one (ground_truth/DEFECT/NAME_mask.png): no pixel figures for them."
         )
     report(f"Results: {folder}/ ({', '.join(sorted(path.name for path in folder.iterdir()))})")

@@ -1,6 +1,7 @@
 """Pictures of heat maps: one for each test image, and a sheet like the paper's figure 4."""
 
 import collections
+import math
 from pathlib import Path
 
 import matplotlib
@@ -46,7 +47,7 @@ def save(folder: Path, examples: Examples, maps: np.ndarray, scores: np.ndarray)
 
 def _scale(maps: np.ndarray) -> tuple[float, float]:
     """The ends of the color scale, from at most 16 million pixels."""
-    every = max(1, int(np.sqrt(maps.size / 2**24)))
+    every = math.ceil(np.sqrt(maps.size / 2**24))
     low, high = np.quantile(maps[:, ::every, ::every], [0.5, 0.999])
     return float(low), float(high) if high > low else float(low) + 1.0
 

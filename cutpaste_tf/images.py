@@ -151,7 +151,10 @@ def _decode(source: Path | bytes, name: str) -> tuple[Image.Image, str]:
 
 
 def _read_mask(source: Path | bytes, name: str, image_size: tuple[int, int], size: int) -> np.ndarray:
-    """A mask as bool [size, size]: any value but zero is the defect."""
+    """A mask as bool [size, size]: any value but zero is the defect.
+
+    Each pixel is the mask's nearest; of a defect so thin that none is left, every pixel it touches.
+    """
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
         deep = opened.mode in ("I", "F") or opened.mode.startswith("I;16")
         values = np.asarray(opened) if deep else None  # small values of 16 bits would vanish in 8
@@ -162,7 +165,10 @@ def _read_mask(source: Path | bytes, name: str, image_size: tuple[int, int], siz
         raise InputError(f"{mask_name} has {found} pixels, but its image {name} has {expected}; they must be alike.")
     inside = np.asarray(image)
     mask = Image.fromarray(inside if inside.ndim == 2 else np.any(inside, axis=-1))
-    return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST))
+    nearest = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST))
+    if nearest.any():
+        return nearest
+    return np.asarray(mask.convert("F").resize((size, size), Image.Resampling.BOX)) > 0
 
 
 def _count(kinds: Iterable[str]) -> str:

@@ -52,7 +52,7 @@ def pixel_metrics(
 
     Args:
         maps: float32 [count, side, side], higher = more anomalous.
-        masks: bool [side, side] of each image; an anomalous one without a mask is left out.
+        masks: bool [side, side] of each image; an anomalous one without a mask, or with an empty one, is left out.
         labels: [count], 0 normal, 1 anomalous; others are left out.
         defects: name of each image's defect.
 
@@ -60,10 +60,10 @@ def pixel_metrics(
         `pixel_auroc`, `aupro`, the same with `_by_defect`, and how many images were left out. AUCs are None without
         masks or where only one kind of pixel is there.
     """
-    masked = [index for index, mask in enumerate(masks) if labels[index] == ANOMALOUS and mask is not None]
+    masked = [index for index in np.flatnonzero(labels == ANOMALOUS).tolist() if has_defect(masks[index])]
     normal = np.flatnonzero(labels == NORMAL).tolist()
     result: dict[str, Any] = {"pixel_auroc": None, "aupro": None, "pixel_auroc_by_defect": {}, "aupro_by_defect": {}}
-    result["anomalous_without_mask"] = int(np.sum(labels == ANOMALOUS)) - len(masked)
+    result["anomalous_without_mask"] = without_mask(masks, labels)
     if not masked:
         return result
     result["pixel_auroc"], result["aupro"] = _areas(maps, masks, masked, normal)
@@ -74,14 +74,23 @@ def pixel_metrics(
     return result
 
 
+def has_defect(mask: np.ndarray | None) -> bool:
+    """Whether there is a mask, and a pixel of a defect in it."""
+    return mask is not None and bool(mask.any())
+
+
+def without_mask(masks: Sequence[np.ndarray | None], labels: np.ndarray) -> int:
+    """Number of anomalous images without a mask, or with an empty one."""
+    return sum(not has_defect(masks[index]) for index in np.flatnonzero(labels == ANOMALOUS))
+
+
 def _areas(
-    maps: np.ndarray, masks: Sequence[np.ndarray | None], masked: Sequence[int], normal: Sequence[int]
+    maps: np.ndarray, masks: Sequence[Any], masked: Sequence[int], normal: Sequence[int]
 ) -> tuple[float | None, float | None]:
-    """(pixel AUROC, AUPRO) in percent."""
+    """(pixel AUROC, AUPRO) in percent; images `masked` have a mask."""
     scores, weights = [], []
     for index in masked:
         mask = masks[index]
-        assert mask is not None
         # Regions as in MVTec's evaluation: pixels that touch by a side or a corner belong together.
         regions = np.asarray(ndimage.label(mask, np.ones((3, 3)))[0])  # type: ignore[index]
         scores.append(maps[index][mask])
@@ -89,7 +98,7 @@ def _areas(
     positives, by_region = np.concatenate(scores), np.concatenate(weights)
 
     def negatives() -> Iterable[np.ndarray]:
-        yield from (maps[index][~masks[index]] for index in masked)  # type: ignore[operator]
+        yield from (maps[index][~masks[index]] for index in masked)
         yield from (maps[index].ravel() for index in normal)
 
     order = np.argsort(positives, kind="stable")

@@ -1,9 +1,9 @@
 """Densities of patch features: one for all locations of an image, or one for each (A.5).
 
 Features of an image are float32 [locations, dimensions]; they come one image at a time, as
-`dense.embed` makes them, so that what is held does not grow with the number of images but where
-it has to: `PerLocationGaussian` keeps locations * images * dimensions numbers of float32, in a
-temporary file beyond 1 GiB.
+`dense.function` makes them, so that what is held does not grow with the number of images but where
+it has to: `PerLocationGaussian` keeps locations * images * dimensions numbers, in a temporary file
+beyond 1 GiB.
 """
 
 from collections.abc import Iterable
@@ -13,8 +13,9 @@ import numpy as np
 
 from cutpaste_tf import images
 from cutpaste_tf.config import Config
-from cutpaste_tf.density import Density, GaussianDensity, LowRankGaussian
+from cutpaste_tf.density import Density, GaussianDensity
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.low_rank import LowRankGaussian
 
 _FILE = "density.npz"
 _FACTORS = "location_factors.npy"
@@ -83,12 +84,13 @@ class PerLocationGaussian:
     Args:
         l2_normalize: scale each feature vector to unit length first.
         reg_covar: ridge added to each covariance's diagonal, greater than 0.
-        dtype: that factors are kept in; float32 rounds no more than the network that made the features.
+        dtype: that factors are kept in. By default float32 for features of unit length, whose log densities it leaves
+            correct to 1e-5 of themselves; else float64, since errors grow with the square of the length.
     """
 
-    def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6, dtype: type[np.floating] = np.float32):
+    def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6, dtype: type[np.floating] | None = None):
         self._options = {"l2_normalize": l2_normalize, "reg_covar": reg_covar}
-        self._dtype = dtype
+        self._dtype = dtype or (np.float32 if l2_normalize else np.float64)
 
     def fit(self, features: Iterable[np.ndarray], count: int) -> "PerLocationGaussian":
         """Fits to the features [locations, dimensions] of `count` normal images; errors as `SharedGaussian.fit`."""
@@ -122,7 +124,7 @@ class PerLocationGaussian:
         return float(self._peaks.max())
 
     def save(self, folder: Path) -> None:
-        """Writes density.npz and location_factors.npy, float32 [locations, rank, dimensions]."""
+        """Writes density.npz and location_factors.npy, [locations, rank, dimensions]."""
         np.savez(folder / _FILE, mean=self._means, peak=self._peaks)
         np.save(folder / _FACTORS, self._factors)
 

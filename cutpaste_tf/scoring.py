@@ -3,9 +3,10 @@
 Imports TensorFlow only where a network has to compute: trying another density on kept features takes seconds.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,11 @@ from cutpaste_tf.density import Density
 from cutpaste_tf.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import Examples, Item
+
+if TYPE_CHECKING:
+    import keras
+
+    from cutpaste_tf.detector import Detector
 
 # What of the settings only decides how a patch model's scores become a heat map.
 _DISPLAY = ("smoothing_sigma", "normalize_coverage")
@@ -136,39 +142,45 @@ class Scorer:
         self._check_unchanged(examples)
         return self._embed(examples)
 
-    def _embed(self, examples: Examples) -> Embeddings:
+    @functools.cached_property
+    def _detector(self) -> "Detector":
         with quiet_start():
-            from cutpaste_tf import detector
+            from cutpaste_tf.detector import Detector
 
-        loaded = detector.Detector.load(self._run_dir / runs.DETECTOR)
-        return detector.embed_examples(loaded.feature_named(self._config.feature), examples)
+        return Detector.load(self._run_dir / runs.DETECTOR)
+
+    @property
+    def _feature(self) -> "keras.Model":
+        return self._detector.feature_named(self._config.feature)
+
+    def _embed(self, examples: Examples) -> Embeddings:
+        feature = self._feature
+        from cutpaste_tf import detector
+
+        return detector.embed_examples(feature, examples)
 
     def _patch_scores(self, examples: Examples) -> Embeddings:
-        with quiet_start():
-            from cutpaste_tf import detector
+        config, feature, density = self._config, self._feature, self._detector.density
+        from cutpaste_tf import dense, detector
 
-        config = self._config
-        loaded = detector.Detector.load(self._run_dir / runs.DETECTOR)
-        feature, density = loaded.feature_named(config.feature), loaded.density
+        embed_patches = dense.function(feature, config)
         changed = [name for name in vars(config) if getattr(config, name) != getattr(self._saved, name)]
         if set(changed) - set(_DISPLAY):
             normal = images.read(self._train_items(), config.image_size)
             self._check_unchanged(normal)
             self._report(f"Fitting the density to the patches of {normal.note}.")
-            density = detector.fit_patches(feature, normal.images, config, report=self._report)
-        scores = detector.score_patches(feature, density, examples.images, config, report=self._report)
+            density = detector.fit_patches(embed_patches, normal.images, config, report=self._report)
+        scores = detector.score_patches(embed_patches, density, examples.images, config, report=self._report)
         return detector.describe(scores, examples)
 
     def _check_layer(self, layer: str) -> None:
-        with quiet_start():
-            from cutpaste_tf import detector, gradcam
+        feature = self._feature
+        from cutpaste_tf import gradcam
 
-        loaded = detector.Detector.load(self._run_dir / runs.DETECTOR)
-        gradcam.check_layer(loaded.feature_named(self._config.feature), layer)
+        gradcam.check_layer(feature, layer)
 
     def _gradcam(self, density: Density, pictures: np.ndarray, layer: str) -> np.ndarray:
-        with quiet_start():
-            from cutpaste_tf import detector, gradcam
+        feature = self._feature
+        from cutpaste_tf import gradcam
 
-        loaded = detector.Detector.load(self._run_dir / runs.DETECTOR)
-        return gradcam.heat_maps(loaded.feature_named(self._config.feature), density, pictures, layer=layer)
+        return gradcam.heat_maps(feature, density, pictures, layer=layer)

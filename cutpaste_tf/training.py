@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cutpaste_tf import density, detector, embeddings, networks, pipeline, plots, runs, saliency, weights
+from cutpaste_tf import dense, density, detector, embeddings, networks, pipeline, plots, runs, saliency, weights
 from cutpaste_tf.config import Config, Phase
 from cutpaste_tf.detector import Detector
 from cutpaste_tf.errors import InputError
@@ -140,7 +140,7 @@ def finish(network: keras.Model, examples: Examples, config: Config, folder: Pat
     report(f"Fitting the density to {len(examples.images)} training images.")
     feature = networks.feature_model(network, config.feature)
     if config.patch_size:
-        fitted = detector.fit_patches(feature, examples.images, config, report=report)
+        fitted = detector.fit_patches(dense.function(feature, config), examples.images, config, report=report)
         found = detector.describe(np.zeros((len(examples.images), 0), np.float32), examples)
     else:
         found = detector.embed_examples(feature, examples)

@@ -102,6 +102,15 @@ def test_a_test_folder_of_its_own_is_labelled_by_its_folders(category, tmp_path)
     assert sum(mask is not None for mask in examples.masks) == 3
 
 
+def test_a_thin_defect_does_not_vanish_from_its_mask(category):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[4, 8:24] = 255  # nearest pixels of a quarter of the size are those of rows 2, 6, 10, ...
+    write_image(category / "ground_truth/square/000_mask.png", mask)
+    expected = np.zeros((10, 10), bool)
+    expected[1, 2:6] = True
+    np.testing.assert_array_equal(datasets.read_test(category, 10).masks[3], expected)
+
+
 def test_any_value_of_a_mask_but_zero_is_the_defect(category):
     mask = np.zeros((40, 40), np.uint8)
     mask[:10], mask[10:20] = 1, 128

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from cutpaste_tf import dense, networks
+from cutpaste_tf import dense, detector, networks
 from cutpaste_tf.config import Config
 from cutpaste_tf.errors import InputError
 
@@ -32,11 +32,14 @@ def feature():
     return _feature(dataclasses.replace(SETTINGS, stem="imagenet", normalization="imagenet"))
 
 
-@pytest.mark.parametrize(("size", "stride"), [(32, 16), (64, 8), (32, 4)])
-def test_exact_features_are_those_of_each_patch_alone(feature, image, size, stride, monkeypatch):
+@pytest.mark.parametrize(
+    ("stem", "size", "stride"), [("imagenet", 32, 16), ("imagenet", 64, 8), ("imagenet", 32, 4), ("small", 32, 32)]
+)
+def test_exact_features_are_those_of_each_patch_alone(feature, image, stem, size, stride, monkeypatch):
     monkeypatch.setattr(dense, "_PIXELS", 7 * size**2)  # batches that do not come out even
+    feature = feature if stem == "imagenet" else _feature(SETTINGS)
     config = dataclasses.replace(SETTINGS, extract_size=size, stride=stride)
-    (found,) = dense.embed(feature, image[None], config)
+    found = dense.function(feature, config)(image)
     side = dense.places(config)
     assert found.shape == (side**2, 512)
     assert found.dtype == np.float32
@@ -46,11 +49,36 @@ def test_exact_features_are_those_of_each_patch_alone(feature, image, size, stri
         np.testing.assert_allclose(found[place], np.asarray(alone)[0], rtol=1e-4, atol=1e-4 * np.abs(alone).max())
 
 
-def test_images_are_embedded_one_at_a_time(feature, image):
-    stream = dense.embed(feature, np.stack([image, image[::-1]]), SETTINGS)
-    first = next(stream)
-    assert not np.allclose(first, next(stream))
-    np.testing.assert_array_equal(first, next(dense.embed(feature, image[None], SETTINGS)))
+@pytest.mark.parametrize("kind", ["exact", "fast"])
+def test_an_image_of_another_size_is_refused(feature, image, kind):
+    embed = dense.function(feature, dataclasses.replace(SETTINGS, stem="imagenet", dense=kind))
+    with pytest.raises(ValueError, match=r"shape \(128, 96, 3\), expected \(96, 96, 3\)"):
+        embed(np.zeros((128, 96, 3), np.uint8))
+
+
+def test_patches_are_scored_image_by_image_in_bounded_memory(monkeypatch):
+    """Features of at most three images are held; the scores stand in the images' order."""
+    settings, held = dataclasses.replace(SETTINGS, stride=32), []
+
+    class Density:
+        peak = 1.0
+
+        def score_samples(self, features):
+            held.append(len(features))
+            return 1.0 - features[:, :, 0]
+
+    monkeypatch.setattr(detector, "_TOGETHER", 3 * 9 * 2 * 4)
+    images = np.arange(8, dtype=np.uint8)
+    made = []
+
+    def embed(number):
+        assert len(made) - sum(held) < 3  # no image is embedded before those before it are scored
+        made.append(number)
+        return np.full((9, 2), number, np.float32)
+
+    found = detector.score_patches(embed, Density(), images, settings)
+    assert held == [3, 3, 2]
+    np.testing.assert_array_equal(found, np.broadcast_to(np.arange(8)[:, None, None], (8, 3, 3)))
 
 
 @pytest.mark.parametrize(("stem", "whole", "tiles"), [("imagenet", 32, 5), ("small", 8, 3)])
@@ -86,7 +114,7 @@ def test_a_dilated_network_gives_the_network_s_own_places_and_those_between(imag
 def test_fast_features_are_the_mean_of_places_centered_in_the_patch(image, stem, size, stride, expected):
     config = dataclasses.replace(SETTINGS, stem=stem, extract_size=size, stride=stride, dense="fast")
     feature = _feature(config)
-    (found,) = dense.embed(feature, image[None], config)
+    found = dense.function(feature, config)(image)
     side = dense.places(config)
     assert found.shape == (side**2, 512)
     inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
@@ -116,6 +144,8 @@ def test_max_pooling_is_not_dilated(feature):
         ({"patch_size": 128}, "--patch_size=128 is larger than --image_size=96"),
         ({"stride": 5}, "--stride must divide 64"),
         ({"stride": 0}, "--stride=0 must be at least 1"),
+        ({"stride": 64}, "--stride=64 leaves gaps between patches of 32 px"),
+        ({"patch_size": 0, "dense": "fast"}, "--stride, --dense: only for patch models"),
         ({"smoothing_sigma": 0.0}, "--smoothing_sigma=0.0 must be greater than 0"),
         ({"density": "kde"}, "a patch model takes gaussian"),
         ({"density_mode": "per_location", "reg_covar": 0.0}, "needs --reg_covar greater than 0"),

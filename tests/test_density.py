@@ -9,6 +9,7 @@ from cutpaste_tf import density
 from cutpaste_tf.config import CHOICES, Config
 from cutpaste_tf.density import GaussianDensity
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.low_rank import LowRankGaussian
 
 
 def closed_form(train, test, ridge):
@@ -29,9 +30,9 @@ def test_the_low_rank_form_is_the_same_gaussian(count, dimensions):
     rng = np.random.default_rng(0)
     train, test = rng.normal(size=(count, dimensions)), rng.normal(size=(9, dimensions))
     full = GaussianDensity(reg_covar=1e-4).fit(train).score_samples(test)
-    low = density.LowRankGaussian(reg_covar=1e-4).fit(train)
+    low = LowRankGaussian(reg_covar=1e-4).fit(train)
     np.testing.assert_allclose(low.score_samples(test), full, rtol=1e-8)
-    again = density.LowRankGaussian(reg_covar=1e-4).restore(low.to_arrays())
+    again = LowRankGaussian(reg_covar=1e-4).restore(low.to_arrays())
     np.testing.assert_array_equal(again.score_samples(test), low.score_samples(test))
 
 

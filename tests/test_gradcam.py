@@ -1,11 +1,13 @@
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from cutpaste_tf import gradcam, networks
 from cutpaste_tf.config import Config
 from cutpaste_tf.density import GaussianDensity, KernelEstimate, LedoitWolfDensity, MixtureDensity
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.saliency import gradient
 
 DENSITIES = {
     "gaussian": lambda: GaussianDensity(reg_covar=1e-4),
@@ -34,32 +36,33 @@ def setting():
     return nets, GaussianDensity(reg_covar=1e-4).fit(features[:6]), pictures[6:]
 
 
-def test_the_closed_form_is_the_derivative_through_the_network(setting):
+@pytest.mark.parametrize(
+    ("options", "name"), [({}, "layer4_1"), ({"layer": "layer4_1"}, "layer4_1"), ({"layer": "layer3_1"}, "layer3_1")]
+)
+def test_maps_are_gradcam_of_the_whole_score(setting, options, name):
+    """The network is cut in two at the layer, the score written in Keras' operations and differentiated as one."""
     nets, density, pictures = setting
-    closed = gradcam.heat_maps(nets.feature, density, pictures)
-    found = gradcam.heat_maps(nets.feature, density, pictures, layer="layer4_1")
-    assert closed.shape == (3, 64, 64)
-    assert closed.min() >= 0
-    assert closed.max() > 0
-    np.testing.assert_allclose(found, closed, atol=1e-5 * closed.max())
-
-
-def test_the_closed_form_is_the_whole_score_s_derivative(setting):
-    """The score written in Keras' operations and differentiated as one."""
-    nets, density, pictures = setting
-    own = keras.Model(nets.feature.input, nets.feature.get_layer("pool").input)
-    activations = np.asarray(own.predict_on_batch(pictures.astype(np.float32) / 255))
+    backbone = nets.backbone
+    normalize = next(part for part in nets.feature.layers if isinstance(part, keras.layers.Normalization))
+    to_layer = keras.Model(backbone.input, backbone.get_layer(name).output)
+    last = name == "layer4_1"
+    after = None if last else keras.Model(backbone.get_layer(name).output, backbone.output)
+    activations = to_layer(normalize(pictures.astype(np.float32) / 255))
     arrays = density.to_arrays()
     mean, whitening = (arrays[k][0].astype(np.float32) for k in ("means", "precisions_cholesky"))
 
     def score(x):
-        pooled = keras.ops.mean(x, axis=(1, 2))
+        pooled = keras.ops.mean(x if last else after(x), axis=(1, 2))
         unit = pooled / keras.ops.norm(pooled, axis=1, keepdims=True)
         return 0.5 * keras.ops.sum(keras.ops.matmul(unit - mean, whitening) ** 2)
 
-    slopes = np.asarray(gradcam.gradient(score, keras.ops.convert_to_tensor(activations)))
-    closed = density.score_gradient(activations.mean(axis=(1, 2))) / np.prod(activations.shape[1:3])
-    np.testing.assert_allclose(slopes.mean(axis=(1, 2)), closed, atol=1e-3 * np.abs(closed).max())
+    slopes = np.asarray(gradient(score, activations))
+    maps = np.maximum(np.einsum("bhwc,bc->bhw", np.asarray(activations), slopes.mean(axis=(1, 2))), 0)
+    expected = [np.asarray(Image.fromarray(one).resize((64, 64), Image.Resampling.BILINEAR)) for one in maps]
+    found = gradcam.heat_maps(nets.feature, density, pictures, **options)
+    assert found.shape == (3, 64, 64)
+    assert found.max() > 0
+    np.testing.assert_allclose(found, expected, atol=1e-3 * found.max())
 
 
 def test_any_layer_s_gradient_is_the_score_s_slope(setting):

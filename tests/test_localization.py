@@ -88,7 +88,7 @@ def test_aupro_is_the_mean_overlap_integrated_to_0_3(levels):
     y = np.append(overlaps[inside], np.interp(0.3, rates, overlaps))
     expected = 100 * np.trapezoid(y, x) / 0.3
     found = localization.pixel_metrics(maps, masks, labels, defects)["aupro"]
-    assert found == pytest.approx(expected, rel=1e-2 if levels is None else 1e-9)
+    assert found == pytest.approx(expected, rel=1e-9)
 
 
 def test_aupro_of_cases_made_by_hand():

@@ -122,6 +122,26 @@ nets.classifier.load_weights(sys.argv[1])
 np.save(sys.argv[3], nets.classifier(np.load(sys.argv[2])))
 """
 
+# What localizes: patches both ways, and GradCAM at a layer inside the network.
+_LOCALIZE = """
+import sys, numpy as np, keras
+from cutpaste_tf import dense, gradcam, networks
+from cutpaste_tf.config import Config
+from cutpaste_tf.density import GaussianDensity
+expected_backend, weights, folder = sys.argv[1:]
+assert keras.backend.backend() == expected_backend
+rng = np.random.default_rng(0)
+images = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
+settings = dict(image_size=64, patch_size=64, stride=8, stem="imagenet")
+feature = networks.build(Config(**settings)).feature
+feature.load_weights(weights)
+for kind in ("exact", "fast"):
+    np.save(f"{folder}/{kind}.npy", dense.function(feature, Config(dense=kind, **settings))(images[0]))
+density = GaussianDensity(reg_covar=1e-3).fit(rng.normal(size=(30, 512)))
+for layer in ("", "layer3_0_conv1"):
+    np.save(f"{folder}/map{layer}.npy", gradcam.heat_maps(feature, density, images, layer=layer))
+"""
+
 
 def test_same_weights_give_the_same_logits_on_jax(tmp_path):
     pytest.importorskip("jax")
@@ -133,3 +153,18 @@ def test_same_weights_give_the_same_logits_on_jax(tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     subprocess.run([sys.executable, "-c", _JAX_LOGITS, *arguments], cwd=ROOT, env=environment, check=True)
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), nets.classifier(images), atol=1e-4)
+
+
+def test_what_localizes_is_the_same_on_jax(tmp_path):
+    pytest.importorskip("jax")
+    feature = networks.build(Config(image_size=64, patch_size=64, stem="imagenet")).feature
+    feature.save_weights(tmp_path / "w.weights.h5")
+    for backend in ("tensorflow", "jax"):
+        (tmp_path / backend).mkdir()
+        arguments = [backend, tmp_path / "w.weights.h5", tmp_path / backend]
+        environment = {**os.environ, "KERAS_BACKEND": backend}
+        subprocess.run([sys.executable, "-c", _LOCALIZE, *arguments], cwd=ROOT, env=environment, check=True)
+    for name in ("exact", "fast", "map", "maplayer3_0_conv1"):
+        ours, other = (np.load(tmp_path / backend / f"{name}.npy") for backend in ("tensorflow", "jax"))
+        assert ours.max() > 0
+        np.testing.assert_allclose(other, ours, atol=1e-3 * ours.max())

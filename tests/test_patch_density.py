@@ -39,11 +39,15 @@ def test_gaussians_of_locations_are_scikit_learns_at_each(count, dimensions, mon
         np.testing.assert_allclose(found[:, location], expected, rtol=1e-6)
 
 
-def test_factors_in_float32_round_little():
-    train, test = _features(9, 3, 40), _features(4, 3, 40, seed=1)
-    fine = PerLocationGaussian(dtype=np.float64).fit(iter(train), 9).score_samples(test)
-    coarse = PerLocationGaussian().fit(iter(train), 9).score_samples(test)
-    np.testing.assert_allclose(coarse, fine, rtol=1e-5)
+@pytest.mark.parametrize("l2_normalize", [True, False])
+def test_factors_as_they_are_kept_round_little(l2_normalize):
+    train, test = 20 * _features(9, 3, 40), 20 * _features(4, 3, 40, seed=1)
+    fitted = PerLocationGaussian(l2_normalize=l2_normalize).fit(iter(train), 9)
+    found = fitted.score_samples(test)
+    for location in range(3):
+        both = train[:, location], test[:, location]
+        expected = _by_scikit_learn(*both, l2_normalize=l2_normalize, reg_covar=1e-6)
+        np.testing.assert_allclose(found[:, location], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [SharedGaussian, PerLocationGaussian])

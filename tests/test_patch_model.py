@@ -124,12 +124,12 @@ def test_dense_scoring_can_be_given_anew(patch_run, category, monkeypatch):
 def test_a_run_killed_while_its_density_is_fitted_goes_on(category, tmp_path, monkeypatch):
     trained = []
 
-    def killed(feature, *_, **__):
+    def killed(feature, *_):
         trained.append([np.array(variable) for variable in feature.weights])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(detector, "fit_patches", killed)
+        patched.setattr(dense, "function", killed)
         with pytest.raises(KeyboardInterrupt):
             _train(category, tmp_path / "run")
     assert not (tmp_path / "run/detector").exists()
@@ -153,6 +153,33 @@ def test_without_masks_there_are_image_figures_only(patch_run, category, capsys)
     assert "3 of 3 anomalous images have no mask" in out
     assert "pixel AUROC" not in out
     assert (patch_run / "eval/heatmaps/square/000.png").is_file()
+
+
+def test_an_image_model_without_masks_says_so_and_localizes_if_asked(tiny_run, category, capsys):
+    shutil.rmtree(category / "ground_truth")
+    commands.evaluate(tiny_run, str(category), category)
+    assert "There are no masks (ground_truth/DEFECT/NAME_mask.png)" in capsys.readouterr().out
+    assert not (tiny_run / "eval/heatmaps").exists()
+    options = HeatMapOptions(gradcam_layer="layer4_1")
+    commands.evaluate(tiny_run, str(category), category, heat_map_options=options)
+    assert (tiny_run / "eval_gradcam_layer=layer4_1/heatmaps/square/000.png").is_file()
+
+
+def test_an_empty_mask_is_no_mask(patch_run, category, capsys):
+    for path in (category / "ground_truth/square").iterdir():
+        write_image(path, np.zeros((40, 40), np.uint8))
+    shutil.copytree(category / "test/square", category / "test/other")
+    write_image(category / "ground_truth/other/000_mask.png", np.eye(40, dtype=np.uint8))
+    commands.evaluate(patch_run, str(category), category)
+    result = _metrics(patch_run / "eval")
+    assert result["pixel_auroc"] is not None
+    assert set(result["pixel_auroc_by_defect"]) == {"other"}
+    assert "5 of 6 anomalous images have no mask, or an empty one" in capsys.readouterr().out
+
+
+def test_settings_of_image_models_are_refused(patch_run, category):
+    with pytest.raises(InputError, match="--kde_bandwidth: not for patch models"):
+        commands.evaluate(patch_run, str(category), category, settings={"kde_bandwidth": 0.2})
 
 
 def test_plain_images_get_heat_maps(patch_run, category):
@@ -183,6 +210,10 @@ def test_an_image_model_localizes_by_gradcam(tiny_run, category, tmp_path, capsy
     assert not (tiny_run / "eval/heatmaps").exists()
     with pytest.raises(InputError, match="--gradcam_layer=conv9 is not known"):
         commands.evaluate(tiny_run, str(category), category, heat_map_options=HeatMapOptions(gradcam_layer="conv9"))
+    assert other["gradcam_layer"] == "layer2_0_conv1"
+    refused = HeatMapOptions(wanted=False, gradcam_layer="layer2_0_conv1")
+    with pytest.raises(InputError, match="--gradcam_layer is given, and --noheat_maps"):
+        commands.evaluate(tiny_run, str(category), category, heat_map_options=refused)
     with pytest.raises(InputError, match="--stride: only for patch models"):
         commands.evaluate(tiny_run, str(category), category, settings={"stride": 8})
 
