@@ -20,7 +20,7 @@ _COLUMNS = 12
 def save(folder: Path, examples: Examples, maps: np.ndarray, scores: np.ndarray) -> None:
     """Writes heatmaps/DEFECT/NAME.png for each image, and heatmaps.png, the sheet.
 
-    All use one color scale, from the median to the 99.9th percentile of all pixels' scores.
+    All use one color scale, from the median to the 99.9th percentile of all pixels' scores, by their square root.
 
     Args:
         folder: to write to, one that is put in place as a whole.
@@ -82,7 +82,8 @@ def _panels(
     outlined = image.copy()
     if mask is not None:
         outlined[mask & ~ndimage.binary_erosion(mask, iterations=2)] = _RED
-    level = np.clip((heat - low) / (high - low), 0, 1)
+    # The root, since scores are squared distances: without it one gross defect leaves all others dark.
+    level = np.sqrt(np.clip((heat - low) / (high - low), 0, 1))
     colors = _COLORS[(255 * level).astype(np.uint8)]
     opacity = 0.15 + 0.5 * level[:, :, None]
     grey = image.mean(axis=2, keepdims=True)
