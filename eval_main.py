@@ -7,8 +7,8 @@ then scored without an AUC; mvtec_ad/CATEGORY and cifar10/CLASS as in train_main
 run was trained on. RUN/eval receives metrics.json, scores.csv, embeddings.npz (of a patch model
 patch_scores.npz), histogram.png and, where there is an AUC, roc.png; with heat maps heatmaps.png and
 heatmaps/; RUN/eval_SHAPE_FILL those of synthetic anomalies (Table 6). Feature, density and dense scoring
-can be given anew (--feature, --density, --dense, ...): RUN/eval_NAME=VALUE; features are computed once
-and kept.
+can be given anew (--feature, --density, --dense, ...): RUN/eval_NAME=VALUE; features, or the scores of
+patches, are computed once and kept.
 """
 
 from pathlib import Path

@@ -4,8 +4,8 @@ Patches lie in rows: location i has its top left corner at (stride * (i // place
 Exact, each patch goes through the network alone. Fast, the network goes once over the whole image,
 with dilated convolutions where its own stride is too coarse; zeros then pad the image's border and
 not each patch's, and a feature sees what lies around its patch. The last map of a ResNet-18 sees the
-whole image, so that its heat strays from the defect; the second stage sees 99 pixels and does not
-(docs/results.md): `--dense=fast --feature=layer2`.
+whole image, so that its heat strays from the defect; the first two stages see 43 and 99 pixels
+(ImageNet stem), and theirs does not: `--dense=fast --feature=layer1`, or layer2 (docs/results.md).
 """
 
 import math
