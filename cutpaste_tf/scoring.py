@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from cutpaste_tf.detector import Detector
 
-# What of the settings only decides how a patch model's scores become a heat map.
-_DISPLAY = ("smoothing_sigma", "normalize_coverage")
+# What of an evaluation's settings decides a patch model's scores; the rest decides how they become a heat map.
+_PATCH_SETTINGS = ("feature", "extract_size", "stride", "dense", "resolved_density_mode", "l2_normalize", "reg_covar")
 
 
 class Scored(NamedTuple):
@@ -126,8 +126,7 @@ class Scorer:
             return read_and_make()
         named = config.feature
         if config.patch_size:
-            settings = ("extract_size", "stride", "dense", "resolved_density_mode", "l2_normalize", "reg_covar")
-            named += "".join(f" {name}={getattr(config, name)}" for name in settings)
+            named = " ".join(f"{name}={getattr(config, name)}" for name in _PATCH_SETTINGS)
         model = self._run_dir / runs.DETECTOR / runs.MODEL
         key = embeddings.fingerprint(model, named, items, config.image_size)
         return embeddings.kept(self._run_dir / runs.EMBEDDINGS / f"{key[:32]}.npz", read_and_make)
@@ -164,8 +163,7 @@ class Scorer:
         from cutpaste_tf import dense, detector
 
         embed_patches = dense.function(feature, config)
-        changed = [name for name in vars(config) if getattr(config, name) != getattr(self._saved, name)]
-        if set(changed) - set(_DISPLAY):
+        if any(getattr(config, name) != getattr(self._saved, name) for name in _PATCH_SETTINGS):
             normal = images.read(self._train_items(), config.image_size)
             self._check_unchanged(normal)
             self._report(f"Fitting the density to the patches of {normal.note}.")
