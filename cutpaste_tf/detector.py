@@ -27,7 +27,7 @@ _TOGETHER = 2**27
 class Detector:
     """Scores images: image -> feature -> log density -> anomaly score.
 
-    A patch model (`config.patch_size`) does so for each patch of an image; the image's score is the highest.
+    A patch model (`config.patch_size`) does so for each patch of an image; the image's score is its heat map's maximum.
 
     Args:
         network: from images in [0, 1] to the pooled feature (`networks.Networks.feature`).
@@ -51,7 +51,7 @@ class Detector:
     def score(self, images: np.ndarray) -> np.ndarray:
         """Anomaly scores float64 [count], higher = more anomalous, of uint8 [count, side, side, 3]."""
         if self.config.patch_size:
-            return self.patch_scores(images).max(axis=(1, 2)).astype(np.float64)
+            return localization.image_scores(self.heat_maps(images))
         return -self._image_density.score_samples(embed(self.feature, images))
 
     def patch_scores(self, images: np.ndarray) -> np.ndarray:

@@ -43,6 +43,14 @@ def upsample(scores: np.ndarray, config: Config) -> np.ndarray:
     return maps
 
 
+def image_scores(maps: np.ndarray) -> np.ndarray:
+    """Anomaly scores float64 [count] of images by their heat maps [count, side, side]: the maximum.
+
+    That of the patches' own scores would be a noisier one: a single odd patch decides it (docs/results.md).
+    """
+    return maps.max(axis=(1, 2)).astype(np.float64)
+
+
 def pixel_metrics(
     maps: np.ndarray, masks: Sequence[np.ndarray | None], labels: np.ndarray, defects: Sequence[str]
 ) -> dict[str, Any]:

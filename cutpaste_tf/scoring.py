@@ -85,8 +85,8 @@ class Scorer:
         if self._config.patch_size:
             train = embeddings.read(self._run_dir / runs.TRAIN_EMBEDDINGS)
             test = self._made(items, examples, self._patch_scores, keep=keep)
-            maps = localization.upsample(test.features, self._config) if heat_maps else None
-            return Scored(train, test, test.features.max(axis=(1, 2)).astype(np.float64), maps)
+            maps = localization.upsample(test.features, self._config)
+            return Scored(train, test, localization.image_scores(maps), maps if heat_maps else None)
         if heat_maps and gradcam_layer:
             self._check_layer(gradcam_layer)
         test = self._made(items, examples, self._embed, keep=keep)
