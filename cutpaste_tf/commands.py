@@ -162,7 +162,7 @@ def evaluate(
         train_location: what the run's `config.data` stands for, if that is no folder; read only where a density has
             to be fitted to features that the run does not keep.
         settings: values for `config.EVALUATION_SETTINGS`, and `config.DENSE_SETTINGS` of a patch model, in place of
-            the run's; the density is then fitted anew.
+            the run's; the density is fitted anew where they decide it.
         synthetic_options: paste synthetic anomalies onto the normal test images and score those.
         heat_map_options: whether and how to localize.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.

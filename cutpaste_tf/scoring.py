@@ -76,7 +76,7 @@ class Scorer:
             items: the test images.
             examples: them, where they are read already; else None.
             keep: whether to keep what was computed, and to use what was kept; not of images made up.
-            heat_maps: whether to make heat maps, which needs `examples`.
+            heat_maps: whether heat maps are asked for, which needs `examples`.
             gradcam_layer: see `gradcam.heat_maps`; for image models.
 
         Raises:

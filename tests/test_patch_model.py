@@ -109,7 +109,7 @@ def test_dense_scoring_can_be_given_anew(patch_run, category, monkeypatch):
     fits, fit = [], detector.fit_patches
     monkeypatch.setattr(detector, "fit_patches", lambda *a, **k: fits.append(1) or fit(*a, **k))
     commands.evaluate(patch_run, str(category), category, settings={"smoothing_sigma": 3.0})
-    assert not fits  # only the picture changes
+    assert not fits  # only what becomes of the patches' scores changes
     commands.evaluate(patch_run, "other", category / "test/square", settings={"density_mode": "shared"})
     assert not fits  # as `auto` had decided
     settings = {"dense": "fast", "feature": "layer2", "stride": 4}
