@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
 demo: .venv/runtime
 	$(BIN)/python train_main.py --data=demo/gear --output_dir=runs/demo \
-		--image_size=64 --stem=imagenet --epochs=4 --steps_per_epoch=96 --share_base_augmentation
+		--image_size=64 --stem=imagenet --epochs=4 --steps_per_epoch=96
 	$(BIN)/python eval_main.py --run_dir=runs/demo
 
 test: lint

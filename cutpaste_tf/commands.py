@@ -40,7 +40,7 @@ class HeatMapOptions(NamedTuple):
 
     Attributes:
         wanted: whether to make heat maps; None: for a patch model, where there are masks, and with `gradcam_layer`.
-        gradcam_layer: of an image model, see `gradcam.heat_maps`.
+        gradcam_layer: of an image model, see `gradcam.GradCam`.
     """
 
     wanted: bool | None = None

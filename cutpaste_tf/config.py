@@ -41,6 +41,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "density": ("gaussian", "ledoit_wolf", "kde", "mixture"),
     "dense": ("exact", "fast"),
     "density_mode": ("auto", "shared", "per_location"),
+    "image_score": ("map", "patches"),
 }
 
 # Categories whose objects lie in the same place in every image: a density for each location (A.5).
@@ -69,7 +70,15 @@ class Phase(NamedTuple):
 # What decides scores but not training: can be given anew at evaluation.
 EVALUATION_SETTINGS = ("feature", "density", "l2_normalize", "reg_covar", "kde_bandwidth", "mixture_components")
 # The same for a patch model only.
-DENSE_SETTINGS = ("extract_size", "stride", "dense", "density_mode", "smoothing_sigma", "normalize_coverage")
+DENSE_SETTINGS = (
+    "extract_size",
+    "stride",
+    "dense",
+    "density_mode",
+    "smoothing_sigma",
+    "normalize_coverage",
+    "image_score",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +119,8 @@ class Config:
     # Base augmentation, before any task's own: "random translation and color jitters" (A.1).
     translate: float = _setting(0.125, "Largest translation, as a part of the side (reflected border).")  # DROC
     base_jitter: float = _setting(0.1, "Color jitter of whole images: brightness, contrast, saturation, hue.")
-    share_base_augmentation: bool = _setting(False, "One base augmentation for all views of an image.")  # DROC: no
+    # Eq. 1 and 3 put the same augmented x, or crop c(x), into g(x) and g(CP(x)); DROC draws for each view.
+    share_base_augmentation: bool = _setting(True, "One base augmentation, and crop, for all views of an image.")
 
     # CutPaste and CutPaste-Scar: A.2.
     min_patch_area: float = _setting(0.02, "Smallest CutPaste patch, as a part of the image's area.")
@@ -145,7 +155,7 @@ class Config:
     density: str = _setting("gaussian", "Density fitted to the features of the normal training images.")
     l2_normalize: bool = _setting(True, "Scale features to unit length before the density.")  # DROC
     reg_covar: float = _setting(1e-6, "Ridge added to the covariance's diagonal (gaussian, mixture).")
-    kde_bandwidth: float = _setting(0.0, "Bandwidth of kde; 0: sqrt(dimensions * variance / 2).")
+    kde_bandwidth: float = _setting(0.0, "Bandwidth of kde; 0: sqrt(dimensions * variance / 20), DROC's.")
     mixture_components: int = _setting(5, "Gaussians of mixture.")
 
     # Localization by a patch model: Sections 2.4 and 4.2, A.5.
@@ -155,6 +165,8 @@ class Config:
     density_mode: str = _setting("auto", "One density for all locations, or one each; auto: each if aligned (A.5).")
     smoothing_sigma: float = _setting(10.0, "Standard deviation of the upsampling kernel in pixels.")  # FCDD's
     normalize_coverage: bool = _setting(False, "Divide a heat map by the kernels' sum, which falls at the border.")
+    # Figure 1 max-pools the patches' scores; the map's maximum, which no single odd patch decides, was measured better.
+    image_score: str = _setting("map", "An image's score: the maximum of its heat map, or of its patches' scores.")
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():

@@ -184,7 +184,7 @@ class KernelEstimate(Density):
 
     Args:
         bandwidth: standard deviation of the kernel; 0 takes it from the features: sqrt(dimensions *
-            variance / 2), which is the kernel exp(-gamma d^2) with scikit-learn's gamma="scale".
+            variance / 20), which is DROC's kernel exp(-gamma d^2) with gamma = 10 / (dimensions * variance).
         l2_normalize: as in `Density`.
     """
 
@@ -193,7 +193,7 @@ class KernelEstimate(Density):
         self.bandwidth = bandwidth
 
     def _fit(self, features: np.ndarray) -> None:
-        bandwidth = self.bandwidth or float(np.sqrt(features.shape[1] * features.var() / 2))
+        bandwidth = self.bandwidth or float(np.sqrt(features.shape[1] * features.var() / 20))
         self._estimate = KernelDensity(bandwidth=max(bandwidth, 1e-12)).fit(features)
         self._features = features
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from cutpaste_tf import dense, gradcam, localization, networks, patch_density, runs
+from cutpaste_tf import dense, localization, networks, patch_density, runs
 from cutpaste_tf import density as densities
 from cutpaste_tf.config import Config
 from cutpaste_tf.dense import Embed
 from cutpaste_tf.density import Density
 from cutpaste_tf.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.gradcam import GradCam
 from cutpaste_tf.images import Examples, thumbnails
 from cutpaste_tf.patch_density import PatchDensity
 
@@ -43,6 +44,7 @@ class Detector:
         self.density = density
         self.config = config
         self._network = network
+        self._gradcams: dict[str, GradCam] = {}
 
     def feature_named(self, name: str) -> keras.Model:
         """The network to another feature than the run's, see `networks.feature_model`."""
@@ -51,7 +53,8 @@ class Detector:
     def score(self, images: np.ndarray) -> np.ndarray:
         """Anomaly scores float64 [count], higher = more anomalous, of uint8 [count, side, side, 3]."""
         if self.config.patch_size:
-            return localization.image_scores(self.heat_maps(images))
+            scores = self.patch_scores(images)
+            return localization.image_scores(scores, localization.upsample(scores, self.config), self.config)
         return -self._image_density.score_samples(embed(self.feature, images))
 
     def patch_scores(self, images: np.ndarray) -> np.ndarray:
@@ -65,11 +68,13 @@ class Detector:
 
         Args:
             images: at `config.image_size`.
-            layer: for GradCAM, see `gradcam.heat_maps`.
+            layer: for GradCAM, see `gradcam.GradCam`.
         """
         if self.config.patch_size:
             return localization.upsample(self.patch_scores(images), self.config)
-        return gradcam.heat_maps(self.feature, self._image_density, images, layer=layer)
+        if layer not in self._gradcams:
+            self._gradcams[layer] = GradCam(self.feature, layer=layer)
+        return self._gradcams[layer].heat_maps(self._image_density, images)
 
     @functools.cached_property
     def embed_patches(self) -> Embed:

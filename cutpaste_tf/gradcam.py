@@ -18,41 +18,47 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.saliency import gradient
 
 
-def heat_maps(
-    feature: keras.Model, density: Density, images: np.ndarray, *, layer: str = "", batch_size: int = 16
-) -> np.ndarray:
-    """GradCAM maps, enlarged to the images' size.
+class GradCam:
+    """Makes heat maps; its network is built once, which takes longer than a map.
 
     Args:
         feature: image in [0, 1] -> pooled feature, as of `networks.feature_model`.
-        density: fitted to that feature.
-        images: uint8 [count, side, side, 3].
         layer: of the backbone, with an output [batch, height, width, channels]; empty for the feature's own map.
-        batch_size: images at a time.
-
-    Returns:
-        float32 [count, side, side], 0 and above, bilinear; in memory up to 1 GiB, else in a file.
 
     Raises:
         InputError: the network has no such layer.
     """
-    own = keras.Model(feature.input, feature.get_layer("pool").input)
-    if layer:
-        check_layer(feature, layer)
-    side = images.shape[1]
-    result = stores.allocate(len(images), (side, side), np.float32)
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size].astype(np.float32) / 255
-        activations = np.asarray(own.predict_on_batch(batch), np.float32)
-        weights = density.score_gradient(activations.mean(axis=(1, 2))) / np.prod(activations.shape[1:3])
+
+    def __init__(self, feature: keras.Model, *, layer: str = ""):
         if layer:
-            activations, slopes = differentiated(feature, layer, batch, weights)
-            weights = slopes.mean(axis=(1, 2))
-        maps = np.maximum(np.einsum("bhwc,bc->bhw", activations, weights, optimize=True), 0)
-        for index, one in enumerate(maps, start):
-            enlarged = Image.fromarray(one.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
-            result[index] = np.asarray(enlarged)
-    return result
+            check_layer(feature, layer)
+        self._feature, self._layer = feature, layer
+        self._own = keras.Model(feature.input, feature.get_layer("pool").input)
+
+    def heat_maps(self, density: Density, images: np.ndarray, *, batch_size: int = 16) -> np.ndarray:
+        """GradCAM maps, enlarged to the images' size.
+
+        Args:
+            density: fitted to the feature.
+            images: uint8 [count, side, side, 3].
+            batch_size: images at a time.
+
+        Returns:
+            float32 [count, side, side], 0 and above, bilinear; in memory up to 1 GiB, else in a file.
+        """
+        side = images.shape[1]
+        result = stores.allocate(len(images), (side, side), np.float32)
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size].astype(np.float32) / 255
+            activations = np.asarray(self._own.predict_on_batch(batch), np.float32)
+            weights = density.score_gradient(activations.mean(axis=(1, 2))) / np.prod(activations.shape[1:3])
+            if self._layer:
+                activations, slopes = differentiated(self._feature, self._layer, batch, weights)
+                weights = slopes.mean(axis=(1, 2))
+            maps = np.maximum(np.einsum("bhwc,bc->bhw", activations, weights, optimize=True), 0)
+            for index, one in enumerate(maps, start):
+                result[index] = np.asarray(stores.resize(Image.fromarray(one.astype(np.float32)), side, side))
+        return result
 
 
 def check_layer(feature: keras.Model, name: str) -> None:
@@ -73,7 +79,7 @@ def differentiated(
     """A layer's output, and the anomaly score's gradient there, by automatic differentiation.
 
     Args:
-        feature: as in `heat_maps`.
+        feature: as in `GradCam`.
         layer: name of the layer.
         batch: float32 [batch, side, side, 3] in [0, 1].
         weights: the score's gradient [batch, channels] at each place of the feature map.

@@ -82,7 +82,7 @@ def read(items: Sequence[Item], size: int) -> Examples:
     masks, kinds = [], []
     for index, item in enumerate(items):
         image, kind = _decode(item.image, item.path)
-        pixels[index] = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+        pixels[index] = np.asarray(resize(image, size, size))
         masks.append(None if item.mask is None else _read_mask(item.mask, item.path, image.size, size))
         kinds.append(kind)
     return Examples(
@@ -124,8 +124,17 @@ def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
 
 def thumbnails(images: np.ndarray, size: int = 32) -> np.ndarray:
     """Images uint8 [count, side, side, 3] reduced to uint8 [count, size, size, 3], antialiased bilinear."""
-    resized = (Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in images)
-    return np.stack([np.asarray(image) for image in resized])
+    return np.stack([np.asarray(resize(Image.fromarray(image), size, size)) for image in images])
+
+
+def resize(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Resizes antialiased bilinear: first the width, rounding to whole grey levels, then the height.
+
+    Two calls, since versions of Pillow differ in the order in which one call does the two, and with it by a grey
+    level here and there.
+    """
+    narrowed = image.resize((width, image.height), Image.Resampling.BILINEAR)
+    return narrowed.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def _decode(source: Path | bytes, name: str) -> tuple[Image.Image, str]:

@@ -7,9 +7,11 @@ beyond 1 GiB.
 """
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cutpaste_tf import images
 from cutpaste_tf.config import Config
@@ -101,21 +103,23 @@ class PerLocationGaussian:
             held[:, index] = _finite(one)
         rank = min(held.shape[1:])
         means, peaks = [], []
-        for chosen in self._batches(len(held)):
-            fitted = self._gaussian().fit(held[chosen]).to_arrays()
-            held[chosen, :rank] = fitted["factor"]  # in the place of the features, which are not needed again
-            means.append(fitted["mean"])
-            peaks.append(fitted["peak"])
+        with _one_thread():
+            for chosen in self._batches(len(held)):
+                fitted = self._gaussian().fit(held[chosen]).to_arrays()
+                held[chosen, :rank] = fitted["factor"]  # in the place of the features, which are not needed again
+                means.append(fitted["mean"])
+                peaks.append(fitted["peak"])
         self._factors, self._means, self._peaks = held[:, :rank], np.concatenate(means), np.concatenate(peaks)
         return self
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log densities float64 [images, locations] of features [images, locations, dimensions]."""
         scores = np.empty(features.shape[:2])
-        for chosen in self._batches(len(self._means)):
-            arrays = {"mean": self._means[chosen], "factor": self._factors[chosen], "peak": self._peaks[chosen]}
-            gaussian = self._gaussian().restore(arrays)
-            scores[:, chosen] = gaussian.score_samples(features[:, chosen].swapaxes(0, 1)).T
+        with _one_thread():
+            for chosen in self._batches(len(self._means)):
+                arrays = {"mean": self._means[chosen], "factor": self._factors[chosen], "peak": self._peaks[chosen]}
+                gaussian = self._gaussian().restore(arrays)
+                scores[:, chosen] = gaussian.score_samples(features[:, chosen].swapaxes(0, 1)).T
         return scores
 
     @property
@@ -150,6 +154,11 @@ def build(config: Config) -> PatchDensity:
     """The density of a patch model, not yet fitted."""
     kind = {"shared": SharedGaussian, "per_location": PerLocationGaussian}[config.resolved_density_mode]
     return kind(l2_normalize=config.l2_normalize, reg_covar=config.reg_covar)
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Keeps BLAS to one thread: two that wait for each other over small matrices are 200 times slower on a busy CPU."""
+    return threadpool_limits(1, user_api="blas")
 
 
 def _finite(features: np.ndarray) -> np.ndarray:

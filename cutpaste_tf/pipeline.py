@@ -14,6 +14,7 @@ from cutpaste_tf import proxy_tasks
 from cutpaste_tf.config import Config
 
 _FOREVER = 2**62
+_AHEAD = 4  # batches made ahead, 75 MB each at 256 px; left to tf.data, they grew to 67
 
 
 def stream(images: np.ndarray, config: Config, *, start_step: int = 0) -> tf.data.Dataset:
@@ -21,7 +22,8 @@ def stream(images: np.ndarray, config: Config, *, start_step: int = 0) -> tf.dat
 
     Args:
         images: uint8 [count, side, side, 3], the normal training images (4 channels for cutswap, see
-            `saliency.mark`); a `numpy.memmap` is read and padded view by view, not held in memory.
+            `saliency.mark`); they are copied once, with their border. A `numpy.memmap` is read and padded view
+            by view instead, and not held in memory.
         config: the run's configuration.
         start_step: the first batch to give; a resumed run goes on where it stopped.
 
@@ -50,7 +52,7 @@ def stream(images: np.ndarray, config: Config, *, start_step: int = 0) -> tf.dat
     # One thread per image: faster than many threads for each small operation, and the order in
     # which a sum is taken, hence its last bit, does not depend on the number of cores.
     options.threading.max_intra_op_parallelism = 1
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+    return dataset.prefetch(_AHEAD).with_options(options)
 
 
 def augmentations(images: np.ndarray, config: Config) -> dict[str, np.ndarray]:
@@ -79,10 +81,11 @@ def pad(images: np.ndarray, config: Config) -> np.ndarray:
 def _padded(images: np.ndarray, config: Config) -> Callable[[tf.Tensor], tf.Tensor]:
     """A graph-mode function from an index to the padded image."""
     if not isinstance(images, np.memmap):
-        # Padded once, not per view: reflecting costs ten times as much as cropping.
+        # Padded once, not per view: reflecting costs ten times as much as cropping. A variable, since tf.data
+        # keeps a copy of its own of every constant that a function captures.
         with tf.device("CPU:0"):  # where tf.data works; a GPU's memory is for the network
-            held = tf.constant(pad(images, config))
-        return lambda index: held[index]
+            held = tf.Variable(pad(images, config), trainable=False)
+        return lambda index: tf.gather(held, index)
     margin = _margin(config)
 
     def fetch(index: tf.Tensor) -> tf.Tensor:

@@ -18,9 +18,10 @@ Augmentation = Callable[[tf.Tensor, tf.Tensor, Config], tf.Tensor]  # (view, see
 
 
 def base_augment(image: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor:
-    """Random translation and color jitter of a whole image (A.1), before any task's own augmentation.
+    """Random translation and color jitter of an image (A.1), before any task's own augmentation.
 
-    For a patch model a crop at a random place follows, the c(x) of Eq. 3.
+    For a patch model the jitter is of a crop at a random place, the c(x) of Eq. 3, and contrast changes about the
+    crop's mean grey: jittering the whole image first would be work for pixels that are then cut away.
 
     Returns:
         float32 [view_size, view_size, channels]: RGB in [0, 1], then what other channels the image has, as they are.
@@ -28,6 +29,8 @@ def base_augment(image: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor
     translation_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
     channels = int(image.shape[2])
     image = _random_crop(image, config.image_size, translation_seed)
+    if config.patch_size:
+        image = _random_crop(image, config.patch_size, tf.random.fold_in(seed, 2))
     pixels = image if channels == 3 else image[:, :, :3]
     if config.base_jitter:
         view = color.apply_jitter(pixels, color.sample_jitter(jitter_seed, config.base_jitter))
@@ -35,7 +38,7 @@ def base_augment(image: tf.Tensor, seed: tf.Tensor, config: Config) -> tf.Tensor
         view = color.to_float(pixels)
     if channels > 3:
         view = tf.concat([view, tf.cast(image[:, :, 3:], tf.float32)], axis=-1)
-    return _random_crop(view, config.patch_size, tf.random.fold_in(seed, 2)) if config.patch_size else view
+    return view
 
 
 def _random_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:

@@ -77,7 +77,7 @@ class Scorer:
             examples: them, where they are read already; else None.
             keep: whether to keep what was computed, and to use what was kept; not of images made up.
             heat_maps: whether heat maps are asked for, which needs `examples`.
-            gradcam_layer: see `gradcam.heat_maps`; for image models.
+            gradcam_layer: see `gradcam.GradCam`; for image models.
 
         Raises:
             InputError: the training images are needed and have changed, or a setting is not known to the network.
@@ -86,7 +86,8 @@ class Scorer:
             train = embeddings.read(self._run_dir / runs.TRAIN_EMBEDDINGS)
             test = self._made(items, examples, self._patch_scores, keep=keep)
             maps = localization.upsample(test.features, self._config)
-            return Scored(train, test, localization.image_scores(maps), maps if heat_maps else None)
+            scores = localization.image_scores(test.features, maps, self._config)
+            return Scored(train, test, scores, maps if heat_maps else None)
         if heat_maps and gradcam_layer:
             self._check_layer(gradcam_layer)
         test = self._made(items, examples, self._embed, keep=keep)
@@ -181,4 +182,4 @@ class Scorer:
         feature = self._feature
         from cutpaste_tf import gradcam
 
-        return gradcam.heat_maps(feature, density, pictures, layer=layer)
+        return gradcam.GradCam(feature, layer=layer).heat_maps(density, pictures)

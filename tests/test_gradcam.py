@@ -6,6 +6,7 @@ from PIL import Image
 from cutpaste_tf import gradcam, networks
 from cutpaste_tf.config import Config
 from cutpaste_tf.density import GaussianDensity, KernelEstimate, LedoitWolfDensity, MixtureDensity
+from cutpaste_tf.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.saliency import gradient
 
@@ -59,7 +60,7 @@ def test_maps_are_gradcam_of_the_whole_score(setting, options, name):
     slopes = np.asarray(gradient(score, activations))
     maps = np.maximum(np.einsum("bhwc,bc->bhw", np.asarray(activations), slopes.mean(axis=(1, 2))), 0)
     expected = [np.asarray(Image.fromarray(one).resize((64, 64), Image.Resampling.BILINEAR)) for one in maps]
-    found = gradcam.heat_maps(nets.feature, density, pictures, **options)
+    found = gradcam.GradCam(nets.feature, **options).heat_maps(density, pictures)
     assert found.shape == (3, 64, 64)
     assert found.max() > 0
     np.testing.assert_allclose(found, expected, atol=1e-3 * found.max())
@@ -84,6 +85,14 @@ def test_any_layer_s_gradient_is_the_score_s_slope(setting):
 
 
 def test_an_unknown_layer_is_refused(setting):
-    nets, density, pictures = setting
+    nets, _, _ = setting
     with pytest.raises(InputError, match=r"--gradcam_layer=conv9 is not known to resnet18; its layers: .*layer4_1"):
-        gradcam.heat_maps(nets.feature, density, pictures, layer="conv9")
+        gradcam.GradCam(nets.feature, layer="conv9")
+
+
+def test_its_network_is_built_once(setting, monkeypatch):
+    nets, density, pictures = setting
+    loaded = Detector(nets.feature, density, Config(stem="imagenet", image_size=64))
+    first = loaded.heat_maps(pictures)
+    monkeypatch.setattr(keras, "Model", None)
+    np.testing.assert_array_equal(loaded.heat_maps(pictures), first)

@@ -141,3 +141,15 @@ def test_a_curve_s_area_agrees_with_its_points():
     x, y = np.append(x[x < 0.5], 0.5), np.append(y[x < 0.5], np.interp(0.5, x, y))
     found = localization._area_under(*rates, np.ones(truth.sum()), 0.5)
     assert found == pytest.approx(np.trapezoid(y, x) / 0.5)
+
+
+def test_an_image_s_score_is_the_maximum_of_its_map_or_of_its_patches():
+    scores = np.zeros((2, 13, 13), np.float32)
+    scores[0, 3, 9] = 7.0
+    scores[1, 4:9, 4:9] = 3.0
+    maps = localization.upsample(scores, SETTINGS)
+    by_map = localization.image_scores(scores, maps, SETTINGS)
+    by_patch = localization.image_scores(scores, maps, dataclasses.replace(SETTINGS, image_score="patches"))
+    np.testing.assert_array_equal(by_map, maps.max(axis=(1, 2)))
+    np.testing.assert_array_equal(by_patch, [7.0, 3.0])
+    assert by_map[0] < by_map[1]  # one odd patch counts for less than a region

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_info
 
 from cutpaste_tf import images, patch_density
 from cutpaste_tf.errors import InputError
@@ -88,3 +89,17 @@ def test_features_that_are_not_finite_are_refused(kind):
 def test_a_singular_covariance_is_refused():
     with pytest.raises(InputError, match="raise --reg_covar"):
         SharedGaussian(reg_covar=0.0).fit(iter(np.zeros((2, 3, 5), np.float32)), 2)
+
+
+def test_small_matrices_are_left_to_one_thread(monkeypatch):
+    threads = []
+
+    class Spy(patch_density.LowRankGaussian):
+        def _fit(self, features):
+            threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            super()._fit(features)
+
+    monkeypatch.setattr(patch_density, "LowRankGaussian", Spy)
+    PerLocationGaussian().fit(iter(_features(7, 5, 12)), 7)
+    assert threads
+    assert set(threads) == {1}

@@ -160,15 +160,32 @@ def test_pasted_pixels_come_from_the_same_image():
             assert {tuple(c) for c in np.round(patch.reshape(-1, 3) * 255).astype(int)} <= colors
 
 
-def test_views_of_an_image_are_augmented_independently_unless_shared():
-    def spread(config):
-        """How much the three views of an image differ at the median pixel."""
-        views, _ = take(pipeline.stream(images(), config), 1)[0]
-        grouped = views.reshape(4, 3, -1)
-        return np.median(np.abs(grouped[:, 1:] - grouped[:, :1]))
+def test_views_of_an_image_share_its_base_augmentation_unless_told_otherwise():
+    """Eq. 1: g(x) and g(CP(x)) see the same augmented x; DROC draws it for each view."""
+    config = Config(image_size=64, batch_size=12, max_patch_area=0.05)
+    for shared in (True, False):
+        given = dataclasses.replace(config, share_base_augmentation=shared)
+        views, _ = take(pipeline.stream(images(side=64), given), 1)[0]
+        grouped = views.reshape(4, 3, 64, 64, 3)
+        alike = np.all(grouped[:, 1:] == grouped[:, :1], axis=-1).mean(axis=(2, 3))
+        # All but the pasted part is the same to the last bit, or next to nothing is.
+        assert np.all(alike > 0.9) if shared else np.all(alike < 0.1)
+    assert Config().share_base_augmentation
 
-    assert spread(SMALL) > 1e-3
-    assert spread(Config(image_size=32, batch_size=12, scar_max_length=20, share_base_augmentation=True)) == 0
+
+def test_crops_are_cut_before_they_are_jittered():
+    """Eq. 3's c(x): the contrast of a crop changes about the crop's own mean grey."""
+    config = Config(image_size=64, patch_size=32, translate=0.0, base_jitter=0.4, batch_size=12)
+    y, x = np.mgrid[0:64, 0:64]
+    image = np.repeat((2 * x + y)[..., None], 3, axis=-1).astype(np.uint8)
+    seed = tf.constant([3, 4])
+    offset = tf.random.stateless_uniform([2], tf.random.fold_in(seed, 2), maxval=33, dtype=tf.int32).numpy()
+    crop = image[offset[0] : offset[0] + 32, offset[1] : offset[1] + 32]
+    jitter = color.sample_jitter(tf.unstack(tf.random.split(seed, 2))[1], 0.4)
+    found = proxy_tasks.base_augment(tf.constant(image), seed, config)
+    np.testing.assert_allclose(found, color.apply_jitter(tf.constant(crop), jitter), atol=1e-6)
+    whole = color.apply_jitter(tf.constant(image), jitter).numpy()
+    assert np.abs(found - whole[offset[0] : offset[0] + 32, offset[1] : offset[1] + 32]).max() > 0.02
 
 
 def test_translation_stays_within_its_margin_and_reflects():
