@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf import command_line, commands, synthetic
+from cutpaste_tf import command_line, commands, runs, synthetic
 from cutpaste_tf.config import Config
 from cutpaste_tf.errors import InputError
 from data import demo
@@ -26,6 +26,10 @@ _SYNTHETIC = flags.DEFINE_enum("synthetic", None, synthetic.SHAPES, "Score synth
 _FILL = flags.DEFINE_enum("synthetic_fill", "color", synthetic.FILLS, "Content: a random color, or natural images.")
 _IMAGES = flags.DEFINE_string("synthetic_images", "", "Folder of natural images; by default scikit-learn's two.")
 _SEED = flags.DEFINE_integer("synthetic_seed", 0, "Seed of the synthetic anomalies.", lower_bound=0)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write; by default a folder in the run's.")
+_ALLOW_TRAINED = flags.DEFINE_bool(
+    "allow_trained_images", False, "Score test images that have the pixels of training images, rather than refuse them."
+)
 _HEAT_MAPS = flags.DEFINE_bool("heat_maps", None, "Whether to localize; by default with masks or a patch model.")
 _LAYER = flags.DEFINE_string(
     "gradcam_layer", "", "Layer of an image model's GradCAM; by default what the feature pools."
@@ -36,7 +40,8 @@ flags.adopt_module_key_flags(command_line)
 
 def main() -> None:
     run_dir = Path(command_line.required(_RUN_DIR)).expanduser()
-    config = Config.read(run_dir / "config.json")
+    place = run_dir if (run_dir / "config.json").is_file() else runs.find_detector(run_dir)
+    config = Config.read(place / "config.json")
     data = _DATA.value or config.test_data or config.data
     options = None
     if _SYNTHETIC.value:
@@ -53,6 +58,8 @@ def main() -> None:
         settings=command_line.settings_from_flags(),
         synthetic_options=options,
         heat_map_options=commands.HeatMapOptions(_HEAT_MAPS.value, _LAYER.value),
+        output_dir=Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None,
+        allow_trained=_ALLOW_TRAINED.value,
         tfds_data_dir=command_line.TFDS_DATA_DIR.value,
     )
 

@@ -9,11 +9,11 @@ convolutions, counted from the shapes of their outputs; zeros that pad are multi
 import math
 import time
 
-import keras
 import numpy as np
 from absl import app, flags
 
 from cutpaste_tf import dense, networks
+from cutpaste_tf.backend import keras
 from cutpaste_tf.config import Config
 from cutpaste_tf.dense import Embed
 

@@ -18,11 +18,11 @@ if hasattr(os, "sched_setaffinity"):  # one core for both, before TensorFlow mak
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import numpy as np
-import tensorflow as tf
 from absl import app, flags
 from PIL import Image, ImageEnhance
 
 from cutpaste_tf import datasets, pipeline
+from cutpaste_tf.backend import tf
 from cutpaste_tf.config import VIEWS, Config
 from data import demo
 

@@ -8,11 +8,10 @@ same network, in turns, once for each phase of training; the best round of each 
 
 import time
 
-import keras
-import tensorflow as tf
 from absl import app, flags
 
 from cutpaste_tf import datasets, networks, pipeline, training
+from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.config import Config
 from data import demo
 

@@ -7,7 +7,7 @@ Inside, the three channels are kept as planes, [3, height, width]: three times f
 import functools
 from typing import Any, NamedTuple
 
-import tensorflow as tf
+from cutpaste_tf.backend import tf
 
 # ITU-R 601-2 luma, with the digits that torchvision's rgb_to_grayscale uses.
 LUMA = (0.2989, 0.587, 0.114)

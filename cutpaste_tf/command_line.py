@@ -1,13 +1,14 @@
 """Flags -> configuration, and a main that tells bad input in one line. Imports no TensorFlow."""
 
 import dataclasses
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags
 
-from cutpaste_tf.config import CHOICES, DENSE_SETTINGS, EVALUATION_SETTINGS, Config
+from cutpaste_tf.config import CHOICES, DENSE_SETTINGS, EVALUATION_SETTINGS, READING_SETTINGS, Config
 from cutpaste_tf.errors import InputError
 
 TFDS_DATA_DIR = flags.DEFINE_string(
@@ -41,17 +42,19 @@ def config_from_flags() -> Config:
         InputError: a value is not allowed.
     """
     values: dict[str, Any] = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Config)}
-    try:
-        values["head_dims"] = tuple(int(width) for width in values["head_dims"])
-    except ValueError:
-        raise InputError(f"--head_dims={','.join(values['head_dims'])} must be whole numbers, as in 512,128.") from None
+    for name, example in (("head_dims", "512,128"), ("background", "255,255,255")):
+        try:
+            values[name] = tuple(int(value) for value in values[name])
+        except ValueError:
+            given = ",".join(values[name])
+            raise InputError(f"--{name}={given} must be whole numbers, as in {example}.") from None
     return Config(**values)
 
 
 def define_evaluation_flags() -> None:
     """Defines a flag, without default, for every setting that an evaluation can change."""
     for field in dataclasses.fields(Config):
-        if field.name in EVALUATION_SETTINGS + DENSE_SETTINGS:
+        if field.name in READING_SETTINGS + EVALUATION_SETTINGS + DENSE_SETTINGS:
             text = field.metadata["help"] + " By default as in training."
             if field.name in CHOICES:
                 text += f" One of: {', '.join(CHOICES[field.name])}."
@@ -60,7 +63,8 @@ def define_evaluation_flags() -> None:
 
 def settings_from_flags() -> dict[str, Any]:
     """The settings that the flags of `define_evaluation_flags` give anew."""
-    values = {name: flags.FLAGS[name].value for name in EVALUATION_SETTINGS + DENSE_SETTINGS}
+    names = READING_SETTINGS + EVALUATION_SETTINGS + DENSE_SETTINGS
+    values = {name: flags.FLAGS[name].value for name in names}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -75,6 +79,10 @@ def run_main(main: Callable[[], None]) -> None:
         if len(rest) > 1:
             _fail(f"Stray arguments: {' '.join(rest[1:])}. Flags are written --name=value.")
         return rest
+
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold what the terminal's encoding has not
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
     def guarded(_: list[str]) -> None:
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import DataSettings
 
 # The views a proxy task makes of each image, in the order of their class labels (`proxy_tasks.py`).
 VIEWS: dict[str, tuple[str, ...]] = {
@@ -48,6 +49,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
 ALIGNED = ("bottle", "cable", "capsule", "metal_nut", "pill", "toothbrush", "transistor", "zipper")
 
 
+def _listed(values: tuple[int, ...]) -> str:
+    return ",".join(map(str, values))
+
+
 def _setting(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
 
@@ -69,7 +74,9 @@ class Phase(NamedTuple):
 
 # What decides scores but not training: can be given anew at evaluation.
 EVALUATION_SETTINGS = ("feature", "density", "l2_normalize", "reg_covar", "kde_bandwidth", "mixture_components")
-# The same for a patch model only.
+# What decides how test images are read: can be given anew, too.
+READING_SETTINGS = ("normal_name", "max_megapixels", "invert_masks")
+# The same as the first for a patch model only.
 DENSE_SETTINGS = (
     "extract_size",
     "stride",
@@ -91,10 +98,24 @@ class Config:
 
     data: str = _setting(
         "",
-        "Category folder in MVTec layout (train/good, test/*, ground_truth), folder of normal images, demo/NAME, "
-        "mvtec_ad/CATEGORY or cifar10/CLASS.",
+        "Category folder in MVTec layout (train/good, test/*, ground_truth), folder with good/ beside DEFECT/, folder "
+        "of normal images, demo/NAME, mvtec_ad/CATEGORY or cifar10/CLASS.",
     )
     test_data: str = _setting("", "Test images where --data has none: like --data, or good/ beside DEFECT/.")
+    normal_name: str = _setting("good", "Name of the folders that hold normal images.")
+    test_split: float = _setting(
+        0.2, "Part of good/ that is held out for testing, where --data is good/ beside DEFECT/."
+    )
+    split_seed: int = _setting(0, "Seed of the part that is held out.")
+    # 12-bit cameras store 0..4095 in files of 16 bits.
+    white: int = _setting(
+        0,
+        "Value of files with more than 8 bits that becomes 255. 0: of 255, 1023, 4095, 16383, 65535 the smallest "
+        "that holds the brightest training pixel.",
+    )
+    background: tuple[int, ...] = _setting((0, 0, 0), "Color, R,G,B of 0..255, seen through what is transparent.")
+    max_megapixels: float = _setting(200.0, "Pictures with more million pixels are refused.")
+    invert_masks: bool = _setting(False, "Masks are zero on the defect.")
 
     # Learning the representation: Sections 2.1, 2.2 and A.1; A.4 for EfficientNet.
     proxy_task: str = _setting("cutpaste_3way", "Classification task that learns the representation.")
@@ -180,8 +201,22 @@ class Config:
             value = getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(f"--{field.name}={value} must be a finite number.")
+        if not self.normal_name or "/" in self.normal_name or self.normal_name in ("train", "test", "ground_truth"):
+            raise InputError(f"--normal_name={self.normal_name} must be the name of a folder, as good or ok.")
+        if not 0 <= self.test_split < 1:
+            raise InputError(f"--test_split={self.test_split} must lie in [0, 1): it is a part of the normal images.")
+        if not 0 <= self.white <= 65535:
+            raise InputError(f"--white={self.white} must be 1 to 65535, or 0 to take it from the images.")
+        if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
+            raise InputError(
+                f"--background={_listed(self.background)} must be three numbers of 0..255, as 255,255,255."
+            )
+        if self.max_megapixels <= 0:
+            raise InputError(f"--max_megapixels={self.max_megapixels} must be greater than 0.")
         self._check_at_least(1, "steps_per_epoch", "batch_size", "scar_min_width", "scar_min_length")
-        self._check_at_least(0, "epochs", "momentum", "l2", "base_jitter", "patch_jitter", "reg_covar", "seed")
+        self._check_at_least(
+            0, "epochs", "momentum", "l2", "base_jitter", "patch_jitter", "reg_covar", "seed", "split_seed"
+        )
         self._check_at_least(0, "scar_rotation", "head_epochs", "kde_bandwidth")
         self._check_at_least(1, "mixture_components")
         self._check_at_least(32, "image_size")
@@ -279,6 +314,12 @@ class Config:
         return VIEWS[self.proxy_task]
 
     @property
+    def data_settings(self) -> DataSettings:
+        """How folders and files are read."""
+        names = {field.name for field in dataclasses.fields(DataSettings)}
+        return DataSettings(**{name: value for name, value in vars(self).items() if name in names})
+
+    @property
     def view_size(self) -> int:
         """Side in pixels of what the network is trained on: crops, or whole images."""
         return self.patch_size or self.image_size
@@ -355,7 +396,7 @@ class Config:
             InputError: the file is missing or not such a file.
         """
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{path.parent} has no config.json; it should be a folder that train_main.py wrote."

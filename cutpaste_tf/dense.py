@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 
+from cutpaste_tf.backend import keras
 from cutpaste_tf.config import Config
 
 Embed = Callable[[np.ndarray], np.ndarray]  # uint8 [side, side, 3] -> float32 [locations, dimensions]

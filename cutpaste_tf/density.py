@@ -4,6 +4,7 @@ As in scikit-learn, `score_samples` is the log density, higher = more normal. Th
 its negative; it is negated once, where scores are made. All of them compute in float64.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
+from cutpaste_tf import runs
 from cutpaste_tf.config import Config
 from cutpaste_tf.errors import InputError
 
@@ -218,6 +220,19 @@ class KernelEstimate(Density):
 
 def _length(features: np.ndarray) -> np.ndarray:
     return np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
+
+
+def load(path: Path, config: Config) -> Density:
+    """Reads the density of a detector.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another version.
+    """
+    try:
+        with np.load(path) as arrays:
+            return build(config).restore(dict(arrays))
+    except runs.DAMAGE as error:
+        raise InputError(f"{path} is damaged or of another version ({error}): {runs.COPY_AGAIN}.") from None
 
 
 def build(config: Config) -> Density:

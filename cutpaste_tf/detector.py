@@ -2,14 +2,16 @@
 
 import functools
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import keras
 import numpy as np
 
 from cutpaste_tf import dense, localization, networks, patch_density, runs
 from cutpaste_tf import density as densities
+from cutpaste_tf.backend import keras
 from cutpaste_tf.config import Config
 from cutpaste_tf.dense import Embed
 from cutpaste_tf.density import Density
@@ -18,6 +20,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.gradcam import GradCam
 from cutpaste_tf.images import Examples, thumbnails
 from cutpaste_tf.patch_density import PatchDensity
+from cutpaste_tf.runs import TrainingData
 
 Report = Callable[[str], object]
 
@@ -87,36 +90,49 @@ class Detector:
             raise TypeError("a patch model has no density of whole images")
         return self.density
 
-    def save(self, folder: Path) -> None:
-        """Writes the folder, whole or not at all: model.keras, config.json and the density."""
+    def save(self, folder: Path, data: TrainingData) -> None:
+        """Writes the folder, whole or not at all: model.keras, config.json, training_data.json and the density."""
         with runs.whole_folder(folder) as partial:
             self._network.save(partial / runs.MODEL)
             if isinstance(self.density, Density):
                 np.savez(partial / runs.DENSITY, **self.density.to_arrays())
             else:
                 self.density.save(partial)
-            (partial / "config.json").write_text(self.config.to_json())
+            data.write(partial)
+            (partial / "config.json").write_text(self.config.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "Detector":
         """Reads what `save` wrote.
 
         Raises:
-            InputError: the folder is missing or not a detector.
+            InputError: the folder is missing or not a detector, or a file of it is damaged.
         """
         if not (folder / runs.MODEL).is_file():
             raise InputError(f"{folder} holds no detector: run train_main.py until it ends, then try again.")
         config = Config.read(folder / "config.json")
-        network = keras.models.load_model(folder / runs.MODEL, compile=False)
+        network = _load_network(folder / runs.MODEL)
+        if not config.patch_size:
+            return cls(network, densities.load(folder / runs.DENSITY, config), config)
         try:
-            if config.patch_size:
-                return cls(network, patch_density.build(config).load(folder), config)
-            with np.load(folder / runs.DENSITY) as arrays:
-                return cls(network, densities.build(config).restore(dict(arrays)), config)
-        except KeyError as error:
+            return cls(network, patch_density.build(config).load(folder), config)
+        except runs.DAMAGE as error:
             raise InputError(
-                f"{folder} was written by another version of cutpaste_tf ({error}); train again."
+                f"The density in {folder} is damaged or of another version ({error}): {runs.COPY_AGAIN}."
             ) from None
+
+
+def _load_network(path: Path) -> keras.Model:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"its part {damaged} does not match its checksum")
+        network: Any = keras.models.load_model(path, compile=False)
+        return network
+    except Exception as error:  # of zip, JSON, HDF5 or Keras, whichever part it is
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is damaged ({reason}): {runs.COPY_AGAIN}.") from None
 
 
 def fit_patches(embed_patches: Embed, images: np.ndarray, config: Config, *, report: Report) -> PatchDensity:
@@ -177,6 +193,7 @@ def describe(features: np.ndarray, examples: Examples) -> Embeddings:
         examples.paths,
         examples.labels,
         examples.defects,
+        examples.hashes,
     )
 
 

@@ -9,9 +9,9 @@ project, by (x - mean) / std, and weights are copied layer by layer, wherever th
 import re
 from typing import Any
 
-import keras
 import numpy as np
 
+from cutpaste_tf.backend import keras
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.weights import read_keras_weights
 

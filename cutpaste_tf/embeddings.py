@@ -1,7 +1,7 @@
 """Features of a data set, computed once and kept in the run's folder; trying densities then costs seconds.
 
-A kept file is named by a hash of the network's weights, the feature and the images (names, sizes and
-times of their files): when one of them changes, the name does, and the file is not found.
+A kept file is named by a hash of the network's weights, the feature, how images are read and their files' content:
+when one of them changes, the name does, and the file is not found.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ class Embeddings(NamedTuple):
         paths: of each image.
         labels: int32 [count]: 0 normal, 1 anomalous, -1 unknown.
         defects: name of each image's defect.
+        hashes: of each image's pixels, see `images.Examples`.
     """
 
     features: np.ndarray
@@ -33,36 +34,40 @@ class Embeddings(NamedTuple):
     paths: list[str]
     labels: np.ndarray
     defects: list[str]
+    hashes: list[str]
 
 
-def fingerprint(model: Path, feature: str, items: Sequence[Item], size: int) -> str:
+def fingerprint(model: Path, feature: str, items: Sequence[Item], how: str) -> str:
     """A hash that changes when the weights, the feature, or an image does.
 
     Args:
         model: file of the network.
         feature: name of the feature, and what else decides what is kept.
-        items: the images; of files, the names, sizes and times of change are taken for their content.
-        size: that they are resized to, in pixels.
+        items: the images.
+        how: they are read, as their size.
     """
     sha = hashlib.sha256(model.read_bytes())
-    sha.update(f"{feature} {size}".encode())
+    sha.update(f"{feature} {how}".encode())
     for item in items:
         sha.update(f"{item.path} {item.label} {item.defect}".encode())
-        if isinstance(item.image, bytes):
-            sha.update(item.image)
-        else:
-            stat = item.image.stat()
-            sha.update(f"{item.image.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
+        content = item.image if isinstance(item.image, bytes) else item.image.read_bytes()
+        sha.update(hashlib.blake2b(content).digest())
     return sha.hexdigest()
 
 
-def kept(path: Path, make: Callable[[], Embeddings]) -> Embeddings:
-    """Reads a file of embeddings, or makes and writes it."""
+def kept(path: Path, make: Callable[[], Embeddings], report: Callable[[str], None]) -> Embeddings:
+    """Reads a file of embeddings, or makes and writes it, also where it is damaged."""
     if path.is_file():
-        return read(path)
+        try:
+            return read(path)
+        except InputError as error:
+            report(f"{error} It is computed anew.")
     made = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, made)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, made)
+    except OSError as error:  # a folder that is only to be read, or a full disk
+        report(f"{path} cannot be kept for the next time ({error.strerror or error}).")
     return made
 
 
@@ -70,13 +75,16 @@ def read(path: Path) -> Embeddings:
     """Reads what `write` wrote.
 
     Raises:
-        InputError: another version wrote the file.
+        InputError: the file is damaged, or written by another version.
     """
-    with np.load(path) as arrays:
-        values = dict(arrays)
+    try:
+        with np.load(path) as arrays:
+            values = dict(arrays)
+    except runs.DAMAGE as error:
+        raise InputError(f"{path} is damaged ({error}).") from None
     if set(values) != set(Embeddings._fields):
-        raise InputError(f"{path} was written by another version of cutpaste_tf; train again.")
-    lists = {name: [str(value) for value in values[name]] for name in ("paths", "defects")}
+        raise InputError(f"{path} was written by another version of cutpaste_tf.")
+    lists = {name: [str(value) for value in values[name]] for name in ("paths", "defects", "hashes")}
     return Embeddings(**{**values, **lists})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cutpaste_tf import heat_map_plots, localization, metrics, plots, runs
+from cutpaste_tf import datasets, heat_map_plots, localization, metrics, plots, runs
 from cutpaste_tf.config import DENSE_SETTINGS, EVALUATION_SETTINGS, Config
 from cutpaste_tf.embeddings import Embeddings
 from cutpaste_tf.images import Examples
@@ -25,9 +25,11 @@ def evaluate(
     config: Config,
     *,
     scored: Scored,
+    train_images: int,
     examples: Examples | None = None,
     gradcam_layer: str = "",
     synthetic: dict[str, Any] | None = None,
+    location: str = "",
     report: Callable[[str], None],
 ) -> dict[str, Any]:
     """Judges scores and heat maps of test images and fills a folder.
@@ -36,17 +38,19 @@ def evaluate(
         folder: what to fill, whole or not at all.
         data: where the test images are from, for the record.
         config: the settings that hold, for the record.
+        train_images: how many the run was trained on, for the record.
         scored: scores, heat maps if there are any, and what is known of training and test images.
         examples: the test images with their masks; needed with heat maps.
         gradcam_layer: that GradCAM was asked for, for the record.
         synthetic: how synthetic anomalies were made, for the record.
+        location: where the test images lie, for the record.
         report: takes a line for the user.
 
     Returns:
         What metrics.json holds; AUROCs in percent, None where a class is missing.
     """
     train, test, scores, labels = scored.train, scored.test, scored.scores, scored.test.labels
-    pixel_scores = _pixel_scores(train.thumbnails, test.thumbnails)
+    pixel_scores = _pixel_scores(train.thumbnails, test.thumbnails) if train else None
     pixels: dict[str, Any] = {}
     if scored.maps is not None and examples is not None:
         pixels = localization.pixel_metrics(scored.maps, examples.masks, labels, test.defects)
@@ -54,10 +58,11 @@ def evaluate(
     result = {
         "image_auroc": metrics.auroc(labels, scores),
         "image_auroc_by_defect": metrics.auroc_by_defect(labels, test.defects, scores),
-        "pixel_gaussian_auroc": metrics.auroc(labels, pixel_scores),
+        "pixel_gaussian_auroc": None if pixel_scores is None else metrics.auroc(labels, pixel_scores),
         **pixels,
         "data": data,
-        "train_images": len(train.paths),
+        "location": datasets.canonical(location),
+        "train_images": train_images,
         "test_normal": int(np.sum(labels == 0)),
         "test_anomalous": int(np.sum(labels == 1)),
         "test_unlabelled": int(np.sum(labels < 0)),
@@ -93,17 +98,13 @@ def _write_features(folder: Path, scored: Scored, config: Config) -> None:
     if config.patch_size:
         np.savez(folder / "patch_scores.npz", test_patch_scores=test.features, **known)
         return
-    np.savez(
-        folder / "embeddings.npz",
-        train_features=scored.train.features,
-        train_paths=np.array(scored.train.paths),
-        test_features=test.features,
-        **known,
-    )
+    if scored.train is not None:
+        known |= {"train_features": scored.train.features, "train_paths": np.array(scored.train.paths)}
+    np.savez(folder / "embeddings.npz", test_features=test.features, **known)
 
 
 def _write(folder: Path, result: dict[str, Any], test: Embeddings, scores: np.ndarray) -> None:
-    (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+    (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     columns = zip(test.paths, test.labels, test.defects, scores, strict=True)
     rows = [
         {"path": path, "label": "" if label < 0 else int(label), "defect": defect, "score": f"{score:.6f}"}
@@ -133,7 +134,9 @@ def _report(result: dict[str, Any], folder: Path, report: Callable[[str], None])
             "an AUC needs both. The scores are written."
         )
     else:
-        report(f"image AUROC     {result['image_auroc']:6.2f} %   ({PIXELS}: {result['pixel_gaussian_auroc']:.2f} %)")
+        beside = result["pixel_gaussian_auroc"]
+        compared = "" if beside is None else f"   ({PIXELS}: {beside:.2f} %)"
+        report(f"image AUROC     {result['image_auroc']:6.2f} %{compared}")
         for defect, value in result["image_auroc_by_defect"].items():
             report(f"  {defect:<14}{value:6.2f} %")
     if result.get("pixel_auroc") is not None:

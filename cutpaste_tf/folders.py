@@ -1,74 +1,240 @@
-"""Folders of images -> items to read. MVTec AD's layout, or plain folders.
+"""Folders of images -> items to read. Three layouts; `good` stands for --normal_name.
 
-    CATEGORY/train/good/*                     normal images to learn from
+    CATEGORY/train/good/*                     MVTec AD's: normal images to learn from
     CATEGORY/test/good/*, test/DEFECT/*       normal and anomalous images to score
-    CATEGORY/ground_truth/DEFECT/*_mask.png   optional masks, non-zero where the defect is
+    CATEGORY/ground_truth/DEFECT/*            optional masks, see `masks.py`
 
-A folder of images without `train` and `test` is taken as normal images where it is to be learnt
-from, and as unlabelled ones where it is to be scored, unless it holds a folder `good`: then it is
-read as if it were MVTec's `test`. Folders may be nested; hidden files are passed over.
+    FOLDER/good/*, FOLDER/DEFECT/*            a part of the normal images is held out for testing
+    FOLDER/ground_truth/DEFECT/*
+
+    FOLDER/*                                  all normal where they are learnt from, unlabelled where they are scored
+
+Folders may be nested and may be links; hidden files are passed over. What a user would count and is not read is named.
 """
 
 import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import numpy as np
+
+from cutpaste_tf import masks
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import ANOMALOUS, GOOD, NORMAL, UNKNOWN, Item
+from cutpaste_tf.images import ANOMALOUS, GOOD, NORMAL, UNKNOWN, DataSettings, Item
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _LITTER = {"thumbs.db", "desktop.ini"}  # file managers leave these behind, beside hidden files
+_TRUTH = "ground_truth"
+# Names that normal images are given, of which a defect with such a name would be a mistake.
+_NORMAL_NAMES = {"good", "ok", "okay", "normal"}
 
 
-def list_train(root: Path) -> list[Item]:
-    """The normal training images of a category folder, or all images of a plain folder.
+def list_train(
+    root: Path, settings: DataSettings = DataSettings(), *, trained: Collection[str] | None = None
+) -> list[Item]:
+    """The normal training images of a folder.
+
+    Args:
+        root: the folder.
+        settings: gives the normal folder's name, and the part of it that is held out where no other folder is for
+            testing.
+        trained: names of the images that the run at hand has been trained on: its split is kept.
 
     Raises:
-        InputError: no folder, no train/good, fewer than two images, or a file that is no image.
+        InputError: no folder, no normal images, fewer than two, or a file that is no image.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; --data must be a category folder or a folder of normal images.")
-    good = root / "train" / GOOD
-    if not good.is_dir():
-        if any((root / name).is_dir() for name in ("train", "test", "ground_truth", GOOD)):
-            raise InputError(f"{root} has no folder train/good, where the normal training images should be.")
+    names = [folder.name for folder in _folders(root)]
+    normal = settings.normal_name
+    if "train" in names:
+        _check_normal_name(root / "train", normal)
+        folder = root / "train" / normal
+        if not folder.is_dir():
+            found = ", ".join(one.name for one in _folders(root / "train")) or "none"
+            raise InputError(
+                f"{root} has no folder train/{normal}, where the normal training images should be; train has the "
+                f"folders: {found}. If one of them is it, give --normal_name."
+            )
+    elif "test" in names or (_TRUTH in names and normal not in names):
+        raise InputError(f"{root} has no folder train/{normal}, where the normal training images should be.")
+    else:
         _refuse_categories(root)
-        good = root
-    files = image_files(good)
+        _check_normal_name(root, normal)
+        folder = root / normal if normal in names else root
+    files = image_files(folder)
+    if _is_split(root, normal):
+        held_out = _held_out(root, files, settings, trained)
+        files = [path for path in files if path not in held_out]
     if len(files) < 2:
-        raise InputError(f"{good} holds {len(files)} images; at least 2 are needed to fit a density, 50 to do it well.")
-    return [Item(path.relative_to(root).as_posix(), path, None, NORMAL, GOOD) for path in files]
+        raise InputError(
+            f"{folder} holds {len(files)} images; at least 2 are needed to fit a density, 50 to do it well."
+        )
+    return [Item(shown(path, root), path, (), NORMAL, GOOD) for path in files]
 
 
-def list_test(root: Path) -> list[Item]:
+def list_test(root: Path, settings: DataSettings = DataSettings(), *, trained: Collection[str] = ()) -> list[Item]:
     """The test images of a category folder, or every image of a plain folder as unlabelled.
 
+    Args:
+        root: the folder.
+        settings: gives the normal folder's name.
+        trained: names of images to leave out, since they were trained on.
+
     Raises:
-        InputError: no folder, no images, or a file that is no image.
+        InputError: no folder, no images, a file that is no image, or masks that cannot be told apart.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; it must be a category folder with test/*, or hold images.")
+    normal, names = settings.normal_name, [folder.name for folder in _folders(root)]
     test = root / "test"
-    if not test.is_dir():
-        if (root / "train").is_dir() or (root / "ground_truth").is_dir():
+    if "test" not in names:
+        if "train" in names or (_TRUTH in names and normal not in names):
             raise InputError(f"{root} has no folder test; name a folder that has, or that holds only images to score.")
         _refuse_categories(root)
-        if not (root / GOOD).is_dir():
+        _check_normal_name(root, normal)
+        if normal not in names:
             files = image_files(root)
             if not files:
                 raise InputError(f"{root} holds no images ({', '.join(EXTENSIONS)}) and no folder test.")
-            return [Item(path.relative_to(root).as_posix(), path, None, UNKNOWN, "") for path in files]
+            return [Item(shown(path, root), path, (), UNKNOWN, "") for path in files]
         test = root
-    loose = [path for path in test.iterdir() if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")]
+    _check_normal_name(test, normal)
+    loose = [path for path in sorted(test.iterdir()) if _is_image(path)]
     if loose:
-        raise InputError(f"{loose[0]} lies beside the folders of {test}; put it in {GOOD}/ or in its defect's folder.")
+        raise InputError(
+            f"{loose[0]} lies beside the folders of {test}; put it in {normal}/ or in its defect's folder."
+        )
+    found = [path for folder in _folders(test) if folder.name != _TRUTH for path in image_files(folder)]
+    paired, _ = _masks(test, found)
     items = []
-    for folder in sorted(path for path in test.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        label = NORMAL if folder.name == GOOD else ANOMALOUS
-        for path in image_files(folder):
-            items.append(Item(path.relative_to(root).as_posix(), path, _mask_of(test, path), label, folder.name))
+    for path in found:
+        relative = path.relative_to(test)
+        is_normal = relative.parts[0] == normal
+        label, defect = (NORMAL, GOOD) if is_normal else (ANOMALOUS, printable(relative.parts[0]))
+        its = tuple(_truth(test) / mask for mask in paired.get(relative, ()))
+        items.append(Item(shown(path, root), path, its, label, defect))
+    items = [item for item in items if item.path not in trained]
     if not items:
-        raise InputError(f"{test} holds no images ({', '.join(EXTENSIONS)}) in its folders.")
+        raise InputError(f"{test} holds no images ({', '.join(EXTENSIONS)}) to test in its folders.")
     return items
+
+
+def unread(root: Path, settings: DataSettings = DataSettings(), *, testing: bool) -> list[str]:
+    """What a user would count and is not read, a line each: for a category folder with `train` or `test`.
+
+    Args:
+        root: the folder.
+        settings: gives the normal folder's name.
+        testing: whether the test images are read; else the training images.
+    """
+    if not root.is_dir():
+        return []
+    folders = {folder.name: folder for folder in _folders(root)}
+    known = {"train", "test", _TRUTH}
+    left = []
+    if known & {"train", "test"} & set(folders):
+        left = [folder for name, folder in folders.items() if name not in known]
+        left += [path for path in sorted(root.iterdir()) if _is_image(path)]
+    if not testing and "train" in folders:
+        left += [folder for folder in _folders(folders["train"]) if folder.name != settings.normal_name]
+        left += [path for path in sorted(folders["train"].iterdir()) if _is_image(path)]
+    counts = {path: _count(path) for path in left}
+    lines = [f"Not read: {printable(str(path))} ({n} images)." for path, n in counts.items() if n]
+    if testing:
+        lines += _unread_masks(root, settings)
+    return lines
+
+
+def has_masks(root: Path) -> bool:
+    """Whether there is any mask file, matched or not."""
+    places = [root / "test"] if (root / "test").is_dir() else [root]
+    return any(_count(_truth(place)) for place in places)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """All images below a folder, sorted; links are followed, hidden files passed over, other files refused."""
+    files = sorted(_files(folder, ()))
+    for path in files:
+        if path.suffix.lower() not in EXTENSIONS:
+            raise InputError(f"{path} is not an image ({', '.join(EXTENSIONS)}); move it out of the folder.")
+    return files
+
+
+def shown(path: Path, root: Path) -> str:
+    """A file's name in its data set, as text that can be written anywhere."""
+    return printable(path.relative_to(root).as_posix())
+
+
+def printable(name: str) -> str:
+    """A file name as text; bytes of it that are not UTF-8 become `\\\\xNN`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def held_out(root: Path, settings: DataSettings, trained: Collection[str]) -> int:
+    """How many normal images beside the trained ones a folder keeps for testing."""
+    if not root.is_dir() or not _is_split(root, settings.normal_name):
+        return 0
+    return sum(shown(path, root) not in trained for path in image_files(root / settings.normal_name))
+
+
+def _held_out(root: Path, files: list[Path], settings: DataSettings, trained: Collection[str] | None) -> set[Path]:
+    """The normal images that are kept for testing: those that the run at hand did not train on, or a seeded part."""
+    if trained is not None:
+        return {path for path in files if shown(path, root) not in trained}
+    count = round(settings.test_split * len(files))
+    if settings.test_split and len(files) > 2:
+        count = min(max(1, count), len(files) - 2)
+    order = np.random.default_rng(settings.split_seed).permutation(len(files))
+    return {files[index] for index in order[:count]}
+
+
+def _is_split(root: Path, normal: str) -> bool:
+    """Whether a folder holds normal images beside folders of others, and no `train`."""
+    folders = {folder.name: folder for folder in _folders(root)}
+    others = [folder for name, folder in folders.items() if name not in (normal, _TRUTH)]
+    return normal in folders and "train" not in folders and any(_count(folder) for folder in others)
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+
+
+def _count(place: Path) -> int:
+    """Images at or below a place."""
+    if not place.is_dir():
+        return int(_is_image(place))
+    return sum(path.suffix.lower() in EXTENSIONS for path in _files(place, ()))
+
+
+def _files(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """Files below a folder, through links too."""
+    real = folder.resolve()
+    if real in above:
+        raise InputError(f"{folder} is a link to a folder that it lies in; remove it.")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.lower() in _LITTER:
+                continue
+            if entry.is_dir():
+                yield from _files(folder / entry.name, (*above, real))
+            else:
+                yield folder / entry.name
+
+
+def _check_normal_name(parent: Path, normal: str) -> None:
+    """Refuses a folder whose name says that it holds normal images, but is not the name that does."""
+    for folder in _folders(parent):
+        name = folder.name
+        if name != normal and (name.casefold() == normal.casefold() or name.casefold() in _NORMAL_NAMES):
+            raise InputError(
+                f"{folder} looks like normal images, but the name of their folder is {normal}: give "
+                f"--normal_name={name} if it is, or else another name to the folder."
+            )
 
 
 def _refuse_categories(root: Path) -> None:
@@ -78,24 +244,30 @@ def _refuse_categories(root: Path) -> None:
         raise InputError(f"{root} holds categories: try --data={categories[0]}.")
 
 
-def image_files(folder: Path) -> list[Path]:
-    """All images below a folder, sorted; hidden files are passed over, other files refused."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    files = []
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(parent, n) for n in names if not n.startswith(".") and n.lower() not in _LITTER]
-    files.sort()
-    for path in files:
-        if path.suffix.lower() not in EXTENSIONS:
-            raise InputError(f"{path} is not an image ({', '.join(EXTENSIONS)}); move it out of the folder.")
-    return files
+def _truth(test: Path) -> Path:
+    inside = test / _TRUTH
+    return inside if inside.is_dir() else test.parent / _TRUTH
 
 
-def _mask_of(test: Path, image: Path) -> Path | None:
-    """MVTec's naming: test/DEFECT/000.png has the mask ground_truth/DEFECT/000_mask.png."""
-    mask = (test.parent / "ground_truth" / image.relative_to(test)).with_name(f"{image.stem}_mask.png")
-    return mask if mask.is_file() else None
+def _masks(test: Path, found: list[Path]) -> tuple[dict[Path, tuple[Path, ...]], list[Path]]:
+    """Masks by image, and those that match none; relative to their folders."""
+    truth = _truth(test)
+    if not truth.is_dir():
+        return {}, []
+    files = sorted(path for path in _files(truth, ()) if path.suffix.lower() in EXTENSIONS)
+    return masks.pair([path.relative_to(test) for path in found], [path.relative_to(truth) for path in files])
+
+
+def _unread_masks(root: Path, settings: DataSettings) -> list[str]:
+    test = root / "test" if (root / "test").is_dir() else root
+    if test == root and not (root / settings.normal_name).is_dir():
+        return []
+    found = [path for folder in _folders(test) if folder.name != _TRUTH for path in image_files(folder)]
+    _, lost = _masks(test, found)
+    if not lost:
+        return []
+    example = printable(str(_truth(test) / lost[0]))
+    return [
+        f"Not read: {len(lost)} masks that match no image, as {example}; a mask is named as its image, with or "
+        "without _mask, in the folder of its defect."
+    ]

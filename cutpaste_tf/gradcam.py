@@ -8,11 +8,11 @@ layer Keras' backend differentiates the network between the two.
 
 from typing import Any
 
-import keras
 import numpy as np
 from PIL import Image
 
 from cutpaste_tf import images as stores
+from cutpaste_tf.backend import keras
 from cutpaste_tf.density import Density
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.saliency import gradient

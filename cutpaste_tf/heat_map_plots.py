@@ -2,16 +2,17 @@
 
 import collections
 import math
+import os
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from cutpaste_tf import drawing
 from cutpaste_tf.images import GOOD, Examples
 
-_COLORS = (255 * matplotlib.colormaps["turbo"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8)
+_COLORS = (255 * drawing.matplotlib.colormaps["turbo"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8)
 _RED = np.array([255, 30, 30], np.uint8)
 _STRIP = 16  # height of a line of text
 _COLUMNS = 12
@@ -35,7 +36,8 @@ def save(folder: Path, examples: Examples, maps: np.ndarray, scores: np.ndarray)
         relative = Path(name.removeprefix("test/"))
         path = root / relative.with_suffix(".png")
         if path in taken:  # 000.jpg beside 000.png
-            path = root / f"{relative}.png"
+            name = f"{relative.name}.png"
+            path = path.with_name(name if len(os.fsencode(name)) <= 255 else f"{index}.png")
         taken.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         panels = _panels(examples.images[index], examples.masks[index], maps[index], low, high)
@@ -93,5 +95,6 @@ def _panels(
 def _with_text(picture: np.ndarray, text: str) -> np.ndarray:
     """The picture with a line of text above it."""
     strip = Image.new("RGB", (picture.shape[1], _STRIP), "white")
-    ImageDraw.Draw(strip).text((3, 2), text, fill="black")
+    text = drawing.label(text)
+    ImageDraw.Draw(strip).text((3, 2), text, fill="black", font=drawing.font(text))
     return np.concatenate([np.asarray(strip), picture])

@@ -1,24 +1,23 @@
 """Images in memory: files read by Pillow -> uint8 of one size, with what is known of them.
 
-Pillow reads, at once and before TensorFlow is loaded: a broken file is found in seconds. Grey
-images become three equal channels, 16-bit ones are scaled to 8 bits, transparency is dropped, EXIF
-rotation is applied; every image is resized to a square, antialiased bilinear.
+They are read at once and before TensorFlow is loaded: a broken file is found in seconds. Every image becomes 8-bit RGB
+(`decoding.py`) and is resized to a square, antialiased bilinear.
 """
 
 import collections
+import dataclasses
 import hashlib
-import io
 import os
 import tempfile
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
+from cutpaste_tf import decoding, masks
 from cutpaste_tf.errors import InputError
 
 GOOD = "good"
@@ -27,20 +26,43 @@ NORMAL, ANOMALOUS, UNKNOWN = 0, 1, -1
 MEMORY_LIMIT = 2**30
 
 
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """How folders and files are read; the fields are those of `config.Config` with the same names.
+
+    Attributes:
+        normal_name: of the folder of normal images.
+        test_split: part of the normal images that is held out for testing, where no other folder is for that.
+        split_seed: of that part.
+        white: value of files with more than 8 bits that becomes 255; 0 takes it from the images.
+        background: RGB 0..255, seen through what is transparent.
+        max_megapixels: of one picture, 10^6 pixels.
+        invert_masks: whether masks are zero on the defect.
+    """
+
+    normal_name: str = GOOD
+    test_split: float = 0.2
+    split_seed: int = 0
+    white: int = 0
+    background: tuple[int, ...] = (0, 0, 0)
+    max_megapixels: float = 200.0
+    invert_masks: bool = False
+
+
 class Item(NamedTuple):
     """An image to read.
 
     Attributes:
         path: its name in the data set, as `test/crack/001.png`.
         image: the file, or its content.
-        mask: the mask's file or content; None where there is none.
+        masks: files of the mask, or their content; their union is the defect. Empty where there is none.
         label: NORMAL, ANOMALOUS or UNKNOWN.
         defect: name of the defect; `good` for normal images, empty for unknown ones.
     """
 
     path: str
     image: Path | bytes
-    mask: Path | bytes | None
+    masks: tuple[Path | bytes, ...]
     label: int
     defect: str
 
@@ -55,6 +77,8 @@ class Examples(NamedTuple):
         defects: name of each image's defect; `good` for normal ones, empty for unknown.
         masks: of each image, bool [side, side], True on the defect; None where there is none.
         note: what was read and what was done to it, for the user.
+        white: value of files with more than 8 bits that became 255.
+        notices: what the user should look at, a line each.
     """
 
     images: np.ndarray
@@ -63,41 +87,64 @@ class Examples(NamedTuple):
     defects: list[str]
     masks: list[np.ndarray | None]
     note: str
+    white: int = 255
+    notices: tuple[str, ...] = ()
 
     @property
-    def digest(self) -> str:
-        """Changes when an image, a name or the order changes."""
-        sha = hashlib.sha256("\n".join(self.paths).encode())
-        sha.update(np.ascontiguousarray(self.images))
-        return sha.hexdigest()
+    def hashes(self) -> list[str]:
+        """Of each image's pixels: two images with the same are the same."""
+        return [hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).hexdigest() for image in self.images]
 
 
-def read(items: Sequence[Item], size: int) -> Examples:
+def read(items: Sequence[Item], size: int, settings: DataSettings = DataSettings()) -> Examples:
     """Reads images and masks, resized to size x size.
 
     Raises:
-        InputError: a file is no whole image, or a mask has another size than its image.
+        InputError: a file is no whole image, too large or brighter than white, or a mask does not fit its image.
     """
+    white = settings.white or decoding.find_white(
+        ((item.image, _name(item)) for item in items), settings.max_megapixels
+    )
     pixels = allocate(len(items), (size, size, 3))
-    masks, kinds = [], []
+    found_masks, kinds, notices = [], [], []
     for index, item in enumerate(items):
-        image, kind = _decode(item.image, item.path)
+        image, kind, turned = decoding.decode(
+            item.image,
+            _name(item),
+            white=white,
+            background=settings.background,
+            max_megapixels=settings.max_megapixels,
+        )
         pixels[index] = np.asarray(resize(image, size, size))
-        masks.append(None if item.mask is None else _read_mask(item.mask, item.path, image.size, size))
         kinds.append(kind)
+        if item.masks and turned:
+            raise InputError(
+                f"{_name(item)} is turned by its EXIF data, and whether its mask is turned too is not known; "
+                "save the image upright."
+            )
+        found_masks.append(_read_mask(item, image.size, size, settings, notices) if item.masks else None)
+    said = f", white {white}" if any(kind.startswith("16") for kind in kinds) else ""
+    if any("transparency" in kind for kind in kinds):
+        said += f", on the background {','.join(map(str, settings.background))}"
     return Examples(
         pixels,
         [item.path for item in items],
         np.array([item.label for item in items], np.int32),
         [item.defect for item in items],
-        masks,
-        f"{len(items)} images ({_count(kinds)}), resized to {size} x {size}",
+        found_masks,
+        f"{len(items)} images ({_count(kinds)}{said}), resized to {size} x {size}",
+        white,
+        tuple(notices),
     )
 
 
-def read_pixels(path: Path) -> np.ndarray:
+def read_pixels(path: Path, settings: DataSettings = DataSettings()) -> np.ndarray:
     """One image at its own size, uint8 [height, width, 3]; errors as `read`."""
-    return np.asarray(_decode(path, str(path))[0])
+    white = settings.white or decoding.find_white([(path, str(path))], settings.max_megapixels)
+    decoded = decoding.decode(
+        path, str(path), white=white, background=settings.background, max_megapixels=settings.max_megapixels
+    )
+    return np.asarray(decoded.image)
 
 
 def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> np.ndarray:
@@ -113,7 +160,10 @@ def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
     folder = os.environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is found here, not by a crash later
+            if hasattr(os, "posix_fallocate"):  # Linux: a full disk is found here, not by a crash later
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
         except OSError as error:
             raise InputError(
                 f"{folder} has no room for {size / 2**30:.1f} GiB of working data ({error.strerror}); "
@@ -137,47 +187,25 @@ def resize(image: Image.Image, width: int, height: int) -> Image.Image:
     return narrowed.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def _decode(source: Path | bytes, name: str) -> tuple[Image.Image, str]:
-    """An image as 8-bit RGB, and what it was."""
-    name = str(source) if isinstance(source, Path) else name
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-                # Pillow reduces color of 16 bits to 8 while it decodes; only the raw mode tells.
-                deep = any("16" in str(tile.args) for tile in opened.tile)
-                image = ImageOps.exif_transpose(opened)
-                image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{name} cannot be read as an image ({error}); mend or remove it.") from None
-    if image.mode in ("I", "F"):
-        raise InputError(f"{name} has 32-bit pixels, whose black and white are not known; save it with 8 or 16 bits.")
-    color = "grey" if image.mode.startswith(("L", "I;16")) else "RGB" if image.mode.startswith("RGB") else image.mode
-    kind = f"{16 if deep else 8}-bit {color}{' with transparency' if image.has_transparency_data else ''}"
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray(np.round(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
-    return image.convert("RGB"), kind
+def _name(item: Item) -> str:
+    return str(item.image) if isinstance(item.image, Path) else item.path
 
 
-def _read_mask(source: Path | bytes, name: str, image_size: tuple[int, int], size: int) -> np.ndarray:
-    """A mask as bool [size, size]: any value but zero is the defect.
-
-    Each pixel is the mask's nearest; of a defect so thin that none is left, every pixel it touches.
-    """
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-        deep = opened.mode in ("I", "F") or opened.mode.startswith("I;16")
-        values = np.asarray(opened) if deep else None  # small values of 16 bits would vanish in 8
-    image = _decode(source, f"the mask of {name}")[0] if values is None else Image.fromarray(values > 0)
-    if image.size != image_size:
-        mask_name = source if isinstance(source, Path) else f"the mask of {name}"
-        found, expected = ("{} x {}".format(*pair) for pair in (image.size, image_size))
-        raise InputError(f"{mask_name} has {found} pixels, but its image {name} has {expected}; they must be alike.")
-    inside = np.asarray(image)
-    mask = Image.fromarray(inside if inside.ndim == 2 else np.any(inside, axis=-1))
-    nearest = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST))
-    if nearest.any():
-        return nearest
-    return np.asarray(mask.convert("F").resize((size, size), Image.Resampling.BOX)) > 0
+def _read_mask(
+    item: Item, image_size: tuple[int, int], size: int, settings: DataSettings, notices: list[str]
+) -> np.ndarray | None:
+    """An item's mask bool [size, size]; what the user should know of it is added to the notices."""
+    mask, part = masks.read(item.masks, _name(item), image_size, size, settings)
+    if item.label == NORMAL:
+        if mask.any():
+            notices.append(f"{item.path} is a normal image, but its mask marks a defect; it counts as normal.")
+        return None
+    if part > 0.5:
+        notices.append(
+            f"The mask of {item.path} covers {100 * part:.0f} % of the image; if masks are zero on the defect, give "
+            "--invert_masks."
+        )
+    return mask
 
 
 def _count(kinds: Iterable[str]) -> str:

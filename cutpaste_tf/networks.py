@@ -7,10 +7,10 @@ there is, is a layer inside. Everything here is Keras 3 and runs on TensorFlow a
 from pathlib import Path
 from typing import NamedTuple
 
-import keras
 import numpy as np
 
 from cutpaste_tf import efficientnet, weights
+from cutpaste_tf.backend import keras
 from cutpaste_tf.config import Config, Phase
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.weights import STAGE_WIDTHS

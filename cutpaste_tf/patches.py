@@ -8,9 +8,8 @@ Positions are (top, left) of boxes in pixels; every box lies wholly inside the i
 import math
 from typing import NamedTuple
 
-import tensorflow as tf
-
 from cutpaste_tf import color
+from cutpaste_tf.backend import tf
 from cutpaste_tf.config import Config
 
 _TRIES = 10  # torchvision's RandomErasing, which A.2 follows, redraws a patch that does not fit as often

@@ -8,9 +8,9 @@ gives the same bits whatever the parallelism, and the stream can start at any st
 from collections.abc import Callable
 
 import numpy as np
-import tensorflow as tf
 
 from cutpaste_tf import proxy_tasks
+from cutpaste_tf.backend import tf
 from cutpaste_tf.config import Config
 
 _FOREVER = 2**62

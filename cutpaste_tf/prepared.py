@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cutpaste_tf import quiet_start
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import ANOMALOUS, GOOD, NORMAL, Item
 
@@ -100,9 +99,9 @@ def records(folder: Path, split: str, raw: tuple[str, ...]) -> Iterator[dict[str
     Raises:
         InputError: the split or a file of it is missing or damaged.
     """
-    with quiet_start():
-        import tensorflow as tf
-        import tensorflow_datasets as tfds
+    import tensorflow_datasets as tfds
+
+    from cutpaste_tf.backend import tf  # first, so that it leaves the GPUs to another backend
 
     try:
         builder = tfds.builder_from_directory(folder)
@@ -138,7 +137,7 @@ def _mvtec_ad(folder: Path, split: str, _: str) -> Iterator[Item]:
         yield Item(
             record["file_name"].decode(),
             record["image"],
-            record["mask"] if anomalous else None,
+            (record["mask"],) if anomalous else (),
             ANOMALOUS if anomalous else NORMAL,
             record["defect"].decode(),
         )
@@ -149,7 +148,7 @@ def _cifar10(folder: Path, split: str, normal: str) -> Iterator[Item]:
     for record in records(folder, split, ("image",)):
         name = CIFAR10[record["label"]]
         label, defect = (NORMAL, GOOD) if name == normal else (ANOMALOUS, name)
-        yield Item(f"{record['id'].decode()}.png", record["image"], None, label, defect)
+        yield Item(f"{record['id'].decode()}.png", record["image"], (), label, defect)
 
 
 def _version(name: str) -> tuple[int, ...]:

@@ -1,24 +1,25 @@
 """What training shows and logs: a line now and then, train_log.csv, TensorBoard's files."""
 
 import csv
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
-import tensorflow as tf
-
 from cutpaste_tf import runs
+from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.config import Config
+from cutpaste_tf.errors import InputError
 
 
 class ProgressLog(keras.callbacks.Callback):
     """Shows progress, and writes train_log.csv and TensorBoard's files, a row for each epoch.
 
-    Loss (with L2) and accuracy are means over the epoch's steps; after a resume within an epoch, over
-    the steps that were left of it.
+    Cross-entropy, L2 and accuracy are means over the epoch's steps; after a resume within an epoch, over the steps
+    that were left of it. Steps are counted as they begin, and metrics are read only when a line is due: a callback
+    that hears of each step's end makes Keras fetch every metric from the device each time.
 
     Args:
         config: of the run.
@@ -42,59 +43,69 @@ class ProgressLog(keras.callbacks.Callback):
         self._learning_rate = learning_rate
         self._path = folder / "train_log.csv"
         self._rows = [row for row in _read_csv(self._path) if int(row["step"]) <= step]
-        self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
-        self._began, self._began_step = time.monotonic(), step
+        # As bytes: TensorFlow refuses names that are not UTF-8 as text.
+        self._writer = tf.summary.create_file_writer(os.fsencode(folder / "tensorboard"))
+        self._timed_from: tuple[int, float] | None = None
         self._shown_at = time.monotonic()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Begins a phase, which has a speed of its own."""
-        self._began_step = self._step
+        """Begins a phase, or what is left of an epoch; its speed is timed from the end of its first step on."""
+        self._timed_from = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes when and where the epoch began."""
-        self._epoch, self._epoch_began, self._epoch_step = epoch, time.monotonic(), self._step
+        self._epoch, self._epoch_began, self._first = epoch, time.monotonic(), self._step
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Shows a line now and then."""
-        self._step += 1
-        if self._step == self._began_step + 1:
-            self._began = time.monotonic()  # the first step compiles; it does not count
+        self._step = self._first + batch
+        if not batch:
+            return
+        if self._timed_from is None:
+            self._timed_from = self._step, time.monotonic()  # the first step compiles; it does not count
+            return
         pause = 10 if sys.stdout.isatty() else 30
-        if logs and time.monotonic() - self._shown_at >= pause:
+        if time.monotonic() - self._shown_at >= pause:
             self._shown_at = time.monotonic()
-            self._report(self._line(logs))
+            # Asking for self.model brings the metrics up to date on JAX.
+            self._report(self._line(self.model.get_metrics_result()))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Logs the epoch."""
         logs = logs or {}
+        self._step = self._first + (self.params or {})["steps"]
         seconds = time.monotonic() - self._epoch_began
         row = {
             "epoch": epoch + 1,
             "step": self._step,
-            "loss": round(float(logs["loss"]), 6),
+            "cross_entropy": round(float(logs["cross_entropy"]), 6),
+            "l2": round(float(logs["loss"]) - float(logs["cross_entropy"]), 6),
             "accuracy": round(float(logs["accuracy"]), 6),
             "learning_rate": float(f"{self._learning_rate(self._step - 1):.8g}"),
-            "images_per_second": round((self._step - self._epoch_step) * self._config.batch_size / seconds, 2),
+            "images_per_second": round((self._step - self._first) * self._config.batch_size / seconds, 2),
         }
         self._rows.append(row)
         runs.write_csv(self._path, self._rows)
         with self._writer.as_default(step=self._step):
-            for name in ("loss", "accuracy", "learning_rate", "images_per_second"):
+            for name in ("cross_entropy", "l2", "accuracy", "learning_rate", "images_per_second"):
                 tf.summary.scalar(name, row[name])
         self._writer.flush()
         if self._step == self._config.total_steps:
             self._report(self._line(logs))
 
     def _line(self, logs: dict[str, Any]) -> str:
-        speed = max(1, self._step - self._began_step - 1) / (time.monotonic() - self._began)
-        left = (self._config.total_steps - self._step) / speed
+        cross_entropy = float(logs["cross_entropy"])  # waits for the device, so before the clock is read
         epochs = self._config.head_epochs + self._config.epochs
-        rate = self._learning_rate(self._step - 1)
-        return (
+        line = (
             f"epoch {self._epoch + 1}/{epochs}  step {self._step}/{self._config.total_steps}  "
-            f"loss {float(logs['loss']):.4f}  accuracy {float(logs['accuracy']):.3f}  "
-            f"lr {rate:.5f}  {speed * self._config.batch_size:.1f} images/s  left {_clock(left)}"
+            f"cross-entropy {cross_entropy:.4f}  L2 {float(logs['loss']) - cross_entropy:.4f}  "
+            f"accuracy {float(logs['accuracy']):.3f}  lr {self._learning_rate(self._step - 1):.5f}"
         )
+        if self._timed_from is None or self._step == self._timed_from[0]:
+            return line
+        speed = (self._step - self._timed_from[0]) / (time.monotonic() - self._timed_from[1])
+        left = (self._config.total_steps - self._step) / speed
+        return f"{line}  {speed * self._config.batch_size:.1f} images/s  left {_clock(left)}"
 
 
 def _clock(seconds: float) -> str:
@@ -106,5 +117,11 @@ def _clock(seconds: float) -> str:
 def _read_csv(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            int(row["step"])
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error}): delete it to go on without the log so far.") from None
+    return rows

@@ -8,9 +8,8 @@ CutSwap's images have a fourth channel, `saliency.mark`'s bits, which follows th
 
 from collections.abc import Callable
 
-import tensorflow as tf
-
 from cutpaste_tf import color, patches, saliency
+from cutpaste_tf.backend import tf
 from cutpaste_tf.config import Config
 
 Task = Callable[[tf.Tensor, tf.Tensor, Config], tuple[tf.Tensor, tf.Tensor]]

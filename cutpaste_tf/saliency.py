@@ -11,13 +11,13 @@ k-means, k = 5.
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 from PIL import Image
 from sklearn.cluster import KMeans
 
 from cutpaste_tf import images as stores
 from cutpaste_tf import networks
+from cutpaste_tf.backend import keras
 
 STAGES = ("layer1_1", "layer2_1", "layer3_1", "layer4_1")
 LEVELS = len(STAGES)
@@ -96,7 +96,7 @@ def gradient(function: Callable[[Any], Any], x: Any) -> Any:
         import jax
 
         return jax.grad(function)(x)
-    import tensorflow as tf
+    from cutpaste_tf.backend import tf
 
     with tf.GradientTape() as tape:
         tape.watch(x)

@@ -3,6 +3,7 @@
 Imports TensorFlow only where a network has to compute: trying another density on kept features takes seconds.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cutpaste_tf import datasets, embeddings, images, localization, quiet_start, runs
+from cutpaste_tf import datasets, embeddings, images, localization, runs
 from cutpaste_tf import density as densities
-from cutpaste_tf.config import Config
+from cutpaste_tf.config import EVALUATION_SETTINGS, Config
 from cutpaste_tf.density import Density
 from cutpaste_tf.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import Examples, Item
+from cutpaste_tf.runs import TrainingData
 
 if TYPE_CHECKING:
     import keras
@@ -31,13 +33,13 @@ class Scored(NamedTuple):
     """What scoring found.
 
     Attributes:
-        train: the normal training images.
+        train: the normal training images; None where nothing is kept of them, as in a detector copied alone.
         test: the test images; `features` are the patches' scores, for a patch model.
         scores: anomaly score of each test image, float64 [count], higher = more anomalous.
         maps: heat maps float32 [count, side, side], or None.
     """
 
-    train: Embeddings
+    train: Embeddings | None
     test: Embeddings
     scores: np.ndarray
     maps: np.ndarray | None
@@ -50,9 +52,16 @@ class Scorer:
         run_dir: its folder.
         saved: its configuration.
         config: the same with the evaluation's settings.
-        train_location: what `config.data` stands for; read only where the run keeps too little.
+        train_location: where the training images are; read only where the run keeps too little.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
+        allow_trained: whether test images may be training images as well.
         report: takes a line for the user.
+
+    Attributes:
+        data: what is remembered of the training images.
+
+    Raises:
+        InputError: the run is not complete, or a file of it is damaged.
     """
 
     def __init__(
@@ -60,12 +69,18 @@ class Scorer:
         run_dir: Path,
         saved: Config,
         config: Config,
+        *,
         train_location: str | Path,
         tfds_data_dir: str,
+        allow_trained: bool,
         report: Callable[[str], None],
     ):
         self._run_dir, self._saved, self._config = run_dir, saved, config
         self._train_location, self._tfds_data_dir, self._report = train_location, tfds_data_dir, report
+        self._allow_trained = allow_trained
+        self._detector_dir = runs.find_detector(run_dir)
+        self.data = TrainingData.read(self._detector_dir)
+        self._settings = dataclasses.replace(config.data_settings, white=self.data.white)
 
     def score(
         self, items: list[Item], examples: Examples | None, *, keep: bool, heat_maps: bool, gradcam_layer: str
@@ -80,32 +95,67 @@ class Scorer:
             gradcam_layer: see `gradcam.GradCam`; for image models.
 
         Raises:
-            InputError: the training images are needed and have changed, or a setting is not known to the network.
+            InputError: a test image was trained on, the training images are needed and have changed, or a setting is
+                not known to the network.
         """
         if self._config.patch_size:
-            train = embeddings.read(self._run_dir / runs.TRAIN_EMBEDDINGS)
             test = self._made(items, examples, self._patch_scores, keep=keep)
             maps = localization.upsample(test.features, self._config)
             scores = localization.image_scores(test.features, maps, self._config)
-            return Scored(train, test, scores, maps if heat_maps else None)
+            return Scored(self._train(needed=False), test, scores, maps if heat_maps else None)
         if heat_maps and gradcam_layer:
             self._check_layer(gradcam_layer)
         test = self._made(items, examples, self._embed, keep=keep)
-        if self._config.feature == self._saved.feature:
-            train = embeddings.read(self._run_dir / runs.TRAIN_EMBEDDINGS)
+        fitted = {name: getattr(self._config, name) for name in EVALUATION_SETTINGS}
+        as_saved = all(getattr(self._saved, name) == value for name, value in fitted.items())
+        train = self._train(needed=not as_saved)
+        if as_saved:
+            density = densities.load(self._detector_dir / runs.DENSITY, self._config)
         else:
-            train = self._made(self._train_items(), None, self._embed_train)
-        density = densities.build(self._config)
-        if self._config == self._saved:
-            with np.load(self._run_dir / runs.DETECTOR / runs.DENSITY) as arrays:
-                density.restore(dict(arrays))
-        else:
-            density.fit(train.features)
+            assert train is not None  # it was needed
+            density = densities.build(self._config).fit(train.features)
         maps = self._gradcam(density, examples.images, gradcam_layer) if heat_maps and examples else None
         return Scored(train, test, -density.score_samples(test.features), maps)
 
+    def refuse_trained(self, paths: list[str], hashes: list[str]) -> None:
+        """Sees whether test images are training images: their scores would say nothing.
+
+        Raises:
+            InputError: some are; the first are named.
+        """
+        trained = {own: name for name, own in self.data.images.items()}
+        same = [f"{path} = {trained[own]}" for path, own in zip(paths, hashes, strict=True) if own in trained]
+        if same and not self._allow_trained:
+            more = f" and {len(same) - 3} more" if len(same) > 3 else ""
+            raise InputError(
+                f"{len(same)} of {len(paths)} test images have the pixels of training images ({', '.join(same[:3])}"
+                f"{more}): their scores would be too good. Remove them, or give --allow_trained_images."
+            )
+
+    def _train(self, *, needed: bool) -> Embeddings | None:
+        """What is known of the training images; computed anew where the kept file is damaged."""
+        if not self._config.patch_size and self._config.feature != self._saved.feature:
+            return self._made(self._train_items(), None, self._embed_train)
+        path = self._run_dir / runs.TRAIN_EMBEDDINGS
+        if not path.is_file() and not needed:
+            self._report(f"Without {path.name}, which was not copied, there is no Gaussian on pixels to compare with.")
+            return None
+        try:
+            return embeddings.read(path)
+        except (InputError, OSError) as error:
+            self._report(f"{str(error).rstrip('.')}; it is computed anew from the training images.")
+        make = self._describe_train if self._config.patch_size else self._embed_train
+        made = make(images.read(self._train_items(), self._config.image_size, self._settings))
+        embeddings.write(path, made)
+        return made
+
     def _train_items(self) -> list[Item]:
-        return datasets.list_train(self._train_location or self._config.data, tfds_data_dir=self._tfds_data_dir)
+        return datasets.list_train(
+            self._train_location or self._config.data,
+            self._settings,
+            trained=self.data.images,
+            tfds_data_dir=self._tfds_data_dir,
+        )
 
     def _made(
         self,
@@ -117,9 +167,12 @@ class Scorer:
     ) -> Embeddings:
         """What `make` gives for images, or what the run's folder keeps of it."""
         config = self._config
+        is_test = make != self._embed_train
 
         def read_and_make() -> Embeddings:
-            found = examples or images.read(items, config.image_size)
+            found = examples or images.read(items, config.image_size, self._settings)
+            if is_test:
+                self.refuse_trained(found.paths, found.hashes)
             self._report(f"Computing {config.feature} of {found.note}.")
             return make(found)
 
@@ -128,15 +181,26 @@ class Scorer:
         named = config.feature
         if config.patch_size:
             named = " ".join(f"{name}={getattr(config, name)}" for name in _PATCH_SETTINGS)
-        model = self._run_dir / runs.DETECTOR / runs.MODEL
-        key = embeddings.fingerprint(model, named, items, config.image_size)
-        return embeddings.kept(self._run_dir / runs.EMBEDDINGS / f"{key[:32]}.npz", read_and_make)
+        model = self._detector_dir / runs.MODEL
+        key = embeddings.fingerprint(model, named, items, f"{config.image_size} {self._settings}")
+        path = self._run_dir / runs.EMBEDDINGS / f"{key[:32]}.npz"
+        found = embeddings.kept(path, read_and_make, self._report)
+        if is_test:
+            self.refuse_trained(found.paths, found.hashes)
+        return found
 
     def _check_unchanged(self, examples: Examples) -> None:
-        if not runs.has_digest(self._run_dir, examples.digest):
+        if TrainingData.of(examples).images != self.data.images:
             raise InputError(
                 f"The training images have changed since the run in {self._run_dir} was made; train again."
             )
+
+    def _describe_train(self, examples: Examples) -> Embeddings:
+        """Of a patch model, whose training features are too many to keep."""
+        self._check_unchanged(examples)
+        from cutpaste_tf import detector
+
+        return detector.describe(np.zeros((len(examples.images), 0), np.float32), examples)
 
     def _embed_train(self, examples: Examples) -> Embeddings:
         self._check_unchanged(examples)
@@ -144,10 +208,9 @@ class Scorer:
 
     @functools.cached_property
     def _detector(self) -> "Detector":
-        with quiet_start():
-            from cutpaste_tf.detector import Detector
+        from cutpaste_tf.detector import Detector
 
-        return Detector.load(self._run_dir / runs.DETECTOR)
+        return Detector.load(self._detector_dir)
 
     @property
     def _feature(self) -> "keras.Model":
@@ -165,7 +228,7 @@ class Scorer:
 
         embed_patches = dense.function(feature, config)
         if any(getattr(config, name) != getattr(self._saved, name) for name in _PATCH_SETTINGS):
-            normal = images.read(self._train_items(), config.image_size)
+            normal = images.read(self._train_items(), config.image_size, self._settings)
             self._check_unchanged(normal)
             self._report(f"Fitting the density to the patches of {normal.note}.")
             density = detector.fit_patches(embed_patches, normal.images, config, report=self._report)

@@ -58,7 +58,7 @@ def make(
         pixels[count + place], mask = paste(normal.images[index], rng, outline, natural if fill == "image" else None)
         masks.append(mask)
     names = [Path(normal.paths[index]) for index in chosen]
-    unique = [f"{i:04d}_{name.stem}.png" for i, name in enumerate(names)]
+    unique = [f"{i:04d}_{name.stem[:40]}.png" for i, name in enumerate(names)]  # not longer than names may be
     return Examples(
         pixels,
         [f"test/good/{name}" for name in unique] + [f"test/{shape}/{name}" for name in unique],

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from cutpaste_tf import dense, density, detector, embeddings, networks, pipeline, plots, runs, saliency, weights
+from cutpaste_tf.backend import keras
 from cutpaste_tf.config import Config, Phase
 from cutpaste_tf.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import Examples
 from cutpaste_tf.networks import Networks
 from cutpaste_tf.progress import ProgressLog
+from cutpaste_tf.runs import TrainingData
 
 Report = Callable[[str], None]
 
@@ -33,8 +33,6 @@ def train(config: Config, examples: Examples, folder: Path, *, checkpoint_minute
         report: takes a line for the user.
     """
     report(f"Computing with {keras.backend.backend()} on {', '.join(keras.distribution.list_devices())}.")
-    if keras.backend.backend() != "tensorflow":
-        tf.config.set_visible_devices([], "GPU")  # it only feeds; the memory is for the other backend
     keras.utils.set_random_seed(config.seed)
     nets = _initial_networks(config)
     images = examples.images
@@ -78,7 +76,8 @@ def compile_classifier(classifier: keras.Model, config: Config, phase: Phase) ->
     classifier.compile(
         keras.optimizers.SGD(learning_rate_schedule(phase), momentum=config.momentum),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        # Keras' loss has L2 in it, which is most of it at the start; the cross-entropy says what was learnt.
+        metrics=[keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=True), "accuracy"],
     )
     classifier.optimizer.build(classifier.trainable_variables)
 
@@ -146,7 +145,7 @@ def finish(network: keras.Model, examples: Examples, config: Config, folder: Pat
         found = detector.embed_examples(feature, examples)
         fitted = density.build(config).fit(found.features)
     embeddings.write(folder / runs.TRAIN_EMBEDDINGS, found)
-    Detector(network, fitted, config).save(folder / runs.DETECTOR)
+    Detector(network, fitted, config).save(folder / runs.DETECTOR, TrainingData.of(examples))
     (folder / runs.CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -160,8 +159,11 @@ def saved_step(path: Path) -> int:
     """The steps done before a checkpoint; 0 where there is none."""
     if not path.exists():
         return 0
-    with np.load(path) as arrays:
-        return int(arrays["step"])
+    try:
+        with np.load(path) as arrays:
+            return int(dict(arrays)["step"])  # all of it, so that damage is found
+    except runs.DAMAGE as error:
+        raise InputError(f"{path} is damaged ({error}): delete it to begin again from the first step.") from None
 
 
 def restore_checkpoint(classifier: keras.Model, path: Path, *, with_optimizer: bool) -> None:
@@ -191,30 +193,37 @@ def _segments(step: int, end: int, steps_per_epoch: int) -> Iterator[tuple[int, 
 
 
 class _Checkpoint(keras.callbacks.Callback):
-    """Saves the state every so many minutes, and at the last step."""
+    """Saves the state every so many minutes, and at the last step.
+
+    Steps are counted as they begin: a callback that hears of their end makes Keras fetch every metric from the device
+    each time.
+    """
 
     def __init__(self, config: Config, path: Path, step: int, minutes: float):
         super().__init__()
         self._config, self._path, self._step, self._seconds = config, path, step, 60 * minutes
         self._saved_at = time.monotonic()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._step += 1
-        if self._step % self._config.steps_per_epoch:
-            self._save_if_due(logs)
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._first = self._step
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._step = self._first + batch
+        if batch and time.monotonic() - self._saved_at >= self._seconds:
+            # Asking for self.model brings the variables up to date on JAX, which is slow: only here.
+            self._save(self.model.get_metrics_result())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # The epoch's last step is saved here, after its row was logged: a resumed run starts after both.
-        self._save_if_due(logs)
+        self._step = self._first + (self.params or {})["steps"]
+        if self._step == self._config.total_steps or time.monotonic() - self._saved_at >= self._seconds:
+            self._save(logs or {})
 
-    def _save_if_due(self, logs: dict[str, Any] | None) -> None:
-        if self._step < self._config.total_steps and time.monotonic() - self._saved_at < self._seconds:
-            return
-        if logs and not math.isfinite(logs["loss"]):
+    def _save(self, metrics: dict[str, Any]) -> None:
+        if metrics and not math.isfinite(float(metrics["loss"])):
             raise InputError(
-                f"The loss is {float(logs['loss'])} after step {self._step}: training has diverged. "
+                f"The loss is {float(metrics['loss'])} after step {self._step}: training has diverged. "
                 "Start again in another --output_dir with a lower --learning_rate."
             )
-        # Asking for self.model brings the variables up to date on JAX, which is slow: only here.
         save_checkpoint(self.model, self._path, self._step)
         self._saved_at = time.monotonic()

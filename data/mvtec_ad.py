@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 
-from cutpaste_tf import command_line, folders, images, prepared, quiet_start
+from cutpaste_tf import command_line, folders, images, prepared
 from cutpaste_tf.errors import InputError
 
 _SOURCE = flags.DEFINE_string("source", None, "Official archive, or folder that holds categories.")
@@ -107,7 +107,7 @@ class MvtecAd(tfds.core.GeneratorBasedBuilder):
             empty = np.zeros((*pixels.shape[:2], 1), np.uint8)
             record = {
                 "image": str(item.image),
-                "mask": empty if item.mask is None else str(item.mask),
+                "mask": str(item.masks[0]) if item.masks else empty,
                 "label": int(item.label),
                 "defect": item.defect,
                 "file_name": item.path,
@@ -126,7 +126,7 @@ def check(category: Path, name: str) -> str:
         return f"{name}: no folder {category}/train"
     train, test = folders.list_train(category), folders.list_test(category)
     normal = sum(item.label == images.NORMAL for item in test)
-    found = Counts(len(train), normal, len(test) - normal, sum(item.mask is not None for item in test))
+    found = Counts(len(train), normal, len(test) - normal, sum(bool(item.masks) for item in test))
     pairs = zip(Counts._fields, found, PUBLISHED[name], strict=True)
     wrong = [f"{field} {value} of {expected}" for field, value, expected in pairs if value != expected]
     return f"{name}: {', '.join(wrong)}" if wrong else ""
@@ -158,9 +158,8 @@ def prepare(source: Path, categories: list[str], data_dir: Path) -> None:
             raise InputError(f"{source} is not the whole data set ({'; '.join(lacks)}).{hint}")
         tfds.disable_progress_bar()
         for name in categories:
-            with quiet_start():  # the first one loads TensorFlow
-                builder = MvtecAd(source=places[name], config=name, data_dir=data_dir)
-                builder.download_and_prepare()
+            builder = MvtecAd(source=places[name], config=name, data_dir=data_dir)
+            builder.download_and_prepare()
             print(f"mvtec_ad/{name}: {builder.data_path}", flush=True)
 
 

@@ -1,6 +1,7 @@
 """Shared fixtures. One process imports TensorFlow once: that import is the slowest thing here."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,11 @@ def write_image(path: Path, pixels: np.ndarray) -> Path:
 @pytest.fixture
 def category(tmp_path: Path) -> Path:
     """A small category in MVTec layout: smooth normal images, anomalies with a bright square and a mask."""
+    return draw_category(tmp_path / "category")
+
+
+def draw_category(root: Path) -> Path:
     rng = np.random.default_rng(0)
-    root = tmp_path / "category"
 
     def picture() -> np.ndarray:
         coarse = rng.integers(60, 160, (4, 4, 3), np.uint8)
@@ -45,12 +49,29 @@ def category(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def copied_run(tmp_path_factory):
+    """Gives complete runs: a configuration is run once in a session, then copied, as if made of the given data."""
+    made: dict[Config, Path] = {}
+
+    def copy(config: Config, data: Path, target: Path) -> Path:
+        if config not in made:
+            folder = tmp_path_factory.mktemp("made")
+            own = draw_category(folder / "category")
+            made[config] = folder / "run"
+            commands.train(dataclasses.replace(config, data=str(own)), made[config], own, checkpoint_minutes=5)
+        shutil.copytree(made[config], target)
+        for path in (target / "config.json", target / "detector/config.json"):
+            path.write_text(dataclasses.replace(Config.read(path), data=str(data)).to_json())
+        return target
+
+    return copy
+
+
 @pytest.fixture
-def tiny_run(category: Path, tmp_path: Path) -> Path:
+def tiny_run(copied_run, category: Path, tmp_path: Path) -> Path:
     """A complete run that trained nothing."""
-    config = dataclasses.replace(TINY, data=str(category), epochs=0)
-    commands.train(config, tmp_path / "run", category, checkpoint_minutes=5)
-    return tmp_path / "run"
+    return copied_run(dataclasses.replace(TINY, epochs=0), category, tmp_path / "run")
 
 
 @pytest.fixture(scope="session")

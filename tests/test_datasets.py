@@ -10,13 +10,13 @@ import pytest
 from conftest import write_image
 from PIL import Image
 
-from cutpaste_tf import datasets, images
+from cutpaste_tf import datasets, images, runs
 from cutpaste_tf.errors import InputError
 
 
 def read_image(path, size):
     """One image, and what the file held."""
-    examples = images.read([images.Item(path.name, path, None, images.NORMAL, images.GOOD)], size)
+    examples = images.read([images.Item(path.name, path, (), images.NORMAL, images.GOOD)], size)
     return examples.images[0], examples.note.partition("(1 ")[2].partition(")")[0]
 
 
@@ -49,10 +49,10 @@ def test_a_plain_folder_is_unlabelled(tmp_path):
     ("pixels", "kind", "expected"),
     [
         (np.full((5, 8), 90, np.uint8), "8-bit grey", (90, 90, 90)),
-        (np.full((5, 8), 51400, np.uint16), "16-bit grey", (200, 200, 200)),
+        (np.full((5, 8), 51400, np.uint16), "16-bit grey, white 65535", (200, 200, 200)),
         (np.full((5, 8, 3), (1, 2, 3), np.uint8), "8-bit RGB", (1, 2, 3)),
-        (np.full((5, 8, 4), (1, 2, 3, 0), np.uint8), "8-bit RGB with transparency", (1, 2, 3)),
-        (np.full((5, 8, 2), (77, 9), np.uint8), "8-bit grey with transparency", (77, 77, 77)),
+        (np.full((5, 8, 4), (1, 2, 3, 0), np.uint8), "8-bit RGB with transparency, on the background 0,0,0", (0, 0, 0)),
+        (np.full((5, 8, 2), (77, 9), np.uint8), "8-bit grey with transparency, on the background 0,0,0", (3, 3, 3)),
     ],
 )
 def test_every_kind_of_image_becomes_rgb(tmp_path, pixels, kind, expected):
@@ -153,7 +153,7 @@ def test_large_sets_are_kept_in_a_file(category, monkeypatch, tmp_path):
     large = datasets.read_train(category, 32)
     assert isinstance(large.images, np.memmap)
     assert not isinstance(small.images, np.memmap)
-    assert large.digest == small.digest
+    assert large.hashes == small.hashes
     assert not [path for path in tmp_path.iterdir() if path.is_file()]  # nameless
 
 
@@ -174,11 +174,11 @@ def test_mixed_sizes_are_resized_alike(category):
     assert datasets.read_train(category, 48).images.shape == (7, 48, 48, 3)
 
 
-def test_the_digest_notices_a_changed_pixel(category):
-    before = datasets.read_train(category, 32).digest
-    assert datasets.read_train(category, 32).digest == before
+def test_what_is_remembered_notices_a_changed_pixel(category):
+    before = runs.TrainingData.of(datasets.read_train(category, 32))
+    assert runs.TrainingData.of(datasets.read_train(category, 32)) == before
     shutil.copy(category / "train/good/001.png", category / "train/good/000.png")
-    assert datasets.read_train(category, 32).digest != before
+    assert runs.TrainingData.of(datasets.read_train(category, 32)).images != before.images
 
 
 def break_no_folder(root):
@@ -257,7 +257,7 @@ def test_16_bit_color_is_stated(tmp_path):
         + chunk(b"IEND", b"")
     )
     image, kind = read_image(tmp_path / "deep.png", 32)
-    assert kind == "16-bit RGB"
+    assert kind == "16-bit RGB, white 65535"
     np.testing.assert_array_equal(image[0, 0], [100, 200, 0])
 
 

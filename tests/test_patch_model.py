@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from conftest import TINY, write_image
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from cutpaste_tf import commands, dense, detector, pipeline, proxy_tasks, training
 from cutpaste_tf.commands import HeatMapOptions, SyntheticOptions
@@ -31,9 +32,8 @@ def _metrics(folder):
 
 
 @pytest.fixture
-def patch_run(category, tmp_path):
-    _train(category, tmp_path / "patches", epochs=0)
-    return tmp_path / "patches"
+def patch_run(copied_run, category, tmp_path):
+    return copied_run(dataclasses.replace(PATCHES, epochs=0), category, tmp_path / "patches")
 
 
 def test_crops_are_taken_anywhere_before_the_patch_is_pasted():
@@ -75,7 +75,6 @@ def test_a_patch_model_localizes(category, tmp_path, mode, capsys):
     commands.evaluate(run, str(category), category)
     result = _metrics(run / "eval")
     assert result["density_mode"] == mode
-    assert 0 <= result["pixel_auroc"] <= 100
     assert set(result["pixel_auroc_by_defect"]) == set(result["aupro_by_defect"]) == {"square"}
     for name in ("good/000.png", "square/002.png"):
         assert Image.open(run / "eval/heatmaps" / name).size == (4 * 64, 64 + 16)
@@ -87,12 +86,15 @@ def test_a_patch_model_localizes(category, tmp_path, mode, capsys):
     assert scores.min() >= 0
     # The detector alone, as loaded from its folder, says the same; an image's score is its heat map's maximum.
     loaded = detector.Detector.load(run / "detector")
-    pictures = commands.images.read(commands.datasets.list_test(category), 64).images
+    examples = commands.datasets.read_test(category, 64)
+    pictures = examples.images
     np.testing.assert_allclose(loaded.patch_scores(pictures), scores, rtol=1e-4)
     rows = (run / "eval/scores.csv").read_text().splitlines()[1:]
     found = [float(row.rsplit(",", 1)[1]) for row in rows]
     maps = loaded.heat_maps(pictures)
     assert maps.shape == (6, 64, 64)
+    truth = [np.zeros((64, 64), bool) if mask is None else mask for mask in examples.masks]
+    assert result["pixel_auroc"] == pytest.approx(100 * roc_auc_score(np.ravel(truth), maps.ravel()), abs=1e-3)
     np.testing.assert_allclose(found, maps.max(axis=(1, 2)), rtol=1e-4)
     np.testing.assert_allclose(loaded.score(pictures), found, rtol=1e-4)
     assert dense.places(config) == 5
@@ -187,7 +189,7 @@ def test_settings_of_image_models_are_refused(patch_run, category):
 
 def test_plain_images_get_heat_maps(patch_run, category):
     commands.evaluate(patch_run, "other", category / "test/square")
-    assert len(list((patch_run / "eval/heatmaps").glob("*.png"))) == 3
+    assert len(list((patch_run / "eval_data=square/heatmaps").glob("*.png"))) == 3
 
 
 def test_a_mask_of_another_size_is_found_before_any_long_work(patch_run, category, monkeypatch):
@@ -200,7 +202,10 @@ def test_a_mask_of_another_size_is_found_before_any_long_work(patch_run, categor
 def test_an_image_model_localizes_by_gradcam(tiny_run, category, tmp_path, capsys):
     commands.evaluate(tiny_run, str(category), category)
     result = _metrics(tiny_run / "eval")
-    assert 0 <= result["pixel_auroc"] <= 100
+    examples = commands.datasets.read_test(category, 32)
+    maps = detector.Detector.load(tiny_run / "detector").heat_maps(examples.images)
+    truth = [np.zeros((32, 32), bool) if mask is None else mask for mask in examples.masks]
+    assert result["pixel_auroc"] == pytest.approx(100 * roc_auc_score(np.ravel(truth), maps.ravel()), abs=1e-3)
     assert "pixel AUROC" in capsys.readouterr().out
     assert (tiny_run / "eval/heatmaps/square/001.png").is_file()
     options = HeatMapOptions(gradcam_layer="layer2_0_conv1")

@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT, TINY, StoppedError, weights_after
 
-from cutpaste_tf import commands, datasets, detector, runs, training
+from cutpaste_tf import commands, datasets, detector, networks, pipeline, progress, runs, training
 from cutpaste_tf.config import Config
 from cutpaste_tf.detector import Detector
 from cutpaste_tf.errors import InputError
@@ -70,14 +72,14 @@ def test_end_to_end(category, tmp_path, capsys):
     assert Config.read(folder / "detector/config.json") == config
     assert {path.name for path in folder.iterdir()} == {
         ".lock", "augmentations.png", "config.json", "detector", "tensorboard", "train_embeddings.npz",
-        "train_images.sha256", "train_log.csv",
+        "training_data.json", "train_log.csv",
     }  # fmt: skip
     with (folder / "train_log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6")]
     assert float(rows[-1]["learning_rate"]) == pytest.approx(0.03 * (1 + np.cos(np.pi * 5 / 6)) / 2, rel=1e-3)
     shown = capsys.readouterr().out
-    assert "epoch 2/2  step 6/6  loss" in shown
+    assert "epoch 2/2  step 6/6  cross-entropy" in shown
     assert "images/s  left 0:00:00" in shown
 
     commands.evaluate(folder, str(category), category)
@@ -117,11 +119,11 @@ def test_end_to_end(category, tmp_path, capsys):
 def test_scores_without_an_auc(category, tmp_path, capsys):
     folder = tmp_path / "run"
     run(dataclasses.replace(TINY, epochs=0, data=str(category)), category, folder)
-    commands.evaluate(folder, "good parts", category / "train/good")
+    commands.evaluate(folder, "good parts", category / "train/good", allow_trained=True)
     assert "No AUC: of the 6 images 0 are known normal and 0 known anomalous" in capsys.readouterr().out
-    assert json.loads((folder / "eval/metrics.json").read_text())["image_auroc"] is None
-    assert not (folder / "eval/roc.png").exists()
-    with (folder / "eval/scores.csv").open() as file:
+    assert json.loads((folder / "eval_data=good/metrics.json").read_text())["image_auroc"] is None
+    assert not (folder / "eval_data=good/roc.png").exists()
+    with (folder / "eval_data=good/scores.csv").open() as file:
         assert [row["label"] for row in csv.DictReader(file)] == [""] * 6
 
 
@@ -131,15 +133,100 @@ def test_training_learns(category, tmp_path):
         TINY, data=str(category), image_size=64, batch_size=24, steps_per_epoch=30, base_jitter=0.0, translate=0.0
     )
     run(config, category, tmp_path / "run")
-    with (tmp_path / "run/train_log.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert float(rows[-1]["accuracy"]) > 0.43  # over 720 views: chance is a third, 0.42 five sigma above it
-    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    last = logged(tmp_path / "run")[-1]
+    assert float(last["accuracy"]) > 0.43  # over 720 views: chance is a third, 0.42 five sigma above it
+    assert float(last["cross_entropy"]) < 0.97 * np.log(3)  # L2, which falls without learning, is not in it
+
+
+def test_the_log_says_cross_entropy_and_l2_apart(category, tmp_path, monkeypatch, capsys):
+    """The first step's, against the formulas on the very batch that it saw."""
+    config = dataclasses.replace(TINY, data=str(category), epochs=1, steps_per_epoch=1, l2=0.01)
+    examples = datasets.read_train(category, 32)
+    keras.utils.set_random_seed(config.seed)
+    nets = training._initial_networks(config)
+    views, labels = next(iter(pipeline.stream(examples.images, config)))
+    l2 = 0.01 / 2 * sum(np.sum(np.square(np.asarray(w, np.float64))) for w in nets.classifier.trainable_weights)
+    logits = np.asarray(nets.classifier(views.numpy(), training=True), np.float64)
+    logits -= np.log(np.sum(np.exp(logits), axis=1, keepdims=True))
+    cross_entropy = -np.mean(logits[np.arange(6), labels.numpy()])
+    run(config, category, tmp_path / "run")
+    (row,) = logged(tmp_path / "run")
+    assert float(row["cross_entropy"]) == pytest.approx(cross_entropy, abs=2e-3)
+    assert float(row["l2"]) == pytest.approx(l2, rel=1e-3)
+    assert float(row["accuracy"]) == pytest.approx(np.mean(logits.argmax(axis=1) == labels.numpy()), abs=1e-3)
+    assert f"cross-entropy {float(row['cross_entropy']):.4f}" in capsys.readouterr().out
+
+
+def test_metrics_are_fetched_only_when_a_line_is_due(tmp_path, monkeypatch):
+    """A callback that hears of a step's end makes Keras turn every metric into a number at every step."""
+    for callback in (progress.ProgressLog, training._Checkpoint):
+        assert callback.on_train_batch_end is keras.callbacks.Callback.on_train_batch_end
+        assert callback.on_batch_end is keras.callbacks.Callback.on_batch_end
+
+
+def test_speed_is_timed_from_the_end_of_the_first_step(tmp_path, monkeypatch):
+    """Steps of 20 s, the first of 60: no line before there is something to time, also after resuming at step 4."""
+    now, lines = [0.0], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    config = dataclasses.replace(TINY, epochs=2, steps_per_epoch=10)
+    log = progress.ProgressLog(config, tmp_path, 4, learning_rate=lambda step: 0.03, report=lines.append)
+    metrics = {"loss": 8.04, "cross_entropy": 0.1, "accuracy": 0.9}
+    log.set_model(SimpleNamespace(get_metrics_result=lambda: metrics))
+    log.set_params({"steps": 6})
+    log.on_train_begin()
+    log.on_epoch_begin(0)
+    for batch in range(6):
+        log.on_train_batch_begin(batch)
+        now[0] += 60 if batch == 0 else 20
+    log.on_epoch_end(0, metrics)
+    # A step of 6 images in 20 s; 14 steps are left.
+    assert lines[0].startswith("epoch 1/2  step 6/20  cross-entropy 0.1000  L2 7.9400")
+    assert lines[0].endswith("0.3 images/s  left 0:04:40")
+    assert logged_steps(tmp_path) == [10]
+
+
+@pytest.mark.parametrize(
+    ("change", "compiled", "tolerance"),
+    [
+        ({}, False, 1e-6),
+        ({}, True, 1e-4),
+        ({"precision": "mixed_bfloat16"}, False, 0.02),
+        ({"stem": "small", "image_size": 32}, False, 1e-6),
+    ],
+)
+def test_a_step_of_every_kind_is_the_step(change, compiled, tolerance):
+    """Momentum's first step is -lr * gradient of (cross-entropy + L2), written out here, in whichever arithmetic."""
+    config = dataclasses.replace(TINY, learning_rate=0.1, l2=0.01, **change)
+    keras.utils.set_random_seed(0)
+    nets = networks.build(config)
+    plain = networks.build(dataclasses.replace(config, precision="float32"))
+    plain.classifier.set_weights(nets.classifier.get_weights())
+    x = np.random.default_rng(0).uniform(0, 1, (6, 32, 32, 3)).astype(np.float32)
+    y = np.array([0, 1, 2] * 2)
+    with tf.GradientTape() as tape:
+        logits = plain.classifier(x, training=True)
+        picked = tf.gather(tf.nn.log_softmax(logits), y, batch_dims=1)
+        loss = -tf.reduce_mean(picked) + 0.005 * sum(
+            tf.reduce_sum(w.value**2) for w in plain.classifier.trainable_weights
+        )
+    slopes = tape.gradient(loss, [w.value for w in plain.classifier.trainable_weights])
+    before = [np.array(w) for w in nets.classifier.trainable_weights]
+    training.compile_classifier(nets.classifier, config, config.phases[0])
+    nets.classifier.jit_compile = compiled
+    assert nets.classifier.train_on_batch(x, y)[0] == pytest.approx(float(loss), rel=max(tolerance, 1e-4))
+    for first, variable, slope in zip(before, nets.classifier.trainable_weights, slopes, strict=True):
+        moved, expected = np.asarray(variable) - first, -0.1 * np.asarray(slope)
+        scale = np.abs(expected).max()
+        assert np.abs(moved - expected).mean() <= max(20 * tolerance * scale, 1e-6), variable.path
+
+
+def logged(folder):
+    with (folder / "train_log.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def logged_steps(folder):
-    with (folder / "train_log.csv").open() as file:
-        return [int(row["step"]) for row in csv.DictReader(file)]
+    return [int(row["step"]) for row in logged(folder)]
 
 
 def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(category, tmp_path, monkeypatch):
@@ -162,13 +249,13 @@ def test_a_run_killed_while_writing_leaves_nothing_half_written(tmp_path):
 
     with pytest.raises(StoppedError):
         write_and_die()
-    runs.open_run(tmp_path, TINY, "digest")
     with runs.whole_folder(folder) as partial:
         (partial / "second").touch()
     with runs.whole_folder(folder) as partial:
         (partial / "third").touch()
     assert [path.name for path in folder.iterdir()] == ["third"]
     assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.partial"))
 
 
 def test_a_run_is_complete_only_with_its_detector(tmp_path):
@@ -230,23 +317,31 @@ def test_resumes_after_sigkill(category, tmp_path):
         np.testing.assert_allclose(first, second, atol=1e-4)
 
 
-def test_trains_two_steps_on_jax(category, tmp_path):
+def test_trains_on_jax(category, tmp_path):
+    """The tests of a run's log and of resuming, in either phase too, on JAX; then what it trained is read here."""
     pytest.importorskip("jax")
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    config = dataclasses.replace(TINY, epochs=2, steps_per_epoch=1)
-    arguments = command(category, tmp_path / "run", config)
-    subprocess.run(arguments, cwd=ROOT, env=environment, check=True)
-    # What JAX trained is read and scored here, on TensorFlow.
-    loaded = Detector.load(tmp_path / "run/detector")
-    scores = loaded.score(datasets.read_test(category, 32).images)
-    assert np.all(np.isfinite(scores))
-    norm = loaded.feature.get_layer("resnet18").get_layer("bn1")
-    assert np.ptp(norm.gamma) > 0  # 1 everywhere before the first step
-    assert np.all(np.asarray(norm.moving_mean) != 0)  # 0 before the first step
-    with (tmp_path / "run/train_log.csv").open() as file:
-        first = next(csv.DictReader(file))
-    # Cross-entropy near log 3 plus L2: 1.5e-5 times the squared weights, some 8,000 at the start.
-    assert 0.9 + 0.05 < float(first["loss"]) < 6
+    chosen = [
+        "tests/test_training.py::test_the_log_says_cross_entropy_and_l2_apart",
+        "tests/test_transfer.py::test_resumes_inside_either_phase_and_between_them",
+    ]
+    pytest_options = ["-n", "0", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'inner'}"]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", *pytest_options, *chosen],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-3000:]
+    runs_on_jax = list((tmp_path / "inner").glob("*/stopped/detector"))
+    assert len(runs_on_jax) == 1
+    loaded = Detector.load(runs_on_jax[0])
+    examples = datasets.read_test(category, 32)
+    with np.load(runs_on_jax[0].parent / "train_embeddings.npz") as arrays:
+        train = datasets.read_train(category, 32)
+        np.testing.assert_allclose(detector.embed(loaded.feature, train.images), arrays["features"], atol=1e-4)
+    assert np.ptp(loaded.score(examples.images)) > 0
 
 
 @pytest.mark.parametrize(("name", "expected", "tolerance"), [("bottle", 99.8, 0.2), ("toothbrush", 88.6, 0.7)])

@@ -138,9 +138,17 @@ def test_embeddings_are_computed_once_and_stale_ones_noticed(tiny_run, category,
     write_image(path, np.zeros((40, 40, 3), np.uint8))
     commands.evaluate(tiny_run, "x", category)
     assert len(embedded) == 4
-    os.utime(tiny_run / "detector/model.keras")  # the content decides, not the time
+    stat = path.stat()
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    pixels[0, 0] = 1
+    write_image(path, pixels)
+    path.write_bytes(path.read_bytes().ljust(stat.st_size, b"\0")[: max(stat.st_size, path.stat().st_size)])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # the content decides, not name, size or time
     commands.evaluate(tiny_run, "x", category)
-    assert len(embedded) == 4
+    assert len(embedded) == 5
+    os.utime(tiny_run / "detector/model.keras")
+    commands.evaluate(tiny_run, "x", category)
+    assert len(embedded) == 5
 
 
 def test_another_feature_of_changed_training_images_is_refused(tiny_run, category):
@@ -176,7 +184,7 @@ def test_the_training_images_are_not_scored_as_test_images(category, tmp_path):
     with pytest.raises(InputError, match="holds the training images and no test images; name those by --data"):
         commands.evaluate(tmp_path / "run", str(good), good)
     commands.evaluate(tmp_path / "run", str(category / "test"), category / "test")
-    assert json.loads((tmp_path / "run/eval/metrics.json").read_text())["test_anomalous"] == 3
+    assert json.loads((tmp_path / "run/eval_data=test/metrics.json").read_text())["test_anomalous"] == 3
 
 
 def test_a_sheet_of_every_task_trains_nothing(category, tmp_path, capsys):

@@ -1,0 +1,57 @@
+"""The user's surroundings: what of the environment and of Keras' own settings we need otherwise, or cannot work with.
+
+Imports nothing heavy, so that what cannot work is refused at once.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+from cutpaste_tf.errors import InputError
+
+BACKENDS = ("tensorflow", "jax")
+# Meant for trying out scripts: they would cut training short.
+_UNWANTED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
+
+
+def prepare() -> None:
+    """Chooses Keras' backend before Keras is imported; called when the package is.
+
+    KERAS_BACKEND decides. Without it keras.json does, if it names a backend that we work with, else TensorFlow.
+    """
+    for name in _UNWANTED:
+        os.environ.pop(name, None)
+    if os.environ.get("KERAS_BACKEND") or sys.modules.get("keras"):
+        return
+    home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+    try:
+        wanted = json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"]
+    except (OSError, ValueError, KeyError, TypeError):
+        wanted = ""
+    usable = wanted in BACKENDS and importlib.util.find_spec(wanted) is not None
+    os.environ["KERAS_BACKEND"] = wanted if usable else "tensorflow"
+
+
+def backend() -> str:
+    """The backend that Keras has, or will have."""
+    if keras := sys.modules.get("keras"):
+        return keras.backend.backend()
+    return os.environ.get("KERAS_BACKEND") or "tensorflow"
+
+
+def check() -> None:
+    """Sees whether we can compute here, before anything is written.
+
+    Raises:
+        InputError: Keras' backend is not one that we work with, or is not installed.
+    """
+    name = backend()
+    if name not in BACKENDS:
+        raise InputError(
+            f"KERAS_BACKEND={name} does not work here: tf.data feeds {' or '.join(BACKENDS)} only. Give "
+            "KERAS_BACKEND=tensorflow, or unset it."
+        )
+    if name == "jax" and importlib.util.find_spec("jax") is None:
+        raise InputError("KERAS_BACKEND=jax, but JAX is not installed: pip install jax, or unset KERAS_BACKEND.")

@@ -1,0 +1,212 @@
+"""Damaged files, two processes at once, other systems, and what the user's surroundings say."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY
+
+from cutpaste_tf import backend, commands, datasets, images, runs, surroundings
+from cutpaste_tf.config import Config
+from cutpaste_tf.errors import InputError
+
+
+def test_a_refused_command_changes_nothing(category, tmp_path):
+    config = dataclasses.replace(TINY, data=str(category), epochs=0)
+    data = runs.TrainingData.of(datasets.read_train(category, 32))
+    folder = tmp_path / "run"
+    with runs.locked(folder):
+        runs.open_run(folder, config, data)
+        before = (folder / "config.json").read_bytes()
+        with pytest.raises(InputError, match="Another process is at work"):
+            commands.train(dataclasses.replace(config, density="kde"), folder, category, checkpoint_minutes=5)
+        assert (folder / "config.json").read_bytes() == before
+
+
+def test_evaluation_trusts_the_detector_s_settings(tiny_run, category):
+    commands.evaluate(tiny_run, str(category), category)
+    before = (tiny_run / "eval/scores.csv").read_text()
+    saved = Config.read(tiny_run / "config.json")
+    (tiny_run / "config.json").write_text(dataclasses.replace(saved, l2_normalize=False, reg_covar=1.0).to_json())
+    commands.evaluate(tiny_run, str(category), category)
+    assert (tiny_run / "eval/scores.csv").read_text() == before
+
+
+def test_two_writers_of_one_folder_do_not_mix(tmp_path):
+    first, second = (runs.whole_folder(tmp_path / "eval") for _ in range(2))
+    (first.__enter__() / "a").touch()
+    (second.__enter__() / "b").touch()
+    second.__exit__(None, None, None)
+    assert [path.name for path in (tmp_path / "eval").iterdir()] == ["b"]
+    first.__exit__(None, None, None)
+    assert [path.name for path in (tmp_path / "eval").iterdir()] == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["eval"]
+
+
+def test_a_second_evaluation_into_one_folder_is_refused(tiny_run, category, monkeypatch):
+    score = commands.scoring.Scorer.score
+
+    def score_twice(*arguments, **options):
+        monkeypatch.setattr(commands.scoring.Scorer, "score", score)
+        with pytest.raises(InputError, match="Another process is at work"):
+            commands.evaluate(tiny_run, str(category), category)
+        return score(*arguments, **options)
+
+    monkeypatch.setattr(commands.scoring.Scorer, "score", score_twice)
+    commands.evaluate(tiny_run, str(category), category)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "density.npz", "config.json", "training_data.json"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
+def test_a_damaged_file_of_a_detector_is_named(tiny_run, category, name, damage):
+    path = tiny_run / "detector" / name
+    content = path.read_bytes()
+    half = len(content) // 2
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content[:half] if damage == "cut" else content[:half] + b"\xff\xfe" + content[half + 2 :])
+    expected = "config.json" if (name, damage) == ("config.json", "missing") else name
+    if (name, damage) == ("model.keras", "missing"):
+        expected = "detector"
+    with pytest.raises(InputError, match=expected):
+        commands.evaluate(tiny_run, str(category), category)
+    assert not (tiny_run / "eval").exists()
+
+
+def test_what_is_kept_is_computed_again_where_it_is_damaged(tiny_run, category, capsys):
+    commands.evaluate(tiny_run, str(category), category)
+    before = (tiny_run / "eval/metrics.json").read_text()
+    for path in (tiny_run / "train_embeddings.npz", *(tiny_run / "embeddings").iterdir()):
+        path.write_bytes(path.read_bytes()[:500])
+    commands.evaluate(tiny_run, str(category), category)
+    assert (tiny_run / "eval/metrics.json").read_text() == before
+    assert capsys.readouterr().out.count("is damaged") == 2
+
+
+def test_a_damaged_checkpoint_is_named(category, tmp_path):
+    config = dataclasses.replace(TINY, data=str(category))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoint.npz").write_bytes(os.urandom(5000))
+    with pytest.raises(InputError, match=r"checkpoint\.npz is damaged .*delete it to begin again"):
+        commands.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+
+
+def test_a_detector_copied_alone_scores(tiny_run, category, tmp_path):
+    commands.evaluate(tiny_run, str(category), category)
+    shutil.copytree(tiny_run / "detector", tmp_path / "ship/detector")
+    for place in (tmp_path / "ship", tmp_path / "ship/detector"):
+        commands.evaluate(place, str(category), category)
+        assert (place / "eval/scores.csv").read_text() == (tiny_run / "eval/scores.csv").read_text()
+        assert json.loads((place / "eval/metrics.json").read_text())["pixel_gaussian_auroc"] is None
+
+
+def test_imports_without_what_only_linux_has():
+    code = "import sys; sys.modules['fcntl'] = None; import os; del os.posix_fallocate; import cutpaste_tf.commands"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_large_sets_without_posix_fallocate(category, monkeypatch, tmp_path):
+    monkeypatch.setattr(images, "MEMORY_LIMIT", 1000)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    expected = datasets.read_train(category, 32).hashes
+    monkeypatch.delattr(os, "posix_fallocate")
+    assert datasets.read_train(category, 32).hashes == expected
+
+
+def test_windows_tries_again_to_replace_a_file_in_use(tmp_path, monkeypatch):
+    tries = []
+
+    def replace(self, target):
+        tries.append(target)
+        if len(tries) < 3:
+            raise PermissionError
+        os.rename(self, target)
+
+    monkeypatch.setattr(runs.os, "name", "nt")
+    monkeypatch.setattr(runs.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(type(tmp_path), "replace", replace)
+    runs.write_whole(tmp_path / "file", b"content")
+    monkeypatch.undo()
+    assert (len(tries), (tmp_path / "file").read_bytes()) == (3, b"content")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("torch", "does not work here"), ("tf", "does not work here"), ("jax", "not installed")]
+)
+def test_an_impossible_backend_is_refused(category, tmp_path, name, message):
+    code = (
+        "import runpy, sys, importlib.util; find = importlib.util.find_spec; "
+        "importlib.util.find_spec = lambda n, *a: None if n == 'jax' else find(n, *a); "
+        "sys.argv = ['train_main.py', *sys.argv[1:]]; runpy.run_path('train_main.py', run_name='__main__')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, f"--data={category}", f"--output_dir={tmp_path / 'run'}"],
+        cwd=ROOT, env={**os.environ, "KERAS_BACKEND": name}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (result.returncode, message in result.stderr, result.stderr.count("\n")) == (2, True, 1), result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_users_settings_of_keras_and_matplotlib_do_not_matter(category, tmp_path):
+    (tmp_path / "home").mkdir()
+    settings = {"backend": "torch", "floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}
+    (tmp_path / "home/keras.json").write_text(json.dumps(settings))
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    environment = {
+        **os.environ,
+        "KERAS_HOME": str(tmp_path / "home"),
+        "KERAS_MAX_STEPS_PER_EPOCH": "1",
+        "MPLBACKEND": "module://matplotlib_inline.nothing",
+        "MATPLOTLIBRC": str(tmp_path),
+    }
+    environment.pop("KERAS_BACKEND", None)
+    common = {"cwd": ROOT, "env": environment, "check": True, "capture_output": True, "text": True}
+    flags = [
+        "--image_size=32",
+        "--stem=imagenet",
+        "--batch_size=6",
+        "--epochs=1",
+        "--steps_per_epoch=2",
+        "--scar_max_length=20",
+    ]
+    run = tmp_path / "run"
+    subprocess.run([sys.executable, "train_main.py", f"--data={category}", f"--output_dir={run}", *flags], **common)
+    subprocess.run([sys.executable, "eval_main.py", f"--run_dir={run}"], **common)
+    assert (run / "eval/roc.png").is_file()
+    assert "\n1,2," in (run / "train_log.csv").read_text()  # two steps, not one
+    with np.load(run / "train_embeddings.npz") as arrays:
+        assert arrays["features"].dtype == np.float32
+
+
+def test_tensorflow_leaves_the_gpus_to_another_backend(monkeypatch):
+    """As soon as it is imported: reading a prepared set starts it before training begins."""
+    hidden = []
+    monkeypatch.setattr(backend.tf.config, "set_visible_devices", lambda *arguments: hidden.append(arguments))
+    backend.leave_gpus()
+    assert not hidden
+    monkeypatch.setattr(backend.keras.backend, "backend", lambda: "jax")
+    backend.leave_gpus()
+    assert hidden == [([], "GPU")]
+
+    def too_late(*_):
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(backend.tf.config, "set_visible_devices", too_late)
+    with pytest.warns(UserWarning, match="was at work before cutpaste_tf was imported"):
+        backend.leave_gpus()
+
+
+def test_the_backend_of_keras_json_is_taken_where_it_works(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "keras")
+    for wanted, expected in (("jax", "jax"), ("torch", "tensorflow")):
+        (tmp_path / "keras.json").write_text(json.dumps({"backend": wanted}))
+        monkeypatch.delenv("KERAS_BACKEND", raising=False)
+        surroundings.prepare()
+        assert os.environ["KERAS_BACKEND"] == expected
