@@ -139,7 +139,7 @@ for kind in ("exact", "fast"):
     np.save(f"{folder}/{kind}.npy", dense.function(feature, Config(dense=kind, **settings))(images[0]))
 density = GaussianDensity(reg_covar=1e-3).fit(rng.normal(size=(30, 512)))
 for layer in ("", "layer3_0_conv1"):
-    np.save(f"{folder}/map{layer}.npy", gradcam.heat_maps(feature, density, images, layer=layer))
+    np.save(f"{folder}/map{layer}.npy", gradcam.GradCam(feature, layer=layer).heat_maps(density, images))
 """
 
 

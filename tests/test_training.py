@@ -317,14 +317,20 @@ def test_resumes_after_sigkill(category, tmp_path):
         np.testing.assert_allclose(first, second, atol=1e-4)
 
 
-def test_trains_on_jax(category, tmp_path):
-    """The tests of a run's log and of resuming, in either phase too, on JAX; then what it trained is read here."""
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("test_training.py::test_the_log_says_cross_entropy_and_l2_apart", "run"),
+        pytest.param(
+            "test_transfer.py::test_resumes_inside_either_phase_and_between_them", "stopped", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_trains_on_jax(category, tmp_path, name, folder):
+    """The tests of a run's log, and of resuming in either phase, on JAX; then what it trained is read here."""
     pytest.importorskip("jax")
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    chosen = [
-        "tests/test_training.py::test_the_log_says_cross_entropy_and_l2_apart",
-        "tests/test_transfer.py::test_resumes_inside_either_phase_and_between_them",
-    ]
+    chosen = [f"tests/{name}"]
     pytest_options = ["-n", "0", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'inner'}"]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", *pytest_options, *chosen],
@@ -334,11 +340,10 @@ def test_trains_on_jax(category, tmp_path):
         text=True,
     )
     assert result.returncode == 0, result.stdout[-3000:]
-    runs_on_jax = list((tmp_path / "inner").glob("*/stopped/detector"))
-    assert len(runs_on_jax) == 1
-    loaded = Detector.load(runs_on_jax[0])
+    (made,) = {path.resolve() for path in (tmp_path / "inner").glob(f"*/{folder}/detector")}
+    loaded = Detector.load(made)
     examples = datasets.read_test(category, 32)
-    with np.load(runs_on_jax[0].parent / "train_embeddings.npz") as arrays:
+    with np.load(made.parent / "train_embeddings.npz") as arrays:
         train = datasets.read_train(category, 32)
         np.testing.assert_allclose(detector.embed(loaded.feature, train.images), arrays["features"], atol=1e-4)
     assert np.ptp(loaded.score(examples.images)) > 0
