@@ -16,17 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cutpaste_tf import (
-    datasets,
-    folders,
-    images,
-    prepared,
-    runs,
-    scoring,
-    surroundings,
-    synthetic,
-    weights,
-)
+from cutpaste_tf import datasets, folders, images, prepared, runs, scoring, surroundings, synthetic, weights
 from cutpaste_tf.config import DENSE_SETTINGS, READING_SETTINGS, VIEWS, Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import Examples
@@ -231,22 +221,25 @@ def evaluate(
     named = {name: value for name, value in settings.items() if name not in READING_SETTINGS}
     named |= {"gradcam_layer": layer} if layer else {}
     train_location = train_location or saved.data
+    is_own = data == saved.data or datasets.is_same(location, train_location)
+    if not is_own and _is_moved(location, run_dir, saved):
+        is_own, train_location = True, location
     scorer = scoring.Scorer(
         run_dir,
         saved,
         config,
-        train_location=location if _is_moved(location, run_dir, saved) else train_location,
+        train_location=train_location,
         tfds_data_dir=tfds_data_dir,
         allow_trained=allow_trained,
         report=_say,
     )
-    is_own = data == saved.data or datasets.is_same(location, train_location) or _is_moved(location, run_dir, saved)
     items = datasets.list_test(
         location, config.data_settings, trained=scorer.data.images if is_own else (), tfds_data_dir=tfds_data_dir
     )
     if is_own and all(item.label == images.UNKNOWN for item in items):
         raise InputError(f"{data} holds the training images and no test images; name those by --data.")
-    is_own = is_own or (bool(_test_data(run_dir, saved)) and datasets.is_same(location, _test_data(run_dir, saved)))
+    test_data = _test_data(run_dir, saved)
+    is_own = is_own or (bool(test_data) and datasets.is_same(location, test_data))
     folder = output_dir or _eval_folder(run_dir, named, synthetic_options, "" if is_own else str(location))
     record, wanted = None, heat_map_options.wanted
     has_masks = synthetic_options is not None or any(item.masks for item in items)

@@ -49,10 +49,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
 ALIGNED = ("bottle", "cable", "capsule", "metal_nut", "pill", "toothbrush", "transistor", "zipper")
 
 
-def _listed(values: tuple[int, ...]) -> str:
-    return ",".join(map(str, values))
-
-
 def _setting(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
 
@@ -208,9 +204,8 @@ class Config:
         if not 0 <= self.white <= 65535:
             raise InputError(f"--white={self.white} must be 1 to 65535, or 0 to take it from the images.")
         if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
-            raise InputError(
-                f"--background={_listed(self.background)} must be three numbers of 0..255, as 255,255,255."
-            )
+            given = ",".join(map(str, self.background))
+            raise InputError(f"--background={given} must be three numbers of 0..255, as 255,255,255.")
         if self.max_megapixels <= 0:
             raise InputError(f"--max_megapixels={self.max_megapixels} must be greater than 0.")
         self._check_at_least(1, "steps_per_epoch", "batch_size", "scar_min_width", "scar_min_length")

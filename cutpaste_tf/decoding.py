@@ -111,7 +111,7 @@ def find_white(sources: Iterable[tuple[Path | bytes, str]], max_megapixels: floa
         # Pillow keeps the upper 8 of 16 bits of a color: 15 stands for 3840 to 4095.
         pixels = np.asarray(image)
         brightest = max(brightest, int(pixels.max()) if pixels.dtype != np.uint8 else 256 * int(pixels.max()) + 255)
-    return next(white for white in WHITES if brightest <= white)
+    return _next_white(brightest)
 
 
 def is_deep(image: Image.Image) -> bool:

@@ -105,7 +105,7 @@ def list_test(root: Path, settings: DataSettings = DataSettings(), *, trained: C
         raise InputError(
             f"{loose[0]} lies beside the folders of {test}; put it in {normal}/ or in its defect's folder."
         )
-    found = [path for folder in _folders(test) if folder.name != _TRUTH for path in image_files(folder)]
+    found = _test_files(test)
     paired, _ = _masks(test, found)
     items = []
     for path in found:
@@ -148,8 +148,7 @@ def unread(root: Path, settings: DataSettings = DataSettings(), *, testing: bool
 
 def has_masks(root: Path) -> bool:
     """Whether there is any mask file, matched or not."""
-    places = [root / "test"] if (root / "test").is_dir() else [root]
-    return any(_count(_truth(place)) for place in places)
+    return bool(_count(_truth(_test_folder(root))))
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -244,6 +243,14 @@ def _refuse_categories(root: Path) -> None:
         raise InputError(f"{root} holds categories: try --data={categories[0]}.")
 
 
+def _test_folder(root: Path) -> Path:
+    return root / "test" if (root / "test").is_dir() else root
+
+
+def _test_files(test: Path) -> list[Path]:
+    return [path for folder in _folders(test) if folder.name != _TRUTH for path in image_files(folder)]
+
+
 def _truth(test: Path) -> Path:
     inside = test / _TRUTH
     return inside if inside.is_dir() else test.parent / _TRUTH
@@ -259,10 +266,10 @@ def _masks(test: Path, found: list[Path]) -> tuple[dict[Path, tuple[Path, ...]],
 
 
 def _unread_masks(root: Path, settings: DataSettings) -> list[str]:
-    test = root / "test" if (root / "test").is_dir() else root
+    test = _test_folder(root)
     if test == root and not (root / settings.normal_name).is_dir():
         return []
-    found = [path for folder in _folders(test) if folder.name != _TRUTH for path in image_files(folder)]
+    found = _test_files(test)
     _, lost = _masks(test, found)
     if not lost:
         return []

@@ -17,7 +17,7 @@ from sklearn.cluster import KMeans
 
 from cutpaste_tf import images as stores
 from cutpaste_tf import networks
-from cutpaste_tf.backend import keras
+from cutpaste_tf.backend import keras, tf
 
 STAGES = ("layer1_1", "layer2_1", "layer3_1", "layer4_1")
 LEVELS = len(STAGES)
@@ -96,8 +96,6 @@ def gradient(function: Callable[[Any], Any], x: Any) -> Any:
         import jax
 
         return jax.grad(function)(x)
-    from cutpaste_tf.backend import tf
-
     with tf.GradientTape() as tape:
         tape.watch(x)
         value = function(x)

@@ -89,7 +89,7 @@ class Scorer:
 
         Args:
             items: the test images.
-            examples: them, where they are read already; else None.
+            examples: them, where they are read already and went through `refuse_trained`; else None.
             keep: whether to keep what was computed, and to use what was kept; not of images made up.
             heat_maps: whether heat maps are asked for, which needs `examples`.
             gradcam_layer: see `gradcam.GradCam`; for image models.
@@ -106,8 +106,7 @@ class Scorer:
         if heat_maps and gradcam_layer:
             self._check_layer(gradcam_layer)
         test = self._made(items, examples, self._embed, keep=keep)
-        fitted = {name: getattr(self._config, name) for name in EVALUATION_SETTINGS}
-        as_saved = all(getattr(self._saved, name) == value for name, value in fitted.items())
+        as_saved = all(getattr(self._config, name) == getattr(self._saved, name) for name in EVALUATION_SETTINGS)
         train = self._train(needed=not as_saved)
         if as_saved:
             density = densities.load(self._detector_dir / runs.DENSITY, self._config)
@@ -167,11 +166,11 @@ class Scorer:
     ) -> Embeddings:
         """What `make` gives for images, or what the run's folder keeps of it."""
         config = self._config
-        is_test = make != self._embed_train
+        is_unchecked = examples is None and make != self._embed_train  # test images that nobody has looked at
 
         def read_and_make() -> Embeddings:
             found = examples or images.read(items, config.image_size, self._settings)
-            if is_test:
+            if is_unchecked:
                 self.refuse_trained(found.paths, found.hashes)
             self._report(f"Computing {config.feature} of {found.note}.")
             return make(found)
@@ -185,7 +184,7 @@ class Scorer:
         key = embeddings.fingerprint(model, named, items, f"{config.image_size} {self._settings}")
         path = self._run_dir / runs.EMBEDDINGS / f"{key[:32]}.npz"
         found = embeddings.kept(path, read_and_make, self._report)
-        if is_test:
+        if is_unchecked:  # they were kept
             self.refuse_trained(found.paths, found.hashes)
         return found
 

@@ -145,7 +145,7 @@ def finish(network: keras.Model, examples: Examples, config: Config, folder: Pat
         found = detector.embed_examples(feature, examples)
         fitted = density.build(config).fit(found.features)
     embeddings.write(folder / runs.TRAIN_EMBEDDINGS, found)
-    Detector(network, fitted, config).save(folder / runs.DETECTOR, TrainingData.of(examples))
+    Detector(network, fitted, config).save(folder / runs.DETECTOR, TrainingData.read(folder))
     (folder / runs.CHECKPOINT).unlink(missing_ok=True)
 
 

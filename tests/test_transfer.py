@@ -135,15 +135,20 @@ def test_embeddings_are_computed_once_and_stale_ones_noticed(tiny_run, category,
     commands.evaluate(tiny_run, "x", category, settings={"feature": "layer2"})
     assert len(embedded) == 3
     path = category / "test/good/000.png"
-    write_image(path, np.zeros((40, 40, 3), np.uint8))
+    pictures = np.zeros((2, 40, 40, 3), np.uint8)
+    pictures[1, 0, 0] = 1
+
+    def replace(picture):
+        content = write_image(path, picture).read_bytes()
+        path.write_bytes(content.ljust(1000, b"\0"))  # of one size; what follows a PNG's end is not read
+
+    replace(pictures[0])
     commands.evaluate(tiny_run, "x", category)
     assert len(embedded) == 4
     stat = path.stat()
-    pixels = np.zeros((40, 40, 3), np.uint8)
-    pixels[0, 0] = 1
-    write_image(path, pixels)
-    path.write_bytes(path.read_bytes().ljust(stat.st_size, b"\0")[: max(stat.st_size, path.stat().st_size)])
+    replace(pictures[1])
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # the content decides, not name, size or time
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
     commands.evaluate(tiny_run, "x", category)
     assert len(embedded) == 5
     os.utime(tiny_run / "detector/model.keras")
