@@ -75,9 +75,8 @@ def train(
         InputError: before any long work.
     """
     surroundings.check()
-    config = dataclasses.replace(
-        config, data=datasets.canonical(config.data), test_data=datasets.canonical(config.test_data)
-    )
+    config = _with_canonical_names(config, location, test_location)
+    name = config.data
     runs.check(output_dir, config)
     begun = (output_dir / "config.json").is_file()
     trained = runs.TrainingData.read(output_dir).images if begun else None
@@ -97,7 +96,7 @@ def train(
         training.check(config)
     with runs.locked(output_dir):
         config = runs.open_run(output_dir, config, runs.TrainingData.of(examples))
-        print(f"Training on {location}: {examples.note}.")
+        print(f"Training on {name}: {examples.note}.")
         _tell_of_folders(location, items, config, examples)
         if len(examples.images) < 20:
             print(f"Warning: {len(examples.images)} training images are few; expect a poor density.")
@@ -139,6 +138,13 @@ def show_augmentations(config: Config, output_dir: Path, location: str | Path, *
         columns |= {f"{task}\n{name}": pictures for name, pictures in views.items()}
     plots.save_sheet(output_dir / "proxy_tasks.png", columns)
     print(f"Sheet: {output_dir}/proxy_tasks.png")
+
+
+def _with_canonical_names(config: Config, location: str | Path, test_location: str | Path) -> Config:
+    """One spelling of folders; a name that stands for another place, as demo/gear does, stays as it is."""
+    places = {"data": str(location), "test_data": str(test_location)}
+    spelled = {name: datasets.canonical(place) for name, place in places.items() if getattr(config, name) == place}
+    return dataclasses.replace(config, **spelled)
 
 
 def _check_weights(config: Config) -> None:

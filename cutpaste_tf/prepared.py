@@ -44,7 +44,7 @@ def locate(data: str, folder: Path) -> Path:
     Raises:
         InputError: the name is not known, or the set is not prepared.
     """
-    kind, _, name = data.partition("/")
+    kind, _, name = data.rstrip("/").partition("/")
     if name not in SETS[kind]:
         raise InputError(f"--data={data} is neither a folder nor known; {kind}/NAME has: {', '.join(SETS[kind])}.")
     if kind == "mvtec_ad":
@@ -124,7 +124,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _items(data: str, folder: Path, split: str) -> list[Item]:
-    kind, _, name = data.partition("/")
+    kind, _, name = data.rstrip("/").partition("/")
     reader = {"mvtec_ad": _mvtec_ad, "cifar10": _cifar10}[kind]
     found = reader(locate(data, folder), split, name)
     # One by one, so that images not asked for are not held.

@@ -1,6 +1,6 @@
 """The folder of a run: what lies where, written whole or not at all.
 
-    .lock                  held by the process at work
+    .lock                  held by the process at work; .HASH.lock by one that fills an evaluation's folder
     config.json            the configuration, enough to make the run again
     training_data.json     names and hashes of the training images: a resumed run must find the same ones
     augmentations.png      what the network is shown

@@ -42,7 +42,7 @@ def locate(data: str) -> str | Path:
     """
     if not data:
         raise InputError("--data is missing: a category folder, a folder of normal images, demo/NAME, ...")
-    kind, _, name = data.partition("/")
+    kind, _, name = data.rstrip("/").partition("/")
     if kind != "demo":
         return data
     if name not in CATEGORIES:

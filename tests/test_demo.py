@@ -23,7 +23,7 @@ def test_draws_a_category_in_mvtec_layout(few, name):
     folder = demo.locate(f"demo/{name}")
     assert folder == few / name
     drawn = (folder / "train/good/000.png").stat().st_mtime_ns
-    demo.locate(f"demo/{name}")  # drawn once ...
+    demo.locate(f"demo/{name}/")  # drawn once ...
     assert (folder / "train/good/000.png").stat().st_mtime_ns == drawn
     (folder / ".drawn_by_sha256").write_text("an older version of the file")
     demo.locate(f"demo/{name}")  # ... and again when the drawing has changed

@@ -217,6 +217,16 @@ def test_one_folder_has_many_names(tiny_run, category, tmp_path, monkeypatch, ca
     assert [path.name for path in (tmp_path / "run").glob("eval*")] == ["eval"]
 
 
+def test_the_name_of_a_built_in_set_stays_a_name(tmp_path, monkeypatch):
+    """Also where a folder of that name lies in the working directory, as it does once the set is drawn."""
+    (tmp_path / "demo/gear").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    named = commands._with_canonical_names(Config(data="demo/gear"), tmp_path / "demo/gear", "")
+    assert named.data == "demo/gear"
+    named = commands._with_canonical_names(Config(data="demo/", test_data="./demo"), "demo/", "./demo")
+    assert named.data == named.test_data == str(tmp_path / "demo")
+
+
 def test_data_that_have_moved_are_known_again(tiny_run, category, tmp_path, capsys):
     config = dataclasses.replace(TINY, epochs=0)
     moved = category.rename(tmp_path / "moved")
