@@ -17,6 +17,7 @@ lint: .venv/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.pipeline

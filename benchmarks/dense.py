@@ -12,10 +12,11 @@ import time
 import numpy as np
 from absl import app, flags
 
-from cutpaste_tf import dense, networks
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config import Config
-from cutpaste_tf.dense import Embed
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.detection import dense
+from cutpaste_tf.detection.dense import Embed
+from cutpaste_tf.networks import build
 
 _SIZE = flags.DEFINE_integer("extract_size", 32, "Side of the patches.")
 _STRIDE = flags.DEFINE_integer("stride", 4, "Pixels from one patch to the next.")
@@ -30,33 +31,34 @@ def multiply_adds(feature: keras.Model, side: int) -> float:
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.Conv2D):
             shape = keras.Model(backbone.input, layer.output).compute_output_shape((1, side, side, 3))
-            total += math.prod(shape[1:3]) * math.prod(layer.kernel.shape)
+            total += math.prod(shape[1:3]) * math.prod(layer.kernel.shape)  # pyright: ignore[reportArgumentType, reportCallIssue, reportOptionalMemberAccess]
     return total / 1e9
 
 
 def main(_: list[str]) -> None:
     """Times the contestants in turn and prints a table."""
-    config = Config(patch_size=64, extract_size=_SIZE.value, stride=_STRIDE.value, stem=_STEM.value)
-    whole = networks.build(config).feature
+    config = Config.of(patch_size=64, extract_size=_SIZE.value, stride=_STRIDE.value, stem=_STEM.value)
+    settings = config.features
+    whole = build.build(config.network, 3).feature
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    count = dense.places(config) ** 2
+    count = dense.places(256, settings) ** 2
 
     def loop(image: np.ndarray) -> np.ndarray:
-        size, stride = config.extract_size, config.stride
+        size, stride = settings.extract_size, settings.stride
         places = range(0, 257 - size, stride)
         patches = [image[top : top + size, left : left + size] for top in places for left in places]
         return whole.predict(np.stack(patches).astype(np.float32) / 255, batch_size=32, verbose=0)
 
     contestants: dict[str, tuple[Embed, float]] = {
-        "obvious loop": (loop, count * multiply_adds(whole, config.extract_size)),
+        "obvious loop": (loop, count * multiply_adds(whole, settings.extract_size)),
     }
     for name in ("pool", "layer3", "layer2", "layer1"):
-        feature = networks.feature_model(whole, name)
-        exact = count * multiply_adds(feature, config.extract_size)
-        contestants[f"exact, {name}"] = (dense.exact(feature, config), exact)
+        feature = build.feature_model(whole, name)
+        exact = count * multiply_adds(feature, settings.extract_size)
+        contestants[f"exact, {name}"] = (dense.exact(feature, 256, settings), exact)
         inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
-        fast = multiply_adds(dense.dilate(inner, dense.fast_step(inner, config)), 256)
-        contestants[f"fast, {name}"] = (dense.fast(feature, config), fast)
+        fast = multiply_adds(dense.dilate(inner, dense.fast_step(inner, settings)), 256)
+        contestants[f"fast, {name}"] = (dense.fast(feature, 256, settings), fast)
     best: dict[str, float] = dict.fromkeys(contestants, math.inf)
     for turn in range(_ROUNDS.value + 1):
         for name, (function, _cost) in contestants.items():
@@ -64,7 +66,8 @@ def main(_: list[str]) -> None:
             function(image)
             if turn:  # the first is for compilation
                 best[name] = min(best[name], time.perf_counter() - start)
-    print(f"ResNet-18, {config.stem} stem, 256 px, {count} patches of {config.extract_size} px, one image at a time")
+    size = settings.extract_size
+    print(f"ResNet-18, {_STEM.value} stem, 256 px, {count} patches of {size} px, one image at a time")
     for name, (_function, cost) in contestants.items():
         ratio = best["exact, pool"] / best[name]
         print(f"{name:<14}{best[name]:8.3f} s/image   {ratio:6.2f} x exact pool's speed   {cost:7.1f} G multiply-adds")

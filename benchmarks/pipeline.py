@@ -7,7 +7,6 @@ image and shared by its three views, as ours is by default, in float32. Both run
 images; the best round of each counts. `--tasks` compares our proxy tasks with one another instead.
 """
 
-import dataclasses
 import functools
 import os
 import time
@@ -20,9 +19,11 @@ import numpy as np
 from absl import app, flags
 from PIL import Image, ImageEnhance
 
-from cutpaste_tf import datasets, pipeline
+from cutpaste_tf.augmentation import pipeline
+from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.backend import tf
-from cutpaste_tf.config import VIEWS, Config
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.images import sources
 from data import demo
 
 _DATA = flags.DEFINE_string("data", "demo/gear", "Category folder, or demo/NAME.")
@@ -43,15 +44,15 @@ def main(argv: list[str]) -> None:
 
 def compare_tasks() -> None:
     """Times every proxy task. CutSwap's salient pixels are a quarter of the image, on all levels."""
-    config = Config(data=_DATA.value, image_size=_IMAGE_SIZE.value, saliency_weights="not read here")
-    images = datasets.read_train(demo.locate(config.data), config.image_size).images
-    quarter = slice(config.image_size // 4, 3 * config.image_size // 4)
+    config = Config.of(data=_DATA.value, image_size=_IMAGE_SIZE.value, saliency_weights="not read here")
+    images = sources.read_train(demo.locate(_DATA.value), _IMAGE_SIZE.value).images
+    quarter = slice(_IMAGE_SIZE.value // 4, 3 * _IMAGE_SIZE.value // 4)
     marked = np.concatenate([images, np.zeros_like(images[..., :1])], axis=-1)
     marked[:, quarter, quarter, 3] = 15
     contestants = {}
-    for name in VIEWS:
-        task = dataclasses.replace(config, proxy_task=name, batch_size=0)
-        contestants[name] = (stream(marked if name == "cutswap" else images, task), task.batch_size)
+    for name, kind in TASKS.items():
+        task = config.replaced(proxy_task=name)
+        contestants[name] = (stream(marked if kind.needs_saliency else images, task), task.schedule.batch_size)
     rates = time_rounds(contestants)
     for name, rate in rates.items():
         print(f"{name:<20}{rate:9.0f} views/s {rate / rates['cutpaste_3way']:8.2f} of cutpaste_3way")
@@ -59,17 +60,17 @@ def compare_tasks() -> None:
 
 def compare_with_pillow() -> None:
     """Times the 3-way task beside the yardstick, and parts of it."""
-    config = Config(data=_DATA.value, image_size=_IMAGE_SIZE.value)
-    images = datasets.read_train(demo.locate(config.data), config.image_size).images
+    config = Config.of(data=_DATA.value, image_size=_IMAGE_SIZE.value)
+    images = sources.read_train(demo.locate(_DATA.value), _IMAGE_SIZE.value).images
     contestants = {
         "ours": stream(images, config),
         "Pillow, shared base jitter": lambda: pillow_batch(images, config),
-        "ours, independent views": stream(images, dataclasses.replace(config, share_base_augmentation=False)),
-        "ours, no base jitter": stream(images, dataclasses.replace(config, base_jitter=0.0)),
-        "ours, no patch jitter": stream(images, dataclasses.replace(config, patch_jitter=0.0)),
+        "ours, independent views": stream(images, config.replaced(share_base_augmentation=False)),
+        "ours, no base jitter": stream(images, config.replaced(base_jitter=0.0)),
+        "ours, no patch jitter": stream(images, config.replaced(patch_jitter=0.0)),
         "floor: copy float32 batches": lambda: copy_batch(config),
     }
-    rates = time_rounds({name: (start, config.batch_size) for name, start in contestants.items()})
+    rates = time_rounds({name: (start, config.schedule.batch_size) for name, start in contestants.items()})
     for name, rate in rates.items():
         print(f"{name:<30}{rate:9.0f} views/s {1000 / rate:8.3f} ms/view")
     print(f"ratio ours / Pillow: {rates['ours'] / rates['Pillow, shared base jitter']:.2f}")
@@ -99,7 +100,8 @@ def stream(images: np.ndarray, config: Config) -> Callable[[], Callable[[], obje
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     options.autotune.enabled = False
-    dataset = pipeline.stream(images, config).with_options(options)
+    batches = pipeline.stream(images, config.augmentation, batch_size=config.schedule.batch_size, seed=config.seed)
+    dataset = batches.with_options(options)
     return lambda: functools.partial(next, iter(dataset))
 
 
@@ -110,9 +112,9 @@ def pillow_batch(images: np.ndarray, config: Config) -> Callable[[], object]:
 
     def batch() -> np.ndarray:
         views = []
-        for _ in range(config.batch_size // 3):
+        for _ in range(config.schedule.batch_size // 3):
             normal = translated(pictures[rng.integers(len(pictures))], rng, config)
-            normal = jittered(normal, rng, config.base_jitter)
+            normal = jittered(normal, rng, config.augmentation.base_jitter)
             views += [normal, with_patch(normal, rng, config), with_scar(normal, rng, config)]
         return np.stack([np.asarray(view) for view in views]).astype(np.float32) / 255
 
@@ -121,10 +123,10 @@ def pillow_batch(images: np.ndarray, config: Config) -> Callable[[], object]:
 
 def translated(image: Image.Image, rng: np.random.Generator, config: Config) -> Image.Image:
     """Reflect-pad and crop."""
-    margin = round(config.translate * config.image_size)
+    margin = round(config.augmentation.translate * config.data.image_size)
     pixels = np.pad(np.asarray(image), ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
     top, left = rng.integers(2 * margin + 1, size=2)
-    return Image.fromarray(pixels[top : top + config.image_size, left : left + config.image_size])
+    return Image.fromarray(pixels[top : top + config.data.image_size, left : left + config.data.image_size])
 
 
 def jittered(image: Image.Image, rng: np.random.Generator, amount: float) -> Image.Image:
@@ -143,12 +145,16 @@ def jittered(image: Image.Image, rng: np.random.Generator, amount: float) -> Ima
 
 def with_patch(image: Image.Image, rng: np.random.Generator, config: Config) -> Image.Image:
     """CutPaste."""
-    side = config.image_size
-    area = rng.uniform(config.min_patch_area, config.max_patch_area) * side * side
-    aspect = rng.uniform(config.min_aspect_ratio, 1) if rng.integers(2) else rng.uniform(1, config.max_aspect_ratio)
+    side = config.data.image_size
+    area = rng.uniform(config.augmentation.min_patch_area, config.augmentation.max_patch_area) * side * side
+    aspect = (
+        rng.uniform(config.augmentation.min_aspect_ratio, 1)
+        if rng.integers(2)
+        else rng.uniform(1, config.augmentation.max_aspect_ratio)
+    )
     height, width = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
     left, top = rng.integers(side - width + 1), rng.integers(side - height + 1)
-    patch = jittered(image.crop((left, top, left + width, top + height)), rng, config.patch_jitter)
+    patch = jittered(image.crop((left, top, left + width, top + height)), rng, config.augmentation.patch_jitter)
     result = image.copy()
     result.paste(patch, (int(rng.integers(side - width + 1)), int(rng.integers(side - height + 1))))
     return result
@@ -156,10 +162,10 @@ def with_patch(image: Image.Image, rng: np.random.Generator, config: Config) -> 
 
 def with_scar(image: Image.Image, rng: np.random.Generator, config: Config) -> Image.Image:
     """CutPaste-Scar."""
-    side = config.image_size
+    side = config.data.image_size
     width, height = int(rng.integers(2, 17)), int(rng.integers(10, 26))
     left, top = rng.integers(side - width + 1), rng.integers(side - height + 1)
-    patch = jittered(image.crop((left, top, left + width, top + height)), rng, config.patch_jitter)
+    patch = jittered(image.crop((left, top, left + width, top + height)), rng, config.augmentation.patch_jitter)  # pyright: ignore[reportArgumentType]
     patch = patch.convert("RGBA").rotate(rng.uniform(-45, 45), Image.Resampling.BILINEAR, expand=True)
     place = int(rng.integers(side - patch.width + 1)), int(rng.integers(side - patch.height + 1))
     result = image.copy()
@@ -169,7 +175,7 @@ def with_scar(image: Image.Image, rng: np.random.Generator, config: Config) -> I
 
 def copy_batch(config: Config) -> Callable[[], object]:
     """What any pipeline must do at the least: write each view once and copy it into its batch."""
-    views = np.zeros((config.batch_size, config.image_size, config.image_size, 3), np.float32)
+    views = np.zeros((config.schedule.batch_size, config.data.image_size, config.data.image_size, 3), np.float32)
     source = np.zeros(views.shape[1:], np.uint8)
     batch = np.empty_like(views)
 

@@ -10,9 +10,12 @@ import time
 
 from absl import app, flags
 
-from cutpaste_tf import datasets, networks, pipeline, training
+from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras, tf
-from cutpaste_tf.config import Config
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.images import sources
+from cutpaste_tf.networks import build
+from cutpaste_tf.training import fitting
 from data import demo
 
 _DATA = flags.DEFINE_string("data", "demo/gear", "Category folder, or demo/NAME.")
@@ -35,28 +38,30 @@ class _Clock(keras.callbacks.Callback):
 def main(argv: list[str]) -> None:
     """Prints the table."""
     del argv
-    config = Config(
+    config = Config.of(
         data=_DATA.value,
         backbone=_BACKBONE.value,
         image_size=_IMAGE_SIZE.value,
         batch_size=_BATCH_SIZE.value,
         stem="imagenet",
     )
-    images = datasets.read_train(demo.locate(config.data), config.image_size).images
-    nets = networks.build(config)
-    stream = pipeline.stream(images, config)
-    shape = (config.batch_size, config.image_size, config.image_size, 3)
-    labels = tf.range(config.batch_size) % len(config.views)
-    random = tf.data.Dataset.from_tensors((tf.random.stateless_uniform(shape, [0, 0]), labels)).repeat()
-    print(f"{_DATA.value}, {_BACKBONE.value}, {config.image_size} px, batch {config.batch_size}, "
+    side, batch_size, classes = config.data.image_size, config.schedule.batch_size, len(config.augmentation.views)
+    images = sources.read_train(demo.locate(_DATA.value), side).images
+    nets = build.build(config.network, classes)
+    stream = pipeline.stream(images, config.augmentation, batch_size=batch_size, seed=config.seed)
+    shape = (batch_size, side, side, 3)
+    labels = tf.range(batch_size) % classes
+    random = tf.data.Dataset.from_tensors((tf.random.stateless_uniform(shape, [0, 0]), labels)).repeat()  # pyright: ignore[reportArgumentType]
+    print(f"{_DATA.value}, {_BACKBONE.value}, {side} px, batch {batch_size}, "
           f"best of {_ROUNDS.value} rounds")  # fmt: skip
-    for phase in config.phases:
-        networks.set_trainable(nets.backbone, config, phase)
-        training.compile_classifier(nets.classifier, config, phase)
+    for phase in config.schedule.phases:
+        freezes = config.network.freeze_batch_norm == "yes"
+        build.set_trainable(nets.backbone, head_only=phase.head_only, freezes_batch_norm=freezes)
+        fitting.compile_classifier(nets.classifier, config.schedule, phase)
         rates = time_rounds(nets.classifier, {"pipeline": stream, "random numbers": random})
         print("head alone" if phase.head_only else "all layers")
         for name, rate in rates.items():
-            print(f"  {name:<16}{rate:8.3f} steps/s {rate * config.batch_size:8.1f} images/s")
+            print(f"  {name:<16}{rate:8.3f} steps/s {rate * batch_size:8.1f} images/s")
         print(f"  ratio: {rates['pipeline'] / rates['random numbers']:.3f}")
 
 
@@ -64,12 +69,12 @@ def time_rounds(classifier: keras.Model, contestants: dict[str, tf.data.Dataset]
     """Steps per second, the best of the rounds."""
     rates = dict.fromkeys(contestants, 0.0)
     for dataset in contestants.values():
-        classifier.fit(dataset, steps_per_epoch=2, shuffle=False, verbose=0)  # traces and compiles
+        classifier.fit(dataset, steps_per_epoch=2, shuffle=False, verbose=0)  # traces and compiles  # pyright: ignore[reportArgumentType]
     for _ in range(_ROUNDS.value):
         for name, dataset in contestants.items():
             clock = _Clock()
             steps = _WARM_UP + _STEPS.value
-            classifier.fit(dataset, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[clock])
+            classifier.fit(dataset, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[clock])  # pyright: ignore[reportArgumentType]
             rates[name] = max(rates[name], _STEPS.value / (time.perf_counter() - clock.began))
     return rates
 

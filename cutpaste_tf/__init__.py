@@ -1,6 +1,13 @@
-"""CutPaste (Li et al., CVPR 2021): self-supervised anomaly detection and localization."""
+"""CutPaste (Li et al., CVPR 2021): self-supervised anomaly detection and localization.
 
+What a program uses is here (docs/python.md): `Config`, `train`, `evaluate`, `Detector`. The wings, in the order in
+which images meet them, each with its own account: images, networks, augmentation, density; config and runs.py, which
+know the settings and folder of a run; pictures, detection, training, evaluation; commands, command_line.
+"""
+
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 from cutpaste_tf import surroundings
 
@@ -10,3 +17,26 @@ from cutpaste_tf import surroundings
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 surroundings.prepare()
+
+if TYPE_CHECKING:
+    from cutpaste_tf.commands.evaluating import evaluate
+    from cutpaste_tf.commands.training import train
+    from cutpaste_tf.config.config import Config
+    from cutpaste_tf.detection.detector import Detector
+    from cutpaste_tf.errors import InputError
+
+_PUBLIC = {
+    "Config": "config.config",
+    "Detector": "detection.detector",
+    "InputError": "errors",
+    "evaluate": "commands.evaluating",
+    "train": "commands.training",
+}
+__all__ = ["Config", "Detector", "InputError", "evaluate", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """What is public, loaded when it is asked for: a command that needs one wing loads no other."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)

@@ -1,13 +1,44 @@
-"""TensorFlow and Keras as all of this package needs them; imported from here only, and only where it computes.
+"""TensorFlow and Keras as all of this package needs them: `from cutpaste_tf.backend import keras, tf`.
 
-With Keras on JAX, TensorFlow only feeds: it leaves the GPUs, whose memory it would take, as soon as it is imported,
-since nothing can be changed once it has touched them. What a keras.json may say of number formats is set aside.
+They are loaded when they are first used, not when they are imported from here: that takes seconds, in which a user
+could have been told of a mistake. With Keras on JAX, TensorFlow only feeds: it leaves the GPUs, whose memory it would
+take, as soon as it is loaded, since nothing can be changed once it has touched them. What a keras.json may say of
+number formats is set aside.
 """
 
 import contextlib
+import importlib
 import os
+import threading
+import types
 import warnings
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+_lock = threading.RLock()
+_loaded: dict[str, types.ModuleType] = {}
+
+
+class _Late(types.ModuleType):
+    """A module that is loaded when something of it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in ("__version__",):  # asked by inspection, which is no use
+            raise AttributeError(name)
+        return getattr(_load()[self.__name__], name)
+
+
+def _load() -> dict[str, types.ModuleType]:
+    with _lock:
+        if not _loaded:
+            with _quietly():
+                modules = {name: importlib.import_module(name) for name in ("keras", "tensorflow")}
+            _loaded.update(modules)
+            leave_gpus()
+            keras.config.set_floatx("float32")
+            keras.config.set_epsilon(1e-7)
+            keras.config.set_image_data_format("channels_last")
+    return _loaded
 
 
 @contextlib.contextmanager
@@ -27,11 +58,6 @@ def _quietly() -> Iterator[None]:
         os.close(stderr)
 
 
-with _quietly():
-    import keras
-    import tensorflow as tf
-
-
 def leave_gpus() -> None:
     """Lets TensorFlow see no GPU where Keras computes with another backend."""
     if keras.backend.backend() == "tensorflow":
@@ -40,14 +66,15 @@ def leave_gpus() -> None:
         tf.config.set_visible_devices([], "GPU")
     except RuntimeError as error:
         warnings.warn(
-            f"TensorFlow was at work before cutpaste_tf was imported, and keeps the GPUs' memory ({error}).",
+            f"TensorFlow was at work before cutpaste_tf was, and keeps the GPUs' memory ({error}).",
             stacklevel=2,
         )
 
 
-leave_gpus()
-keras.config.set_floatx("float32")
-keras.config.set_epsilon(1e-7)
-keras.config.set_image_data_format("channels_last")
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+else:
+    keras, tf = _Late("keras"), _Late("tensorflow")
 
 __all__ = ["keras", "leave_gpus", "tf"]

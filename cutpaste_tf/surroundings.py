@@ -3,6 +3,7 @@
 Imports nothing heavy, so that what cannot work is refused at once.
 """
 
+import importlib
 import importlib.util
 import json
 import os
@@ -17,12 +18,13 @@ _UNWANTED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
 
 
 def prepare() -> None:
-    """Chooses Keras' backend before Keras is imported; called when the package is.
+    """Chooses Keras' backend before Keras is imported, and mends what is in the way; called when the package is.
 
     KERAS_BACKEND decides. Without it keras.json does, if it names a backend that we work with, else TensorFlow.
     """
     for name in _UNWANTED:
         os.environ.pop(name, None)
+    _mend_matplotlib()
     if os.environ.get("KERAS_BACKEND") or sys.modules.get("keras"):
         return
     home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
@@ -32,6 +34,20 @@ def prepare() -> None:
         wanted = ""
     usable = wanted in BACKENDS and importlib.util.find_spec(wanted) is not None
     os.environ["KERAS_BACKEND"] = wanted if usable else "tensorflow"
+
+
+def _mend_matplotlib() -> None:
+    """Sets MPLBACKEND aside where Matplotlib could not be imported with it; Keras imports it, too.
+
+    A notebook leaves the variable to its commands, whose environment need not have what it names.
+    """
+    if "MPLBACKEND" in os.environ and "matplotlib" not in sys.modules:
+        try:
+            importlib.import_module("matplotlib")
+        except ValueError:
+            del os.environ["MPLBACKEND"]
+            for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+                del sys.modules[name]  # half imported
 
 
 def backend() -> str:

@@ -20,7 +20,9 @@ from PIL import Image
 
 from cutpaste_tf.errors import InputError
 
-FOLDER = Path(__file__).resolve().parent.parent / "demo"
+_CHECKOUT = Path(__file__).resolve().parent.parent
+# In the checkout; installed, in the folder where the command is given.
+FOLDER = (_CHECKOUT if (_CHECKOUT / "pyproject.toml").is_file() else Path.cwd()) / "demo"
 SIZE = 256
 TRAIN, TEST_GOOD, TEST_PER_DEFECT = 150, 40, 16
 

@@ -21,8 +21,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 
-from cutpaste_tf import command_line, folders, images, prepared
+from cutpaste_tf.command_line.main import required, run_main
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import layouts, prepared, reading
 
 _SOURCE = flags.DEFINE_string("source", None, "Official archive, or folder that holds categories.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where to prepare; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.")
@@ -97,13 +98,13 @@ class MvtecAd(tfds.core.GeneratorBasedBuilder):
         if self._source is None:
             raise InputError("Prepare MVTec AD by: python -m data.mvtec_ad --source=ARCHIVE_OR_FOLDER")
         return {
-            "train": self._generate_examples(folders.list_train(self._source)),
-            "test": self._generate_examples(folders.list_test(self._source)),
+            "train": self._generate_examples(layouts.list_train(self._source)),
+            "test": self._generate_examples(layouts.list_test(self._source)),
         }
 
-    def _generate_examples(self, items: list[images.Item]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(self, items: list[reading.Item]) -> Iterator[tuple[str, dict[str, Any]]]:
         for item in items:
-            pixels = images.read_pixels(Path(str(item.image)))  # decodes: a damaged file is found here
+            pixels = reading.read_pixels(Path(str(item.image)))  # decodes: a damaged file is found here
             empty = np.zeros((*pixels.shape[:2], 1), np.uint8)
             record = {
                 "image": str(item.image),
@@ -124,8 +125,8 @@ def check(category: Path, name: str) -> str:
     """
     if not (category / "train").is_dir():
         return f"{name}: no folder {category}/train"
-    train, test = folders.list_train(category), folders.list_test(category)
-    normal = sum(item.label == images.NORMAL for item in test)
+    train, test = layouts.list_train(category), layouts.list_test(category)
+    normal = sum(item.label == reading.NORMAL for item in test)
     found = Counts(len(train), normal, len(test) - normal, sum(bool(item.masks) for item in test))
     pairs = zip(Counts._fields, found, PUBLISHED[name], strict=True)
     wrong = [f"{field} {value} of {expected}" for field, value, expected in pairs if value != expected]
@@ -191,9 +192,14 @@ def _find(root: Path, name: str) -> Path:
 
 def main() -> None:
     """Prepares what the flags ask for."""
-    source = Path(command_line.required(_SOURCE)).expanduser()
+    source = Path(required(_SOURCE)).expanduser()
     prepare(source, _CATEGORIES.value, prepared.data_dir(_DATA_DIR.value))
 
 
+def run() -> None:
+    """The command."""
+    run_main(main, __doc__, (_SOURCE, _CATEGORIES, _DATA_DIR))
+
+
 if __name__ == "__main__":
-    command_line.run_main(main)
+    run()

@@ -1,20 +1,51 @@
 """Shared fixtures. One process imports TensorFlow once: that import is the slowest thing here."""
 
-import dataclasses
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_lines import command  # noqa: F401
 from PIL import Image
 
-import cutpaste_tf  # noqa: F401  sets TensorFlow's environment before anything imports it
-from cutpaste_tf import commands
-from cutpaste_tf.config import Config
+import cutpaste_tf
+from cutpaste_tf.augmentation import pipeline
+from cutpaste_tf.backend import keras
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.detection import detector
+from cutpaste_tf.networks import build, weights
+from cutpaste_tf.networks.backbones import BACKBONES, Backbone
+from cutpaste_tf.training import checkpoint
 
-TINY = Config(
-    image_size=32, batch_size=6, epochs=2, steps_per_epoch=3, scar_max_length=20, stem="imagenet", head_dims=(16, 8)
+
+def _toy(stem):
+    """A network of two convolutions, for what does not depend on the network: a step of it is traced in no time."""
+    layers, image = keras.layers, keras.Input((None, None, 3))
+    x = image
+    names = [(8, "conv1", "bn1", "layer1_1"), (16, "layer2_0_conv1", "layer3_1", "layer4_1")]  # as a ResNet's
+    for index, (width, conv, norm, relu) in enumerate(names, 1):
+        x = layers.ZeroPadding2D(1, name=f"conv{index}_pad")(x)
+        x = layers.Conv2D(width, 3, strides=2, use_bias=False, name=conv)(x)
+        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=norm)(x)
+        x = layers.ReLU(name=relu)(x)
+    return keras.Model(image, x, name="toy")
+
+
+_FEATURES = {"layer1": "layer1_1", "layer2": "layer2_0_conv1", "layer3": "layer3_1", "layer4": "layer4_1"}
+# One entry, as CONTRIBUTING.md says.
+BACKBONES["toy"] = Backbone(build=_toy, features=lambda backbone: _FEATURES, dilates=True)
+
+TINY = Config.of(
+    backbone="toy",
+    image_size=32,
+    batch_size=6,
+    epochs=2,
+    steps_per_epoch=3,
+    scar_max_length=20,
+    stem="imagenet",
+    head_dims=(16, 8),
 )
+RESNET = TINY.replaced(backbone="resnet18")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -49,6 +80,32 @@ def draw_category(root: Path) -> Path:
     return root
 
 
+def networks_of(config):
+    """The networks of a configuration."""
+
+    return build.build(config.network, len(config.augmentation.views))
+
+
+def stream_of(images, config, **options):
+    """The stream of batches of a configuration."""
+
+    return pipeline.stream(
+        images, config.augmentation, batch_size=config.schedule.batch_size, seed=config.seed, **options
+    )
+
+
+@pytest.fixture(scope="session")
+def imagenet_like(tmp_path_factory):
+    """A ResNet-18 with classifier as a file, of random weights that keep the signal alive."""
+    rng = np.random.default_rng(0)
+    arrays = {"fc.weight": rng.normal(0, 0.1, (1000, 512)), "fc.bias": np.zeros(1000)}
+    for name, shape in weights.resnet18_shapes("imagenet").items():
+        arrays[name] = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape) if len(shape) == 4 else np.ones(shape)
+    path = tmp_path_factory.mktemp("weights") / "resnet18.npz"
+    np.savez(path, **{name: array.astype(np.float32) for name, array in arrays.items()})
+    return path
+
+
 @pytest.fixture(scope="session")
 def copied_run(tmp_path_factory):
     """Gives complete runs: a configuration is run once in a session, then copied, as if made of the given data."""
@@ -59,10 +116,10 @@ def copied_run(tmp_path_factory):
             folder = tmp_path_factory.mktemp("made")
             own = draw_category(folder / "category")
             made[config] = folder / "run"
-            commands.train(dataclasses.replace(config, data=str(own)), made[config], own, checkpoint_minutes=5)
+            cutpaste_tf.train(config.replaced(data=str(own)), made[config], own, checkpoint_minutes=5)
         shutil.copytree(made[config], target)
         for path in (target / "config.json", target / "detector/config.json"):
-            path.write_text(dataclasses.replace(Config.read(path), data=str(data)).to_json())
+            path.write_text(Config.read(path).replaced(data=str(data)).to_json())
         return target
 
     return copy
@@ -71,7 +128,7 @@ def copied_run(tmp_path_factory):
 @pytest.fixture
 def tiny_run(copied_run, category: Path, tmp_path: Path) -> Path:
     """A complete run that trained nothing."""
-    return copied_run(dataclasses.replace(TINY, epochs=0), category, tmp_path / "run")
+    return copied_run(TINY.replaced(epochs=0), category, tmp_path / "run")
 
 
 @pytest.fixture(scope="session")
@@ -89,17 +146,15 @@ class StoppedError(Exception):
 
 def weights_after(config, category, folder, monkeypatch, stops=()):
     """Final backbone weights of a run that is stopped after the given steps and started again each time."""
-    from cutpaste_tf import training  # loads TensorFlow
 
     kept = {}
-    finish = training.finish
+    fit, save = detector.fit, checkpoint.save
 
     def spy(feature, *arguments, **options):
         kept["feature"] = [np.asarray(w) for w in feature.weights]
-        finish(feature, *arguments, **options)
+        return fit(feature, *arguments, **options)
 
-    monkeypatch.setattr(training, "finish", spy)
-    save = training.save_checkpoint
+    monkeypatch.setattr(detector, "fit", spy)
     for stop in stops:
 
         def save_then_stop(classifier, path, step, stop=stop):
@@ -107,9 +162,10 @@ def weights_after(config, category, folder, monkeypatch, stops=()):
             if step == stop:
                 raise StoppedError
 
-        monkeypatch.setattr(training, "save_checkpoint", save_then_stop)
+        monkeypatch.setattr(checkpoint, "save", save_then_stop)
         with pytest.raises(StoppedError):
-            commands.train(config, folder, category, checkpoint_minutes=0)
-    monkeypatch.setattr(training, "save_checkpoint", save)
-    commands.train(config, folder, category, checkpoint_minutes=0)
+            cutpaste_tf.train(config, folder, category, checkpoint_minutes=0)
+    monkeypatch.setattr(checkpoint, "save", save)
+    cutpaste_tf.train(config, folder, category, checkpoint_minutes=0)
+    monkeypatch.setattr(detector, "fit", fit)
     return kept["feature"]

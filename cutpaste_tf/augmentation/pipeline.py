@@ -1,0 +1,122 @@
+"""From images to batches of views: shuffled, augmented and prefetched by tf.data.
+
+Randomness is an argument throughout: image i of the endless stream is augmented with
+fold_in(seed, i), and pass p over the images is shuffled with fold_in(seed, p). So the same seed
+gives the same bits whatever the parallelism, and the stream can start at any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cutpaste_tf.augmentation.settings import AugmentationSettings
+from cutpaste_tf.backend import tf
+
+_FOREVER = 2**62
+_AHEAD = 4  # batches made ahead, 75 MB each at 256 px; left to tf.data, they grew to 67
+
+
+def stream(
+    images: np.ndarray, settings: AugmentationSettings, *, batch_size: int, seed: int, start_step: int = 0
+) -> tf.data.Dataset:
+    """The endless stream of training batches.
+
+    Args:
+        images: uint8 [count, side, side, 3], the normal training images (4 channels for cutswap, see
+            `saliency.mark`); they are copied once, with their border. A `numpy.memmap` is read and padded view
+            by view instead, and not held in memory.
+        settings: the proxy task and its augmentations.
+        batch_size: views in a step, a multiple of the task's classes.
+        seed: of the run.
+        start_step: the first batch to give; a resumed run goes on where it stopped.
+
+    Returns:
+        Batches of views float32 [batch_size, view_size, view_size, 3] in [0, 1] and labels int32 [batch_size].
+        The views of one image stand together, in the order of their labels.
+    """
+    per_step = batch_size // len(settings.views)
+    side = images.shape[1]
+    # Stateless ops want a seed of two integers; folding keeps order and augmentation apart.
+    order_seed, view_seed = tf.unstack(tf.random.split([seed, 0], 2))
+    padded = _padded(images, settings.translate)
+
+    def augment(position: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return settings.task.augment(padded(index), tf.random.fold_in(view_seed, position), settings, side)  # pyright: ignore[reportArgumentType]
+
+    def flatten(views: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        view_size = settings.patch_size or side
+        return tf.reshape(views, [batch_size, view_size, view_size, 3]), tf.reshape(labels, [batch_size])
+
+    dataset = _positions(len(images), order_seed, start_step * per_step)
+    dataset = dataset.map(augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(per_step, drop_remainder=True).map(flatten)
+    options = tf.data.Options()
+    # One thread per image: faster than many threads for each small operation, and the order in
+    # which a sum is taken, hence its last bit, does not depend on the number of cores.
+    options.threading.max_intra_op_parallelism = 1
+    return dataset.prefetch(_AHEAD).with_options(options)
+
+
+def augmentations(images: np.ndarray, settings: AugmentationSettings, *, seed: int) -> dict[str, np.ndarray]:
+    """One draw of every augmented view of a task, for each image.
+
+    Args:
+        images: as in `stream`.
+        settings: the task and its augmentations.
+        seed: of the draw.
+
+    Returns:
+        Name of the view -> float32 [count, view_size, view_size, 3] in [0, 1]; the first, which is not augmented
+        beyond the base augmentation, is left out.
+    """
+    padded, side = _padded(images, settings.translate), images.shape[1]
+
+    def augment(index: tf.Tensor) -> tf.Tensor:
+        views, _ = settings.task.augment(padded(index), tf.random.fold_in([seed, 0], index), settings, side)  # pyright: ignore[reportArgumentType]
+        return views
+
+    views = np.stack(list(tf.data.Dataset.range(len(images)).map(augment).as_numpy_iterator()))
+    return {name: views[:, label] for label, name in enumerate(settings.views) if label}
+
+
+def pad(images: np.ndarray, translate: float) -> np.ndarray:
+    """Adds the reflected border that random translation by that part of the side crops from."""
+    margin = _margin(images, translate)
+    return np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="reflect")
+
+
+def _padded(images: np.ndarray, translate: float) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A graph-mode function from an index to the padded image."""
+    if not isinstance(images, np.memmap):
+        # Padded once, not per view: reflecting costs ten times as much as cropping. A variable, since tf.data
+        # keeps a copy of its own of every constant that a function captures.
+        with tf.device("CPU:0"):  # where tf.data works; a GPU's memory is for the network
+            held = tf.Variable(pad(images, translate), trainable=False)  # pyright: ignore[reportArgumentType]
+        return lambda index: tf.gather(held, index)
+    margin = _margin(images, translate)
+
+    def fetch(index: tf.Tensor) -> tf.Tensor:
+        image = tf.numpy_function(images.__getitem__, [index], tf.uint8, stateful=False)
+        image = tf.ensure_shape(image, images.shape[1:])
+        return tf.pad(image, [[margin, margin], [margin, margin], [0, 0]], mode="REFLECT")
+
+    return fetch
+
+
+def _margin(images: np.ndarray, translate: float) -> int:
+    side = images.shape[1]
+    return min(round(translate * side), side - 1)
+
+
+def _positions(count: int, seed: tf.Tensor, start: int) -> tf.data.Dataset:
+    """(position in the stream, index of its image), from position `start` on; each pass is a new shuffle."""
+    first_pass = start // count
+
+    def shuffled(number: tf.Tensor) -> tf.data.Dataset:
+        indices = tf.random.experimental.stateless_shuffle(tf.range(count), tf.random.fold_in(seed, number))  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+        return tf.data.Dataset.from_tensor_slices(indices)
+
+    indices = tf.data.Dataset.range(first_pass, _FOREVER).flat_map(shuffled).skip(start - first_pass * count)
+    return indices.enumerate(start)

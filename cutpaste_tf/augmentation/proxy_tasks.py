@@ -1,0 +1,184 @@
+"""The classification tasks that learn the representation (Sections 2.1, 2.2, 4.1 and 5).
+
+A task is a pure function (image, seed, settings, side) -> (views, labels) in graph mode. The image is uint8
+[side + 2 * margin, side + 2 * margin, 3], with the reflected border that `pipeline.pad` adds for
+the translation; views are float32 [classes, view_size, view_size, 3] in [0, 1], labels int32 [classes].
+CutSwap's images have a fourth channel, `saliency.mark`'s bits, which follows the translation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from cutpaste_tf.augmentation import color, patches
+from cutpaste_tf.backend import tf
+
+if TYPE_CHECKING:
+    from cutpaste_tf.augmentation.settings import AugmentationSettings
+
+    # (image, seed, settings, side) -> (views, labels)
+    Augment = Callable[[tf.Tensor, tf.Tensor, AugmentationSettings, int], tuple[tf.Tensor, tf.Tensor]]
+    Augmentation = Callable[[tf.Tensor, tf.Tensor, AugmentationSettings], tf.Tensor]  # (view, seed, settings) -> view
+
+SALIENCY_LEVELS = 4  # maps of saliency that CutSwap draws from, the bits of its images' fourth channel
+
+
+class ProxyTask(NamedTuple):
+    """A classification task.
+
+    Attributes:
+        views: names of the views it makes of an image, in the order of their labels.
+        augment: makes them, see above.
+        needs_saliency: whether its images have a fourth channel.
+    """
+
+    views: tuple[str, ...]
+    augment: Augment
+    needs_saliency: bool = False
+
+
+def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, side: int) -> tf.Tensor:
+    """Random translation and color jitter of an image (A.1), before any task's own augmentation.
+
+    For a patch model the jitter is of a crop at a random place, the c(x) of Eq. 3, and contrast changes about the
+    crop's mean grey: jittering the whole image first would be work for pixels that are then cut away.
+
+    Returns:
+        float32 [view_size, view_size, channels]: RGB in [0, 1], then what other channels the image has, as they are.
+    """
+    translation_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
+    channels = int(image.shape[2])  # pyright: ignore[reportArgumentType]
+    image = _random_crop(image, side, translation_seed)
+    if settings.patch_size:
+        image = _random_crop(image, settings.patch_size, tf.random.fold_in(seed, 2))  # pyright: ignore[reportArgumentType]
+    pixels = image if channels == 3 else image[:, :, :3]
+    if settings.base_jitter:
+        view = color.apply_jitter(pixels, color.sample_jitter(jitter_seed, settings.base_jitter))
+    else:
+        view = color.to_float(pixels)
+    if channels > 3:
+        view = tf.concat([view, tf.cast(image[:, :, 3:], tf.float32)], axis=-1)
+    return view
+
+
+def _random_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+    """A crop [size, size, channels] of a square image at a uniformly drawn place."""
+    room = int(image.shape[0]) - size  # pyright: ignore[reportArgumentType]
+    offset = tf.random.stateless_uniform([2], seed, maxval=room + 1, dtype=tf.int32)
+    return tf.slice(image, [offset[0], offset[1], 0], [size, size, int(image.shape[2])])  # pyright: ignore[reportArgumentType]
+
+
+def _base_views(
+    image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, side: int, *, count: int
+) -> list[tf.Tensor]:
+    """A base-augmented copy of the image for each of the views, drawn independently unless they share it."""
+    if settings.share_base_augmentation:
+        return [base_augment(image, seed, settings, side)] * count
+    return [base_augment(image, one, settings, side) for one in tf.unstack(tf.random.split(seed, count))]
+
+
+def rotation(
+    image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, side: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Four rotations by quarter turns, counter-clockwise, as four classes (baseline of Table 1)."""
+    views = _base_views(image, seed, settings, side, count=4)
+    return tf.stack([tf.image.rot90(view, turns) for turns, view in enumerate(views)]), tf.range(4)
+
+
+def against_normal(*augmentations: Augmentation) -> Augment:
+    """The task that tells normal images and each augmentation apart: one class for each."""
+
+    def augment_all(
+        image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, side: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        classes = 1 + len(augmentations)
+        base_seed, *seeds = tf.unstack(tf.random.split(seed, classes))
+        normal, *rest = _base_views(image, base_seed, settings, side, count=classes)
+        views = [augment(view, one, settings) for augment, view, one in zip(augmentations, rest, seeds, strict=True)]
+        return tf.stack([normal[:, :, :3], *views]), tf.range(classes)
+
+    return augment_all
+
+
+def _cutpaste(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+    return patches.paste_cutpaste(view, patches.sample_cutpaste(seed, _size(view), settings))
+
+
+def _cutpaste_scar(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+    return patches.paste_scar(view, patches.sample_scar(seed, _size(view), settings))
+
+
+def _cutpaste_or_scar(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+    """Either of the two, by a fair coin (Section 5.2)."""
+    coin_seed, patch_seed = tf.unstack(tf.random.split(seed, 2))
+    return tf.cond(
+        tf.random.stateless_uniform([], coin_seed) < 0.5,
+        lambda: _cutpaste(view, patch_seed, settings),
+        lambda: _cutpaste_scar(view, patch_seed, settings),
+    )
+
+
+# Section 5.1 says how Cutout's box is filled, not how it is drawn: as CutPaste's, so that only the
+# content differs between the columns of Table 4.
+def _cutout(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+    return patches.paste_color(view, patches.sample_cutpaste(seed, _size(view), settings), tf.fill([3], 0.5))
+
+
+def _cutout_mean(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+    patch = patches.sample_cutpaste(seed, _size(view), settings)
+    return patches.paste_color(view, patch, tf.reduce_mean(view, axis=[0, 1]))
+
+
+def _cutout_color(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+    patch_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
+    patch = patches.sample_cutpaste(patch_seed, _size(view), settings)
+    return patches.paste_color(view, patch, tf.random.stateless_uniform([3], color_seed))
+
+
+def _color_scar(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+    patch_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
+    patch = patches.sample_scar(patch_seed, _size(view), settings)
+    return patches.paste_color_scar(view, patch, tf.random.stateless_uniform([3], color_seed))
+
+
+def _confetti(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+    """Confetti noise, "that jitters a color of a local patch" (Section 5.1).
+
+    Its source, FCDD (Liznerski et al., ICLR 2021), adds rectangles of one random color to the image and
+    clips. Here it is one rectangle, drawn as Cutout's, and the color is from U(-1, 1) per channel.
+    """
+    patch_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
+    patch = patches.sample_cutpaste(patch_seed, _size(view), settings)
+    return patches.paste_shift(view, patch, tf.random.stateless_uniform([3], color_seed, -1.0, 1.0))
+
+
+def _cutswap(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+    """Two patches around pixels of the most salient cluster of one saliency map, swapped (CutSwap).
+
+    The abstract is silent on which of the maps a view uses: one, drawn at random.
+    """
+    level_seed, patch_seed = tf.unstack(tf.random.split(seed, 2))
+    level = tf.random.stateless_uniform([], level_seed, maxval=SALIENCY_LEVELS, dtype=tf.int32)
+    bits = tf.cast(view[:, :, 3], tf.int32)
+    salient = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, level), 1) == 1
+    return patches.paste_swap(view[:, :, :3], patches.sample_swap(patch_seed, salient, settings))
+
+
+def _size(view: tf.Tensor) -> tuple[int, int]:
+    return int(view.shape[0]), int(view.shape[1])  # pyright: ignore[reportArgumentType]
+
+
+TASKS: dict[str, ProxyTask] = {
+    "cutpaste_3way": ProxyTask(("normal", "cutpaste", "scar"), against_normal(_cutpaste, _cutpaste_scar)),
+    "cutpaste": ProxyTask(("normal", "cutpaste"), against_normal(_cutpaste)),
+    "cutpaste_scar": ProxyTask(("normal", "scar"), against_normal(_cutpaste_scar)),
+    "cutpaste_union": ProxyTask(("normal", "cutpaste or scar"), against_normal(_cutpaste_or_scar)),
+    "rotation": ProxyTask(("0 degrees", "90 degrees", "180 degrees", "270 degrees"), rotation),
+    "cutout": ProxyTask(("normal", "grey patch"), against_normal(_cutout)),
+    "cutout_mean": ProxyTask(("normal", "mean color patch"), against_normal(_cutout_mean)),
+    "cutout_color": ProxyTask(("normal", "random color patch"), against_normal(_cutout_color)),
+    "scar": ProxyTask(("normal", "random color scar"), against_normal(_color_scar)),
+    "confetti": ProxyTask(("normal", "shifted color patch"), against_normal(_confetti)),
+    "cutswap": ProxyTask(("normal", "swapped salient patches"), against_normal(_cutswap), needs_saliency=True),
+}

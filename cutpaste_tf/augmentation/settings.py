@@ -1,0 +1,84 @@
+"""The proxy task, and what becomes of an image before and in it (Sections 2.1, 2.2 and 2.4, Appendix A.2)."""
+
+import dataclasses
+
+from cutpaste_tf.augmentation.proxy_tasks import TASKS, ProxyTask
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.settings import Settings, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationSettings(Settings):
+    """The classification task that learns the representation, and its views."""
+
+    proxy_task: str = setting(
+        "cutpaste_3way",
+        "Classification task that learns the representation.",
+        source="Sections 2.1, 2.2, Tables 1, 4, 5",
+        choices=TASKS,
+    )
+    patch_size: int = setting(
+        0,
+        "Side of the random crops to learn from, for a patch model, 64 in the paper; 0: whole images.",
+        source="Section 2.4",
+        at_least=0,
+    )
+
+    # Before any task's own augmentation: "random translation and color jitters" (A.1).
+    translate: float = setting(
+        0.125, "Largest translation, as a part of the side (reflected border).", source="A.1; its size DROC's"
+    )
+    base_jitter: float = setting(
+        0.1, "Color jitter of whole images: brightness, contrast, saturation, hue.", source="A.1", at_least=0
+    )
+    # Eq. 1 and 3 put the same augmented x, or crop c(x), into g(x) and g(CP(x)); DROC draws for each view.
+    share_base_augmentation: bool = setting(
+        True, "One base augmentation, and crop, for all views of an image.", source="Eq. 1, 3"
+    )
+
+    min_patch_area: float = setting(0.02, "Smallest CutPaste patch, as a part of the image's area.", source="A.2")
+    max_patch_area: float = setting(
+        0.15, "Largest CutPaste patch, as a part of the image's area.", source="A.2; Table 8"
+    )
+    min_aspect_ratio: float = setting(0.3, "Smallest height / width of a CutPaste patch.", source="A.2")
+    max_aspect_ratio: float = setting(3.3, "Largest height / width of a CutPaste patch.", source="A.2")
+    # A.2's "(0.3, 1) U (1, 3.3)" read literally; torchvision's RandomErasing sampled uniformly, later log-uniformly.
+    aspect_sampling: str = setting(
+        "union", "Law of the aspect ratio.", source="A.2", choices=("union", "uniform", "log_uniform")
+    )
+    patch_jitter: float = setting(
+        0.1, "Color jitter of the pasted patch; 0 turns it off.", source="A.2; Table 8", at_least=0
+    )
+    scar_min_width: int = setting(2, "Smallest width of a scar in pixels.", source="A.2", at_least=1)
+    scar_max_width: int = setting(16, "Largest width of a scar in pixels.", source="A.2")
+    scar_min_length: int = setting(10, "Smallest length of a scar in pixels.", source="A.2", at_least=1)
+    scar_max_length: int = setting(25, "Largest length of a scar in pixels.", source="A.2")
+    scar_rotation: float = setting(
+        45.0, "Largest rotation of a scar in degrees, either way.", source="A.2", at_least=0, at_most=90
+    )
+    saliency_weights: str = setting("", "ImageNet ResNet-18 with classifier, for cutswap's saliency; or --weights.")
+
+    def check(self) -> None:
+        """Ranges that hang together."""
+        if 0 < self.patch_size < 16:
+            raise InputError(f"--patch_size={self.patch_size} must be at least 16.")
+        if not 0 <= self.translate < 1:
+            raise InputError(f"--translate={self.translate} must lie in [0, 1): it is a part of the image's side.")
+        if max(self.base_jitter, self.patch_jitter) > 0.5:
+            raise InputError("--base_jitter and --patch_jitter must be at most 0.5: half a turn of hue is every hue.")
+        if not 0 < self.min_patch_area <= self.max_patch_area < 1:
+            raise InputError("0 < --min_patch_area <= --max_patch_area < 1 must hold.")
+        if not 0 < self.min_aspect_ratio <= 1 <= self.max_aspect_ratio:
+            raise InputError("0 < --min_aspect_ratio <= 1 <= --max_aspect_ratio must hold.")
+        if self.scar_min_width > self.scar_max_width or self.scar_min_length > self.scar_max_length:
+            raise InputError("A scar's smallest width or length is greater than its largest.")
+
+    @property
+    def task(self) -> ProxyTask:
+        """What `proxy_task` names."""
+        return TASKS[self.proxy_task]
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views of one image, in the order of their labels."""
+        return self.task.views

@@ -1,0 +1,75 @@
+"""Scores test images with a trained run.
+
+  python eval_main.py --run_dir=RUN [--data=DATA] [--synthetic=SHAPE]
+
+DATA holds test/good and test/DEFECT (MVTec AD's layout), or good/ and DEFECT/, or just images, which are then scored
+without an AUC; mvtec_ad/CATEGORY and cifar10/CLASS as in train_main.py; by default what the run was trained on.
+RUN/eval receives metrics.json, scores.csv, embeddings.npz (of a patch model patch_scores.npz), histogram.png and, where
+there is an AUC, roc.png; with heat maps heatmaps.png and heatmaps/; RUN/eval_SHAPE_FILL those of synthetic anomalies
+(Table 6). Features, density and heat maps can be given anew (--feature, --density, --dense, ...): RUN/eval_NAME=VALUE;
+features, or the scores of patches, are computed once and kept.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+
+from cutpaste_tf import runs
+from cutpaste_tf.command_line import settings_flags
+from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
+from cutpaste_tf.commands import evaluating
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import synthetic
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder that train_main.py wrote.")
+_DATA = flags.DEFINE_string("data", None, "Test images; by default the run's --test_data, or else its --data.")
+_SYNTHETIC = flags.DEFINE_enum("synthetic", None, synthetic.SHAPES, "Score synthetic anomalies of this shape instead.")
+_FILL = flags.DEFINE_enum("synthetic_fill", "color", synthetic.FILLS, "Content: a random color, or natural images.")
+_IMAGES = flags.DEFINE_string("synthetic_images", "", "Folder of natural images; by default scikit-learn's two.")
+_SEED = flags.DEFINE_integer("synthetic_seed", 0, "Seed of the synthetic anomalies.", lower_bound=0)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write; by default a folder in the run's.")
+_ALLOW_TRAINED = flags.DEFINE_bool(
+    "allow_trained_images", False, "Score test images that have the pixels of training images, rather than refuse them."
+)
+_HEAT_MAPS = flags.DEFINE_bool("heat_maps", None, "Whether to localize; by default with masks or a patch model.")
+_LAYER = flags.DEFINE_string(
+    "gradcam_layer", "", "Layer of an image model's GradCAM; by default what the feature pools."
+)
+
+
+def run(locate: Callable[[str], str | Path]) -> None:
+    """The command; `locate` as in `train.run`."""
+    settings_flags.define_evaluation_flags()
+
+    def main() -> None:
+        run_dir = Path(required(_RUN_DIR)).expanduser()
+        place = run_dir if (run_dir / "config.json").is_file() else runs.find_detector(run_dir)
+        own = Config.read(place / "config.json").data
+        data = _DATA.value or own.test_data or own.data
+        evaluating.evaluate(
+            run_dir,
+            data,
+            locate(data),
+            train_location=locate(own.data),
+            settings=settings_flags.settings_from_flags(),
+            synthetic_options=_synthetic_options(),
+            heat_map_options=evaluating.HeatMapOptions(_HEAT_MAPS.value, _LAYER.value),
+            output_dir=Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None,
+            allow_trained=_ALLOW_TRAINED.value,
+            tfds_data_dir=TFDS_DATA_DIR.value,
+        )
+
+    own = (_RUN_DIR, _DATA, _OUTPUT_DIR, _ALLOW_TRAINED, _HEAT_MAPS, _LAYER, _SYNTHETIC, _FILL, _IMAGES, _SEED)
+    run_main(main, __doc__, own)
+
+
+def _synthetic_options() -> evaluating.SyntheticOptions | None:
+    if _SYNTHETIC.value:
+        if _IMAGES.value and _FILL.value != "image":
+            raise InputError("--synthetic_images needs --synthetic_fill=image.")
+        return evaluating.SyntheticOptions(_SYNTHETIC.value, _FILL.value, _IMAGES.value, _SEED.value)
+    if _FILL.present or _IMAGES.present or _SEED.present:
+        raise InputError("--synthetic_fill, --synthetic_images and --synthetic_seed need --synthetic=SHAPE.")
+    return None

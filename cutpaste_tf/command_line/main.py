@@ -1,0 +1,71 @@
+"""A main that tells bad input in one line, and helps by groups. Loads no TensorFlow."""
+
+import io
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from absl import app, flags
+
+from cutpaste_tf.command_line import settings_flags
+from cutpaste_tf.errors import InputError
+
+TFDS_DATA_DIR = flags.DEFINE_string(
+    "tfds_data_dir", "", "Where TensorFlow Datasets keeps sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets."
+)
+_HELP = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
+
+
+def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flags.FlagHolder[Any], ...] = ()) -> None:
+    """Parses the flags and runs a main; what the user can mend is one line on stderr and exit code 2.
+
+    Args:
+        main: to run.
+        about: what it does, for --help.
+        own: its flags that are no settings, for --help.
+    """
+
+    def parse(argv: list[str]) -> list[str]:
+        if _HELP & set(argv[1:]):
+            print(settings_flags.help_text(about or "", [*own, TFDS_DATA_DIR]), end="")
+            sys.exit(0)
+        try:
+            rest = flags.FLAGS(argv)
+        except flags.Error as error:
+            _fail(f"{error}. See --help.")
+        if len(rest) > 1:
+            _fail(f"Stray arguments: {' '.join(rest[1:])}. Flags are written --name=value.")
+        return rest
+
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold what the terminal's encoding has not
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    def guarded(_: list[str]) -> None:
+        try:
+            main()
+        except InputError as error:
+            _fail(str(error))
+        except OSError as error:  # no permission, disk full, ...
+            _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
+        except KeyboardInterrupt:
+            print("Stopped. A training goes on from its last checkpoint by the same command.", file=sys.stderr)
+            sys.exit(130)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def required(flag: flags.FlagHolder[str | None]) -> str:
+    """The value of a flag that must be given.
+
+    Raises:
+        InputError: it is missing.
+    """
+    if not flag.value:
+        raise InputError(f"--{flag.name} is missing.")
+    return flag.value
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,94 @@
+"""Flags <-> settings: a flag for each setting, flat, under its own name; and their help, by groups."""
+
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.settings import leaves
+
+_DEFINE: dict[type, Callable[..., Any]] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_bool,
+    tuple: flags.DEFINE_list,
+}
+_EXAMPLES = {"head_dims": "512,128", "background": "255,255,255"}
+
+
+def define_config_flags() -> None:
+    """Defines a flag for every setting of `Config`, with its default and help text."""
+    for field, _ in leaves(Config):
+        default: Any = field.default
+        kind = type(default)
+        _DEFINE[kind](field.name, [str(value) for value in default] if kind is tuple else default, _help(field))
+
+
+def config_from_flags() -> Config:
+    """The configuration that the flags give.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
+    values: dict[str, Any] = {field.name: flags.FLAGS[field.name].value for field, _ in leaves(Config)}
+    for name, example in _EXAMPLES.items():
+        try:
+            values[name] = tuple(int(value) for value in values[name])
+        except ValueError:
+            given = ",".join(values[name])
+            raise InputError(f"--{name}={given} must be whole numbers, as in {example}.") from None
+    return Config.of(**values)
+
+
+def define_evaluation_flags() -> None:
+    """Defines a flag, without default, for every setting that an evaluation can give anew."""
+    for field in NEW_AT_EVALUATION:
+        _DEFINE[type(field.default)](field.name, None, f"{_help(field)} By default as in training.")
+
+
+def settings_from_flags() -> dict[str, Any]:
+    """The settings that the flags of `define_evaluation_flags` give anew."""
+    values = {field.name: flags.FLAGS[field.name].value for field in NEW_AT_EVALUATION}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def help_text(about: str, own: list[flags.FlagHolder[Any]]) -> str:
+    """What --help prints.
+
+    Args:
+        about: what the command does.
+        own: its flags that are no settings.
+    """
+    by_group: dict[str, list[str]] = {"This command": [holder.name for holder in own]}
+    for field, group in leaves(Config):
+        if field.name in flags.FLAGS and field.name not in by_group["This command"]:
+            title = "The run" if group is Config else (group.__doc__ or "").splitlines()[0].rstrip(".")
+            by_group.setdefault(title, []).append(field.name)
+    parts = [about.strip()]
+    for title, names in by_group.items():
+        parts.append("\n".join([f"{title}:", *(_entry(name) for name in names)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _entry(name: str) -> str:
+    flag = flags.FLAGS[name]
+    default = flag.default
+    if flag.boolean:
+        shown = f" (--no{name} turns it off)" if default else ""
+    elif isinstance(default, list):
+        shown = "=" + ",".join(default)
+    else:
+        shown = "" if default in (None, "") else f"={default}"
+    indent = " " * 6
+    return f"  --{name}{shown}\n" + textwrap.fill(flag.help or "", 110, initial_indent=indent, subsequent_indent=indent)
+
+
+def _help(field: Any) -> str:
+    text, choices, source = field.metadata["help"], field.metadata["choices"], field.metadata["source"]
+    if choices:
+        text += f" One of: {', '.join(choices)}."
+    return text + (f" [{source}]" if source else "")

@@ -1,0 +1,49 @@
+"""Trains a CutPaste detector on the normal images of one category.
+
+  python train_main.py --data=DATA --output_dir=RUN
+
+DATA is a category folder with train/good (MVTec AD's layout), a folder with good/ beside DEFECT/, a folder of normal
+images, demo/NAME for a built-in data set, mvtec_ad/CATEGORY or cifar10/CLASS. RUN receives config.json, train_log.csv,
+augmentations.png, tensorboard/ and detector/. The defaults are the paper's, whose section stands in brackets; the same
+command again resumes a run that was stopped.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+
+from cutpaste_tf.command_line import settings_flags
+from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
+from cutpaste_tf.commands import sheet, training
+
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run; made where it is missing.")
+_CHECKPOINT_MINUTES = flags.DEFINE_float("checkpoint_minutes", 5.0, "Minutes between checkpoints.", lower_bound=0.0)
+_SHOW = flags.DEFINE_bool("show_augmentations", False, "Write RUN/proxy_tasks.png, every task's views; train nothing.")
+
+
+def run(locate: Callable[[str], str | Path]) -> None:
+    """The command.
+
+    Args:
+        locate: gives the folder that a name like demo/gear stands for, other names as they are.
+    """
+    settings_flags.define_config_flags()
+
+    def main() -> None:
+        config = settings_flags.config_from_flags()
+        output_dir = Path(required(_OUTPUT_DIR)).expanduser()
+        location, tfds_data_dir = locate(config.data.data), TFDS_DATA_DIR.value
+        if _SHOW.value:
+            sheet.show_augmentations(config, output_dir, location, tfds_data_dir=tfds_data_dir)
+        else:
+            training.train(
+                config,
+                output_dir,
+                location,
+                checkpoint_minutes=_CHECKPOINT_MINUTES.value,
+                test_location=locate(config.data.test_data) if config.data.test_data else "",
+                tfds_data_dir=tfds_data_dir,
+            )
+
+    run_main(main, __doc__, (_OUTPUT_DIR, _CHECKPOINT_MINUTES, _SHOW))

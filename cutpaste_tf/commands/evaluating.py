@@ -1,0 +1,221 @@
+"""Evaluation, as its command line and a program call it: first everything that can be checked in seconds."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cutpaste_tf import files, runs, surroundings
+from cutpaste_tf.commands.training import say
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.evaluation import scoring
+from cutpaste_tf.images import folders, layouts, reading, sources, synthetic
+from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN, Examples, Item
+from cutpaste_tf.images.settings import ReadingSettings
+from cutpaste_tf.images.synthetic import SyntheticOptions
+from cutpaste_tf.settings import IMAGE_MODEL, PATCH_MODEL, leaves
+
+
+class HeatMapOptions(NamedTuple):
+    """How `eval_main.py` localizes.
+
+    Attributes:
+        wanted: whether to make heat maps; None: for a patch model, where there are masks, and with `gradcam_layer`.
+        gradcam_layer: of an image model, see `gradcam.GradCam`.
+    """
+
+    wanted: bool | None = None
+    gradcam_layer: str = ""
+
+
+def evaluate(
+    run_dir: str | Path,
+    data: str = "",
+    location: str | Path = "",
+    *,
+    train_location: str | Path = "",
+    settings: Mapping[str, Any] | None = None,
+    synthetic_options: SyntheticOptions | None = None,
+    heat_map_options: HeatMapOptions = HeatMapOptions(),  # noqa: B008  immutable
+    output_dir: str | Path | None = None,
+    allow_trained: bool = False,
+    tfds_data_dir: str = "",
+    report: Callable[[str], None] = say,
+) -> dict[str, Any]:
+    """Scores test images with the run in `run_dir`.
+
+    Args:
+        run_dir: the folder of a complete run, or a detector copied from one.
+        data: the test images: a folder, the name of a prepared set; empty for the run's own.
+        location: what `data` stands for, if it is neither.
+        train_location: what the run's `config.data.data` stands for, if that is neither; read only where a density has
+            to be fitted to features that the run does not keep.
+        settings: values by name of the groups that an evaluation may give anew, in place of the run's; the density is
+            fitted anew where they decide it.
+        synthetic_options: paste synthetic anomalies onto the normal test images and score those.
+        heat_map_options: whether and how to localize.
+        output_dir: to write to; by default a folder in `run_dir`, named after the settings, and after the data where
+            they are not the run's own.
+        allow_trained: whether test images may have the pixels of training images.
+        tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
+        report: takes a line for the user.
+
+    Returns:
+        What metrics.json holds, see `judging.judge`.
+
+    Raises:
+        InputError: before any long work.
+    """
+    surroundings.check()
+    run_dir = Path(run_dir)
+    saved = Config.read(runs.find_detector(run_dir) / "config.json")
+    settings = dict(settings or {})
+    layer, wanted = heat_map_options.gradcam_layer, heat_map_options.wanted
+    _check_settings(saved, settings, heat_map_options)
+    config = saved.replaced(**settings)
+    reading_names = {field.name for field, _ in leaves(ReadingSettings)}
+    named = {name: value for name, value in settings.items() if name not in reading_names}
+    named |= {"gradcam_layer": layer} if layer else {}
+    data = data or _test_data(run_dir, saved) or saved.data.data
+    location, train_location = location or data, train_location or saved.data.data
+    is_own = data == saved.data.data or sources.is_same(location, train_location)
+    if not is_own and _is_moved(location, run_dir, saved):
+        is_own, train_location = True, location
+    scorer = scoring.Scorer(
+        run_dir,
+        saved,
+        config,
+        train_location=train_location,
+        tfds_data_dir=tfds_data_dir,
+        allow_trained=allow_trained,
+        report=report,
+    )
+    items = sources.list_test(
+        location, config.data, trained=scorer.data.images if is_own else (), tfds_data_dir=tfds_data_dir
+    )
+    if is_own and all(item.label == UNKNOWN for item in items):
+        raise InputError(f"{data} holds the training images and no test images; name those by --data.")
+    test_data = _test_data(run_dir, saved)
+    is_own = is_own or (bool(test_data) and sources.is_same(location, test_data))
+    other = "" if is_own else str(location)
+    folder = Path(output_dir) if output_dir else _eval_folder(run_dir, named, synthetic_options, other)
+    has_masks = synthetic_options is not None or any(item.masks for item in items)
+    localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted
+    # Masks are read before any long work: one that does not fit its image is found here.
+    as_trained = dataclasses.replace(config.data, white=scorer.data.white)
+    examples = None
+    if localizes or synthetic_options:
+        examples = reading.read(items, config.data.image_size, as_trained)
+        scorer.refuse_trained(examples.paths, examples.hashes)
+    with files.locked(folder.parent, f".{hashlib.sha256(folder.name.encode()).hexdigest()[:16]}.lock"):
+        if synthetic_options and examples:
+            data = f"{data} with synthetic anomalies ({synthetic_options.shape}, {synthetic_options.fill})"
+            examples = synthetic.with_twins(examples, synthetic_options, tfds_data_dir, report)
+            pictures = folder.with_name(f"{folder.name}_images")
+            with files.whole_folder(pictures) as partial:
+                synthetic.save(examples, partial)
+            report(f"Images with synthetic anomalies: {pictures}/")
+        report(f"Scoring {data}: {examples.note if examples else f'{len(items)} images'}.")
+        _tell_of_tests(location, items, config, examples, report)
+        is_without = not has_masks and any(item.label == ANOMALOUS for item in items)
+        if wanted is None and is_without and not layouts.has_masks(Path(location).expanduser()):
+            report("There are no masks (ground_truth/DEFECT/NAME_mask.png): no heat maps and no pixel figures.")
+        scored = scorer.score(items, examples, keep=not synthetic_options, localize=localizes, gradcam_layer=layer)
+        from cutpaste_tf.evaluation import judging  # matplotlib is slow to load
+
+        return judging.judge(
+            folder,
+            data,
+            config,
+            scored=scored,
+            train_images=len(scorer.data.images),
+            examples=examples,
+            gradcam_layer=layer,
+            synthetic=synthetic_options._asdict() if synthetic_options else None,
+            location=str(location),
+            report=report,
+        )
+
+
+def _check_settings(saved: Config, settings: Mapping[str, Any], options: HeatMapOptions) -> None:
+    """Refuses settings that the kind of model has not."""
+    only = {
+        kind: [f"--{field.name}" for field, _ in leaves(Config) if field.metadata["only"] == kind]
+        for kind in (IMAGE_MODEL, PATCH_MODEL)
+    }
+    given = [f"--{name}" for name in settings]
+    dense = [name for name in given if name in only[PATCH_MODEL]]
+    if dense and not saved.patch_size:
+        raise InputError(f"{', '.join(dense)}: only for patch models, trained with --patch_size=64.")
+    whole = [name for name in given if name in only[IMAGE_MODEL]]
+    if whole and saved.patch_size:
+        raise InputError(f"{', '.join(whole)}: not for patch models, whose density is gaussian.")
+    if options.gradcam_layer and saved.patch_size:
+        raise InputError("--gradcam_layer is for image models; a patch model's heat maps come from its patches.")
+    if options.gradcam_layer and options.wanted is False:
+        raise InputError("--gradcam_layer is given, and --noheat_maps; leave one of them out.")
+
+
+def _test_data(run_dir: Path, saved: Config) -> str:
+    """The run's own test data, which can be named anew after its end: its folder knows better than its detector."""
+    path = run_dir / "config.json"
+    return Config.read(path).data.test_data if path.is_file() else saved.data.test_data
+
+
+def _is_moved(location: str | Path, run_dir: Path, saved: Config) -> bool:
+    """Whether a folder holds the training images of a run that was trained on them elsewhere."""
+    root = Path(location).expanduser()
+    data = runs.TrainingData.read(runs.find_detector(run_dir))
+    try:
+        items = layouts.list_train(root, saved.data, trained=data.images)
+    except (InputError, OSError):  # other data, which need not be fit to learn from
+        return False
+    if {item.path for item in items} != set(data.images):
+        return False
+    as_trained = dataclasses.replace(saved.data, white=data.white)
+    try:
+        return runs.TrainingData.of(reading.read(items, saved.data.image_size, as_trained)).images == data.images
+    except InputError:
+        return False
+
+
+def _eval_folder(run_dir: Path, named: Mapping[str, Any], options: SyntheticOptions | None, other_data: str) -> Path:
+    """Where an evaluation goes: named after what was given anew."""
+    name = runs.EVAL + "".join(f"_{key}={value}" for key, value in named.items())
+    if options:
+        name += f"_{options.shape}_{options.fill}" + (f"_{options.seed}" if options.seed else "")
+    if other_data:
+        place = sources.canonical(other_data)
+        name += "_data=" + re.sub(r"[^\w.-]+", "_", folders.printable(Path(place).name))[:40]
+        path = run_dir / name / "metrics.json"
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("location") != place:
+            name += "_" + hashlib.sha256(os.fsencode(place)).hexdigest()[:8]  # another folder of that name
+    return run_dir / name
+
+
+def _tell_of_tests(
+    location: str | Path,
+    items: list[Item],
+    config: Config,
+    examples: Examples | None,
+    report: Callable[[str], None],
+) -> None:
+    """Says what the user should know of test images: what is not read, and which masks look wrong."""
+    root = Path(location).expanduser()
+    lines = layouts.unread(root, config.data, testing=True)
+    notices = examples.notices if examples else ()
+    lines += notices[:5]
+    lines += [f"{len(notices) - 5} more notes of this kind."] if len(notices) > 5 else []
+    nested = sorted({Path(item.path).parts[0] for item in items if len(Path(item.path).parts) > 1})
+    if nested and items[0].label == UNKNOWN:
+        lines.append(
+            f"Folders are no labels here ({', '.join(nested[:5])}), since none is called "
+            f"{config.data.reading.normal_name}: give --normal_name if one of them holds normal images."
+        )
+    for line in lines:
+        report(f"Note: {line}")

@@ -1,0 +1,49 @@
+"""A picture of every proxy task's views of a data set; trains nothing."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from cutpaste_tf import surroundings
+from cutpaste_tf.augmentation import pipeline
+from cutpaste_tf.augmentation.proxy_tasks import TASKS
+from cutpaste_tf.commands.training import check_weights, list_train
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.images import reading
+from cutpaste_tf.networks import saliency, weights
+
+_ROWS = 5
+
+
+def show_augmentations(config: Config, output_dir: Path, location: str | Path = "", *, tfds_data_dir: str = "") -> None:
+    """Writes OUTPUT_DIR/proxy_tasks.png: every task's augmentations of a few training images.
+
+    Arguments and errors as `training.train`.
+    """
+    surroundings.check()
+    from cutpaste_tf.pictures import plots  # matplotlib is slow to load
+
+    location, network = location or config.data.data, config.network
+    arrays = None
+    if config.augmentation.saliency_weights or (network.weights and network.backbone == "resnet18"):
+        arrays = weights.read_saliency_network(config.augmentation.saliency_weights, network.weights)
+    else:
+        print("Without cutswap, whose saliency needs --saliency_weights.")
+    check_weights(config)
+    items = list_train(config, output_dir, location, tfds_data_dir, None)
+    examples = reading.read(items, config.data.image_size, config.data)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    rows = np.linspace(0, len(examples.images) - 1, min(_ROWS, len(examples.images))).astype(int)
+    chosen = np.array(examples.images[rows])
+    columns = {"source": chosen.astype(np.float32) / 255}
+    for name, task in TASKS.items():
+        if task.needs_saliency and arrays is None:
+            continue
+        marked = saliency.mark(chosen, arrays) if task.needs_saliency and arrays else chosen
+        views = pipeline.augmentations(
+            marked, dataclasses.replace(config.augmentation, proxy_task=name), seed=config.seed
+        )
+        columns |= {f"{name}\n{view}": pictures for view, pictures in views.items()}
+    plots.save_sheet(output_dir / "proxy_tasks.png", columns)
+    print(f"Sheet: {output_dir}/proxy_tasks.png")

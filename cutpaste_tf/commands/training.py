@@ -1,0 +1,165 @@
+"""Training, as its command line and a program call it: first everything that can be checked in seconds."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from cutpaste_tf import files, runs, surroundings
+from cutpaste_tf.augmentation import pipeline
+from cutpaste_tf.backend import keras
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.detection import detector, embeddings
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import layouts, reading, sources
+from cutpaste_tf.images.reading import Examples, Item
+from cutpaste_tf.networks import build, saliency, weights
+from cutpaste_tf.networks.build import Networks
+from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.training import fitting
+
+
+def say(line: str) -> None:
+    """Shows a line to the user at once."""
+    print(line, flush=True)
+
+
+def train(
+    config: Config,
+    output_dir: str | Path,
+    location: str | Path = "",
+    *,
+    checkpoint_minutes: float = 5.0,
+    test_location: str | Path = "",
+    tfds_data_dir: str = "",
+    report: Callable[[str], None] = say,
+) -> None:
+    """Trains a run, or resumes it, or finds it complete.
+
+    Args:
+        config: the configuration.
+        output_dir: the run's folder, made where it is missing.
+        location: what `config.data.data` stands for, if that is neither a folder nor the name of a prepared set.
+        checkpoint_minutes: time between checkpoints.
+        test_location: the same for `config.data.test_data`.
+        tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
+        report: takes a line for the user.
+
+    Raises:
+        InputError: before any long work.
+    """
+    surroundings.check()
+    output_dir = Path(output_dir)
+    location, test_location = location or config.data.data, test_location or config.data.test_data
+    config = _with_canonical_names(config, location, test_location)
+    name = config.data.data
+    runs.check(output_dir, config)
+    begun = (output_dir / "config.json").is_file()
+    trained = TrainingData.read(output_dir).images if begun else None
+    if config.schedule.head_epochs and not config.network.weights:
+        report("Warning: without --weights the frozen backbone keeps its random weights.")
+    check_weights(config)
+    items = list_train(config, output_dir, location, tfds_data_dir, trained)
+    if test_location:
+        tested = sources.list_test(test_location, config.data, tfds_data_dir=tfds_data_dir)
+        sources.refuse_overlap(items, tested, str(test_location))
+    examples = reading.read(items, config.data.image_size, config.data)
+    if config.density.density == "mixture" and config.density.mixture_components > len(examples.images):
+        raise InputError(f"--mixture_components={config.density.mixture_components} is more than the training images.")
+    is_plain = config.network.backbone == "resnet18" and config.features.feature == "pool"
+    nets = None
+    if not is_plain and not runs.is_complete(output_dir):  # it takes a network to see that weights and feature fit
+        nets = fitting.initial_networks(config)
+        build.feature_model(nets.feature, config.features.feature)
+    with files.locked(output_dir):
+        config = runs.open_run(output_dir, config, TrainingData.of(examples))
+        report(f"Training on {name}: {examples.note}.")
+        _tell_of_folders(location, items, config, examples, report)
+        if len(examples.images) < 20:
+            report(f"Warning: {len(examples.images)} training images are few; expect a poor density.")
+        if runs.is_complete(output_dir):
+            report(f"The run in {output_dir} is complete already.")
+        else:
+            nets = nets or fitting.initial_networks(config)
+            _carry_out(nets, config, examples, output_dir, checkpoint_minutes, report)
+    report(f"Detector: {output_dir}/detector/   Next: python eval_main.py --run_dir={output_dir}")
+
+
+def _carry_out(
+    nets: Networks,
+    config: Config,
+    examples: Examples,
+    folder: Path,
+    checkpoint_minutes: float,
+    report: Callable[[str], None],
+) -> None:
+    """Carries a run to its end in a folder claimed by `runs.open_run`; a checkpoint in it is resumed."""
+    report(f"Computing with {keras.backend.backend()} on {', '.join(keras.distribution.list_devices())}.")
+    images = examples.images
+    if config.augmentation.task.needs_saliency:
+        report("Finding salient pixels.")
+        arrays = weights.read_saliency_network(config.augmentation.saliency_weights, config.network.weights)
+        images = saliency.mark(images, arrays)
+    if not (folder / "augmentations.png").exists():
+        from cutpaste_tf.pictures import plots  # matplotlib is slow to load
+
+        stream = pipeline.stream(images, config.augmentation, batch_size=config.schedule.batch_size, seed=config.seed)
+        views, labels = next(iter(stream))
+        plots.save_augmentations(folder / "augmentations.png", views.numpy(), labels.numpy(), config.augmentation.views)
+    if config.schedule.phases:
+        fitting.fit(nets, images, config, folder, checkpoint_minutes=checkpoint_minutes, report=report)
+    report(f"Fitting the density to {len(examples.images)} training images.")
+    found, described = detector.fit(nets.feature, examples, config, report=report)
+    embeddings.write(folder / runs.TRAIN_EMBEDDINGS, described)
+    found.save(folder / runs.DETECTOR, TrainingData.read(folder))
+    (folder / runs.CHECKPOINT).unlink(missing_ok=True)
+
+
+def _with_canonical_names(config: Config, location: str | Path, test_location: str | Path) -> Config:
+    """One spelling of folders; a name that stands for another place, as demo/gear does, stays as it is."""
+    places = {"data": str(location), "test_data": str(test_location)}
+    spelled = {name: sources.canonical(place) for name, place in places.items() if getattr(config.data, name) == place}
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **spelled))
+
+
+def check_weights(config: Config) -> None:
+    """Sees whether files of weights are there and fit.
+
+    Raises:
+        InputError: they do not.
+    """
+    network, augmentation = config.network, config.augmentation
+    if network.weights:
+        network.kind.check_weights(network.weights, network.stem)
+    if augmentation.saliency_weights or augmentation.task.needs_saliency:
+        weights.read_saliency_network(augmentation.saliency_weights, network.weights)
+
+
+def list_train(
+    config: Config, output_dir: Path, location: str | Path, tfds_data_dir: str, trained: Collection[str] | None
+) -> list[Item]:
+    """The training images; `trained` as in `layouts.list_train`."""
+    root = Path(location).expanduser()
+    places = [root / "train", root / "test"] if (root / "train").is_dir() else [root]
+    if root.is_dir() and any(output_dir.resolve().is_relative_to(place.resolve()) for place in places):
+        raise InputError(f"--output_dir={output_dir} lies among the images of {location}; name another folder.")
+    return sources.list_train(location, config.data, trained=trained, tfds_data_dir=tfds_data_dir)
+
+
+def _tell_of_folders(
+    location: str | Path, items: list[Item], config: Config, examples: Examples, report: Callable[[str], None]
+) -> None:
+    """Says which folders are learnt from, what is held out, and what is not read."""
+    for line in (*layouts.unread(Path(location).expanduser(), config.data, testing=False), *examples.notices):
+        report(f"Note: {line}")
+    counts = collections.Counter(str(Path(item.path).parent) for item in items)
+    if len(counts) > 1:
+        listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common(8))
+        report(f"Note: all of these folders are learnt as normal: {listed}.")
+    held_out = layouts.held_out(Path(location).expanduser(), config.data, examples.paths)
+    if held_out:
+        normal, part = config.data.reading.normal_name, config.data.test_split
+        report(
+            f"Note: {held_out} of {held_out + len(items)} images of {normal}/ are held out for testing "
+            f"(--test_split={part:g})."
+        )

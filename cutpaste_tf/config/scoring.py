@@ -1,0 +1,56 @@
+"""Which features are scored, and how scores of patches become heat maps (Sections 2.4, 4.2 and 4.3, Appendix A.5)."""
+
+import dataclasses
+
+from cutpaste_tf.settings import PATCH_MODEL, Settings, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSettings(Settings):
+    """The features, of images or of their patches; computed once and kept."""
+
+    new_at_evaluation = True
+
+    feature: str = setting(
+        "pool",
+        "Feature: pool, level7 (EfficientNet), layer1..layer4 (ResNet-18), any layer's name.",
+        source="Section 4.3, Table 3",
+    )
+    extract_size: int = setting(
+        32, "Side of the patches that are scored.", source="A.5; Section 4.2: 64", at_least=16, only=PATCH_MODEL
+    )
+    stride: int = setting(
+        4, "Pixels from one scored patch to the next.", source="Section 4.2", at_least=1, only=PATCH_MODEL
+    )
+    dense: str = setting(
+        "exact",
+        "Patches one by one, or in one pass over the image.",
+        choices=("exact", "fast"),
+        only=PATCH_MODEL,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class HeatMapSettings(Settings):
+    """From scores of patches to heat maps, and to the image's score."""
+
+    new_at_evaluation = True
+
+    smoothing_sigma: float = setting(
+        10.0,
+        "Standard deviation of the upsampling kernel in pixels.",
+        source="A.5; its size FCDD's",
+        above=0,
+        only=PATCH_MODEL,
+    )
+    normalize_coverage: bool = setting(
+        False, "Divide a heat map by the kernels' sum, which falls at the border.", only=PATCH_MODEL
+    )
+    # Figure 1 max-pools the patches' scores; the map's maximum, which no single odd patch decides, was measured better.
+    image_score: str = setting(
+        "map",
+        "An image's score: the maximum of its heat map, or of its patches' scores.",
+        source="Figure 1: patches",
+        choices=("map", "patches"),
+        only=PATCH_MODEL,
+    )

@@ -1,0 +1,46 @@
+"""The densities of image features that there are, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cutpaste_tf.density.density import Density
+from cutpaste_tf.density.gaussian import GaussianDensity, LedoitWolfDensity, MixtureDensity
+from cutpaste_tf.density.kernel import KernelEstimate
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import COPY_AGAIN, DAMAGE
+
+if TYPE_CHECKING:
+    from cutpaste_tf.density.settings import DensitySettings
+
+# Each makes the density that settings ask for, not yet fitted.
+DENSITIES: dict[str, Callable[[DensitySettings], Density]] = {
+    "gaussian": lambda s: GaussianDensity(l2_normalize=s.l2_normalize, reg_covar=s.reg_covar),
+    "ledoit_wolf": lambda s: LedoitWolfDensity(l2_normalize=s.l2_normalize),
+    "kde": lambda s: KernelEstimate(bandwidth=s.kde_bandwidth, l2_normalize=s.l2_normalize),
+    "mixture": lambda s: MixtureDensity(
+        components=s.mixture_components, l2_normalize=s.l2_normalize, reg_covar=s.reg_covar
+    ),
+}
+
+
+def build(settings: DensitySettings) -> Density:
+    """The density that settings ask for, not yet fitted."""
+    return DENSITIES[settings.density](settings)
+
+
+def load(path: Path, settings: DensitySettings) -> Density:
+    """Reads the density of a detector.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another version.
+    """
+    try:
+        with np.load(path) as arrays:
+            return build(settings).restore(dict(arrays))
+    except DAMAGE as error:
+        raise InputError(f"{path} is damaged or of another version ({error}): {COPY_AGAIN}.") from None

@@ -1,0 +1,83 @@
+"""One-class classifiers on features (Section 2.3): fit on normal images, score any image.
+
+As in scikit-learn, `score_samples` is the log density, higher = more normal. The anomaly score is
+its negative; it is negated once, where scores are made. All of them compute in float64.
+"""
+
+from typing import Self
+
+import numpy as np
+
+from cutpaste_tf.errors import InputError
+
+
+class Density:
+    """What the densities share: features [count, dimensions] in, log densities [count] out.
+
+    Args:
+        l2_normalize: scale each feature vector to unit length first (DROC).
+    """
+
+    def __init__(self, *, l2_normalize: bool = True):
+        self.l2_normalize = l2_normalize
+
+    _hint = ""
+
+    def fit(self, features: np.ndarray) -> Self:
+        """Fits to features [count, dimensions] of normal images.
+
+        Raises:
+            InputError: features are not finite, or the density cannot be fitted to them.
+        """
+        if not np.all(np.isfinite(features)):
+            raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
+        try:
+            self._fit(self.prepare(features))
+        except ValueError as error:
+            raise InputError(
+                f"{type(self).__name__} cannot be fitted to {len(features)} feature vectors of {features.shape[1]} "
+                f"dimensions ({str(error).splitlines()[0]}); {self._hint}choose another --density."
+            ) from error
+        return self
+
+    def score_samples(self, features: np.ndarray) -> np.ndarray:
+        """Log density, float64 [count], of features [count, dimensions]; higher = more normal."""
+        return self._score(self.prepare(features))
+
+    def score_gradient(self, features: np.ndarray) -> np.ndarray:
+        """Gradient, float64 [count, dimensions], of the anomaly score -log density at features [count, dimensions]."""
+        prepared = self.prepare(features)
+        gradient = self._score_gradient(prepared)
+        if not self.l2_normalize:
+            return gradient
+        # Through x / |x|: what points along x does not count.
+        tangent = gradient - prepared * np.sum(gradient * prepared, axis=1, keepdims=True)
+        return tangent / _length(np.asarray(features, np.float64))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What `restore` needs to make the fitted density again."""
+        raise NotImplementedError
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> Self:
+        """Takes over what another density's `to_arrays` gave."""
+        raise NotImplementedError
+
+    def _fit(self, features: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def _score(self, features: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _score_gradient(self, features: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def prepare(self, features: np.ndarray) -> np.ndarray:
+        """Features as float64, scaled to unit length if that was asked for."""
+        features = np.asarray(features, np.float64)
+        if not self.l2_normalize:
+            return features
+        return features / _length(features)
+
+
+def _length(features: np.ndarray) -> np.ndarray:
+    return np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-12)

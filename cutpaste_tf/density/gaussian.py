@@ -1,0 +1,103 @@
+"""Gaussian densities: one (Eq. 2), one with a shrunk covariance, several."""
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.covariance import LedoitWolf
+from sklearn.mixture import GaussianMixture
+
+from cutpaste_tf.density.density import Density
+
+
+class MixtureDensity(Density):
+    """Mixture of Gaussians with full covariances, by scikit-learn's `GaussianMixture`.
+
+    Args:
+        components: number of Gaussians.
+        l2_normalize: as in `Density`.
+        reg_covar: ridge added to each covariance's diagonal.
+    """
+
+    def __init__(self, *, components: int, l2_normalize: bool = True, reg_covar: float = 1e-6):
+        super().__init__(l2_normalize=l2_normalize)
+        self.reg_covar = reg_covar
+        # Any: the stubs of scikit-learn call its learned attributes None.
+        self._mixture: Any = GaussianMixture(components, covariance_type="full", reg_covar=reg_covar, random_state=0)
+
+    _hint = "raise --reg_covar, lower --mixture_components, or "
+
+    def _fit(self, features: np.ndarray) -> None:
+        self._mixture.fit(features)
+
+    def _score(self, features: np.ndarray) -> np.ndarray:
+        return self._mixture.score_samples(features)
+
+    def _score_gradient(self, features: np.ndarray) -> np.ndarray:
+        mixture, gradient = self._mixture, np.zeros(features.shape)
+        parts = zip(mixture.predict_proba(features).T, mixture.means_, mixture.precisions_cholesky_, strict=True)
+        for responsibility, mean, cholesky in parts:
+            gradient += responsibility[:, None] * ((features - mean) @ cholesky @ cholesky.T)
+        return gradient
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Weights, means and Cholesky factors of the precisions."""
+        mixture = self._mixture
+        return {
+            "weights": mixture.weights_,
+            "means": mixture.means_,
+            "precisions_cholesky": mixture.precisions_cholesky_,
+        }
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> Self:
+        """Takes over what another density's `to_arrays` gave."""
+        mixture = self._mixture
+        mixture.weights_, mixture.means_ = arrays["weights"], arrays["means"]
+        mixture.precisions_cholesky_ = arrays["precisions_cholesky"]
+        inverses = np.linalg.inv(mixture.precisions_cholesky_)
+        mixture.covariances_ = inverses.transpose(0, 2, 1) @ inverses
+        return self
+
+
+class GaussianDensity(MixtureDensity):
+    """Gaussian density of the features (Eq. 2), by scikit-learn as A.1 says.
+
+    Fewer images than dimensions make the covariance rank-deficient; the ridge `reg_covar` then
+    decides the scale of every direction that the training images do not span.
+
+    Attributes:
+        mean_: float64 [dimensions].
+        covariance_: float64 [dimensions, dimensions], with the ridge.
+    """
+
+    def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6):
+        super().__init__(components=1, l2_normalize=l2_normalize, reg_covar=reg_covar)
+
+    def set_moments(self, mean: np.ndarray, covariance: np.ndarray) -> Self:
+        """Takes mean [dimensions] and covariance [dimensions, dimensions], ridge included, instead of fitting them."""
+        whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
+        self.restore({"weights": np.ones(1), "means": mean[None], "precisions_cholesky": whitening[None]})
+        return self
+
+    @property
+    def mean_(self) -> np.ndarray:  # noqa: D102
+        return self._mixture.means_[0]
+
+    @property
+    def covariance_(self) -> np.ndarray:  # noqa: D102
+        return self._mixture.covariances_[0]
+
+
+class LedoitWolfDensity(GaussianDensity):
+    """Gaussian whose covariance is shrunk towards a multiple of the identity as Ledoit and Wolf (2004) estimate it.
+
+    The shrinkage replaces the ridge.
+    """
+
+    _hint = ""
+
+    def __init__(self, *, l2_normalize: bool = True):
+        super().__init__(l2_normalize=l2_normalize, reg_covar=0.0)
+
+    def _fit(self, features: np.ndarray) -> None:
+        shrunk = LedoitWolf().fit(features)
+        self.set_moments(shrunk.location_, shrunk.covariance_)

@@ -1,0 +1,39 @@
+"""The one-class classifier on the features (Section 2.3)."""
+
+import dataclasses
+
+from cutpaste_tf.density.densities import DENSITIES
+from cutpaste_tf.settings import IMAGE_MODEL, PATCH_MODEL, Settings, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class DensitySettings(Settings):
+    """The density of normal features: the defaults of scikit-learn's GaussianMixture, which A.1 names."""
+
+    new_at_evaluation = True
+
+    density: str = setting(
+        "gaussian",
+        "Density fitted to the features of the normal training images.",
+        source="Section 2.3, Eq. 2",
+        choices=DENSITIES,
+    )
+    l2_normalize: bool = setting(True, "Scale features to unit length before the density.", source="DROC")
+    reg_covar: float = setting(
+        1e-6, "Ridge added to the covariance's diagonal (gaussian, mixture).", source="A.1", at_least=0
+    )
+    kde_bandwidth: float = setting(
+        0.0,
+        "Bandwidth of kde; 0: sqrt(dimensions * variance / 20), DROC's.",
+        source="DROC",
+        at_least=0,
+        only=IMAGE_MODEL,
+    )
+    mixture_components: int = setting(5, "Gaussians of mixture.", at_least=1, only=IMAGE_MODEL)
+    density_mode: str = setting(
+        "auto",
+        "One density for all locations, or one each; auto: each if the category is aligned.",
+        source="A.5",
+        choices=("auto", "shared", "per_location"),
+        only=PATCH_MODEL,
+    )

@@ -1,0 +1,173 @@
+"""Features of all patches of an image (Section 4.2, A.5), on a grid with a stride.
+
+Patches lie in rows: location i has its top left corner at (stride * (i // places), stride * (i % places)).
+Exact, each patch goes through the network alone. Fast, the network goes once over the whole image,
+with dilated convolutions where its own stride is too coarse; zeros then pad the image's border and
+not each patch's, and a feature sees what lies around its patch. The last map of a ResNet-18 sees the
+whole image, so that its heat strays from the defect; the first two stages see 43 and 99 pixels
+(ImageNet stem), and theirs does not: `--dense=fast --feature=layer1`, or layer2 (docs/results.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cutpaste_tf.backend import keras
+from cutpaste_tf.config.scoring import FeatureSettings
+
+Embed = Callable[[np.ndarray], np.ndarray]  # uint8 [side, side, 3] -> float32 [locations, dimensions]
+
+# Pixels that go through the network at a time, at most: 512 patches of 32 px. The largest feature map of a
+# ResNet-18 is then 134 MB (32 MB with the ImageNet stem), whatever the number of patches or images.
+_PIXELS = 2**19
+
+
+def places(side: int, settings: FeatureSettings) -> int:
+    """Patches along a side of so many pixels."""
+    return (side - settings.extract_size) // settings.stride + 1
+
+
+def function(feature: keras.Model, side: int, settings: FeatureSettings) -> Embed:
+    """What makes the features of an image's patches, to be kept and called for one image after the other.
+
+    Args:
+        feature: image in [0, 1] -> pooled feature, as of `build.feature_model`.
+        side: of the images, in pixels.
+        settings: says how: extract_size, stride, dense.
+
+    Returns:
+        A function that raises ValueError for an image of another size.
+    """
+    made = {"exact": exact, "fast": fast}[settings.dense](feature, side, settings)
+    expected = (side, side, 3)
+
+    def embed(image: np.ndarray) -> np.ndarray:
+        if image.shape != expected:
+            raise ValueError(f"the image has the shape {image.shape}, expected {expected}")
+        return made(image)
+
+    return embed
+
+
+def exact(feature: keras.Model, side: int, settings: FeatureSettings) -> Embed:
+    """Every patch through the network, in batches of one size."""
+    size, stride = settings.extract_size, settings.stride
+    count = places(side, settings) ** 2
+    batch_size = math.ceil(count / math.ceil(count * size**2 / _PIXELS))  # batches of one size, the last nearly full
+
+    def embed(image: np.ndarray) -> np.ndarray:
+        windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))[::stride, ::stride]
+        rows, columns = np.divmod(np.arange(count), places(side, settings))
+        parts = []
+        for start in range(0, len(rows), batch_size):
+            chosen = slice(start, start + batch_size)
+            patches = windows[rows[chosen], columns[chosen]].transpose(0, 2, 3, 1)
+            batch = np.zeros((batch_size, size, size, 3), np.float32)  # the last one is not full
+            np.divide(patches, np.float32(255), out=batch[: len(patches)])
+            parts.append(np.asarray(feature.predict_on_batch(batch))[: len(patches)])
+        return np.concatenate(parts)
+
+    return embed
+
+
+def fast(feature: keras.Model, side: int, settings: FeatureSettings) -> Embed:
+    """The network once over the image."""
+    network = fully_convolutional(feature, side, settings)
+
+    def embed(image: np.ndarray) -> np.ndarray:
+        return np.asarray(network.predict_on_batch(image[None].astype(np.float32) / 255))[0]
+
+    return embed
+
+
+def fully_convolutional(feature: keras.Model, side: int, settings: FeatureSettings) -> keras.Model:
+    """The network from an image to the features of all its patches, float32 [batch, locations, dimensions].
+
+    Where a patch's last feature map has k x k places, the average is taken over k x k places as far apart and
+    as centered in the patch.
+    """
+    inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
+    whole = network_stride(inner)
+    step = fast_step(inner, settings)
+    taps = -(-settings.extract_size // whole)
+    first = (settings.extract_size - (taps - 1) * whole) // 2  # pixel of a patch at which its first place lies
+    shift, start = first % step, first // step
+    count = places(side, settings)
+
+    image = keras.Input((side, side, 3))
+    x: Any = image[:, shift:, shift:]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    for layer in feature.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            x = layer(x)
+    x = keras.ops.cast(dilate(inner, step)(x), "float32")
+    for axis in (1, 2):
+        parts = []
+        for tap in range(taps):
+            begin = start + tap * whole // step
+            chosen = slice(begin, begin + (count - 1) * settings.stride // step + 1, settings.stride // step)
+            parts.append(x[:, chosen] if axis == 1 else x[:, :, chosen])
+        x = keras.ops.mean(keras.ops.stack(parts), axis=0)
+    return keras.Model(image, keras.ops.reshape(x, (-1, count * count, x.shape[-1])))
+
+
+def dilate(backbone: keras.Model, step: int) -> keras.Model:
+    """A copy of a ResNet whose feature map has a place every `step` pixels, with the same kernels.
+
+    Beyond that stride, strided layers take every place instead, and the layers after them skip as many places
+    as they would have lost.
+
+    Args:
+        backbone: of explicit padding, as `resnet.resnet18`.
+        step: a power of two, and 4 or more for the ImageNet stem, whose max-pooling is not dilated.
+
+    Raises:
+        ValueError: `step` is finer than that.
+    """
+    strides = _strides(backbone)
+
+    def changed(layer: keras.layers.Layer) -> keras.layers.Layer:
+        settings = layer.get_config()
+        before, after = strides.get(id(_first(layer.input)), 1), strides.get(id(layer.output), 1)
+        dilation = max(1, before // step)
+        if isinstance(layer, keras.layers.MaxPooling2D) and after > step:
+            raise ValueError(f"step={step} is finer than the {after} pixels between the places of max-pooling")
+        if isinstance(layer, keras.layers.ZeroPadding2D) and "conv" in layer.name:
+            settings["padding"] = [[side * dilation for side in pair] for pair in settings["padding"]]
+        elif isinstance(layer, keras.layers.Conv2D):
+            settings["strides"] = max(1, min(after, step) // min(before, step))
+            settings["dilation_rate"] = dilation
+        return type(layer).from_config(settings)
+
+    copy = keras.models.clone_model(backbone, clone_function=changed)
+    for layer in backbone.layers:
+        if layer.weights:
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
+    return copy
+
+
+def fast_step(backbone: keras.Model, settings: FeatureSettings) -> int:
+    """Pixels between the places that fast scoring needs of a feature map: at most the stride, a power of two."""
+    return min(settings.stride & -settings.stride, network_stride(backbone))
+
+
+def network_stride(backbone: keras.Model) -> int:
+    """Pixels between places of a network's feature map."""
+    return _strides(backbone)[id(backbone.outputs[0])]
+
+
+def _strides(backbone: keras.Model) -> dict[int, int]:
+    """Pixels between places of each layer's output, by the id of its tensor."""
+    strides: dict[int, int] = {}
+    for layer in backbone.layers:
+        own = layer.strides[0] if isinstance(layer, (keras.layers.Conv2D, keras.layers.MaxPooling2D)) else 1
+        strides[id(layer.output)] = own * strides.get(id(_first(layer.input)), 1)
+    return strides
+
+
+def _first(tensors: Any) -> Any:
+    """The first of a layer's inputs; of an input layer, which has none, None."""
+    return next(iter(tensors), None) if isinstance(tensors, (list, tuple)) else tensors

@@ -1,0 +1,243 @@
+"""Network and density together: the one thing a user carries away from a run."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+
+from cutpaste_tf import files, runs
+from cutpaste_tf.backend import keras
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.density import densities, patch_density
+from cutpaste_tf.density.density import Density
+from cutpaste_tf.density.patch_density import PatchDensity
+from cutpaste_tf.density.settings import DensitySettings
+from cutpaste_tf.detection import dense, heat_maps
+from cutpaste_tf.detection.dense import Embed
+from cutpaste_tf.detection.embeddings import Embeddings, describe
+from cutpaste_tf.detection.gradcam import GradCam
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import arrays
+from cutpaste_tf.images.reading import Examples
+from cutpaste_tf.networks import build
+from cutpaste_tf.runs import TrainingData
+
+Report = Callable[[str], object]
+
+# Bytes of patch features that are scored together: 19 images of 3,249 locations and 512 dimensions, or one larger one.
+_TOGETHER = 2**27
+
+
+class Detector:
+    """Scores images: image -> feature -> log density -> anomaly score.
+
+    A patch model (`config.patch_size`) does so for each patch of an image; the image's score is its heat map's maximum.
+
+    Args:
+        network: from images in [0, 1] to the pooled feature (`build.Networks.feature`).
+        density: fitted to the features of the normal training images, or of their patches.
+        config: the configuration of the run that made them; says which feature is meant.
+
+    Attributes:
+        feature: network from images in [0, 1] to that feature.
+    """
+
+    def __init__(self, network: keras.Model, density: Density | PatchDensity, config: Config):
+        self.feature = build.feature_model(network, config.features.feature)
+        self.density = density
+        self.config = config
+        self._network = network
+        self._gradcams: dict[str, GradCam] = {}
+
+    def feature_named(self, name: str) -> keras.Model:
+        """The network to another feature than the run's, see `build.feature_model`."""
+        return build.feature_model(self._network, name)
+
+    def score(self, images: np.ndarray) -> np.ndarray:
+        """Anomaly scores float64 [count], higher = more anomalous, of RGB images uint8 [count, height, width, 3]."""
+        images = self.resized(images)
+        if self.config.patch_size:
+            scores = self.patch_scores(images)
+            return heat_maps.image_scores(scores, self._upsampled(scores), self.config.heat_maps)
+        return -self._image_density.score_samples(embed(self.feature, images))
+
+    def patch_scores(self, images: np.ndarray) -> np.ndarray:
+        """Anomaly scores of patches, see `score_patches`; for a patch model."""
+        if isinstance(self.density, Density):
+            raise TypeError("an image model has no scores of patches")
+        return score_patches(self.embed_patches, self.density, images)
+
+    def heat_maps(self, images: np.ndarray, *, layer: str = "") -> np.ndarray:
+        """Heat maps float32 [count, side, side] of RGB images: of patches, or by GradCAM.
+
+        Args:
+            images: uint8 [count, height, width, 3], resized to the detector's side, which the maps have.
+            layer: for GradCAM, see `gradcam.GradCam`.
+        """
+        images = self.resized(images)
+        if self.config.patch_size:
+            return self._upsampled(self.patch_scores(images))
+        if layer not in self._gradcams:
+            self._gradcams[layer] = GradCam(self.feature, layer=layer)
+        return self._gradcams[layer].heat_maps(self._image_density, images)
+
+    @functools.cached_property
+    def embed_patches(self) -> Embed:
+        """Image -> features of its patches, see `dense.function`; made once, since that takes a while."""
+        return dense.function(self.feature, self.config.data.image_size, self.config.features)
+
+    def resized(self, images: np.ndarray) -> np.ndarray:
+        """RGB images uint8 [count, height, width, 3] at the detector's side, as those that it learnt from.
+
+        Raises:
+            ValueError: they are of another shape or type.
+        """
+        side = self.config.data.image_size
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            raise ValueError(
+                f"images are {images.dtype} {list(images.shape)}; expected uint8 [count, height, width, 3], RGB"
+            )
+        if images.shape[1:3] == (side, side):
+            return images
+        return np.stack([np.asarray(arrays.resize(Image.fromarray(image), side, side)) for image in images])
+
+    def _upsampled(self, scores: np.ndarray) -> np.ndarray:
+        config = self.config
+        return heat_maps.upsample(scores, config.data.image_size, config.features, config.heat_maps)
+
+    @property
+    def _image_density(self) -> Density:
+        if not isinstance(self.density, Density):
+            raise TypeError("a patch model has no density of whole images")
+        return self.density
+
+    def save(self, folder: Path, data: TrainingData) -> None:
+        """Writes the folder, whole or not at all: model.keras, config.json, training_data.json and the density."""
+        with files.whole_folder(folder) as partial:
+            self._network.save(partial / runs.MODEL)
+            if isinstance(self.density, Density):
+                files.write_arrays(partial / runs.DENSITY, self.density.to_arrays())
+            else:
+                self.density.save(partial)
+            data.write(partial)
+            (partial / "config.json").write_text(self.config.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Reads the detector of a complete run, or one that was copied from it.
+
+        Raises:
+            InputError: the folder is missing or holds no detector, or a file of it is damaged.
+        """
+        folder = Path(folder)
+        folder = folder / runs.DETECTOR if runs.is_complete(folder) else folder
+        if not (folder / runs.MODEL).is_file():
+            raise InputError(f"{folder} holds no detector: run train_main.py until it ends, then try again.")
+        config = Config.read(folder / "config.json")
+        network = _load_network(folder / runs.MODEL)
+        if not config.patch_size:
+            return cls(network, densities.load(folder / runs.DENSITY, config.density), config)
+        try:
+            return cls(network, patch_density.build(config.density).load(folder), config)
+        except files.DAMAGE as error:
+            raise InputError(
+                f"The density in {folder} is damaged or of another version ({error}): {files.COPY_AGAIN}."
+            ) from None
+
+
+def _load_network(path: Path) -> keras.Model:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"its part {damaged} does not match its checksum")
+        network: Any = keras.models.load_model(path, compile=False)
+        return network
+    except Exception as error:  # of zip, JSON, HDF5 or Keras, whichever part it is
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is damaged ({reason}): {files.COPY_AGAIN}.") from None
+
+
+def fit(
+    network: keras.Model, examples: Examples, config: Config, *, report: Report = str
+) -> tuple[Detector, Embeddings]:
+    """Fits the density to the unaugmented training images.
+
+    Args:
+        network: as in `Detector`.
+        examples: normal images at the side that the configuration says.
+        config: of the run.
+        report: takes a line for the user.
+
+    Returns:
+        The detector; and what is kept of the training images, of a patch model without features, which are too many.
+    """
+    feature = build.feature_model(network, config.features.feature)
+    if config.patch_size:
+        embed_patches = dense.function(feature, config.data.image_size, config.features)
+        fitted: Density | PatchDensity = fit_patches(embed_patches, examples.images, config.density, report=report)
+        return Detector(network, fitted, config), describe(np.zeros((len(examples.images), 0), np.float32), examples)
+    found = describe(embed(feature, examples.images), examples)
+    return Detector(network, densities.build(config.density).fit(found.features), config), found
+
+
+def fit_patches(embed_patches: Embed, images: np.ndarray, settings: DensitySettings, *, report: Report) -> PatchDensity:
+    """The density of patches of normal images uint8 [count, side, side, 3]; `embed_patches` as in `score_patches`."""
+    features = _with_progress(map(embed_patches, images), len(images), report)
+    return patch_density.build(settings).fit(features, len(images))
+
+
+def score_patches(
+    embed_patches: Embed, density: PatchDensity, images: np.ndarray, *, report: Report = str
+) -> np.ndarray:
+    """Anomaly scores of all patches of images.
+
+    Args:
+        embed_patches: image -> the features of its patches that the density was fitted to, as of `dense.function`.
+        density: of patches.
+        images: uint8 [count, side, side, 3], at least one.
+        report: takes a line for the user now and then.
+
+    Returns:
+        float32 [count, places, places]: negative log density, counted from the density's peak: 0 is the most normal.
+    """
+    parts: list[np.ndarray] = []
+    held, filled = np.empty(0), 0
+    for index, one in enumerate(_with_progress(map(embed_patches, images), len(images), report), 1):
+        if index == 1:
+            held = np.empty((min(len(images), max(1, _TOGETHER // one.nbytes)), *one.shape), np.float32)
+        held[filled] = one
+        filled += 1
+        if filled == len(held) or index == len(images):
+            parts.append((density.peak - density.score_samples(held[:filled])).astype(np.float32))
+            filled = 0
+    scores = np.concatenate(parts)
+    side = math.isqrt(scores.shape[1])
+    return scores.reshape(-1, side, side)
+
+
+def _with_progress(features: Iterator[np.ndarray], count: int, report: Report) -> Iterator[np.ndarray]:
+    """The same features, with a line for the user every half minute."""
+    said = time.monotonic()
+    for index, one in enumerate(features, 1):
+        yield one
+        if time.monotonic() - said > 30:
+            said = time.monotonic()
+            report(f"  patches of {index} of {count} images")
+
+
+def embed(feature: keras.Model, images: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+    """Features float32 [count, dimensions] of uint8 images [count, side, side, 3], not augmented."""
+    parts = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size].astype(np.float32) / 255
+        parts.append(np.asarray(feature.predict_on_batch(batch)))
+    return np.concatenate(parts)

@@ -1,0 +1,106 @@
+"""Features of a data set, computed once and kept in the run's folder; trying densities then costs seconds.
+
+A kept file is named by a hash of the network's weights, the feature, how images are read and their files' content:
+when one of them changes, the name does, and the file is not found.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import DAMAGE, write_arrays
+from cutpaste_tf.images.arrays import thumbnails
+from cutpaste_tf.images.reading import Examples, Item
+
+
+class Embeddings(NamedTuple):
+    """What evaluation needs to know of images.
+
+    Attributes:
+        features: float32 [count, dimensions]. Of a patch model the scores of the patches, [count, places, places],
+            or nothing, [count, 0]: its features are too many to keep.
+        thumbnails: uint8 [count, 32, 32, 3].
+        paths: of each image.
+        labels: int32 [count]: 0 normal, 1 anomalous, -1 unknown.
+        defects: name of each image's defect.
+        hashes: of each image's pixels, see `images.Examples`.
+    """
+
+    features: np.ndarray
+    thumbnails: np.ndarray
+    paths: list[str]
+    labels: np.ndarray
+    defects: list[str]
+    hashes: list[str]
+
+
+def fingerprint(model: Path, feature: str, items: Sequence[Item], how: str) -> str:
+    """A hash that changes when the weights, the feature, or an image does.
+
+    Args:
+        model: file of the network.
+        feature: name of the feature, and what else decides what is kept.
+        items: the images.
+        how: they are read, as their size.
+    """
+    sha = hashlib.sha256(model.read_bytes())
+    sha.update(f"{feature} {how}".encode())
+    for item in items:
+        sha.update(f"{item.path} {item.label} {item.defect}".encode())
+        content = item.image if isinstance(item.image, bytes) else item.image.read_bytes()
+        sha.update(hashlib.blake2b(content).digest())
+    return sha.hexdigest()
+
+
+def kept(path: Path, make: Callable[[], Embeddings], report: Callable[[str], None]) -> Embeddings:
+    """Reads a file of embeddings, or makes and writes it, also where it is damaged."""
+    if path.is_file():
+        try:
+            return read(path)
+        except InputError as error:
+            report(f"{error} It is computed anew.")
+    made = make()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, made)
+    except OSError as error:  # a folder that is only to be read, or a full disk
+        report(f"{path} cannot be kept for the next time ({error.strerror or error}).")
+    return made
+
+
+def read(path: Path) -> Embeddings:
+    """Reads what `write` wrote.
+
+    Raises:
+        InputError: the file is damaged, or written by another version.
+    """
+    try:
+        with np.load(path) as arrays:
+            values = dict(arrays)
+    except DAMAGE as error:
+        raise InputError(f"{path} is damaged ({error}).") from None
+    if set(values) != set(Embeddings._fields):
+        raise InputError(f"{path} was written by another version of cutpaste_tf.")
+    lists = {name: [str(value) for value in values[name]] for name in ("paths", "defects", "hashes")}
+    return Embeddings(**{**values, **lists})
+
+
+def write(path: Path, embeddings: Embeddings) -> None:
+    """Writes embeddings as .npz, whole or not at all."""
+    write_arrays(path, {name: np.asarray(value) for name, value in embeddings._asdict().items()})
+
+
+def describe(features: np.ndarray, examples: Examples) -> Embeddings:
+    """Puts features and what else is known of examples together."""
+    return Embeddings(
+        features,
+        thumbnails(examples.images),
+        examples.paths,
+        examples.labels,
+        examples.defects,
+        examples.hashes,
+    )

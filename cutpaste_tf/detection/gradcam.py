@@ -1,0 +1,126 @@
+"""GradCAM of the anomaly score of an image model (Section 4.2; Selvaraju et al., ICCV 2017).
+
+A channel's weight is the mean over places of the anomaly score's gradient there; the map is the ReLU of
+the channels' weighted sum. For the feature map that is averaged and scored there is a closed form:
+the gradient is the density's own, divided by the number of places, everywhere alike. For any other
+layer Keras' backend differentiates the network between the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cutpaste_tf.backend import keras
+from cutpaste_tf.density.density import Density
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import arrays
+from cutpaste_tf.networks.saliency import gradient
+
+
+class GradCam:
+    """Makes heat maps; its network is built once, which takes longer than a map.
+
+    Args:
+        feature: image in [0, 1] -> pooled feature, as of `build.feature_model`.
+        layer: of the backbone, with an output [batch, height, width, channels]; empty for the feature's own map.
+
+    Raises:
+        InputError: the network has no such layer.
+    """
+
+    def __init__(self, feature: keras.Model, *, layer: str = ""):
+        if layer:
+            check_layer(feature, layer)
+        self._feature, self._layer = feature, layer
+        self._own = keras.Model(feature.input, feature.get_layer("pool").input)
+
+    def heat_maps(self, density: Density, images: np.ndarray, *, batch_size: int = 16) -> np.ndarray:
+        """GradCAM maps, enlarged to the images' size.
+
+        Args:
+            density: fitted to the feature.
+            images: uint8 [count, side, side, 3].
+            batch_size: images at a time.
+
+        Returns:
+            float32 [count, side, side], 0 and above, bilinear; in memory up to 1 GiB, else in a file.
+        """
+        side = images.shape[1]
+        result = arrays.allocate(len(images), (side, side), np.float32)
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size].astype(np.float32) / 255
+            activations = np.asarray(self._own.predict_on_batch(batch), np.float32)
+            weights = density.score_gradient(activations.mean(axis=(1, 2))) / np.prod(activations.shape[1:3])
+            if self._layer:
+                activations, slopes = differentiated(self._feature, self._layer, batch, weights)
+                weights = slopes.mean(axis=(1, 2))
+            maps = np.maximum(np.einsum("bhwc,bc->bhw", activations, weights, optimize=True), 0)
+            for index, one in enumerate(maps, start):
+                result[index] = np.asarray(arrays.resize(Image.fromarray(one.astype(np.float32)), side, side))
+        return result
+
+
+def check_layer(feature: keras.Model, name: str) -> None:
+    """Sees whether the backbone in a network has a layer of that name with a map as its output.
+
+    Raises:
+        InputError: it has not.
+    """
+    backbone = _backbone(feature)
+    known = [layer.name for layer in backbone.layers[1:] if len(layer.output.shape) == 4]
+    if name not in known:
+        raise InputError(f"--gradcam_layer={name} is not known to {backbone.name}; its layers: {', '.join(known)}.")
+
+
+def differentiated(
+    feature: keras.Model, layer: str, batch: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A layer's output, and the anomaly score's gradient there, by automatic differentiation.
+
+    Args:
+        feature: as in `GradCam`.
+        layer: name of the layer.
+        batch: float32 [batch, side, side, 3] in [0, 1].
+        weights: the score's gradient [batch, channels] at each place of the feature map.
+
+    Returns:
+        Both float32 [batch, height, width, channels].
+    """
+    backbone, x = _backbone(feature), keras.ops.convert_to_tensor(batch)
+    for part in feature.layers:
+        if isinstance(part, keras.layers.Normalization):
+            x = part(x)
+    upstream = keras.ops.convert_to_tensor(weights[:, None, None, :].astype(np.float32))
+
+    def score(probe: Any) -> Any:
+        last, _ = _run(backbone, x, layer, probe)
+        return keras.ops.sum(keras.ops.cast(last, "float32") * upstream)  # pyright: ignore[reportOperatorIssue]
+
+    _, output = _run(backbone, x, layer, 0.0)
+    slopes = gradient(score, keras.ops.zeros_like(output))
+    return _to_numpy(output), _to_numpy(slopes)
+
+
+def _backbone(feature: keras.Model) -> keras.Model:
+    return next(part for part in feature.layers if isinstance(part, keras.Model))
+
+
+def _to_numpy(x: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(x), np.float32)
+
+
+def _run(backbone: keras.Model, x: Any, name: str, probe: Any) -> tuple[Any, Any]:
+    """(last output, output of the layer `name`) of a backbone, layer by layer, with `probe` added to that output."""
+    values = {id(backbone.inputs[0]): x}
+    output = None
+    for layer in backbone.layers[1:]:
+        inputs = layer.input
+        given = [values[id(one)] for one in inputs] if isinstance(inputs, list) else values[id(inputs)]
+        value = layer(given)
+        if layer.name == name:
+            output, value = value, value + probe
+        values[id(layer.output)] = value
+    return values[id(backbone.outputs[0])], output

@@ -1,0 +1,157 @@
+"""Scores embedded test images, and writes what a paper or an engineer needs of it. No TensorFlow here."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.density.low_rank import LowRankGaussian
+from cutpaste_tf.detection.embeddings import Embeddings
+from cutpaste_tf.evaluation import metrics, pixel_metrics
+from cutpaste_tf.evaluation.scoring import Scored
+from cutpaste_tf.files import whole_folder, write_csv
+from cutpaste_tf.images import sources
+from cutpaste_tf.images.reading import Examples
+from cutpaste_tf.pictures import heat_map_plots, plots
+from cutpaste_tf.settings import PATCH_MODEL, leaves
+
+PIXELS = "Gaussian on 32 x 32 pixels"
+_THUMBNAILS = 2000  # as many training images at most say what raw pixels would do
+
+
+def judge(
+    folder: Path,
+    data: str,
+    config: Config,
+    *,
+    scored: Scored,
+    train_images: int,
+    examples: Examples | None = None,
+    gradcam_layer: str = "",
+    synthetic: dict[str, Any] | None = None,
+    location: str = "",
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Judges scores and heat maps of test images and fills a folder.
+
+    Args:
+        folder: what to fill, whole or not at all.
+        data: where the test images are from, for the record.
+        config: the settings that hold, for the record.
+        train_images: how many the run was trained on, for the record.
+        scored: scores, heat maps if there are any, and what is known of training and test images.
+        examples: the test images with their masks; needed with heat maps.
+        gradcam_layer: that GradCAM was asked for, for the record.
+        synthetic: how synthetic anomalies were made, for the record.
+        location: where the test images lie, for the record.
+        report: takes a line for the user.
+
+    Returns:
+        What metrics.json holds; AUROCs in percent, None where a class is missing.
+    """
+    train, test, scores, labels = scored.train, scored.test, scored.scores, scored.test.labels
+    pixel_scores = _pixel_scores(train.thumbnails, test.thumbnails) if train else None
+    pixels: dict[str, Any] = {}
+    if scored.maps is not None and examples is not None:
+        pixels = pixel_metrics.pixel_metrics(scored.maps, examples.masks, labels, test.defects)
+    scoring = config.features.flat() | config.density.flat() | config.heat_maps.flat()
+    if not config.patch_size:
+        for field, _ in leaves(type(config)):
+            if field.metadata["only"] == PATCH_MODEL:
+                scoring.pop(field.name)
+    result = {
+        "image_auroc": metrics.auroc(labels, scores),
+        "image_auroc_by_defect": metrics.auroc_by_defect(labels, test.defects, scores),
+        "pixel_gaussian_auroc": None if pixel_scores is None else metrics.auroc(labels, pixel_scores),
+        **pixels,
+        "data": data,
+        "location": sources.canonical(location),
+        "train_images": train_images,
+        "test_normal": int(np.sum(labels == 0)),
+        "test_anomalous": int(np.sum(labels == 1)),
+        "test_unlabelled": int(np.sum(labels < 0)),
+        "patch_size": config.patch_size,
+        **scoring,
+        "seed": config.seed,
+        "steps": config.schedule.total_steps,
+        **({"gradcam_layer": gradcam_layer} if gradcam_layer else {}),
+        **({"synthetic": synthetic} if synthetic else {}),
+    }
+    if not config.patch_size:
+        result["feature_dimensions"] = test.features.shape[1]
+    with whole_folder(folder) as partial:
+        _write(partial, result, test, scores)
+        _write_features(partial, scored, config)
+        if scored.maps is not None and examples is not None:
+            report(f"Drawing {len(scored.maps)} heat maps.")
+            heat_map_plots.save(partial, examples, scored.maps, scores)
+    _report(result, folder, report)
+    return result
+
+
+def _write_features(folder: Path, scored: Scored, config: Config) -> None:
+    """What scores were made of: features, or the scores of patches."""
+    test = scored.test
+    known: dict[str, Any] = {
+        "test_paths": np.array(test.paths),
+        "test_labels": test.labels,
+        "test_defects": np.array(test.defects),
+    }
+    if config.patch_size:
+        np.savez(folder / "patch_scores.npz", test_patch_scores=test.features, **known)
+        return
+    if scored.train is not None:
+        known |= {"train_features": scored.train.features, "train_paths": np.array(scored.train.paths)}
+    np.savez(folder / "embeddings.npz", test_features=test.features, **known)
+
+
+def _write(folder: Path, result: dict[str, Any], test: Embeddings, scores: np.ndarray) -> None:
+    (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    columns = zip(test.paths, test.labels, test.defects, scores, strict=True)
+    rows = [
+        {"path": path, "label": "" if label < 0 else int(label), "defect": defect, "score": f"{score:.6f}"}
+        for path, label, defect, score in columns
+    ]
+    write_csv(folder / "scores.csv", rows)
+    auroc = result["image_auroc"]
+    title = result["data"] if auroc is None else f"{result['data']}: image AUROC {auroc:.1f} %"
+    plots.save_histogram(folder / "histogram.png", test.defects, scores, title)
+    if auroc is not None:
+        plots.save_roc(folder / "roc.png", test.labels, scores, title)
+
+
+def _pixel_scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Scores of a baseline that learns no representation: the pixels themselves are the feature."""
+    train = train[:: math.ceil(len(train) / _THUMBNAILS)]
+    density = LowRankGaussian(l2_normalize=False).fit(train.reshape(len(train), -1) / 255)
+    parts = np.array_split(test, math.ceil(len(test) / 1000))  # in parts, to bound the memory
+    return np.concatenate([-density.score_samples(part.reshape(len(part), -1) / 255) for part in parts])
+
+
+def _report(result: dict[str, Any], folder: Path, report: Callable[[str], None]) -> None:
+    if result["image_auroc"] is None:
+        report(
+            f"No AUC: of the {sum(result[k] for k in ('test_normal', 'test_anomalous', 'test_unlabelled'))} images "
+            f"{result['test_normal']} are known normal and {result['test_anomalous']} known anomalous; "
+            "an AUC needs both. The scores are written."
+        )
+    else:
+        beside = result["pixel_gaussian_auroc"]
+        compared = "" if beside is None else f"   ({PIXELS}: {beside:.2f} %)"
+        report(f"image AUROC     {result['image_auroc']:6.2f} %{compared}")
+        for defect, value in result["image_auroc_by_defect"].items():
+            report(f"  {defect:<14}{value:6.2f} %")
+    if result.get("pixel_auroc") is not None:
+        report(f"pixel AUROC     {result['pixel_auroc']:6.2f} %   AUPRO {result['aupro']:.2f} %")
+        for defect, value in result["pixel_auroc_by_defect"].items():
+            report(f"  {defect:<14}{value:6.2f} %   AUPRO {result['aupro_by_defect'][defect]:.2f} %")
+    if result.get("anomalous_without_mask"):
+        report(
+            f"{result['anomalous_without_mask']} of {result['test_anomalous']} anomalous images have no mask, or an "
+            "empty one (ground_truth/DEFECT/NAME_mask.png): no pixel figures for them."
+        )
+    report(f"Results: {folder}/ ({', '.join(sorted(path.name for path in folder.iterdir()))})")

@@ -1,0 +1,241 @@
+"""Scores and heat maps of test images by a complete run: from what its folder keeps, else from its network.
+
+TensorFlow is loaded only where a network has to compute: trying another density on kept features takes seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cutpaste_tf import runs
+from cutpaste_tf.backend import keras
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.density import densities
+from cutpaste_tf.density.density import Density
+from cutpaste_tf.detection import dense, detector, embeddings, gradcam, heat_maps
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection.embeddings import Embeddings
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import reading, sources
+from cutpaste_tf.images.reading import Examples, Item
+from cutpaste_tf.runs import TrainingData
+
+
+class Scored(NamedTuple):
+    """What scoring found.
+
+    Attributes:
+        train: the normal training images; None where nothing is kept of them, as in a detector copied alone.
+        test: the test images; `features` are the patches' scores, for a patch model.
+        scores: anomaly score of each test image, float64 [count], higher = more anomalous.
+        maps: heat maps float32 [count, side, side], or None.
+    """
+
+    train: Embeddings | None
+    test: Embeddings
+    scores: np.ndarray
+    maps: np.ndarray | None
+
+
+class Scorer:
+    """A complete run with the settings that an evaluation gives it.
+
+    Args:
+        run_dir: its folder.
+        saved: its configuration.
+        config: the same with the evaluation's settings.
+        train_location: where the training images are; read only where the run keeps too little.
+        tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
+        allow_trained: whether test images may be training images as well.
+        report: takes a line for the user.
+
+    Attributes:
+        data: what is remembered of the training images.
+
+    Raises:
+        InputError: the run is not complete, or a file of it is damaged.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        saved: Config,
+        config: Config,
+        *,
+        train_location: str | Path,
+        tfds_data_dir: str,
+        allow_trained: bool,
+        report: Callable[[str], None],
+    ):
+        self._run_dir, self._saved, self._config = run_dir, saved, config
+        self._train_location, self._tfds_data_dir, self._report = train_location, tfds_data_dir, report
+        self._allow_trained = allow_trained
+        self._detector_dir = runs.find_detector(run_dir)
+        self.data = TrainingData.read(self._detector_dir)
+        self._settings = dataclasses.replace(config.data, white=self.data.white)
+
+    def score(
+        self, items: list[Item], examples: Examples | None, *, keep: bool, localize: bool, gradcam_layer: str
+    ) -> Scored:
+        """Scores test images.
+
+        Args:
+            items: the test images.
+            examples: them, where they are read already and went through `refuse_trained`; else None.
+            keep: whether to keep what was computed, and to use what was kept; not of images made up.
+            localize: whether heat maps are asked for, which needs `examples`.
+            gradcam_layer: see `gradcam.GradCam`; for image models.
+
+        Raises:
+            InputError: a test image was trained on, the training images are needed and have changed, or a setting is
+                not known to the network.
+        """
+        config = self._config
+        if config.patch_size:
+            test = self._made(items, examples, self._patch_scores, keep=keep)
+            maps = heat_maps.upsample(test.features, config.data.image_size, config.features, config.heat_maps)
+            scores = heat_maps.image_scores(test.features, maps, config.heat_maps)
+            return Scored(self._train(needed=False), test, scores, maps if localize else None)
+        if localize and gradcam_layer:
+            gradcam.check_layer(self._feature, gradcam_layer)
+        test = self._made(items, examples, self._embed, keep=keep)
+        as_saved = self._is_density_saved
+        train = self._train(needed=not as_saved)
+        if as_saved:
+            density = densities.load(self._detector_dir / runs.DENSITY, config.density)
+        else:
+            assert train is not None  # it was needed
+            density = densities.build(config.density).fit(train.features)
+        maps = self._gradcam(density, examples.images, gradcam_layer) if localize and examples else None
+        return Scored(train, test, -density.score_samples(test.features), maps)
+
+    def refuse_trained(self, paths: list[str], hashes: list[str]) -> None:
+        """Sees whether test images are training images: their scores would say nothing.
+
+        Raises:
+            InputError: some are; the first are named.
+        """
+        trained = {own: name for name, own in self.data.images.items()}
+        same = [f"{path} = {trained[own]}" for path, own in zip(paths, hashes, strict=True) if own in trained]
+        if same and not self._allow_trained:
+            more = f" and {len(same) - 3} more" if len(same) > 3 else ""
+            raise InputError(
+                f"{len(same)} of {len(paths)} test images have the pixels of training images ({', '.join(same[:3])}"
+                f"{more}): their scores would be too good. Remove them, or give --allow_trained_images."
+            )
+
+    def _train(self, *, needed: bool) -> Embeddings | None:
+        """What is known of the training images; computed anew where the kept file is damaged."""
+        if not self._config.patch_size and self._config.features != self._saved.features:
+            return self._made(self._train_items(), None, self._embed_train)
+        path = self._run_dir / runs.TRAIN_EMBEDDINGS
+        if not path.is_file() and not needed:
+            self._report(f"Without {path.name}, which was not copied, there is no Gaussian on pixels to compare with.")
+            return None
+        try:
+            return embeddings.read(path)
+        except (InputError, OSError) as error:
+            self._report(f"{str(error).rstrip('.')}; it is computed anew from the training images.")
+        make = self._describe_train if self._config.patch_size else self._embed_train
+        made = make(self._read(self._train_items()))
+        embeddings.write(path, made)
+        return made
+
+    @property
+    def _is_density_saved(self) -> bool:
+        """Whether the detector's density is the one that is asked for."""
+        return (self._config.features, self._config.density) == (self._saved.features, self._saved.density)
+
+    def _read(self, items: list[Item]) -> Examples:
+        return reading.read(items, self._config.data.image_size, self._settings)
+
+    def _train_items(self) -> list[Item]:
+        return sources.list_train(
+            self._train_location or self._config.data.data,
+            self._settings,
+            trained=self.data.images,
+            tfds_data_dir=self._tfds_data_dir,
+        )
+
+    def _made(
+        self,
+        items: list[Item],
+        examples: Examples | None,
+        make: Callable[[Examples], Embeddings],
+        *,
+        keep: bool = True,
+    ) -> Embeddings:
+        """What `make` gives for images, or what the run's folder keeps of it."""
+        config = self._config
+        is_unchecked = examples is None and make != self._embed_train  # test images that nobody has looked at
+
+        def read_and_make() -> Embeddings:
+            found = examples or self._read(items)
+            if is_unchecked:
+                self.refuse_trained(found.paths, found.hashes)
+            self._report(f"Computing {config.features.feature} of {found.note}.")
+            return make(found)
+
+        if not keep:
+            return read_and_make()
+        # Scores of patches are kept rather than their features, so that their density counts as well.
+        named = f"{config.features} {config.density if config.patch_size else ''}"
+        model = self._detector_dir / runs.MODEL
+        key = embeddings.fingerprint(model, named, items, self._how_read)
+        path = self._run_dir / runs.EMBEDDINGS / f"{key[:32]}.npz"
+        found = embeddings.kept(path, read_and_make, self._report)
+        if is_unchecked:  # they were kept
+            self.refuse_trained(found.paths, found.hashes)
+        return found
+
+    @property
+    def _how_read(self) -> str:
+        """What decides an image's pixels, beside its file: not where it lies, nor which others there are."""
+        return str(dataclasses.replace(self._settings, data="", test_data="", test_split=0.0, split_seed=0))
+
+    def _check_unchanged(self, examples: Examples) -> None:
+        if TrainingData.of(examples).images != self.data.images:
+            raise InputError(
+                f"The training images have changed since the run in {self._run_dir} was made; train again."
+            )
+
+    def _describe_train(self, examples: Examples) -> Embeddings:
+        """Of a patch model, whose training features are too many to keep."""
+        self._check_unchanged(examples)
+        return embeddings.describe(np.zeros((len(examples.images), 0), np.float32), examples)
+
+    def _embed_train(self, examples: Examples) -> Embeddings:
+        self._check_unchanged(examples)
+        return self._embed(examples)
+
+    @functools.cached_property
+    def _detector(self) -> Detector:
+        return Detector.load(self._detector_dir)
+
+    @property
+    def _feature(self) -> keras.Model:
+        return self._detector.feature_named(self._config.features.feature)
+
+    def _embed(self, examples: Examples) -> Embeddings:
+        return embeddings.describe(detector.embed(self._feature, examples.images), examples)
+
+    def _patch_scores(self, examples: Examples) -> Embeddings:
+        config, density = self._config, self._detector.density
+        embed_patches = dense.function(self._feature, config.data.image_size, config.features)
+        if not self._is_density_saved:
+            normal = self._read(self._train_items())
+            self._check_unchanged(normal)
+            self._report(f"Fitting the density to the patches of {normal.note}.")
+            density = detector.fit_patches(embed_patches, normal.images, config.density, report=self._report)
+        assert not isinstance(density, Density)  # a patch model's is of patches
+        scores = detector.score_patches(embed_patches, density, examples.images, report=self._report)
+        return embeddings.describe(scores, examples)
+
+    def _gradcam(self, density: Density, pictures: np.ndarray, layer: str) -> np.ndarray:
+        return gradcam.GradCam(self._feature, layer=layer).heat_maps(density, pictures)

@@ -1,0 +1,116 @@
+"""Files and folders that are written whole or not at all, and locks that keep a second process out.
+
+A name that ends in `.partial` is being written, or was when the process died; nothing reads it.
+"""
+
+import contextlib
+import csv
+import io
+import os
+import shutil
+import time
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from cutpaste_tf.errors import InputError
+
+# What NumPy raises on an array file that is damaged, or half of one.
+DAMAGE = (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+
+
+# What to do about it.
+COPY_AGAIN = "copy the folder again from where it was trained, or delete it and train again"
+
+
+@contextlib.contextmanager
+def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
+    """Keeps a second process out of a folder, which is made; the lock goes with the process, however it ends.
+
+    Args:
+        folder: where the lock's file lies.
+        name: of that file; another name is another lock.
+
+    Raises:
+        InputError: another process is at work in the folder, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / name, timeout=0)
+        lock.acquire()
+    except filelock.Timeout:
+        raise InputError(f"Another process is at work in {folder}; wait for it, or name another folder.") from None
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror or error}).") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader finds all of it or, if the process is killed, what was there before."""
+    partial = _partial(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        _move(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Gives an empty folder to write to, which takes `folder`'s place when the block ends well."""
+    partial, old = _partial(folder), _partial(folder)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.exists():
+            _move(folder, old)
+        _move(partial, folder)
+    finally:
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    """A name beside a path that no other writer has."""
+    return path.with_name(f".{uuid.uuid4().hex}.partial")
+
+
+def _move(source: Path, target: Path) -> None:
+    """Renames; on Windows, where a file that somebody reads cannot be replaced, tries again for some seconds."""
+    for attempt in range(50):
+        try:
+            source.replace(target)
+        except PermissionError:
+            if os.name != "nt" or attempt == 49:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Writes an .npz, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_whole(path, buffer.getvalue())
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Writes rows under their keys, whole or not at all."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, buffer.getvalue().encode())

@@ -1,0 +1,53 @@
+"""Arrays of images: where large ones are held, and how they are resized."""
+
+import os
+import tempfile
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cutpaste_tf.errors import InputError
+
+# Sets up to this size stay in memory, larger ones in a file: 5,461 images of 256 px.
+MEMORY_LIMIT = 2**30
+
+
+def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> np.ndarray:
+    """An empty array [count, *shape]: in memory up to MEMORY_LIMIT, else in a temporary file.
+
+    The file is nameless, in TMPDIR or else in /var/tmp (on many machines /tmp is memory too), and goes
+    with the process, however it ends. What the system keeps of it in memory, it can drop.
+    """
+    whole = (count, *shape)
+    size = int(np.prod(whole, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if size <= MEMORY_LIMIT:
+        return np.empty(whole, dtype)
+    folder = os.environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else tempfile.gettempdir())
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            if hasattr(os, "posix_fallocate"):  # Linux: a full disk is found here, not by a crash later
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        except OSError as error:
+            raise InputError(
+                f"{folder} has no room for {size / 2**30:.1f} GiB of working data ({error.strerror}); "
+                "set TMPDIR to a folder that has."
+            ) from None
+        return np.memmap(file, dtype, "r+", shape=whole)
+
+
+def resize(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Resizes antialiased bilinear: first the width, rounding to whole grey levels, then the height.
+
+    Two calls, since versions of Pillow differ in the order in which one call does the two, and with it by a grey
+    level here and there.
+    """
+    narrowed = image.resize((width, image.height), Image.Resampling.BILINEAR)
+    return narrowed.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def thumbnails(images: np.ndarray, size: int = 32) -> np.ndarray:
+    """Images uint8 [count, side, side, 3] reduced to uint8 [count, size, size, 3], antialiased bilinear."""
+    return np.stack([np.asarray(resize(Image.fromarray(image), size, size)) for image in images])

@@ -1,0 +1,179 @@
+"""One image file -> 8-bit RGB, by Pillow: what is not understood is refused by name, never guessed.
+
+Grey becomes three equal channels. Of more than 8 bits, 0..white becomes 0..255 (see `find_white`). Transparency is
+composited on a color. EXIF rotation is applied. LAB is converted by its definition, other modes are refused.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from cutpaste_tf.errors import InputError
+
+WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
+_ORIENTATION = 0x0112  # EXIF
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+class Decoded(NamedTuple):
+    """An image as it was read.
+
+    Attributes:
+        image: 8-bit RGB, upright.
+        kind: what the file held, as `16-bit grey`.
+        turned: whether EXIF turned or mirrored it.
+    """
+
+    image: Image.Image
+    kind: str
+    turned: bool
+
+
+@contextlib.contextmanager
+def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[Image.Image]:
+    """A file that Pillow has opened and not yet decoded.
+
+    Args:
+        source: the file, or its content.
+        name: for messages.
+        max_megapixels: of a picture, 10^6 pixels.
+
+    Raises:
+        InputError: it is no whole image, too large, or holds several; also where the block fails to decode it.
+    """
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours, which a flag raises, takes its place
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            megapixels = image.width * image.height / 1e6
+            if megapixels > max_megapixels:
+                raise InputError(
+                    f"{name} has {image.width} x {image.height} pixels, {megapixels:.1f} million; that is more than "
+                    f"--max_megapixels={max_megapixels:g}: raise it, or make the picture smaller."
+                )
+            # The further pictures of an MPO, which phones write as .jpg, are previews of the first.
+            count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            if count > 1:
+                raise InputError(f"{name} holds {count} pages or frames; save each as a file of its own.")
+            yield image
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's readers raise nearly anything on damaged files
+        raise InputError(f"{name} cannot be read as an image ({error}); mend or remove it.") from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def decode(
+    source: Path | bytes, name: str, *, white: int, background: tuple[int, ...], max_megapixels: float
+) -> Decoded:
+    """Reads an image.
+
+    Args:
+        source: the file, or its content.
+        name: for messages.
+        white: value that becomes 255, of files with more than 8 bits.
+        background: RGB 0..255, seen through what is transparent.
+        max_megapixels: see `opened`.
+
+    Raises:
+        InputError: as `opened`; a pixel is brighter than white; or the file's mode is not understood.
+    """
+    with opened(source, name, max_megapixels) as file:
+        deep, turned = is_deep(file), _orientation(file) != 1
+        image = ImageOps.exif_transpose(file)
+        image.load()
+    _check_mode(image, name)
+    color = "grey" if image.mode.startswith(("L", "I;16", "1")) and image.mode != "LAB" else image.mode
+    kind = "RGB" if color.startswith("RGB") else color
+    kind = f"{16 if deep else 8}-bit {kind}{' with transparency' if image.has_transparency_data else ''}"
+    if deep:
+        image = _reduced(image, name, white)
+    return Decoded(_to_rgb(image, name, background), kind, turned)
+
+
+def find_white(sources: Iterable[tuple[Path | bytes, str]], max_megapixels: float) -> int:
+    """The smallest of WHITES that holds the brightest pixel of the files with more than 8 bits; 255 without any.
+
+    Cameras of 10, 12 or 14 bits store their values in files of 16, which do not say how many of them count.
+    """
+    brightest = 0
+    for source, name in sources:
+        with opened(source, name, max_megapixels) as image:
+            if not is_deep(image):
+                continue
+            image.load()
+        _check_mode(image, name)
+        # Pillow keeps the upper 8 of 16 bits of a color: 15 stands for 3840 to 4095.
+        pixels = np.asarray(image)
+        brightest = max(brightest, int(pixels.max()) if pixels.dtype != np.uint8 else 256 * int(pixels.max()) + 255)
+    return _next_white(brightest)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an opened file has more than 8 bits; Pillow reduces color while it decodes, only the raw mode tells."""
+    return image.mode.startswith("I;16") or any("16" in str(tile.args) for tile in image.tile)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def refuse_turned(image: Image.Image, name: str) -> None:
+    """Refuses an opened file that EXIF turns.
+
+    Raises:
+        InputError: it does.
+    """
+    if _orientation(image) != 1:
+        raise InputError(f"{name} is turned by its EXIF data; save it upright, so that image and mask lie alike.")
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(_ORIENTATION) or 1
+
+
+def _check_mode(image: Image.Image, name: str) -> None:
+    if image.mode in ("I", "F"):
+        raise InputError(f"{name} has 32-bit pixels, whose black and white are not known; save it with 8 or 16 bits.")
+    if image.mode not in _MODES:
+        raise InputError(f"{name} has the color mode {image.mode}, which is not understood; save it as grey or RGB.")
+
+
+def _reduced(image: Image.Image, name: str, white: int) -> Image.Image:
+    """A deep image in 8 bits."""
+    if not image.mode.startswith("I;16"):  # a color, of which Pillow has kept the upper 8 of 16 bits
+        if white != 65535:
+            raise InputError(
+                f"{name} has colors of 16 bits, of which the upper 8 are read: their white must be 65535, not {white}. "
+                "Save it with 8 bits a color, or give --white=65535 if it is only dark."
+            )
+        return image
+    if "transparency" in image.info:
+        raise InputError(f"{name} has 16 bits and a transparent grey; save it without transparency.")
+    pixels = np.asarray(image).astype(np.float64)
+    if pixels.max() > white:
+        raise InputError(
+            f"{name} has pixels up to {pixels.max():.0f}, beyond the white of the training images, {white}; "
+            f"take images of the same camera settings, or train with --white={_next_white(pixels.max())}."
+        )
+    return Image.fromarray(np.round(pixels * (255 / white)).astype(np.uint8))
+
+
+def _next_white(value: float) -> int:
+    return next(white for white in WHITES if value <= white)
+
+
+def _to_rgb(image: Image.Image, name: str, background: tuple[int, ...]) -> Image.Image:
+    if image.has_transparency_data:
+        behind = Image.new("RGBA", image.size, (*background, 255))
+        return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")
+    if image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        try:
+            found = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB"))
+        except ImageCms.PyCMSError as error:
+            raise InputError(f"{name} is a LAB image that cannot be converted ({error}); save it as RGB.") from None
+        assert found is not None  # only None for a transformation in place
+        return found
+    return image.convert("RGB")

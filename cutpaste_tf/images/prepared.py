@@ -1,0 +1,105 @@
+"""Data sets that TensorFlow Datasets has prepared -> items to read: mvtec_ad/CATEGORY, cifar10/CLASS.
+
+They are read from the prepared files alone, without the code that built them, and decoded by Pillow
+like any folder's files: the same images give the same training.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cutpaste_tf.backend import leave_gpus, tf
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Item
+from cutpaste_tf.images.settings import GOOD
+
+MVTEC_AD = (
+    "bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill", "screw",
+    "tile", "toothbrush", "transistor", "wood", "zipper",
+)  # fmt: skip
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def data_dir(given: str = "") -> Path:
+    """Where TensorFlow Datasets keeps prepared sets: as given, or TFDS_DATA_DIR, or its default."""
+    return Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def prepare_command(name: str, folder: Path) -> str:
+    """What downloads and prepares one of TensorFlow Datasets' own sets."""
+    return f"python -c \"import tensorflow_datasets as tfds; tfds.load('{name}', data_dir='{folder}')\""
+
+
+def find(folder: Path, name: str, command: str) -> Path:
+    """The newest version in the folder of a data set.
+
+    Raises:
+        InputError: there is none; the message gives the command that prepares it.
+    """
+    found = [path.parent for path in folder.glob("*/dataset_info.json") if _version(path.parent.name)]
+    if not found:
+        raise InputError(f"{name} is not prepared in {folder}; prepare it by: {command}")
+    return max(found, key=lambda path: _version(path.name))
+
+
+def records(folder: Path, split: str, raw: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The examples of a prepared set's split.
+
+    Args:
+        folder: of one version of the set.
+        split: its name.
+        raw: features to give as the bytes of their files, not decoded.
+
+    Raises:
+        InputError: the split or a file of it is missing or damaged.
+    """
+    leave_gpus()  # to another backend, before TensorFlow Datasets sets TensorFlow to work
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(folder)
+    except Exception as error:  # of protobuf, JSON or TFDS, whichever file it is
+        raise InputError(f"{folder} is damaged ({_first_line(error)}); delete it and prepare it again.") from None
+    if split not in builder.info.splits:
+        raise InputError(f"{folder} has no split {split}; delete the folder and prepare it again.")
+    for path in builder.info.splits[split].filepaths:
+        if not Path(path).is_file():
+            raise InputError(f"{path} is missing; delete {folder} and prepare it again.")
+    decoders = {name: tfds.decode.SkipDecoding() for name in raw}
+    try:
+        yield from tfds.as_numpy(builder.as_dataset(split, decoders=decoders))  # pyright: ignore[reportCallIssue]
+    except tf.errors.OpError as error:
+        raise InputError(f"{folder} is damaged ({_first_line(error)}); delete it and prepare it again.") from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def mvtec_ad(name: str, part: str, folder: Path) -> Iterator[Item]:
+    """The images of a category of MVTec AD; arguments and errors as `sources.Source.read`."""
+    command = f"python -m data.mvtec_ad --source=ARCHIVE_OR_FOLDER --categories={name} --data_dir={folder}"
+    for record in records(find(folder / "mvtec_ad" / name, f"mvtec_ad/{name}", command), part, ("image", "mask")):
+        anomalous = record["label"] == 1
+        yield Item(
+            record["file_name"].decode(),
+            record["image"],
+            (record["mask"],) if anomalous else (),
+            ANOMALOUS if anomalous else NORMAL,
+            record["defect"].decode(),
+        )
+
+
+def cifar10(normal: str, part: str, folder: Path) -> Iterator[Item]:
+    """One class of CIFAR-10 is normal, the nine others are anomalous (Section 5.4); as `sources.Source.read`."""
+    found = find(folder / "cifar10", "cifar10", prepare_command("cifar10", folder))
+    for record in records(found, part, ("image",)):
+        name = CIFAR10[record["label"]]
+        label, defect = (NORMAL, GOOD) if name == normal else (ANOMALOUS, name)
+        yield Item(f"{record['id'].decode()}.png", record["image"], (), label, defect)
+
+
+def _version(name: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in name.split(".")) if re.fullmatch(r"\d+\.\d+\.\d+", name) else ()

@@ -1,0 +1,142 @@
+"""Images in memory: files read by Pillow -> uint8 of one size, with what is known of them.
+
+They are read at once and before TensorFlow is loaded: a broken file is found in seconds. Every image becomes 8-bit RGB
+(`decoding.py`) and is resized to a square, antialiased bilinear.
+"""
+
+import collections
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import arrays, decoding, masks
+from cutpaste_tf.images.settings import DataSettings
+
+NORMAL, ANOMALOUS, UNKNOWN = 0, 1, -1
+
+
+class Item(NamedTuple):
+    """An image to read.
+
+    Attributes:
+        path: its name in the data set, as `test/crack/001.png`.
+        image: the file, or its content.
+        masks: files of the mask, or their content; their union is the defect. Empty where there is none.
+        label: NORMAL, ANOMALOUS or UNKNOWN.
+        defect: name of the defect; `good` for normal images, empty for unknown ones.
+    """
+
+    path: str
+    image: Path | bytes
+    masks: tuple[Path | bytes, ...]
+    label: int
+    defect: str
+
+
+class Examples(NamedTuple):
+    """Images with what is known of them.
+
+    Attributes:
+        images: uint8 [count, side, side, 3], RGB; a `numpy.memmap` beyond MEMORY_LIMIT.
+        paths: of each image, relative to the data set.
+        labels: int32 [count]: 0 normal, 1 anomalous, -1 unknown.
+        defects: name of each image's defect; `good` for normal ones, empty for unknown.
+        masks: of each image, bool [side, side], True on the defect; None where there is none.
+        note: what was read and what was done to it, for the user.
+        white: value of files with more than 8 bits that became 255.
+        notices: what the user should look at, a line each.
+    """
+
+    images: np.ndarray
+    paths: list[str]
+    labels: np.ndarray
+    defects: list[str]
+    masks: list[np.ndarray | None]
+    note: str
+    white: int = 255
+    notices: tuple[str, ...] = ()
+
+    @property
+    def hashes(self) -> list[str]:
+        """Of each image's pixels: two images with the same are the same."""
+        return [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest() for image in self.images]
+
+
+def read(items: Sequence[Item], size: int, settings: DataSettings = DataSettings()) -> Examples:
+    """Reads images and masks, resized to size x size.
+
+    Raises:
+        InputError: a file is no whole image, too large or brighter than white, or a mask does not fit its image.
+    """
+    white = settings.white or decoding.find_white(
+        ((item.image, _name(item)) for item in items), settings.reading.max_megapixels
+    )
+    pixels = arrays.allocate(len(items), (size, size, 3))
+    found_masks, kinds, notices = [], [], []
+    for index, item in enumerate(items):
+        image, kind, turned = decoding.decode(
+            item.image,
+            _name(item),
+            white=white,
+            background=settings.background,
+            max_megapixels=settings.reading.max_megapixels,
+        )
+        pixels[index] = np.asarray(arrays.resize(image, size, size))
+        kinds.append(kind)
+        if item.masks and turned:
+            raise InputError(
+                f"{_name(item)} is turned by its EXIF data, and whether its mask is turned too is not known; "
+                "save the image upright."
+            )
+        found_masks.append(_read_mask(item, image.size, size, settings, notices) if item.masks else None)
+    said = f", white {white}" if any(kind.startswith("16") for kind in kinds) else ""
+    if any("transparency" in kind for kind in kinds):
+        said += f", on the background {','.join(map(str, settings.background))}"
+    return Examples(
+        pixels,
+        [item.path for item in items],
+        np.array([item.label for item in items], np.int32),
+        [item.defect for item in items],
+        found_masks,
+        f"{len(items)} images ({_count(kinds)}{said}), resized to {size} x {size}",
+        white,
+        tuple(notices),
+    )
+
+
+def read_pixels(path: Path, settings: DataSettings = DataSettings()) -> np.ndarray:
+    """One image at its own size, uint8 [height, width, 3]; errors as `read`."""
+    white = settings.white or decoding.find_white([(path, str(path))], settings.reading.max_megapixels)
+    decoded = decoding.decode(
+        path, str(path), white=white, background=settings.background, max_megapixels=settings.reading.max_megapixels
+    )
+    return np.asarray(decoded.image)
+
+
+def _name(item: Item) -> str:
+    return str(item.image) if isinstance(item.image, Path) else item.path
+
+
+def _read_mask(
+    item: Item, image_size: tuple[int, int], size: int, settings: DataSettings, notices: list[str]
+) -> np.ndarray | None:
+    """An item's mask bool [size, size]; what the user should know of it is added to the notices."""
+    mask, part = masks.read(item.masks, _name(item), image_size, size, settings.reading)
+    if item.label == NORMAL:
+        if mask.any():
+            notices.append(f"{item.path} is a normal image, but its mask marks a defect; it counts as normal.")
+        return None
+    if part > 0.5:
+        notices.append(
+            f"The mask of {item.path} covers {100 * part:.0f} % of the image; if masks are zero on the defect, give "
+            "--invert_masks."
+        )
+    return mask
+
+
+def _count(kinds: Iterable[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(collections.Counter(kinds).items()))

@@ -1,0 +1,68 @@
+"""Which images, and how they are read."""
+
+import dataclasses
+
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.settings import Settings, setting
+
+GOOD = "good"  # what MVTec AD calls the folders of normal images
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadingSettings(Settings):
+    """How folders and files are understood; an evaluation may say so anew."""
+
+    new_at_evaluation = True
+
+    normal_name: str = setting(GOOD, "Name of the folders that hold normal images.")
+    max_megapixels: float = setting(200.0, "Pictures with more million pixels are refused.", above=0)
+    invert_masks: bool = setting(False, "Masks are zero on the defect.")
+
+    def check(self) -> None:
+        """The normal folder's name is one that a folder may have."""
+        name = self.normal_name
+        if not name or "/" in name or name in ("train", "test", "ground_truth"):
+            raise InputError(f"--normal_name={name} must be the name of a folder, as good or ok.")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings(Settings):
+    """Which images are learnt from, and what becomes of them."""
+
+    data: str = setting(
+        "",
+        "Category folder in MVTec layout (train/good, test/*, ground_truth), folder with good/ beside DEFECT/, folder "
+        "of normal images, demo/NAME, mvtec_ad/CATEGORY or cifar10/CLASS.",
+    )
+    test_data: str = setting("", "Test images where --data has none: like --data, or good/ beside DEFECT/.")
+    image_size: int = setting(
+        0,
+        "Side in pixels that images are resized to; 0: 256, for cifar10 32.",
+        source="A.1; Section 5.4",
+        at_least=0,
+        at_most=4096,
+    )
+    test_split: float = setting(
+        0.2, "Part of good/ that is held out for testing, where --data is good/ beside DEFECT/.", at_least=0
+    )
+    split_seed: int = setting(0, "Seed of the part that is held out.", at_least=0)
+    # 12-bit cameras store 0..4095 in files of 16 bits.
+    white: int = setting(
+        0,
+        "Value of files with more than 8 bits that becomes 255. 0: of 255, 1023, 4095, 16383, 65535 the smallest "
+        "that holds the brightest training pixel.",
+    )
+    background: tuple[int, ...] = setting((0, 0, 0), "Color, R,G,B of 0..255, seen through what is transparent.")
+    reading: ReadingSettings = ReadingSettings()
+
+    def check(self) -> None:
+        """What is no plain range."""
+        if 0 < self.image_size < 32:
+            raise InputError(f"--image_size={self.image_size} must be at least 32.")
+        if not self.test_split < 1:
+            raise InputError(f"--test_split={self.test_split} must lie in [0, 1): it is a part of the normal images.")
+        if not 0 <= self.white <= 65535:
+            raise InputError(f"--white={self.white} must be 1 to 65535, or 0 to take it from the images.")
+        if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
+            given = ",".join(map(str, self.background))
+            raise InputError(f"--background={given} must be three numbers of 0..255, as 255,255,255.")

@@ -1,0 +1,135 @@
+"""Where images come from: a name -> items to read. A folder, or one of the sets in SOURCES."""
+
+import os
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import layouts, prepared, reading
+from cutpaste_tf.images.reading import NORMAL, Examples, Item
+from cutpaste_tf.images.settings import DataSettings
+
+
+class Source(NamedTuple):
+    """Sets of images that go by the name KIND/NAME; a folder of that name wins.
+
+    Attributes:
+        names: what may follow the slash.
+        read: (name, `train` or `test`, where TensorFlow Datasets keeps its sets) -> the images of that part. It raises
+            InputError where the set is missing or damaged.
+        image_size: side in pixels that its images are resized to by default.
+    """
+
+    names: tuple[str, ...]
+    read: Callable[[str, str, Path], Iterator[Item]]
+    image_size: int = 256
+
+
+SOURCES: dict[str, Source] = {
+    "mvtec_ad": Source(prepared.MVTEC_AD, prepared.mvtec_ad),
+    "cifar10": Source(prepared.CIFAR10, prepared.cifar10, image_size=32),
+}
+
+
+def is_named(data: str) -> bool:
+    """Whether `data` names one of SOURCES' sets; an existing folder of images of that name wins."""
+    is_folder = Path(data).is_dir() and not list(Path(data).glob("*/dataset_info.json"))
+    return data.partition("/")[0] in SOURCES and not is_folder
+
+
+def image_size(data: str) -> int:
+    """Side in pixels that images are resized to by default: 256 (A.1), of a set its own."""
+    kind = data.partition("/")[0]
+    return SOURCES[kind].image_size if kind in SOURCES else 256
+
+
+def list_train(
+    data: str | Path,
+    settings: DataSettings = DataSettings(),
+    *,
+    trained: Collection[str] | None = None,
+    tfds_data_dir: str = "",
+) -> list[Item]:
+    """The normal training images.
+
+    Args:
+        data: a folder, see `layouts.py`, or a set of SOURCES, as `mvtec_ad/bottle`.
+        settings: how a folder is read.
+        trained: see `layouts.list_train`.
+        tfds_data_dir: where TensorFlow Datasets keeps its sets; empty for its default.
+
+    Raises:
+        InputError: what `data` names is missing, too small or damaged.
+    """
+    if is_named(str(data)):
+        return _items(str(data), "train", tfds_data_dir)
+    return layouts.list_train(Path(data).expanduser(), settings, trained=trained)
+
+
+def list_test(
+    data: str | Path,
+    settings: DataSettings = DataSettings(),
+    *,
+    trained: Collection[str] = (),
+    tfds_data_dir: str = "",
+) -> list[Item]:
+    """Test images with their labels and masks; as `list_train`, but `trained` as in `layouts.list_test`."""
+    if is_named(str(data)):
+        return _items(str(data), "test", tfds_data_dir)
+    return layouts.list_test(Path(data).expanduser(), settings, trained=trained)
+
+
+def read_train(
+    data: str | Path, size: int, settings: DataSettings = DataSettings(), *, tfds_data_dir: str = ""
+) -> Examples:
+    """Reads what `list_train` lists, resized to size x size pixels."""
+    return reading.read(list_train(data, settings, tfds_data_dir=tfds_data_dir), size, settings)
+
+
+def read_test(
+    data: str | Path, size: int, settings: DataSettings = DataSettings(), *, tfds_data_dir: str = ""
+) -> Examples:
+    """Reads what `list_test` lists, resized to size x size pixels."""
+    return reading.read(list_test(data, settings, tfds_data_dir=tfds_data_dir), size, settings)
+
+
+def canonical(data: str) -> str:
+    """One spelling of `base`, `./base`, `base/` and the absolute path; names of sets stay as they are."""
+    plain = data.rstrip("/" + os.sep)
+    if plain and Path(data).expanduser().is_dir() and not is_named(plain):
+        return os.path.abspath(Path(data).expanduser())
+    return plain
+
+
+def is_same(first: str | Path, second: str | Path) -> bool:
+    """Whether two names are of the same images: one folder, through links too, or one set."""
+    first, second = canonical(str(first)), canonical(str(second))
+    return first == second or os.path.realpath(first) == os.path.realpath(second)
+
+
+def refuse_overlap(train: list[Item], test: list[Item], test_name: str) -> None:
+    """Sees whether files are listed both for training and for testing.
+
+    Raises:
+        InputError: they are; the first is named.
+    """
+    learnt = {item.image.resolve() for item in train if isinstance(item.image, Path)}
+    shared = [item.image for item in test if isinstance(item.image, Path) and item.image.resolve() in learnt]
+    if shared:
+        raise InputError(
+            f"{len(shared)} of the test images in {test_name} are training images too, as {shared[0]}: they would be "
+            "learnt as normal. Name folders apart, or give as --data the folder that holds good/ beside the others: a "
+            "part of good/ is then held out."
+        )
+
+
+def _items(data: str, part: str, tfds_data_dir: str) -> list[Item]:
+    """The images of a set, in the order of their names; of the training images the normal ones."""
+    kind, _, name = data.rstrip("/").partition("/")
+    source = SOURCES[kind]
+    if name not in source.names:
+        raise InputError(f"--data={data} is neither a folder nor known; {kind}/NAME has: {', '.join(source.names)}.")
+    found = source.read(name, part, prepared.data_dir(tfds_data_dir))
+    # One by one, so that images not asked for are not held.
+    return sorted((item for item in found if part == "test" or item.label == NORMAL), key=lambda item: item.path)

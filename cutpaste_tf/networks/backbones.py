@@ -1,0 +1,62 @@
+"""The backbones that there are, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from cutpaste_tf.backend import keras
+from cutpaste_tf.networks import efficientnet, resnet, weights
+
+
+def _no_weights(path: str, stem: str) -> None:
+    raise NotImplementedError("this backbone has no pretrained weights")
+
+
+def _no_weights_to_set(backbone: keras.Model, path: str, stem: str) -> None:
+    raise NotImplementedError("this backbone has no pretrained weights")
+
+
+class Backbone(NamedTuple):
+    """What is to be known of a backbone.
+
+    Attributes:
+        build: stem -> the network up to its last feature map, for RGB of any size, [batch, height, width, channels].
+            Its `name` is the backbone's.
+        check_weights: (what --weights names, stem); raises InputError if that does not fit. Loads no TensorFlow.
+        set_weights: (network, what --weights names, stem), fills it.
+        features: network -> its layers that have a feature name.
+        transfer: whether training follows Appendix A.4 by default: two phases, batch norm frozen.
+        dilates: whether `--dense=fast` can take its strides apart: convolutions with explicit padding, and nothing
+            that sees the whole image.
+    """
+
+    build: Callable[[str], keras.Model]
+    check_weights: Callable[[str, str], object] = _no_weights
+    set_weights: Callable[[keras.Model, str, str], None] = _no_weights_to_set
+    features: Callable[[keras.Model], Mapping[str, str]] = lambda backbone: {}
+    transfer: bool = False
+    dilates: bool = False
+
+
+def _efficientnet(name: str) -> Backbone:
+    return Backbone(
+        build=lambda stem: efficientnet.efficientnet(name),
+        check_weights=lambda path, stem: path == "imagenet" or weights.read_keras_weights(path),
+        set_weights=lambda backbone, path, stem: efficientnet.set_weights(backbone, path),
+        features=lambda backbone: {"level7": efficientnet.level7(backbone)},
+        transfer=True,
+    )
+
+
+BACKBONES: dict[str, Backbone] = {
+    "resnet18": Backbone(
+        build=resnet.resnet18,
+        check_weights=lambda path, stem: weights.read_resnet18(Path(path).expanduser(), stem),
+        set_weights=resnet.set_weights,
+        features=lambda backbone: resnet.FEATURES,
+        dilates=True,
+    ),
+    **{name: _efficientnet(name) for name in (f"efficientnet_b{size}" for size in range(8))},
+}

@@ -1,0 +1,135 @@
+"""Backbone, pooled feature, projection head and logits (Section 4, Appendix A.1).
+
+Networks take float32 [batch, height, width, 3], RGB in [0, 1], of any size; what normalization
+there is, is a layer inside. Everything here is Keras 3 and runs on TensorFlow and JAX alike.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cutpaste_tf.backend import keras
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.networks.backbones import BACKBONES
+from cutpaste_tf.networks.settings import NetworkSettings
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Networks(NamedTuple):
+    """Four networks that share one set of weights.
+
+    Attributes:
+        backbone: image [batch, height, width, 3] -> feature map.
+        feature: image -> pooled feature [batch, channels], what detection uses.
+        embedding: image -> last linear layer of the head [batch, head_dims[-1]].
+        classifier: image -> logits [batch, classes] of the proxy task, what training fits.
+    """
+
+    backbone: keras.Model
+    feature: keras.Model
+    embedding: keras.Model
+    classifier: keras.Model
+
+
+def build(settings: NetworkSettings, classes: int) -> Networks:
+    """Builds the networks of a run with fresh weights, drawn from the seed that is set in Keras.
+
+    Args:
+        settings: with stem, normalization and freeze_batch_norm said, as `config.Config` fills them in.
+        classes: of the proxy task.
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(settings.precision)
+    try:
+        return _build(settings, classes)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _build(settings: NetworkSettings, classes: int) -> Networks:
+    image = keras.Input((None, None, 3), name="image")
+    x = image
+    if settings.normalization == "imagenet":
+        variance = np.square(IMAGENET_STD)
+        x = keras.layers.Normalization(mean=IMAGENET_MEAN, variance=variance, name="imagenet_normalization")(x)
+    backbone = settings.kind.build(settings.stem)
+    if settings.freeze_batch_norm == "yes":
+        freeze_batch_norm(backbone)
+    feature = keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(backbone(x))
+    embedding = projection_head(feature, settings.head_dims)
+    logits = keras.layers.Dense(classes, name="logits", dtype="float32")(embedding)
+    return Networks(
+        backbone,
+        keras.Model(image, feature, name="feature"),
+        keras.Model(image, embedding, name="embedding"),
+        keras.Model(image, logits, name="classifier"),
+    )
+
+
+def projection_head(feature: keras.KerasTensor, dims: tuple[int, ...]) -> keras.KerasTensor:
+    """MLP on top of the pooled feature (Section 4; its layers as DROC's `get_head`): the last is linear."""
+    x = feature
+    for index, width in enumerate(dims[:-1], start=1):
+        x = keras.layers.Dense(width, use_bias=False, name=f"head_dense{index}")(x)
+        x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"head_bn{index}")(x)
+        x = keras.layers.ReLU(name=f"head_relu{index}")(x)
+    return keras.layers.Dense(dims[-1], name="embedding", dtype="float32")(x)
+
+
+def feature_model(whole: keras.Model, feature: str) -> keras.Model:
+    """The network from an image to another pooled feature.
+
+    Args:
+        whole: `Networks.feature`, or what was loaded of it.
+        feature: `pool` (of the last feature map), `level7` (EfficientNet), `layer1` to `layer4` (ResNet-18),
+            or the name of a layer of the backbone with an output [batch, height, width, channels].
+
+    Returns:
+        image -> float32 [batch, channels], the average over places.
+
+    Raises:
+        InputError: the backbone has no such feature.
+    """
+    if feature == "pool":
+        return whole
+    backbone = next(layer for layer in whole.layers if isinstance(layer, keras.Model))
+    named = BACKBONES[backbone.name].features(backbone)
+    outputs = {layer.name: layer.output for layer in backbone.layers if len(layer.output.shape) == 4}
+    output = outputs.get(named.get(feature, feature))
+    if output is None:
+        raise InputError(
+            f"--feature={feature} is not known to {backbone.name}; it has pool, {', '.join(named)}, and its layers: "
+            f"{', '.join(outputs)}."
+        )
+    x = whole.input
+    for layer in whole.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            x = layer(x)
+    feature_map = keras.Model(backbone.input, output)(x, training=False)
+    pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(feature_map)
+    return keras.Model(whole.input, pooled, name="feature")
+
+
+def freeze_batch_norm(backbone: keras.Model) -> None:
+    """Makes a backbone compute the same in training as in inference: batch norm frozen, no drop-connect (A.4).
+
+    Calling it with `training=False` inside a model is not enough: in Keras 3 the outer model's `training`
+    takes its place. A frozen batch norm keeps gamma and beta as well as its statistics: the paper freezes
+    "the batchnorm layers [...] as suggested by the Keras guide", whose code leaves them untrainable.
+    """
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+        elif isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+
+
+def set_trainable(backbone: keras.Model, *, head_only: bool, freezes_batch_norm: bool) -> None:
+    """Freezes what a phase of training leaves alone: the whole backbone, or its batch norm (A.4)."""
+    backbone.trainable = not head_only
+    if freezes_batch_norm:
+        freeze_batch_norm(backbone)

@@ -1,0 +1,98 @@
+"""EfficientNet backbones (Table 3, Appendix A.4) from keras.applications, and their ImageNet weights.
+
+keras.applications normalizes inside its network, in one of two ways: with `weights="imagenet"` it adds
+a second rescaling that a network built for a weights file lacks, so the same weights give two different
+networks. Here the network begins after both; the input is normalized as everywhere else in this
+project, by (x - mean) / std, and weights are copied layer by layer, wherever they come from.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from cutpaste_tf.backend import keras
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.networks.weights import read_keras_weights
+
+_FIRST = "stem_conv_pad"  # the first layer after keras.applications' own normalization
+# What keras.applications puts before and after the part that is used here.
+_LEFT_OUT = ("rescaling", "normalization", "predictions", "top_dropout", "avg_pool")
+
+
+def efficientnet(name: str) -> keras.Model:
+    """EfficientNet up to `top_activation`, [batch, height, width, channels], for normalized RGB of any size.
+
+    Args:
+        name: `efficientnet_b0` to `efficientnet_b7`.
+    """
+    whole = _application(name)(weights=None, include_top=False, input_shape=(None, None, 3))
+    part = keras.Model(whole.get_layer(_FIRST).input, whole.output, name=name)
+    return keras.models.clone_model(part)  # its layers belong to one graph only, so that parts can be cut from it
+
+
+def level7(backbone: keras.Model) -> str:
+    """The layer of the paper's level 7: the last sum of block 6 (levels count from 1, the stem is 1)."""
+    names = (layer.name for layer in reversed(backbone.layers))
+    return next(name for name in names if name.startswith("block6") and name.endswith("_add"))
+
+
+def set_weights(backbone: keras.Model, weights: str) -> None:
+    """Copies ImageNet weights into an `efficientnet`.
+
+    Args:
+        backbone: what to fill.
+        weights: `imagenet`, which Keras downloads, or a Keras weights file, with or without top.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another network (names the first layer that does not fit).
+    """
+    if weights == "imagenet":
+        try:
+            source = _application(backbone.name)(weights="imagenet", include_top=False, input_shape=(None, None, 3))
+        except Exception as error:  # Keras raises nothing narrower when a download fails
+            raise InputError(
+                f"--weights=imagenet could not be downloaded ({error}); try again, or give a file."
+            ) from None
+        for layer in backbone.layers:
+            if layer.weights:
+                layer.set_weights(source.get_layer(layer.name).get_weights())
+        return
+    arrays = read_keras_weights(weights)
+    layers = [layer for layer in backbone.layers if layer.weights]
+    stored = _by_class(layers, arrays) if any(key.startswith("layers/") for key in arrays) else arrays
+    fitting = {}
+    for layer in layers:
+        found = stored.pop(layer.name, [])
+        shapes, needed = [array.shape for array in found], [tuple(weight.shape) for weight in layer.weights]
+        if shapes != needed:
+            raise InputError(
+                f"--weights={weights} is of another network than {backbone.name}: the layer {layer.name} "
+                f"needs arrays of {needed}, the file has {shapes or 'none'}."
+            )
+        fitting[layer.name] = found
+    extra = [name for name in stored if not name.split("/")[-1].startswith((*_LEFT_OUT, "dense"))]
+    if extra:
+        raise InputError(f"--weights={weights} is of another network than {backbone.name}, which has no {extra[0]}.")
+    for layer in layers:
+        layer.set_weights(fitting[layer.name])
+
+
+def _by_class(layers: list[keras.layers.Layer], arrays: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+    """Keras 3 names stored layers by class and position: `conv2d`, `conv2d_1`, ...; renames them to the layers'."""
+    left, counts = dict(arrays), {}
+    result = {}
+    for layer in layers:
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()
+        number = counts.get(kind, 0)
+        counts[kind] = number + 1
+        key = f"layers/{kind}_{number}" if number else f"layers/{kind}"
+        if key in left:
+            result[layer.name] = left.pop(key)
+    return result | left
+
+
+def _application(name: str) -> Any:
+    return getattr(keras.applications, f"EfficientNetB{name[-1]}")

@@ -1,0 +1,51 @@
+"""The network: backbone, input normalization, projection head, arithmetic."""
+
+import dataclasses
+
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.networks.backbones import BACKBONES, Backbone
+from cutpaste_tf.settings import Settings, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSettings(Settings):
+    """The network that learns the representation (Section 4, Appendix A.1 and A.4)."""
+
+    backbone: str = setting("resnet18", "Backbone network.", source="Section 4; A.4", choices=BACKBONES)
+    stem: str = setting(
+        "auto",
+        "ResNet stem: imagenet 7x7/2 + max-pool, small 3x3/1; auto by the views' size, small below 128 px.",
+        source="DROC",
+        choices=("auto", "imagenet", "small"),
+    )
+    weights: str = setting(
+        "", "File of pretrained weights, or for EfficientNet imagenet; empty: from scratch.", source="Section 4.3"
+    )
+    normalization: str = setting(
+        "auto",
+        "Input normalization inside the model; auto: imagenet with --weights.",
+        choices=("auto", "none", "imagenet"),
+    )
+    # A.4, after the Keras guide it names: those layers keep statistics, gamma and beta.
+    freeze_batch_norm: str = setting(
+        "auto",
+        "Whether the backbone's batch norm is frozen; auto: in fine-tuning.",
+        source="A.4",
+        choices=("auto", "yes", "no"),
+    )
+    precision: str = setting(
+        "float32",
+        "Arithmetic of the networks; logits and features are float32 in any case.",
+        choices=("float32", "mixed_bfloat16"),
+    )
+    head_dims: tuple[int, ...] = setting((512, 128), "Widths of the projection head's layers.", source="Section 4")
+
+    def check(self) -> None:
+        """The head has layers."""
+        if not self.head_dims or min(self.head_dims) < 1:
+            raise InputError(f"--head_dims={self.head_dims} must be one or more positive widths, as in 512,128.")
+
+    @property
+    def kind(self) -> Backbone:
+        """What `backbone` names."""
+        return BACKBONES[self.backbone]

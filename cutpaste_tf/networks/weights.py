@@ -1,0 +1,134 @@
+"""Files of pretrained weights, read and checked without TensorFlow.
+
+A ResNet-18's is an .npz of arrays under torchvision's names (`layer1.0.conv1.weight`), convolutions as
+[out, in, height, width]. `np.savez(path, **{k: v.numpy() for k, v in model.state_dict().items()})`
+writes one from torchvision's `resnet18`. An EfficientNet's is a weights file of Keras.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import DAMAGE
+
+STAGE_WIDTHS = (64, 128, 256, 512)
+
+
+def resnet18_shapes(stem: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a ResNet-18 without its classifier, as torchvision has them."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def conv_and_norm(conv: str, norm: str, shape: tuple[int, ...]) -> None:
+        shapes[f"{conv}.weight"] = shape
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"{norm}.{part}"] = shape[:1]
+
+    kernel = 7 if stem == "imagenet" else 3
+    conv_and_norm("conv1", "bn1", (64, 3, kernel, kernel))
+    before = 64
+    for stage, width in enumerate(STAGE_WIDTHS, start=1):
+        for block in range(2):
+            prefix = f"layer{stage}.{block}"
+            conv_and_norm(f"{prefix}.conv1", f"{prefix}.bn1", (width, before, 3, 3))
+            conv_and_norm(f"{prefix}.conv2", f"{prefix}.bn2", (width, width, 3, 3))
+            if before != width:
+                conv_and_norm(f"{prefix}.downsample.0", f"{prefix}.downsample.1", (width, before, 1, 1))
+            before = width
+    return shapes
+
+
+def read_resnet18(path: Path, stem: str, *, classifier: bool = False, flag: str = "weights") -> dict[str, np.ndarray]:
+    """Reads the arrays of a ResNet-18.
+
+    Args:
+        path: the .npz file.
+        stem: `imagenet` or `small`, the first convolution that the network has.
+        classifier: whether the layer `fc` of ImageNet's classes is needed as well.
+        flag: that named the file, for messages.
+
+    Raises:
+        InputError: the file is missing, is no .npz, or is of another network (names the first array
+            that is missing or does not fit).
+    """
+    try:
+        archive = np.load(path)
+    except FileNotFoundError:
+        if str(path) == "imagenet":
+            raise InputError(
+                f"--{flag}=imagenet is for EfficientNet; a ResNet-18 needs a file, which docs/training.md tells how to make."
+            ) from None
+        raise InputError(f"--{flag}={path} does not exist.") from None
+    except DAMAGE:
+        archive = None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise InputError(f"--{flag}={path} is not an .npz file of torchvision's ResNet-18 arrays.")
+    arrays = {}
+    shapes = resnet18_shapes(stem) | ({"fc.weight": (1000, 512), "fc.bias": (1000,)} if classifier else {})
+    with archive:
+        extra = [n for n in archive.files if n not in shapes and not n.startswith("fc.") and not n.endswith("tracked")]
+        if extra:
+            raise InputError(f"--{flag}={path} is of another network: a ResNet-18 has no array {extra[0]}.")
+        for name, shape in shapes.items():
+            if name not in archive.files:
+                raise InputError(f"--{flag}={path} has no array {name}, so it is not a ResNet-18's.")
+            try:
+                arrays[name] = archive[name]
+            except DAMAGE as error:
+                raise InputError(f"--{flag}={path} is damaged at {name} ({error}).") from None
+            if arrays[name].shape != shape:
+                hint = "; try --stem=imagenet" if name == "conv1.weight" and stem == "small" else ""
+                raise InputError(
+                    f"--{flag}={path} is of another network: {name} has the shape {arrays[name].shape}, "
+                    f"a ResNet-18 with the {stem} stem needs {shape}{hint}."
+                )
+    return arrays
+
+
+def read_saliency_network(saliency_weights: str, weights: str) -> dict[str, np.ndarray]:
+    """Reads the ImageNet ResNet-18, classifier included, that gives CutSwap its saliency.
+
+    Args:
+        saliency_weights: the file, as a flag named it; empty: `weights`.
+        weights: the file of the run's backbone.
+
+    Raises:
+        InputError: as `read_resnet18`.
+    """
+    flag = "saliency_weights" if saliency_weights else "weights"
+    path = Path(saliency_weights or weights).expanduser()
+    return read_resnet18(path, "imagenet", classifier=True, flag=flag)
+
+
+def read_keras_weights(path: str) -> dict[str, list[np.ndarray]]:
+    """Arrays by layer of a Keras weights file, in the layout of Keras 3 (`.weights.h5`) or of before (`.h5`).
+
+    Raises:
+        InputError: the file is missing, is no such file, or is damaged.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(f"--weights={path} does not exist; give a file, or `imagenet` to download Keras' own.")
+    try:
+        with h5py.File(file) as opened:
+            return dict(_stored_layers(opened))
+    except (OSError, KeyError, RuntimeError) as error:
+        raise InputError(f"--weights={path} is no Keras weights file, or a damaged one ({error}).") from None
+
+
+def _stored_layers(file: Any) -> Iterator[tuple[str, list[np.ndarray]]]:
+    if "layers" in file:
+        for key, group in file["layers"].items():
+            variables = group.get("vars", {})
+            if len(variables):
+                yield f"layers/{key}", [np.asarray(variables[str(index)]) for index in range(len(variables))]
+        return
+    root = file.get("model_weights", file)
+    for name in root.attrs["layer_names"]:
+        name = name.decode() if isinstance(name, bytes) else name
+        paths = [path.decode() if isinstance(path, bytes) else path for path in root[name].attrs["weight_names"]]
+        if paths:
+            yield name, [np.asarray(root[name][path]) for path in paths]

@@ -1,0 +1,75 @@
+"""Matplotlib as our pictures need it, whatever the user's environment and settings say; and fonts for any name."""
+
+import contextlib
+import functools
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.ft2font import FT2Font
+from PIL import ImageFont
+
+from cutpaste_tf.files import write_whole
+
+# Tried in turn for what the first has no letters for, where they are installed.
+_FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei",
+          "Noto Sans Arabic", "Noto Sans Devanagari", "Arial Unicode MS")  # fmt: skip
+
+
+@contextlib.contextmanager
+def own_style() -> Iterator[None]:
+    """Matplotlib's own settings, not the user's; letters that no font has are drawn as boxes without a warning each."""
+    with matplotlib.style.context("default", after_reset=True), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
+        matplotlib.rcParams["font.family"] = list(_installed())
+        matplotlib.rcParams["text.usetex"] = False
+        yield
+
+
+def subplots(rows: int, columns: int, *, figsize: tuple[float, float], sharex: bool = False) -> tuple[Figure, Any]:
+    """A figure, without a window, and its axes [rows, columns]."""
+    figure = Figure(figsize=figsize)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    write_whole(path, buffer.getvalue())
+
+
+def label(text: str) -> str:
+    """A name as one line."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def font(text: str) -> ImageFont.FreeTypeFont:
+    """A font for Pillow that has the letters of a text, as far as one is installed."""
+    letters = {ord(letter) for letter in text}
+    files = _installed()
+    return ImageFont.truetype(
+        next((file for file in files.values() if letters <= _letters(file)), files[_FONTS[0]]), 10
+    )
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    """Name -> file of our fonts; the first comes with Matplotlib."""
+    known = {
+        entry.name: entry.fname for entry in fontManager.ttflist if entry.style == "normal" and entry.weight == 400
+    }
+    return {name: known[name] for name in _FONTS if name in known}
+
+
+@functools.cache
+def _letters(file: str) -> frozenset[int]:
+    return frozenset(FT2Font(file).get_charmap())

@@ -1,0 +1,102 @@
+"""Pictures of a run, as PNG files."""
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_curve
+
+from cutpaste_tf.images.settings import GOOD
+from cutpaste_tf.pictures import drawing
+
+
+@drawing.own_style()
+def save_augmentations(
+    path: Path, views: np.ndarray, labels: np.ndarray, names: tuple[str, ...], *, columns: int = 8
+) -> None:
+    """A sheet of views: a row for each class, a column for each image.
+
+    Args:
+        path: the PNG to write.
+        views: float32 [batch, side, side, 3] in [0, 1], as the network sees them.
+        labels: int [batch].
+        names: of the classes, in the order of their labels.
+        columns: at most so many images.
+    """
+    rows = [views[labels == label][:columns] for label in range(len(names))]
+    columns = len(rows[0])
+    figure, axes = drawing.subplots(len(rows), columns, figsize=(1.6 * columns + 0.6, 1.6 * len(rows)))
+    for name, row, images in zip(names, axes, rows, strict=True):
+        for axis, image in zip(row, images, strict=True):
+            axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(textwrap.fill(name, 14))
+    figure.tight_layout(pad=0.3)
+    drawing.save(figure, path)
+
+
+@drawing.own_style()
+def save_sheet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Figures 2 and 5 of the paper for any data: a row for each source image, a column for each augmentation.
+
+    Args:
+        path: the PNG to write.
+        columns: title -> float32 [rows, side, side, 3] in [0, 1].
+    """
+    rows = len(next(iter(columns.values())))
+    figure, axes = drawing.subplots(rows, len(columns), figsize=(1.35 * len(columns), 1.35 * rows + 0.45))
+    for column, (title, images) in zip(axes.T, columns.items(), strict=True):
+        for axis, image in zip(column, images, strict=True):
+            axis.imshow(np.clip(image, 0, 1), interpolation="antialiased")
+            axis.set(xticks=[], yticks=[])
+        column[0].set_title(title, fontsize=7)
+    figure.tight_layout(pad=0.3)
+    drawing.save(figure, path)
+
+
+@drawing.own_style()
+def save_roc(path: Path, labels: np.ndarray, scores: np.ndarray, title: str) -> None:
+    """The ROC curve of image-level detection.
+
+    Args:
+        path: the PNG to write.
+        labels: [count], 0 normal, 1 anomalous, both present.
+        scores: [count], anomaly scores.
+        title: above the curve.
+    """
+    false_positives, true_positives, _ = roc_curve(labels, scores)
+    figure, ((axis,),) = drawing.subplots(1, 1, figsize=(4.5, 4.5))
+    axis.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+    axis.plot(false_positives, true_positives, linewidth=2)
+    axis.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axis.set_title(textwrap.fill(drawing.label(title), 60), fontsize=10, parse_math=False)
+    axis.set_aspect("equal")
+    figure.tight_layout()
+    drawing.save(figure, path)
+
+
+@drawing.own_style()
+def save_histogram(path: Path, defects: list[str], scores: np.ndarray, title: str) -> None:
+    """Anomaly scores by kind of defect, one row each, normal images first.
+
+    Args:
+        path: the PNG to write.
+        defects: name of each image's defect, `good` for normal ones, empty for unknown.
+        scores: [count], anomaly scores.
+        title: above the rows.
+    """
+    names = np.array(defects)
+    kinds = sorted(set(defects), key=lambda name: (name != GOOD, name))
+    bins = np.linspace(scores.min(), scores.max(), 41) if np.ptp(scores) else 10
+    figure, axes = drawing.subplots(len(kinds), 1, figsize=(6.5, 0.5 + 1.1 * len(kinds)), sharex=True)
+    for axis, kind in zip(axes[:, 0], kinds, strict=True):
+        axis.hist(scores[names == kind], bins=bins, color="tab:green" if kind == GOOD else "tab:red")
+        text = textwrap.shorten(drawing.label(kind) or "unlabelled", 80)
+        axis.text(0.99, 0.85, f"{text} ({np.sum(names == kind)})", ha="right", va="top",
+                  transform=axis.transAxes, fontsize=9, parse_math=False)  # fmt: skip
+        axis.yaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].set_title(textwrap.fill(drawing.label(title), 80), fontsize=10, parse_math=False)
+    axes[-1, 0].set_xlabel("anomaly score (negative log density)")
+    figure.tight_layout(pad=0.5)
+    drawing.save(figure, path)

@@ -1,0 +1,175 @@
+"""What training shows, logs and keeps: a line now and then, train_log.csv, TensorBoard's files, checkpoints.
+
+Steps are counted as they begin: a callback that hears of each step's end makes Keras fetch every metric from the device
+each time. They are read only when a line or a checkpoint is due.
+"""
+
+import csv
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cutpaste_tf.backend import keras, tf
+from cutpaste_tf.config.schedule import ScheduleSettings
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import write_csv
+from cutpaste_tf.training import checkpoint
+
+
+class ProgressLog(keras.callbacks.Callback):
+    """Shows progress, and writes train_log.csv and TensorBoard's files, a row for each epoch.
+
+    Cross-entropy, L2 and accuracy are means over the epoch's steps; after a resume within an epoch, over the steps
+    that were left of it.
+
+    Args:
+        settings: how long, and in which batches, training goes.
+        folder: of the run.
+        step: steps done before.
+        learning_rate: gives that of a step.
+        report: takes a line for the user.
+    """
+
+    def __init__(
+        self,
+        settings: ScheduleSettings,
+        folder: Path,
+        step: int,
+        *,
+        learning_rate: Callable[[int], float],
+        report: Callable[[str], None],
+    ):
+        super().__init__()
+        self._settings, self._report, self._step = settings, report, step
+        self._learning_rate = learning_rate
+        self._path = folder / "train_log.csv"
+        self._rows = [row for row in _read_csv(self._path) if int(row["step"]) <= step]
+        # As bytes: TensorFlow refuses names that are not UTF-8 as text.
+        self._writer = tf.summary.create_file_writer(os.fsencode(folder / "tensorboard"))
+        self._timed_from: tuple[int, float] | None = None
+        self._shown_at = time.monotonic()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begins a phase, or what is left of an epoch; its speed is timed from the end of its first step on."""
+        self._timed_from = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes when and where the epoch began."""
+        self._epoch, self._epoch_began, self._first = epoch, time.monotonic(), self._step
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Shows a line now and then."""
+        self._step = self._first + batch
+        if not batch:
+            return
+        if self._timed_from is None:
+            self._timed_from = self._step, time.monotonic()  # the first step compiles; it does not count
+            return
+        pause = 10 if sys.stdout.isatty() else 30
+        if time.monotonic() - self._shown_at >= pause:
+            self._shown_at = time.monotonic()
+            # Asking for self.model brings the metrics up to date on JAX.
+            self._report(self._line(self.model.get_metrics_result()))  # pyright: ignore[reportOptionalMemberAccess]
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Logs the epoch."""
+        logs = logs or {}
+        self._step = self._first + (self.params or {})["steps"]
+        seconds = time.monotonic() - self._epoch_began
+        row = {
+            "epoch": epoch + 1,
+            "step": self._step,
+            "cross_entropy": round(float(logs["cross_entropy"]), 6),
+            "l2": round(float(logs["loss"]) - float(logs["cross_entropy"]), 6),
+            "accuracy": round(float(logs["accuracy"]), 6),
+            "learning_rate": float(f"{self._learning_rate(self._step - 1):.8g}"),
+            "images_per_second": round((self._step - self._first) * self._settings.batch_size / seconds, 2),
+        }
+        self._rows.append(row)
+        write_csv(self._path, self._rows)
+        with self._writer.as_default(step=self._step):
+            for name in ("cross_entropy", "l2", "accuracy", "learning_rate", "images_per_second"):
+                tf.summary.scalar(name, row[name])
+        self._writer.flush()
+        if self._step == self._settings.total_steps:
+            self._report(self._line(logs))
+
+    def _line(self, logs: dict[str, Any]) -> str:
+        cross_entropy = float(logs["cross_entropy"])  # waits for the device, so before the clock is read
+        epochs = self._settings.head_epochs + self._settings.epochs
+        line = (
+            f"epoch {self._epoch + 1}/{epochs}  step {self._step}/{self._settings.total_steps}  "
+            f"cross-entropy {cross_entropy:.4f}  L2 {float(logs['loss']) - cross_entropy:.4f}  "
+            f"accuracy {float(logs['accuracy']):.3f}  lr {self._learning_rate(self._step - 1):.5f}"
+        )
+        if self._timed_from is None or self._step == self._timed_from[0]:
+            return line
+        speed = (self._step - self._timed_from[0]) / (time.monotonic() - self._timed_from[1])
+        left = (self._settings.total_steps - self._step) / speed
+        return f"{line}  {speed * self._settings.batch_size:.1f} images/s  left {_clock(left)}"
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves the state every so many minutes, and at the last step.
+
+    Args:
+        settings: how long training goes.
+        path: the file to write.
+        step: steps done before.
+        minutes: between checkpoints.
+    """
+
+    def __init__(self, settings: ScheduleSettings, path: Path, step: int, minutes: float):
+        super().__init__()
+        self._settings, self._path, self._step, self._seconds = settings, path, step, 60 * minutes
+        self._saved_at = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes where the epoch begins."""
+        self._first = self._step
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves where it is time."""
+        self._step = self._first + batch
+        if batch and time.monotonic() - self._saved_at >= self._seconds:
+            # Asking for self.model brings the variables up to date on JAX, which is slow: only here.
+            self._save(self.model.get_metrics_result())  # pyright: ignore[reportOptionalMemberAccess]
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves where it is time, and at the end."""
+        # The epoch's last step is saved here, after its row was logged: a resumed run starts after both.
+        self._step = self._first + (self.params or {})["steps"]
+        if self._step == self._settings.total_steps or time.monotonic() - self._saved_at >= self._seconds:
+            self._save(logs or {})
+
+    def _save(self, metrics: dict[str, Any]) -> None:
+        if metrics and not math.isfinite(float(metrics["loss"])):
+            raise InputError(
+                f"The loss is {float(metrics['loss'])} after step {self._step}: training has diverged. "
+                "Start again in another --output_dir with a lower --learning_rate."
+            )
+        checkpoint.save(self.model, self._path, self._step)  # pyright: ignore[reportArgumentType]
+        self._saved_at = time.monotonic()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            int(row["step"])
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error}): delete it to go on without the log so far.") from None
+    return rows

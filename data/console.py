@@ -1,0 +1,35 @@
+"""The commands, with the built-in data sets: `train_main.py` and `eval_main.py`, or what `pip install .` puts in the
+path as `cutpaste-train` and `cutpaste-eval`, where this folder is `cutpaste_tf.data`.
+
+Each command defines flags of its own, so that one process loads one of them.
+"""
+
+import sys
+
+from . import demo
+
+
+def train() -> None:
+    """Trains a detector."""
+    from cutpaste_tf.command_line import train as command
+
+    command.run(demo.locate)
+
+
+def evaluate() -> None:
+    """Scores images with a detector."""
+    from cutpaste_tf.command_line import evaluate as command
+
+    command.run(demo.locate)
+
+
+def draw() -> None:
+    """Draws the built-in data sets."""
+    sys.exit(demo.main(sys.argv[1:]))
+
+
+def prepare_mvtec_ad() -> None:
+    """Prepares MVTec AD for TensorFlow Datasets."""
+    from . import mvtec_ad
+
+    mvtec_ad.run()

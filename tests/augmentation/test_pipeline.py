@@ -1,0 +1,281 @@
+"""The stream of views: labels, independence, reproducibility, resumption."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import stream_of
+
+from cutpaste_tf.augmentation import color, pipeline, proxy_tasks
+from cutpaste_tf.augmentation.proxy_tasks import TASKS
+from cutpaste_tf.config.config import Config
+
+SMALL = Config.of(image_size=32, batch_size=12, steps_per_epoch=4, scar_max_length=20)
+
+
+def images(count=7, side=32):
+    """Smooth images; the blue channel names the image: 10 * (index + 1)."""
+    y, x = np.mgrid[0:side, 0:side]
+    base = np.stack([x * 255 // side, y * 255 // side, np.zeros_like(x)], axis=-1).astype(np.uint8)
+    return np.stack([base + np.array([0, 0, 10 * (index + 1)], np.uint8) for index in range(count)])
+
+
+def take(dataset, steps):
+    return [(x.numpy(), y.numpy()) for x, y in dataset.take(steps)]
+
+
+def test_every_task_is_configured_and_gives_its_views():
+    for name, task in TASKS.items():
+        config = Config.of(proxy_task=name, image_size=32, scar_max_length=20, saliency_weights="x")
+        sources = images(1)
+        if task.needs_saliency:
+            sources = np.concatenate([sources, np.full_like(sources[..., :1], 15)], axis=-1)
+        image = tf.constant(pipeline.pad(sources, config.augmentation.translate)[0])
+        views, labels = TASKS[name].augment(image, tf.constant([1, 2]), config.augmentation, config.data.image_size)
+        assert views.shape == (len(task.views), 32, 32, 3)
+        assert views.dtype == tf.float32
+        np.testing.assert_array_equal(labels, np.arange(len(task.views)))
+
+
+def task_views(name, config, count=60, side=64):
+    """Views [count, classes, side, side, 3] of one image, without base augmentation, and the image in [0, 1]."""
+    config = config.replaced(proxy_task=name, image_size=side, batch_size=0, translate=0.0, base_jitter=0.0)
+    image = images(1, side)[0]
+    settings = config.augmentation
+
+    def draw(index):
+        views, _ = settings.task.augment(tf.constant(image), tf.stack([index, 5]), settings, side)
+        return views
+
+    dataset = tf.data.Dataset.range(count, output_type=tf.int32).map(draw).batch(count)
+    return next(iter(dataset)).numpy(), image / np.float32(255)
+
+
+@pytest.mark.parametrize("name", ["cutout", "cutout_mean", "cutout_color"])
+def test_cutout_fills_a_box_with_the_stated_color(name):
+    views, image = task_views(name, Config())
+    colors = []
+    for normal, cut in views:
+        np.testing.assert_allclose(normal, image, atol=1e-6)
+        rows, columns = np.nonzero(np.any(np.abs(cut - image) > 1e-6, axis=-1))
+        box = cut[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        # The box, whole: nothing outside it changed, and inside is one color.
+        assert np.ptp(box.reshape(-1, 3), axis=0).max() < 1e-6
+        assert 0.015 * 64 * 64 <= box.shape[0] * box.shape[1] <= 0.16 * 64 * 64
+        colors.append(box[0, 0])
+    if name == "cutout":
+        np.testing.assert_allclose(colors, 0.5, atol=1e-6)
+    elif name == "cutout_mean":
+        np.testing.assert_allclose(colors, np.tile(image.mean((0, 1)), (len(colors), 1)), atol=1e-5)
+    else:
+        assert np.std(colors, axis=0).min() > 0.2  # uniform: 0.29
+        assert 0.35 < np.mean(colors) < 0.65
+
+
+def test_confetti_shifts_a_box_by_one_color_and_clips():
+    views, image = task_views("confetti", Config(), count=300)
+    shifts = []
+    for normal, shifted in views:
+        np.testing.assert_allclose(normal, image, atol=1e-6)
+        change = shifted - image
+        rows, columns = np.nonzero(np.any(np.abs(change) > 1e-6, axis=-1))
+        box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+        shift = np.where(change.max((0, 1)) > 1e-5, change.max((0, 1)), change.min((0, 1)))
+        assert 0.004 * 64 * 64 <= change[box][..., 0].size <= 0.16 * 64 * 64
+        np.testing.assert_allclose(shifted[box], np.clip(image[box] + shift, 0, 1), atol=1e-5)
+        shifts.append(shift)
+    assert 0.35 < np.mean(np.array(shifts) > 0) < 0.65
+    assert np.max(shifts) <= 1.0
+    assert np.min(shifts) >= -1.0
+
+
+def test_scar_is_a_thin_strip_of_one_random_color():
+    views, image = task_views("scar", Config())
+    inside, colors = [], []
+    for _, marked in views:
+        change = np.abs(marked - image).max(axis=-1) > 1e-3
+        rows, columns = np.nonzero(change)
+        assert change.sum() <= 1.4 * 16 * 25
+        assert max(np.ptp(rows), np.ptp(columns)) < np.hypot(16, 25) + 1
+        # One color, whatever lies beneath, but for the strip's anti-aliased edge.
+        center = marked[(rows.min() + rows.max()) // 2, (columns.min() + columns.max()) // 2]
+        inside.append(np.mean(np.abs(marked[change] - center).max(axis=-1) < 1e-3))
+        colors.append(center)
+    assert np.mean(inside) > 0.5
+    assert np.std(colors, axis=0).min() > 0.2
+
+
+def test_union_draws_patch_or_scar_by_a_fair_coin():
+    views, image = task_views("cutpaste_union", Config.of(min_patch_area=0.14), count=400)
+    changed = (np.abs(views[:, 1] - image).max(axis=-1) > 1e-4).sum((1, 2))
+    # A patch covers at least 0.14 * 4096 = 573 pixels, a scar at most some 450.
+    assert 0.5 * 400 - 50 < np.sum(changed > 500) < 0.5 * 400 + 50
+
+
+def test_two_class_tasks_paste_what_the_3_way_task_pastes():
+    both, _ = task_views("cutpaste_3way", Config(), count=5)
+    assert both.shape[1] == 3
+    for name, largest in (("cutpaste", 0.16 * 64 * 64), ("cutpaste_scar", 1.4 * 16 * 25)):
+        views, image = task_views(name, Config())
+        changed = (np.abs(views[:, 1] - image).max(axis=-1) > 1e-4).sum((1, 2))
+        assert views.shape[1] == 2
+        assert changed.min() >= 1
+        assert changed.max() <= largest
+
+
+def test_rotation_turns_by_quarters():
+    views, image = task_views("rotation", Config(), count=2)
+    for turns in range(4):
+        np.testing.assert_allclose(views[0, turns], np.rot90(image, turns), atol=1e-6)
+
+
+def test_batches_hold_every_class_equally_with_values_in_range():
+    views, labels = take(stream_of(images(), SMALL), 1)[0]
+    assert views.shape == (12, 32, 32, 3)
+    assert views.dtype == np.float32
+    np.testing.assert_array_equal(labels, [0, 1, 2] * 4)
+    assert views.min() >= 0
+    assert views.max() <= 1
+
+
+def test_labels_match_views():
+    """Without base augmentation the normal view is the image itself, and each pasted view differs where it must."""
+    config = Config.of(image_size=64, batch_size=12, translate=0, base_jitter=0)
+    sources = images(side=64).astype(np.float32) / 255
+    for views, labels in take(stream_of(images(side=64), config), 20):
+        for normal, patch, scar in views.reshape(4, 3, 64, 64, 3):
+            source = sources[np.argmin(np.abs(sources - normal).sum((1, 2, 3)))]
+            np.testing.assert_allclose(normal, source, atol=1e-6)
+            patch_part = np.any(np.abs(patch - source) > 1e-4, axis=-1)
+            scar_part = np.any(np.abs(scar - source) > 1e-4, axis=-1)
+            assert 1 <= patch_part.sum() <= 0.16 * 64 * 64
+            assert 1 <= scar_part.sum() <= 1.3 * 16 * 25
+            rows, columns = np.where(scar_part)
+            assert max(np.ptp(rows), np.ptp(columns)) < np.hypot(16, 25) + 1
+        np.testing.assert_array_equal(labels, [0, 1, 2] * 4)
+
+
+def test_pasted_pixels_come_from_the_same_image():
+    """Without any jitter every pasted color is one that the source image has."""
+    config = Config.of(image_size=64, batch_size=12, translate=0, base_jitter=0, patch_jitter=0)
+    for views, _ in take(stream_of(images(side=64), config), 5):
+        for normal, patch, _ in views.reshape(4, 3, 64, 64, 3):
+            colors = {tuple(c) for c in np.round(normal.reshape(-1, 3) * 255).astype(int)}
+            assert {tuple(c) for c in np.round(patch.reshape(-1, 3) * 255).astype(int)} <= colors
+
+
+def test_views_of_an_image_share_its_base_augmentation_unless_told_otherwise():
+    """Eq. 1: g(x) and g(CP(x)) see the same augmented x; DROC draws it for each view."""
+    config = Config.of(image_size=64, batch_size=12, max_patch_area=0.05)
+    for shared in (True, False):
+        given = config.replaced(share_base_augmentation=shared)
+        views, _ = take(stream_of(images(side=64), given), 1)[0]
+        grouped = views.reshape(4, 3, 64, 64, 3)
+        alike = np.all(grouped[:, 1:] == grouped[:, :1], axis=-1).mean(axis=(2, 3))
+        # All but the pasted part is the same to the last bit, or next to nothing is.
+        assert np.all(alike > 0.9) if shared else np.all(alike < 0.1)
+    assert Config().augmentation.share_base_augmentation
+
+
+def test_crops_are_cut_before_they_are_jittered():
+    """Eq. 3's c(x): the contrast of a crop changes about the crop's own mean grey."""
+    config = Config.of(image_size=64, patch_size=32, translate=0.0, base_jitter=0.4, batch_size=12)
+    y, x = np.mgrid[0:64, 0:64]
+    image = np.repeat((2 * x + y)[..., None], 3, axis=-1).astype(np.uint8)
+    seed = tf.constant([3, 4])
+    offset = tf.random.stateless_uniform([2], tf.random.fold_in(seed, 2), maxval=33, dtype=tf.int32).numpy()
+    crop = image[offset[0] : offset[0] + 32, offset[1] : offset[1] + 32]
+    jitter = color.sample_jitter(tf.unstack(tf.random.split(seed, 2))[1], 0.4)
+    found = proxy_tasks.base_augment(tf.constant(image), seed, config.augmentation, config.data.image_size)
+    np.testing.assert_allclose(found, color.apply_jitter(tf.constant(crop), jitter), atol=1e-6)
+    whole = color.apply_jitter(tf.constant(image), jitter).numpy()
+    assert np.abs(found - whole[offset[0] : offset[0] + 32, offset[1] : offset[1] + 32]).max() > 0.02
+
+
+def test_translation_stays_within_its_margin_and_reflects():
+    config = Config.of(image_size=32, base_jitter=0, scar_max_length=20)
+    image = images(1)
+    padded = pipeline.pad(image, config.augmentation.translate)
+    assert padded.shape == (1, 40, 40, 3)
+    np.testing.assert_array_equal(padded[0, 3], padded[0, 5])  # the fifth row is the image's first
+    found = set()
+    for seed in range(300):
+        view = proxy_tasks.base_augment(
+            tf.constant(padded[0]), tf.constant([seed, 0]), config.augmentation, config.data.image_size
+        ).numpy()
+        crops = [(y, x) for y in range(9) for x in range(9)
+                 if np.array_equal(np.round(view * 255), padded[0, y:y + 32, x:x + 32])]  # fmt: skip
+        assert len(crops) == 1
+        found.update(crops)
+    assert {y for y, _ in found} == {x for _, x in found} == set(range(9))
+
+
+def test_eager_equals_graph():
+    padded = tf.constant(pipeline.pad(images(1), SMALL.augmentation.translate)[0])
+    seed = tf.random.fold_in(tf.unstack(tf.random.split([SMALL.seed, 0], 2))[1], tf.constant(0, tf.int64))
+    streamed = take(stream_of(images(1), SMALL), 1)[0][0][:3]
+    tf.config.run_functions_eagerly(True)
+    try:
+        eager, _ = TASKS["cutpaste_3way"].augment(padded, seed, SMALL.augmentation, SMALL.data.image_size)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    np.testing.assert_allclose(eager, streamed, atol=1e-5)
+
+
+def test_the_jitter_order_varies_from_image_to_image_in_a_traced_graph():
+    dataset = tf.data.Dataset.range(50, output_type=tf.int32)
+    orders = dataset.map(lambda i: color.sample_jitter(tf.stack([i, 0]), 0.1).order)
+    assert len({tuple(order) for order in orders.as_numpy_iterator()}) > 10
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_same_seed_same_bits_whatever_the_parallelism(threads):
+    """At 256 px, where a sum over the pixels is large enough to be split among threads."""
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    options.autotune.enabled = threads == 4
+    config = Config.of(batch_size=12)
+    expected = take(stream_of(images(side=256), config), 3)
+    found = take(stream_of(images(side=256), config).with_options(options), 3)
+    for (x, y), (other_x, other_y) in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(x, other_x)
+        np.testing.assert_array_equal(y, other_y)
+
+
+def test_other_seed_other_stream():
+    first = take(stream_of(images(), SMALL), 1)[0][0]
+    second = take(stream_of(images(), SMALL.replaced(seed=1)), 1)[0][0]
+    assert not np.array_equal(first, second)
+
+
+def test_a_set_kept_on_disk_gives_the_same_bits(tmp_path):
+    kept = np.memmap(tmp_path / "images", np.uint8, "w+", shape=images().shape)
+    kept[:] = images()
+    for (x, _), (other_x, _) in zip(take(stream_of(images(), SMALL), 5), take(stream_of(kept, SMALL), 5), strict=True):
+        np.testing.assert_array_equal(x, other_x)
+
+
+def test_a_sheet_shows_every_augmented_view():
+    shown = pipeline.augmentations(images(2), Config.of(image_size=32, scar_max_length=20).augmentation, seed=0)
+    assert list(shown) == ["cutpaste", "scar"]
+    assert shown["scar"].shape == (2, 32, 32, 3)
+    turned = pipeline.augmentations(
+        images(2), Config.of(proxy_task="rotation", image_size=32, scar_max_length=20).augmentation, seed=0
+    )
+    assert list(turned) == ["90 degrees", "180 degrees", "270 degrees"]
+
+
+@pytest.mark.parametrize("start", [1, 2, 5])
+def test_a_stream_that_starts_later_goes_on_where_the_first_would(start):
+    whole = take(stream_of(images(), SMALL), 8)
+    rest = take(stream_of(images(), SMALL, start_step=start), 8 - start)
+    for (x, _), (other_x, _) in zip(whole[start:], rest, strict=True):
+        np.testing.assert_array_equal(x, other_x)
+
+
+def test_each_pass_shows_every_image_once_in_a_new_order():
+    config = Config.of(image_size=32, batch_size=3, translate=0, base_jitter=0, scar_max_length=20)
+    steps = take(stream_of(images(), config), 21)
+    order = [round(float(views[0, 0, 0, 2]) * 25.5) - 1 for views, _ in steps]
+    passes = [order[0:7], order[7:14], order[14:21]]
+    assert all(sorted(one) == list(range(7)) for one in passes)
+    assert len({tuple(one) for one in passes}) == 3

@@ -1,0 +1,53 @@
+"""Command lines in one process, as from a shell: starting a process for each takes seconds. Imports nothing heavy.
+
+Run as a script, it answers lines of JSON (a list of words) by lines of JSON (exit code, stdout, stderr), with
+TensorFlow and Keras made impossible to import: what is refused there was refused before they were loaded.
+"""
+
+import contextlib
+import io
+import json
+import sys
+
+from absl import flags
+
+
+def command(main, *arguments):
+    """Runs train_main.py or eval_main.py; anything but success raises SystemExit."""
+    defined = flags.FLAGS.flags_by_module_dict()
+    for flag in [flag for module, own in defined.items() if "cutpaste_tf" in module for flag in own]:
+        if flag.name in flags.FLAGS:
+            delattr(flags.FLAGS, flag.name)  # a process runs one of the commands, once
+    for name in [name for name in sys.modules if name.startswith("cutpaste_tf.command_line")]:
+        del sys.modules[name]
+    from data import console
+
+    before, sys.argv = sys.argv, [main, *map(str, arguments)]
+    try:
+        {"train_main.py": console.train, "eval_main.py": console.evaluate}[main]()
+    except SystemExit as end:
+        if end.code:
+            raise
+    finally:
+        sys.argv = before
+
+
+def serve():
+    """Answers until its input ends."""
+    sys.modules["tensorflow"] = sys.modules["keras"] = None
+    answers = sys.stdout
+    for line in sys.stdin:
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                command(*json.loads(line))
+            except SystemExit as end:
+                code = end.code
+            except BaseException as error:
+                code = repr(error)
+        print(json.dumps([code, out.getvalue(), err.getvalue()]), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, sys.path[0] + "/..")
+    serve()

@@ -1,0 +1,217 @@
+"""Damaged files, two processes at once, other systems, and what the user's surroundings say."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY
+
+import cutpaste_tf
+from cutpaste_tf import backend, files, runs, surroundings
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.evaluation import scoring
+from cutpaste_tf.images import arrays, sources
+
+
+def test_a_refused_command_changes_nothing(category, tmp_path):
+    config = TINY.replaced(data=str(category), epochs=0)
+    data = runs.TrainingData.of(sources.read_train(category, 32))
+    folder = tmp_path / "run"
+    with files.locked(folder):
+        runs.open_run(folder, config, data)
+        before = (folder / "config.json").read_bytes()
+        with pytest.raises(InputError, match="Another process is at work"):
+            cutpaste_tf.train(config.replaced(density="kde"), folder, category, checkpoint_minutes=5)
+        assert (folder / "config.json").read_bytes() == before
+
+
+def test_evaluation_trusts_the_detector_s_settings(tiny_run, category):
+    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    before = (tiny_run / "eval/scores.csv").read_text()
+    saved = Config.read(tiny_run / "config.json")
+    (tiny_run / "config.json").write_text(saved.replaced(l2_normalize=False, reg_covar=1.0).to_json())
+    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    assert (tiny_run / "eval/scores.csv").read_text() == before
+
+
+def test_two_writers_of_one_folder_do_not_mix(tmp_path):
+    first, second = (files.whole_folder(tmp_path / "eval") for _ in range(2))
+    (first.__enter__() / "a").touch()
+    (second.__enter__() / "b").touch()
+    second.__exit__(None, None, None)
+    assert [path.name for path in (tmp_path / "eval").iterdir()] == ["b"]
+    first.__exit__(None, None, None)
+    assert [path.name for path in (tmp_path / "eval").iterdir()] == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["eval"]
+
+
+def test_a_second_evaluation_into_one_folder_is_refused(tiny_run, category, monkeypatch):
+    score = scoring.Scorer.score
+
+    def score_twice(*arguments, **options):
+        monkeypatch.setattr(scoring.Scorer, "score", score)
+        with pytest.raises(InputError, match="Another process is at work"):
+            cutpaste_tf.evaluate(tiny_run, str(category), category)
+        return score(*arguments, **options)
+
+    monkeypatch.setattr(scoring.Scorer, "score", score_twice)
+    cutpaste_tf.evaluate(tiny_run, str(category), category)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "density.npz", "config.json", "training_data.json"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
+def test_a_damaged_file_of_a_detector_is_named(tiny_run, category, name, damage):
+    path = tiny_run / "detector" / name
+    content = path.read_bytes()
+    half = len(content) // 2
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content[:half] if damage == "cut" else content[:half] + b"\xff\xfe" + content[half + 2 :])
+    expected = "config.json" if (name, damage) == ("config.json", "missing") else name
+    if (name, damage) == ("model.keras", "missing"):
+        expected = "detector"
+    with pytest.raises(InputError, match=expected):
+        cutpaste_tf.evaluate(tiny_run, str(category), category)
+    assert not (tiny_run / "eval").exists()
+
+
+def test_what_is_kept_is_computed_again_where_it_is_damaged(tiny_run, category, capsys):
+    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    before = (tiny_run / "eval/metrics.json").read_text()
+    for path in (tiny_run / "train_embeddings.npz", *(tiny_run / "embeddings").iterdir()):
+        path.write_bytes(path.read_bytes()[:500])
+    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    assert (tiny_run / "eval/metrics.json").read_text() == before
+    assert capsys.readouterr().out.count("is damaged") == 2
+
+
+def test_a_damaged_checkpoint_is_named(category, tmp_path):
+    config = TINY.replaced(data=str(category))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoint.npz").write_bytes(os.urandom(5000))
+    with pytest.raises(InputError, match=r"checkpoint\.npz is damaged .*delete it to begin again"):
+        cutpaste_tf.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+
+
+def test_a_detector_copied_alone_scores(tiny_run, category, tmp_path):
+    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    shutil.copytree(tiny_run / "detector", tmp_path / "ship/detector")
+    for place in (tmp_path / "ship", tmp_path / "ship/detector"):
+        cutpaste_tf.evaluate(place, str(category), category)
+        assert (place / "eval/scores.csv").read_text() == (tiny_run / "eval/scores.csv").read_text()
+        assert json.loads((place / "eval/metrics.json").read_text())["pixel_gaussian_auroc"] is None
+
+
+def test_imports_without_what_only_linux_has():
+    code = "import sys; sys.modules['fcntl'] = None; import os; del os.posix_fallocate; "
+    code += "from cutpaste_tf import train, evaluate"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_large_sets_without_posix_fallocate(category, monkeypatch, tmp_path):
+    monkeypatch.setattr(arrays, "MEMORY_LIMIT", 1000)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    expected = sources.read_train(category, 32).hashes
+    monkeypatch.delattr(os, "posix_fallocate")
+    assert sources.read_train(category, 32).hashes == expected
+
+
+def test_windows_tries_again_to_replace_a_file_in_use(tmp_path, monkeypatch):
+    tries = []
+
+    def replace(self, target):
+        tries.append(target)
+        if len(tries) < 3:
+            raise PermissionError
+        os.rename(self, target)
+
+    monkeypatch.setattr(files.os, "name", "nt")
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(type(tmp_path), "replace", replace)
+    files.write_whole(tmp_path / "file", b"content")
+    monkeypatch.undo()
+    assert (len(tries), (tmp_path / "file").read_bytes()) == (3, b"content")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("torch", "does not work here"), ("tf", "does not work here"), ("jax", "not installed")]
+)
+def test_an_impossible_backend_is_refused(category, tmp_path, name, message):
+    code = (
+        "import runpy, sys, importlib.util; find = importlib.util.find_spec; "
+        "importlib.util.find_spec = lambda n, *a: None if n == 'jax' else find(n, *a); "
+        "sys.argv = ['train_main.py', *sys.argv[1:]]; runpy.run_path('train_main.py', run_name='__main__')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, f"--data={category}", f"--output_dir={tmp_path / 'run'}"],
+        cwd=ROOT, env={**os.environ, "KERAS_BACKEND": name}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (result.returncode, message in result.stderr, result.stderr.count("\n")) == (2, True, 1), result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_users_settings_of_keras_and_matplotlib_do_not_matter(category, tmp_path):
+    (tmp_path / "home").mkdir()
+    settings = {"backend": "torch", "floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}
+    (tmp_path / "home/keras.json").write_text(json.dumps(settings))
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    environment = {
+        **os.environ,
+        "KERAS_HOME": str(tmp_path / "home"),
+        "KERAS_MAX_STEPS_PER_EPOCH": "1",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MATPLOTLIBRC": str(tmp_path),
+    }
+    environment.pop("KERAS_BACKEND", None)
+    common = {"cwd": ROOT, "env": environment, "check": True, "capture_output": True, "text": True}
+    flags = [
+        "--image_size=32",
+        "--stem=imagenet",
+        "--batch_size=6",
+        "--epochs=1",
+        "--steps_per_epoch=2",
+        "--scar_max_length=20",
+    ]
+    run = tmp_path / "run"
+    code = "import sys; sys.path.insert(0, 'tests'); import conftest; "
+    code += f"conftest.command('train_main.py', '--data={category}', '--output_dir={run}', *sys.argv[1:]); "
+    code += f"conftest.command('eval_main.py', '--run_dir={run}')"
+    subprocess.run([sys.executable, "-c", code, "--backbone=toy", *flags], **common)
+    assert (run / "eval/roc.png").is_file()
+    assert "\n1,2," in (run / "train_log.csv").read_text()  # two steps, not one
+    with np.load(run / "train_embeddings.npz") as arrays:
+        assert arrays["features"].dtype == np.float32
+
+
+def test_tensorflow_leaves_the_gpus_to_another_backend(monkeypatch):
+    """As soon as it is imported: reading a prepared set starts it before training begins."""
+    hidden = []
+    monkeypatch.setattr(backend.tf.config, "set_visible_devices", lambda *arguments: hidden.append(arguments))
+    backend.leave_gpus()
+    assert not hidden
+    monkeypatch.setattr(backend.keras.backend, "backend", lambda: "jax")
+    backend.leave_gpus()
+    assert hidden == [([], "GPU")]
+
+    def too_late(*_):
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(backend.tf.config, "set_visible_devices", too_late)
+    with pytest.warns(UserWarning, match="was at work before cutpaste_tf was"):
+        backend.leave_gpus()
+
+
+def test_the_backend_of_keras_json_is_taken_where_it_works(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "keras")
+    for wanted, expected in (("jax", "jax"), ("torch", "tensorflow")):
+        (tmp_path / "keras.json").write_text(json.dumps({"backend": wanted}))
+        monkeypatch.delenv("KERAS_BACKEND", raising=False)
+        surroundings.prepare()
+        assert os.environ["KERAS_BACKEND"] == expected

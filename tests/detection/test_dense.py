@@ -1,0 +1,171 @@
+import keras
+import numpy as np
+import pytest
+from conftest import networks_of
+
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.detection import dense, detector
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.networks import resnet
+
+SETTINGS = Config.of(image_size=96, patch_size=64, extract_size=32, stride=16, head_dims=(8,), scar_max_length=20)
+
+
+def _feature(config: Config) -> keras.Model:
+    """A network whose batch norm does something."""
+    keras.utils.set_random_seed(1)
+    nets = networks_of(config)
+    rng = np.random.default_rng(0)
+    for layer in nets.backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    return nets.feature
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(2).integers(0, 256, (96, 96, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def feature():
+    return _feature(SETTINGS.replaced(stem="imagenet", normalization="imagenet"))
+
+
+@pytest.mark.parametrize(
+    ("stem", "size", "stride"), [("imagenet", 32, 16), ("imagenet", 64, 8), ("imagenet", 32, 4), ("small", 32, 32)]
+)
+def test_exact_features_are_those_of_each_patch_alone(feature, image, stem, size, stride, monkeypatch):
+    monkeypatch.setattr(dense, "_PIXELS", 7 * size**2)  # batches that do not come out even
+    feature = feature if stem == "imagenet" else _feature(SETTINGS)
+    config = SETTINGS.replaced(extract_size=size, stride=stride)
+    found = dense.function(feature, config.data.image_size, config.features)(image)
+    side = dense.places(config.data.image_size, config.features)
+    assert found.shape == (side**2, 512)
+    assert found.dtype == np.float32
+    for place in (0, side - 1, side, side**2 // 2, side**2 - 1):
+        top, left = stride * (place // side), stride * (place % side)
+        alone = feature.predict_on_batch(image[None, top : top + size, left : left + size].astype(np.float32) / 255)
+        np.testing.assert_allclose(found[place], np.asarray(alone)[0], rtol=1e-4, atol=1e-4 * np.abs(alone).max())
+
+
+@pytest.mark.parametrize("kind", ["exact", "fast"])
+def test_an_image_of_another_size_is_refused(feature, image, kind):
+    embed = dense.function(feature, 96, SETTINGS.features.replaced(dense=kind))
+    with pytest.raises(ValueError, match=r"shape \(128, 96, 3\), expected \(96, 96, 3\)"):
+        embed(np.zeros((128, 96, 3), np.uint8))
+
+
+def test_patches_are_scored_image_by_image_in_bounded_memory(monkeypatch):
+    """Features of at most three images are held; the scores stand in the images' order."""
+    held = []
+
+    class Density:
+        peak = 1.0
+
+        def score_samples(self, features):
+            held.append(len(features))
+            return 1.0 - features[:, :, 0]
+
+    monkeypatch.setattr(detector, "_TOGETHER", 3 * 9 * 2 * 4)
+    images = np.arange(8, dtype=np.uint8)
+    made = []
+
+    def embed(number):
+        assert len(made) - sum(held) < 3  # no image is embedded before those before it are scored
+        made.append(number)
+        return np.full((9, 2), number, np.float32)
+
+    found = detector.score_patches(embed, Density(), images)
+    assert held == [3, 3, 2]
+    np.testing.assert_array_equal(found, np.broadcast_to(np.arange(8)[:, None, None], (8, 3, 3)))
+
+
+@pytest.mark.parametrize(("stem", "whole", "tiles"), [("imagenet", 32, 5), ("small", 8, 3)])
+def test_a_dilated_network_gives_the_network_s_own_places_and_those_between(image, stem, whole, tiles):
+    backbone = resnet.resnet18(stem)
+    x = image[None].astype(np.float32) / 255
+    own = np.asarray(backbone.predict_on_batch(x))
+    dilated = np.asarray(dense.dilate(backbone, 4).predict_on_batch(x))
+    assert dilated.shape == (1, 24, 24, 512)
+    np.testing.assert_allclose(dilated[:, :: whole // 4, :: whole // 4], own, rtol=1e-4, atol=1e-4 * own.max())
+    # A place between: the network's own first place after the image is moved, away from the border's padding.
+    wide = np.tile(x, (1, tiles, tiles, 1))
+    moved = np.asarray(backbone.predict_on_batch(wide[:, 4:, 8:]))
+    between = np.asarray(dense.dilate(backbone, 4).predict_on_batch(wide))
+    middle = 128 * (tiles // 2) // whole
+    np.testing.assert_allclose(
+        between[0, 32 * (tiles // 2) + 1, 32 * (tiles // 2) + 2],
+        moved[0, middle, middle],
+        rtol=1e-3,
+        atol=1e-3 * moved.max(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("stem", "size", "stride", "expected"),
+    [
+        ("imagenet", 32, 16, [16]),  # a patch's one place, in its middle
+        ("imagenet", 64, 8, [16, 48]),
+        ("small", 32, 4, [4, 12, 20, 28]),
+        ("small", 32, 8, [4, 12, 20, 28]),  # between the places of the network's own grid
+    ],
+)
+def test_fast_features_are_the_mean_of_places_centered_in_the_patch(image, stem, size, stride, expected):
+    config = SETTINGS.replaced(stem=stem, extract_size=size, stride=stride, dense="fast")
+    feature = _feature(config)
+    found = dense.function(feature, config.data.image_size, config.features)(image)
+    side = dense.places(config.data.image_size, config.features)
+    assert found.shape == (side**2, 512)
+    inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
+    x = image[None].astype(np.float32) / 255
+    if (stem, stride) == ("small", 8):  # its grid begins at pixel 4
+        every, shifted = 8, x[:, 4:, 4:]
+    else:
+        every, shifted = 4, x
+    places = np.asarray(dense.dilate(inner, every).predict_on_batch(shifted))[0]
+    for row, column in ((0, 0), (1, 2), (side - 1, side - 1)):
+        tops = [(stride * row + pixel - (96 - shifted.shape[1])) // every for pixel in expected]
+        lefts = [(stride * column + pixel - (96 - shifted.shape[1])) // every for pixel in expected]
+        mean = places[np.ix_(tops, lefts)].mean(axis=(0, 1))
+        np.testing.assert_allclose(found[row * side + column], mean, rtol=1e-4, atol=1e-4 * np.abs(mean).max())
+
+
+def test_max_pooling_is_not_dilated(feature):
+    inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
+    with pytest.raises(ValueError, match="step=2 is finer than the 4 pixels"):
+        dense.dilate(inner, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"extract_size": 128}, "--extract_size=128 is larger than --image_size=96"),
+        ({"patch_size": 128}, "--patch_size=128 is larger than --image_size=96"),
+        ({"stride": 5}, "--stride must divide 64"),
+        ({"stride": 0}, "--stride=0 must be at least 1"),
+        ({"stride": 64}, "--stride=64 leaves gaps between patches of 32 px"),
+        ({"patch_size": 0, "dense": "fast"}, "--stride, --dense: only for patch models"),
+        ({"smoothing_sigma": 0.0}, "--smoothing_sigma=0.0 must be greater than 0"),
+        ({"density": "kde"}, "a patch model takes gaussian"),
+        ({"density_mode": "per_location", "reg_covar": 0.0}, "needs --reg_covar greater than 0"),
+        ({"dense": "fast", "backbone": "efficientnet_b0", "head_epochs": 0}, "--dense=fast is for resnet18"),
+        ({"dense": "fast", "stem": "imagenet", "stride": 2}, "needs a --stride that is a multiple of 4, not 2"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        SETTINGS.replaced(batch_size=0, **settings)
+
+
+@pytest.mark.parametrize(
+    ("data", "mode"),
+    [
+        ("/data/mvtec_ad/bottle", "per_location"),
+        ("mvtec_ad/metal_nut/", "per_location"),
+        ("/data/mvtec_ad/screw", "shared"),
+        ("/my/bottles", "shared"),
+    ],
+)
+def test_aligned_categories_get_a_density_for_each_location(data, mode):
+    assert SETTINGS.replaced(data=data).density.density_mode == mode

@@ -1,0 +1,71 @@
+"""Pictures of hand-made heat maps: what is hot, where the outline is, one scale for all."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cutpaste_tf.images.reading import Examples
+from cutpaste_tf.pictures import heat_map_plots
+
+SIDE, STRIP = 32, 16
+
+
+def _save(folder, count=3, defects=("good", "hole", "hole"), paths=("good/0.png", "hole/0.png", "hole/0.jpg")):
+    """Grey images; from the second one on, a square that is hot and masked."""
+    maps = np.zeros((count, SIDE, SIDE), np.float32)
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[8:20, 10:22] = True
+    maps[1:, mask] = 5.0
+    images = np.full((count, SIDE, SIDE, 3), 128, np.uint8)
+    labels = np.array([0] + [1] * (count - 1))
+    masks = [None] + [mask] * (count - 1)
+    examples = Examples(images, list(paths), labels, list(defects), masks, "note")
+    heat_map_plots.save(folder, examples, maps, np.arange(count))
+    return mask
+
+
+def _panels(path):
+    picture = np.asarray(Image.open(path)).astype(int)
+    assert picture.shape == (STRIP + SIDE, 4 * SIDE, 3)
+    return np.split(picture[STRIP:], 4, axis=1)
+
+
+def test_a_picture_shows_image_outline_heat_and_overlay(tmp_path):
+    mask = _save(tmp_path)
+    image, outlined, heat, overlay = _panels(tmp_path / "heatmaps/hole/0.png")
+    assert np.all(image == 128)
+    red = (outlined[:, :, 0] > 200) & (outlined[:, :, 1] < 100)
+    assert red[8, 10]
+    assert red[19, 21]
+    assert not red[14, 16]  # inside
+    assert not red[~mask].any()
+    hot, cold = heat[14, 16], heat[2, 2]
+    assert hot[0] > 2 * hot[2]  # red above blue where the score is high
+    assert cold[2] > cold[0]
+    np.testing.assert_array_equal(np.unique(heat[mask], axis=0), hot[None])
+    assert overlay[14, 16, 0] > 2 * overlay[14, 16, 2]
+    assert np.abs(overlay[2, 2] - 128).max() < 40  # the image, hardly tinted
+
+
+def test_one_color_scale_holds_for_all(tmp_path):
+    _save(tmp_path)
+    normal = _panels(tmp_path / "heatmaps/good/0.png")
+    anomalous = _panels(tmp_path / "heatmaps/hole/0.png")
+    np.testing.assert_array_equal(normal[2][2, 2], anomalous[2][2, 2])
+    np.testing.assert_array_equal(normal[0], normal[1])  # no mask, no outline
+
+
+def test_images_of_one_name_do_not_take_each_other_s_picture(tmp_path):
+    _save(tmp_path)
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "heatmaps").rglob("*.png"))
+    assert found == ["heatmaps/good/0.png", "heatmaps/hole/0.jpg.png", "heatmaps/hole/0.png"]
+
+
+@pytest.mark.parametrize(("count", "columns"), [(3, 3), (20, 12)])
+def test_the_sheet_has_a_column_for_each_of_up_to_twelve_images(tmp_path, count, columns):
+    _save(tmp_path, count, ["good"] + ["hole"] * (count - 1), [f"{number}.png" for number in range(count)])
+    sheet = np.asarray(Image.open(tmp_path / "heatmaps.png"))
+    assert sheet.shape == (STRIP + 4 * SIDE, columns * SIDE, 3)
+    first, last = sheet[STRIP:, :SIDE], sheet[STRIP:, -SIDE:]
+    assert np.all(first[:SIDE] == 128)  # the normal image comes first
+    assert not np.array_equal(first[2 * SIDE : 3 * SIDE], last[2 * SIDE : 3 * SIDE])

@@ -1,0 +1,105 @@
+"""The pages of the manual: every command runs as written, made tiny; the Python page does what it says."""
+
+import re
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+from conftest import ROOT, command, draw_category, write_image
+
+from cutpaste_tf.augmentation.proxy_tasks import TASKS
+from cutpaste_tf.backend import keras
+
+PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in ("results.md", "python.md"))
+# Appended, so that they replace what the page gives: a step or two, at 64 px.
+_TINY = ["--image_size=64", "--stem=imagenet", "--steps_per_epoch=1", "--batch_size=6"]
+
+
+def _commands(page, *, kind="sh"):
+    """The mains' commands of a page, each as a list of words."""
+    text = (ROOT / page).read_text()
+    blocks = re.findall(rf"^```{kind}\n(.*?)^```", text, re.S | re.M)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("python ") and "_main" in line]
+
+
+def _made_tiny(words, places):
+    for name, place in places.items():
+        words = [word.replace(name, str(place)) for word in words]
+    if words[0] != "train_main.py" or "--help" in words:
+        return words
+    given = {word.partition("=")[0] for word in words}
+    if "--epochs=0" not in words:
+        words = [*words, "--epochs=1"]
+    words = [*words, "--head_epochs=1"] if "--head_epochs" in given else words
+    if "--backbone=efficientnet_b4" in words:
+        words = [*words, "--backbone=efficientnet_b0", "--epochs=1", "--head_epochs=1"]
+    elif any("saliency" in word for word in words):
+        return [*words, "--image_size=64"]
+    if "--weights" not in given:
+        words = [*words, "--backbone=toy"]
+    return [*words, *_TINY]
+
+
+def _run(page, places, kind="sh"):
+    done = []
+    for words in _commands(page, kind=kind):
+        words = _made_tiny(words, places)
+        if words not in done:  # several examples begin with the same training
+            command(*words)
+            done.append(words)
+    assert done
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch, imagenet_like):
+    """What the pages name: a category, weights; and a folder to write to."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(imagenet_like, tmp_path / "resnet18.npz")
+    return {"/data/mvtec_ad/bottle": draw_category(tmp_path / "bottle")}
+
+
+@pytest.mark.parametrize("page", [f"docs/{page}" for page in PAGES if page != "transfer.md"] + ["README.md"])
+def test_every_command_of_a_page_runs(page, places):
+    _run(page, places)
+
+
+def test_fine_tuning_runs(places):
+    _run("docs/transfer.md", places)
+
+
+@pytest.mark.slow
+def test_fine_tuning_an_efficientnet_runs(places, tmp_path, monkeypatch):
+    """With B0 in B4's place, and without the download."""
+    weights = keras.applications.EfficientNetB0(weights=None, include_top=False)
+    weights.save_weights(tmp_path / "b0.weights.h5")
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: str(tmp_path / "b0.weights.h5"))
+    _run("docs/transfer.md", places, kind="sh no-test")
+
+
+def test_the_python_page_does_what_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for index in range(8):
+        write_image(tmp_path / f"parts/good/{index:03d}.png", rng.integers(0, 256, (50, 60, 3), np.uint8))
+    write_image(tmp_path / "parts/dent/000.png", np.zeros((50, 60, 3), np.uint8))
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/python.md").read_text(), re.S | re.M)
+    exec(compile(code, "docs/python.md", "exec"), {})
+    assert "anomaly score: " in capsys.readouterr().out
+    assert (tmp_path / "heat.png").is_file()
+
+
+def test_what_can_be_chosen_is_on_its_page():
+    page = (ROOT / "docs/proxy_tasks.md").read_text()
+    assert all(f"`{name}`" in page for name in TASKS)
+
+
+def test_links_lead_somewhere():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            assert link.startswith("http") or (page.parent / link).exists(), (page.name, link)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120

@@ -1,0 +1,370 @@
+"""Loss and schedule by hand, end-to-end runs, resumption after SIGKILL, and training on JAX."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import RESNET, ROOT, TINY, StoppedError, networks_of, stream_of, weights_after
+
+import cutpaste_tf
+from cutpaste_tf import files, runs
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.detection import detector
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import sources
+from cutpaste_tf.training import fitting, progress
+
+
+def tiny_network():
+    inputs = keras.Input((2,))
+    x = keras.layers.Dense(3, use_bias=False, kernel_initializer=keras.initializers.RandomNormal(seed=1))(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize("with_batch_norm", [True, False])
+def test_l2_is_part_of_the_loss(with_batch_norm):
+    config = Config.of(l2=0.5, l2_batch_norm=with_batch_norm)
+    model = tiny_network()
+    fitting.compile_classifier(model, config.schedule, config.schedule.phases[0])
+    weights = {w.path.split("/")[-1]: np.asarray(w) for w in model.trainable_weights}
+    counted = [w for name, w in weights.items() if with_batch_norm or name == "kernel"]
+    expected = 0.5 * sum(np.sum(np.square(w)) for w in counted) / 2
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_steps_follow_momentum_and_cosine_by_hand():
+    """Three steps of w <- w + v, v <- m v - lr(t) (dCE/dw + l2 w), lr(t) = lr (1 + cos(pi t / T)) / 2."""
+    config = Config.of(learning_rate=0.2, momentum=0.9, l2=0.1, epochs=2, steps_per_epoch=2)
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(3, use_bias=False)(inputs))
+    fitting.compile_classifier(model, config.schedule, config.schedule.phases[0])
+    kernel = np.asarray(model.trainable_weights[0], np.float64)
+    velocity = np.zeros_like(kernel)
+    rng = np.random.default_rng(0)
+    for step in range(3):
+        x, y = rng.normal(size=(4, 2)).astype(np.float32), np.array([0, 1, 2, 1])
+        logits = x @ kernel
+        probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        gradient = x.T @ (probability - np.eye(3)[y]) / 4 + 0.1 * kernel
+        rate = 0.2 * (1 + np.cos(np.pi * step / 4)) / 2
+        velocity = 0.9 * velocity - rate * gradient
+        kernel = kernel + velocity
+        model.train_on_batch(x, y)
+        np.testing.assert_allclose(model.trainable_weights[0], kernel, atol=1e-5)
+
+
+def run(config, category, folder, **options):
+    cutpaste_tf.train(config, folder, category, checkpoint_minutes=options.get("checkpoint_minutes", 5.0))
+
+
+def test_end_to_end(category, tmp_path, capsys):
+    folder = tmp_path / "run"
+    config = RESNET.replaced(data=str(category))
+    run(config, category, folder)
+    assert Config.read(folder / "detector/config.json") == config
+    assert {path.name for path in folder.iterdir()} == {
+        ".lock", "augmentations.png", "config.json", "detector", "tensorboard", "train_embeddings.npz",
+        "training_data.json", "train_log.csv",
+    }  # fmt: skip
+    with (folder / "train_log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6")]
+    assert float(rows[-1]["learning_rate"]) == pytest.approx(0.03 * (1 + np.cos(np.pi * 5 / 6)) / 2, rel=1e-3)
+    shown = capsys.readouterr().out
+    assert "epoch 2/2  step 6/6  cross-entropy" in shown
+    assert "images/s  left 0:00:00" in shown
+
+    cutpaste_tf.evaluate(folder, str(category), category)
+    result = json.loads((folder / "eval/metrics.json").read_text())
+    with (folder / "eval/scores.csv").open() as file:
+        scores = list(csv.DictReader(file))
+    assert [row["path"] for row in scores][3] == "test/square/000.png"
+    assert [row["label"] for row in scores] == ["0"] * 3 + ["1"] * 3
+    labels, values = np.array([int(r["label"]) for r in scores]), np.array([float(r["score"]) for r in scores])
+    pairs = (values[labels == 1][:, None] > values[labels == 0]).mean()
+    assert result["image_auroc"] == pytest.approx(100 * pairs)
+    assert result["train_images"] == 6
+    for name in ("histogram.png", "roc.png"):
+        assert (folder / "eval" / name).stat().st_size > 1000
+
+    # The exported embeddings and the saved detector give the very scores that were written.
+    with np.load(folder / "eval/embeddings.npz") as arrays:
+        loaded = Detector.load(folder / "detector")
+        np.testing.assert_allclose(-loaded.density.score_samples(arrays["test_features"]), values, atol=1e-5)
+        train = sources.read_train(category, 32)
+        np.testing.assert_allclose(arrays["train_features"], detector.embed(loaded.feature, train.images), atol=1e-5)
+    images = sources.read_test(category, 32).images
+    np.testing.assert_allclose(loaded.score(images), values, rtol=1e-3, atol=1e-3)
+
+    # The same command again does nothing; another configuration or other images are refused.
+    before = (folder / "detector/model.keras").stat().st_mtime_ns
+    run(config, category, folder)
+    assert "complete already" in capsys.readouterr().out
+    assert (folder / "detector/model.keras").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match=r"holds a run with seed=0 \(now 1\)"):
+        run(config.replaced(seed=1), category, folder)
+    (category / "train/good/005.png").unlink()
+    with pytest.raises(InputError, match="training images have changed"):
+        run(config, category, folder)
+
+
+def test_scores_without_an_auc(category, tmp_path, capsys):
+    folder = tmp_path / "run"
+    run(TINY.replaced(epochs=0, data=str(category)), category, folder)
+    cutpaste_tf.evaluate(folder, "good parts", category / "train/good", allow_trained=True)
+    assert "No AUC: of the 6 images 0 are known normal and 0 known anomalous" in capsys.readouterr().out
+    assert json.loads((folder / "eval_data=good/metrics.json").read_text())["image_auroc"] is None
+    assert not (folder / "eval_data=good/roc.png").exists()
+    with (folder / "eval_data=good/scores.csv").open() as file:
+        assert [row["label"] for row in csv.DictReader(file)] == [""] * 6
+
+
+def test_training_learns(category, tmp_path):
+    """Six images without base augmentation: what differs from them was pasted, and that is soon learnt."""
+    config = RESNET.replaced(
+        data=str(category), image_size=64, batch_size=24, steps_per_epoch=30, base_jitter=0.0, translate=0.0
+    )
+    run(config, category, tmp_path / "run")
+    last = logged(tmp_path / "run")[-1]
+    assert float(last["accuracy"]) > 0.43  # over 720 views: chance is a third, 0.42 five sigma above it
+    assert float(last["cross_entropy"]) < 0.97 * np.log(3)  # L2, which falls without learning, is not in it
+
+
+def test_the_log_says_cross_entropy_and_l2_apart(category, tmp_path, monkeypatch, capsys):
+    """The first step's, against the formulas on the very batch that it saw."""
+    config = RESNET.replaced(data=str(category), epochs=1, steps_per_epoch=1, l2=0.01)
+    examples = sources.read_train(category, 32)
+    keras.utils.set_random_seed(config.seed)
+    nets = fitting.initial_networks(config)
+    views, labels = next(iter(stream_of(examples.images, config)))
+    l2 = 0.01 / 2 * sum(np.sum(np.square(np.asarray(w, np.float64))) for w in nets.classifier.trainable_weights)
+    logits = np.asarray(nets.classifier(views.numpy(), training=True), np.float64)
+    logits -= np.log(np.sum(np.exp(logits), axis=1, keepdims=True))
+    cross_entropy = -np.mean(logits[np.arange(6), labels.numpy()])
+    run(config, category, tmp_path / "run")
+    (row,) = logged(tmp_path / "run")
+    assert float(row["cross_entropy"]) == pytest.approx(cross_entropy, abs=2e-3)
+    assert float(row["l2"]) == pytest.approx(l2, rel=1e-3)
+    assert float(row["accuracy"]) == pytest.approx(np.mean(logits.argmax(axis=1) == labels.numpy()), abs=1e-3)
+    assert f"cross-entropy {float(row['cross_entropy']):.4f}" in capsys.readouterr().out
+
+
+def test_metrics_are_fetched_only_when_a_line_is_due(tmp_path, monkeypatch):
+    """A callback that hears of a step's end makes Keras turn every metric into a number at every step."""
+    for callback in (progress.ProgressLog, progress.Checkpoints):
+        assert callback.on_train_batch_end is keras.callbacks.Callback.on_train_batch_end
+        assert callback.on_batch_end is keras.callbacks.Callback.on_batch_end
+
+
+def test_speed_is_timed_from_the_end_of_the_first_step(tmp_path, monkeypatch):
+    """Steps of 20 s, the first of 60: no line before there is something to time, also after resuming at step 4."""
+    now, lines = [0.0], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    config = TINY.replaced(epochs=2, steps_per_epoch=10)
+    log = progress.ProgressLog(config.schedule, tmp_path, 4, learning_rate=lambda step: 0.03, report=lines.append)
+    metrics = {"loss": 8.04, "cross_entropy": 0.1, "accuracy": 0.9}
+    log.set_model(SimpleNamespace(get_metrics_result=lambda: metrics))
+    log.set_params({"steps": 6})
+    log.on_train_begin()
+    log.on_epoch_begin(0)
+    for batch in range(6):
+        log.on_train_batch_begin(batch)
+        now[0] += 60 if batch == 0 else 20
+    log.on_epoch_end(0, metrics)
+    # A step of 6 images in 20 s; 14 steps are left.
+    assert lines[0].startswith("epoch 1/2  step 6/20  cross-entropy 0.1000  L2 7.9400")
+    assert lines[0].endswith("0.3 images/s  left 0:04:40")
+    assert logged_steps(tmp_path) == [10]
+
+
+@pytest.mark.parametrize(
+    ("change", "compiled", "tolerance"),
+    [
+        ({}, False, 1e-6),
+        ({}, True, 1e-4),
+        ({"precision": "mixed_bfloat16"}, False, 0.02),
+        ({"stem": "small", "image_size": 32}, False, 1e-6),
+    ],
+)
+def test_a_step_of_every_kind_is_the_step(change, compiled, tolerance):
+    """Momentum's first step is -lr * gradient of (cross-entropy + L2), written out here, in whichever arithmetic."""
+    config = RESNET.replaced(learning_rate=0.1, l2=0.01, **change)
+    keras.utils.set_random_seed(0)
+    nets = networks_of(config)
+    plain = networks_of(config.replaced(precision="float32"))
+    plain.classifier.set_weights(nets.classifier.get_weights())
+    x = np.random.default_rng(0).uniform(0, 1, (6, 32, 32, 3)).astype(np.float32)
+    y = np.array([0, 1, 2] * 2)
+    with tf.GradientTape() as tape:
+        logits = plain.classifier(x, training=True)
+        picked = tf.gather(tf.nn.log_softmax(logits), y, batch_dims=1)
+        loss = -tf.reduce_mean(picked) + 0.005 * sum(
+            tf.reduce_sum(w.value**2) for w in plain.classifier.trainable_weights
+        )
+    slopes = tape.gradient(loss, [w.value for w in plain.classifier.trainable_weights])
+    before = [np.array(w) for w in nets.classifier.trainable_weights]
+    fitting.compile_classifier(nets.classifier, config.schedule, config.schedule.phases[0])
+    nets.classifier.jit_compile = compiled
+    assert nets.classifier.train_on_batch(x, y)[0] == pytest.approx(float(loss), rel=max(tolerance, 1e-4))
+    for first, variable, slope in zip(before, nets.classifier.trainable_weights, slopes, strict=True):
+        moved, expected = np.asarray(variable) - first, -0.1 * np.asarray(slope)
+        scale = np.abs(expected).max()
+        assert np.abs(moved - expected).mean() <= max(20 * tolerance * scale, 1e-6), variable.path
+
+
+def logged(folder):
+    with (folder / "train_log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def logged_steps(folder):
+    return [int(row["step"]) for row in logged(folder)]
+
+
+def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(category, tmp_path, monkeypatch):
+    config = TINY.replaced(data=str(category))
+    whole = weights_after(config, category, tmp_path / "whole", monkeypatch)
+    # Within the first epoch, at its end, and within the second.
+    stopped = weights_after(config, category, tmp_path / "stopped", monkeypatch, stops=(2, 3, 5))
+    for first, second in zip(whole, stopped, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-5)
+    assert logged_steps(tmp_path / "stopped") == logged_steps(tmp_path / "whole") == [3, 6]
+
+
+def test_a_run_killed_while_writing_leaves_nothing_half_written(tmp_path):
+    folder = tmp_path / "detector"
+
+    def write_and_die():
+        with files.whole_folder(folder) as partial:
+            (partial / "model.keras").touch()
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        write_and_die()
+    with files.whole_folder(folder) as partial:
+        (partial / "second").touch()
+    with files.whole_folder(folder) as partial:
+        (partial / "third").touch()
+    assert [path.name for path in folder.iterdir()] == ["third"]
+    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_run_is_complete_only_with_its_detector(tmp_path):
+    folder = tmp_path / "detector"
+    (tmp_path / "detector.partial").mkdir()
+    assert not runs.is_complete(tmp_path)
+    assert not folder.exists()
+    with pytest.raises(InputError, match="holds no detector"):
+        Detector.load(folder)
+
+
+def test_two_processes_do_not_share_a_run(tmp_path):
+    first = files.locked(tmp_path)
+    first.__enter__()
+    with pytest.raises(InputError, match="Another process"), files.locked(tmp_path):
+        pass
+    first.__exit__(None, None, None)
+    with files.locked(tmp_path):
+        pass
+
+
+def test_divergence_is_told_and_not_saved(category, tmp_path):
+    config = TINY.replaced(data=str(category), learning_rate=1e20, l2=1.0)
+    with pytest.raises(InputError, match=r"training has diverged.*lower --learning_rate"):
+        run(config, category, tmp_path / "run", checkpoint_minutes=0)
+    assert not runs.is_complete(tmp_path / "run")
+
+
+def command(category, folder, config):
+    """The command line of a configuration, with a checkpoint about every second."""
+    settings = [f"--{name}={value}" for name, value in config.flat().items() if name != "data"]
+    settings = [text.replace("(", "").replace(")", "").replace(" ", "") for text in settings]
+    # With conftest, which adds the small network.
+    code = "import sys; sys.path.insert(0, 'tests'); import conftest; conftest.command('train_main.py', *sys.argv[1:])"
+    return [sys.executable, "-c", code, f"--data={category}", f"--output_dir={folder}",
+            "--checkpoint_minutes=0.02", *settings]  # fmt: skip
+
+
+def test_resumes_after_sigkill(category, tmp_path):
+    """Killed at any moment, between checkpoints as a rule, it ends with the weights of an uninterrupted run."""
+    config = TINY.replaced(data=str(category), epochs=300)
+    folder = tmp_path / "killed"
+    arguments = command(category, folder, config)
+    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoint.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.7)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with np.load(folder / "checkpoint.npz") as arrays:
+        step = int(arrays["step"])
+    assert 1 <= step < 900
+    result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"Resuming after step {step} of 900" in result.stdout
+    assert logged_steps(folder) == list(range(3, 901, 3))
+
+    run(config, category, tmp_path / "whole")
+    killed, whole = (Detector.load(path / "detector").feature.get_weights() for path in (folder, tmp_path / "whole"))
+    for first, second in zip(killed, whole, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("training/test_fitting.py::test_the_log_says_cross_entropy_and_l2_apart", "run"),
+        pytest.param(
+            "training/test_transfer.py::test_resumes_inside_either_phase_and_between_them",
+            "stopped",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_trains_on_jax(category, tmp_path, name, folder):
+    """The tests of a run's log, and of resuming in either phase, on JAX; then what it trained is read here."""
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    chosen = [f"tests/{name}"]
+    pytest_options = ["-n", "0", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'inner'}"]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", *pytest_options, *chosen],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-3000:]
+    (made,) = {path.resolve() for path in (tmp_path / "inner").glob(f"*/{folder}/detector")}
+    loaded = Detector.load(made)
+    examples = sources.read_test(category, 32)
+    with np.load(made.parent / "train_embeddings.npz") as arrays:
+        train = sources.read_train(category, 32)
+        np.testing.assert_allclose(detector.embed(loaded.feature, train.images), arrays["features"], atol=1e-4)
+    assert np.ptp(loaded.score(examples.images)) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "tolerance"),
+    [pytest.param("bottle", 99.8, 0.2, marks=pytest.mark.slow), ("toothbrush", 88.6, 0.7)],
+)
+def test_imagenet_weights_reach_the_reference_values(reference, tmp_path, name, expected, tolerance):
+    root = reference / "data/mvtec_ad" / name
+    path = reference / "weights/resnet18_imagenet1k_v1_torch_layout.npz"
+    config = Config.of(data=str(root), epochs=0, weights=str(path))
+    run(config, root, tmp_path / "run")
+    cutpaste_tf.evaluate(tmp_path / "run", name, root)
+    result = json.loads((tmp_path / "run/eval/metrics.json").read_text())
+    assert result["image_auroc"] == pytest.approx(expected, abs=tolerance)
