@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from cutpaste_tf import files, runs, surroundings
 from cutpaste_tf.commands.training import say
-from cutpaste_tf.config.config import Config
+from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import scoring
 from cutpaste_tf.images import folders, layouts, reading, sources, synthetic
@@ -143,7 +143,10 @@ def evaluate(
 
 
 def _check_settings(saved: Config, settings: Mapping[str, Any], options: HeatMapOptions) -> None:
-    """Refuses settings that the kind of model has not."""
+    """Refuses settings that the kind of model has not, or that training decided."""
+    free = [field.name for field in NEW_AT_EVALUATION]
+    if fixed := [name for name in settings if name not in free]:
+        raise InputError(f"{', '.join(fixed)}: not for an evaluation to change, which may give: {', '.join(free)}.")
     only = {
         kind: [f"--{field.name}" for field, _ in leaves(Config) if field.metadata["only"] == kind]
         for kind in (IMAGE_MODEL, PATCH_MODEL)

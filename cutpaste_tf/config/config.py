@@ -1,8 +1,8 @@
 """The configuration of a run: one group of settings for each wing, and the rules across them.
 
-Every default is the paper's, but for `image_score`; its section stands beside it. "DROC" is the same authors' earlier code, the paper's
-reference [52] (google-research/deep_representation_one_class), followed where the paper is silent. Nothing here loads
-TensorFlow, so that bad input is refused at once.
+Every default is the paper's, but for `image_score`; its section stands beside it. "DROC" is the same authors' earlier
+code, the paper's reference [52] (google-research/deep_representation_one_class), followed where the paper is silent.
+Nothing here loads TensorFlow, so that bad input is refused at once.
 """
 
 import dataclasses

@@ -59,7 +59,7 @@ def read_resnet18(path: Path, stem: str, *, classifier: bool = False, flag: str 
     except FileNotFoundError:
         if str(path) == "imagenet":
             raise InputError(
-                f"--{flag}=imagenet is for EfficientNet; a ResNet-18 needs a file, which docs/training.md tells how to make."
+                f"--{flag}=imagenet is for EfficientNet; a ResNet-18 needs a file (docs/training.md)."
             ) from None
         raise InputError(f"--{flag}={path} does not exist.") from None
     except DAMAGE:

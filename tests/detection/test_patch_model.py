@@ -194,6 +194,11 @@ def test_settings_of_image_models_are_refused(patch_run, category):
         cutpaste_tf.evaluate(patch_run, str(category), category, settings={"kde_bandwidth": 0.2})
 
 
+def test_what_training_decided_is_refused(patch_run, category):
+    with pytest.raises(InputError, match="epochs: not for an evaluation to change, which may give: normal_name, "):
+        cutpaste_tf.evaluate(patch_run, str(category), category, settings={"epochs": 3})
+
+
 def test_plain_images_get_heat_maps(patch_run, category):
     cutpaste_tf.evaluate(patch_run, "other", category / "test/square")
     assert len(list((patch_run / "eval_data=square/heatmaps").glob("*.png"))) == 3

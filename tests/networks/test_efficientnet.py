@@ -144,16 +144,20 @@ def test_no_drop_connect_and_frozen_statistics_in_training():
     assert np.abs(thawed.feature(image, training=True) - thawed.feature(image, training=False)).max() > 1e-3
 
 
-def test_b4_trains_a_step_in_each_phase_saves_and_loads(category, tmp_path):
+@pytest.mark.parametrize(
+    ("backbone", "channels", "level7_channels"),
+    [("efficientnet_b0", 1280, 192), pytest.param("efficientnet_b4", 1792, 272, marks=pytest.mark.slow)],
+)
+def test_trains_a_step_in_each_phase_saves_and_loads(category, tmp_path, backbone, channels, level7_channels):
     config = TINY.replaced(
-        data=str(category), backbone="efficientnet_b4", head_epochs=1, epochs=1, steps_per_epoch=1, batch_size=3
+        data=str(category), backbone=backbone, head_epochs=1, epochs=1, steps_per_epoch=1, batch_size=3
     )
     cutpaste_tf.train(config, tmp_path / "run", category, checkpoint_minutes=5)
     loaded = Detector.load(tmp_path / "run/detector")
     images = sources.read_test(category, 32).images
-    assert loaded.feature.output.shape == (None, 1792)
+    assert loaded.feature.output.shape == (None, channels)
     assert np.all(np.isfinite(loaded.score(images)))
-    assert detector.embed(loaded.feature_named("level7"), images).shape == (6, 272)
+    assert detector.embed(loaded.feature_named("level7"), images).shape == (6, level7_channels)
 
 
 def test_level_7_is_the_average_of_its_layer():

@@ -299,7 +299,7 @@ def command(category, folder, config):
 
 def test_resumes_after_sigkill(category, tmp_path):
     """Killed at any moment, between checkpoints as a rule, it ends with the weights of an uninterrupted run."""
-    config = TINY.replaced(data=str(category), epochs=300)
+    config = TINY.replaced(data=str(category), epochs=150)
     folder = tmp_path / "killed"
     arguments = command(category, folder, config)
     process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -311,10 +311,10 @@ def test_resumes_after_sigkill(category, tmp_path):
     process.wait()
     with np.load(folder / "checkpoint.npz") as arrays:
         step = int(arrays["step"])
-    assert 1 <= step < 900
+    assert 1 <= step < 450
     result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert f"Resuming after step {step} of 900" in result.stdout
-    assert logged_steps(folder) == list(range(3, 901, 3))
+    assert f"Resuming after step {step} of 450" in result.stdout
+    assert logged_steps(folder) == list(range(3, 451, 3))
 
     run(config, category, tmp_path / "whole")
     killed, whole = (Detector.load(path / "detector").feature.get_weights() for path in (folder, tmp_path / "whole"))
