@@ -9,7 +9,7 @@ from cutpaste_tf.settings import Settings, setting
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationSettings(Settings):
-    """The classification task that learns the representation, and its views."""
+    """The proxy task and its views (Sections 2.1, 2.2 and 2.4, A.2)."""
 
     proxy_task: str = setting(
         "cutpaste_3way",

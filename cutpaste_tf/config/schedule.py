@@ -24,7 +24,10 @@ class Phase(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleSettings(Settings):
-    """Steps, batches and the optimizer; what is 0 or -1 takes the paper's value for the backbone."""
+    """Steps, batches and the optimizer (A.1, A.3 and A.4).
+
+    What is 0 or -1 takes the paper's value for the backbone.
+    """
 
     epochs: int = setting(
         -1,

@@ -7,7 +7,7 @@ from cutpaste_tf.settings import PATCH_MODEL, Settings, setting
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSettings(Settings):
-    """The features, of images or of their patches; computed once and kept."""
+    """The features that are scored, of images or of their patches (Sections 4.2 and 4.3, A.5)."""
 
     new_at_evaluation = True
 
@@ -32,7 +32,7 @@ class FeatureSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class HeatMapSettings(Settings):
-    """From scores of patches to heat maps, and to the image's score."""
+    """Heat maps, from the scores of patches, and the image's score (Section 4.2, A.5)."""
 
     new_at_evaluation = True
 

@@ -8,7 +8,10 @@ from cutpaste_tf.settings import IMAGE_MODEL, PATCH_MODEL, Settings, setting
 
 @dataclasses.dataclass(frozen=True)
 class DensitySettings(Settings):
-    """The density of normal features: the defaults of scikit-learn's GaussianMixture, which A.1 names."""
+    """The density of normal features (Section 2.3).
+
+    The defaults are those of scikit-learn's GaussianMixture, which A.1 names.
+    """
 
     new_at_evaluation = True
 

@@ -10,7 +10,7 @@ GOOD = "good"  # what MVTec AD calls the folders of normal images
 
 @dataclasses.dataclass(frozen=True)
 class ReadingSettings(Settings):
-    """How folders and files are understood; an evaluation may say so anew."""
+    """How folders and files are understood."""
 
     new_at_evaluation = True
 
@@ -27,7 +27,7 @@ class ReadingSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings(Settings):
-    """Which images are learnt from, and what becomes of them."""
+    """The images that are learnt from."""
 
     data: str = setting(
         "",

@@ -9,7 +9,7 @@ from cutpaste_tf.settings import Settings, setting
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSettings(Settings):
-    """The network that learns the representation (Section 4, Appendix A.1 and A.4)."""
+    """The network (Section 4, A.1 and A.4)."""
 
     backbone: str = setting("resnet18", "Backbone network.", source="Section 4; A.4", choices=BACKBONES)
     stem: str = setting(
