@@ -10,6 +10,7 @@ from conftest import ROOT, command, draw_category, write_image
 
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.backend import keras
+from cutpaste_tf.networks import download
 
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in ("results.md", "python.md"))
 # Appended, so that they replace what the page gives: a step or two, at 64 px.
@@ -30,14 +31,14 @@ def _made_tiny(words, places):
     if words[0] != "train_main.py" or "--help" in words:
         return words
     given = {word.partition("=")[0] for word in words}
-    if "--epochs=0" not in words:
+    if not {"--epochs=0", "--preset=quick"} & set(words):
         words = [*words, "--epochs=1"]
     words = [*words, "--head_epochs=1"] if "--head_epochs" in given else words
     if "--backbone=efficientnet_b4" in words:
         words = [*words, "--backbone=efficientnet_b0", "--epochs=1", "--head_epochs=1"]
-    elif any("saliency" in word for word in words):
+    elif "--show_augmentations" in words:
         return [*words, "--image_size=64"]
-    if "--weights" not in given:
+    if not given & {"--weights", "--preset"}:
         words = [*words, "--backbone=toy"]
     return [*words, *_TINY]
 
@@ -57,6 +58,7 @@ def places(tmp_path, monkeypatch, imagenet_like):
     """What the pages name: a category, weights; and a folder to write to."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(imagenet_like, tmp_path / "resnet18.npz")
+    monkeypatch.setattr(download, "fetch", lambda remote, flag: imagenet_like)
     return {"/data/mvtec_ad/bottle": draw_category(tmp_path / "bottle")}
 
 

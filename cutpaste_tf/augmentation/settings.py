@@ -56,7 +56,9 @@ class AugmentationSettings(Settings):
     scar_rotation: float = setting(
         45.0, "Largest rotation of a scar in degrees, either way.", source="A.2", at_least=0, at_most=90
     )
-    saliency_weights: str = setting("", "ImageNet ResNet-18 with classifier, for cutswap's saliency; or --weights.")
+    saliency_weights: str = setting(
+        "", "ImageNet ResNet-18 with classifier, for cutswap's saliency; empty: --weights, or else imagenet, as there."
+    )
 
     def check(self) -> None:
         """Ranges that hang together."""

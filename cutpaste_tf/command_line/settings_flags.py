@@ -7,6 +7,7 @@ from typing import Any
 from absl import flags
 
 from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
+from cutpaste_tf.config.presets import PRESETS
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings import leaves
 
@@ -28,13 +29,14 @@ def define_config_flags() -> None:
         _DEFINE[kind](field.name, [str(value) for value in default] if kind is tuple else default, _help(field))
 
 
-def config_from_flags() -> Config:
-    """The configuration that the flags give.
+def config_from_flags(preset: str) -> Config:
+    """The configuration that a preset gives, and the flags, which come before it.
 
     Raises:
         InputError: a value is not allowed.
     """
     values: dict[str, Any] = {field.name: flags.FLAGS[field.name].value for field, _ in leaves(Config)}
+    values |= {name: value for name, value in PRESETS[preset].items() if not flags.FLAGS[name].present}
     for name, example in _EXAMPLES.items():
         try:
             values[name] = tuple(int(value) for value in values[name])

@@ -16,9 +16,16 @@ from absl import flags
 from cutpaste_tf.command_line import settings_flags
 from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.commands import sheet, training
+from cutpaste_tf.config.presets import PRESETS, shown
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run; made where it is missing.")
 _CHECKPOINT_MINUTES = flags.DEFINE_float("checkpoint_minutes", 5.0, "Minutes between checkpoints.", lower_bound=0.0)
+_PRESET = flags.DEFINE_enum(
+    "preset",
+    "paper",
+    list(PRESETS),
+    "Flags that are set where they are not given. " + " ".join(f"{name}: {shown(name)}." for name in PRESETS),
+)
 _SHOW = flags.DEFINE_bool("show_augmentations", False, "Write RUN/proxy_tasks.png, every task's views; train nothing.")
 
 
@@ -31,7 +38,7 @@ def run(locate: Callable[[str], str | Path]) -> None:
     settings_flags.define_config_flags()
 
     def main() -> None:
-        config = settings_flags.config_from_flags()
+        config = settings_flags.config_from_flags(_PRESET.value)
         output_dir = Path(required(_OUTPUT_DIR)).expanduser()
         location, tfds_data_dir = locate(config.data.data), TFDS_DATA_DIR.value
         if _SHOW.value:
@@ -46,4 +53,4 @@ def run(locate: Callable[[str], str | Path]) -> None:
                 tfds_data_dir=tfds_data_dir,
             )
 
-    run_main(main, __doc__, (_OUTPUT_DIR, _CHECKPOINT_MINUTES, _SHOW))
+    run_main(main, __doc__, (_OUTPUT_DIR, _PRESET, _CHECKPOINT_MINUTES, _SHOW))

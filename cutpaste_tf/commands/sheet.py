@@ -10,6 +10,7 @@ from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.commands.training import check_weights, list_train
 from cutpaste_tf.config.config import Config
+from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import reading
 from cutpaste_tf.networks import saliency, weights
 
@@ -24,12 +25,13 @@ def show_augmentations(config: Config, output_dir: Path, location: str | Path = 
     surroundings.check()
     from cutpaste_tf.pictures import plots  # matplotlib is slow to load
 
-    location, network = location or config.data.data, config.network
-    arrays = None
-    if config.augmentation.saliency_weights or (network.weights and network.backbone == "resnet18"):
-        arrays = weights.read_saliency_network(config.augmentation.saliency_weights, network.weights)
-    else:
-        print("Without cutswap, whose saliency needs --saliency_weights.")
+    location, arrays = location or config.data.data, None
+    try:
+        arrays = weights.read_saliency_network(config.saliency_weights)
+    except InputError as error:
+        if config.augmentation.saliency_weights:
+            raise
+        print(f"Without cutswap, for whose saliency there is no network: {error}")
     check_weights(config)
     items = list_train(config, output_dir, location, tfds_data_dir, None)
     examples = reading.read(items, config.data.image_size, config.data)

@@ -98,7 +98,7 @@ def _carry_out(
     images = examples.images
     if config.augmentation.task.needs_saliency:
         report("Finding salient pixels.")
-        arrays = weights.read_saliency_network(config.augmentation.saliency_weights, config.network.weights)
+        arrays = weights.read_saliency_network(config.saliency_weights)
         images = saliency.mark(images, arrays)
     if not (folder / "augmentations.png").exists():
         from cutpaste_tf.pictures import plots  # matplotlib is slow to load
@@ -132,7 +132,7 @@ def check_weights(config: Config) -> None:
     if network.weights:
         network.kind.check_weights(network.weights, network.stem)
     if augmentation.saliency_weights or augmentation.task.needs_saliency:
-        weights.read_saliency_network(augmentation.saliency_weights, network.weights)
+        weights.read_saliency_network(config.saliency_weights)
 
 
 def list_train(

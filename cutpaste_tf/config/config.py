@@ -50,6 +50,12 @@ class Config(Settings):
         return self.augmentation.patch_size
 
     @property
+    def saliency_weights(self) -> str:
+        """The ImageNet ResNet-18 that gives CutSwap its saliency: what is named for it, else the run's own, else V1."""
+        own = self.network.weights if self.network.backbone == "resnet18" else ""
+        return self.augmentation.saliency_weights or own or "imagenet"
+
+    @property
     def view_size(self) -> int:
         """Side in pixels of what the network is trained on: crops, or whole images."""
         return self.patch_size or self.data.image_size
@@ -58,11 +64,6 @@ class Config(Settings):
         """Fills in what is left open, then sees whether the groups fit each other."""
         self._fill_in()
         augmentation, batch_size = self.augmentation, self.schedule.batch_size
-        if augmentation.task.needs_saliency and not augmentation.saliency_weights and not self._has_imagenet_resnet:
-            raise InputError(
-                f"--proxy_task={augmentation.proxy_task} needs an ImageNet ResNet-18 for its saliency: "
-                "--saliency_weights."
-            )
         if augmentation.scar_max_width**2 + augmentation.scar_max_length**2 > self.view_size**2:
             raise InputError(f"A rotated scar does not fit into {self.view_size} px; make it smaller.")
         if self.patch_size:
@@ -99,7 +100,8 @@ class Config(Settings):
             learning_rate=schedule.learning_rate or (0.0001 if transfer else 0.03),
         )
         by_default = {
-            "stem": "imagenet" if self.view_size >= 128 else "small",  # the small one as DROC's for its 32 px images
+            # The small one as DROC's for its 32 px images; ImageNet's weights have the other.
+            "stem": "imagenet" if self.view_size >= 128 or network.weights == "imagenet" else "small",
             "normalization": "imagenet" if network.weights else "none",  # its weights expect what they were trained on
             "freeze_batch_norm": "yes" if transfer or head_epochs > 0 else "no",  # in fine-tuning, as of A.4
         }
@@ -118,10 +120,6 @@ class Config(Settings):
     def replaced(self, **values: Any) -> Self:
         """The same configuration with other values; what was left open is filled in anew."""
         return super().replaced(**{**getattr(self, "_left_open", {}), **values})
-
-    @property
-    def _has_imagenet_resnet(self) -> bool:
-        return bool(self.network.weights) and self.network.backbone == "resnet18"
 
     def _check_patches(self) -> None:
         features, image_size = self.features, self.data.image_size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from cutpaste_tf.backend import keras
@@ -53,7 +52,7 @@ def _efficientnet(name: str) -> Backbone:
 BACKBONES: dict[str, Backbone] = {
     "resnet18": Backbone(
         build=resnet.resnet18,
-        check_weights=lambda path, stem: weights.read_resnet18(Path(path).expanduser(), stem),
+        check_weights=weights.read_resnet18,
         set_weights=resnet.set_weights,
         features=lambda backbone: resnet.FEATURES,
         dilates=True,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from cutpaste_tf.backend import keras
@@ -40,8 +38,8 @@ def resnet18(stem: str) -> keras.Model:
 
 
 def set_weights(backbone: keras.Model, path: str, stem: str) -> None:
-    """Fills a `resnet18` from a file of torchvision's arrays; errors as `weights.read_resnet18`."""
-    set_arrays(backbone, weights.read_resnet18(Path(path).expanduser(), stem))
+    """Fills a `resnet18` from torchvision's arrays; arguments and errors as `weights.read_resnet18`."""
+    set_arrays(backbone, weights.read_resnet18(path, stem))
 
 
 def set_arrays(backbone: keras.Model, arrays: dict[str, np.ndarray]) -> None:

@@ -14,12 +14,16 @@ class NetworkSettings(Settings):
     backbone: str = setting("resnet18", "Backbone network.", source="Section 4; A.4", choices=BACKBONES)
     stem: str = setting(
         "auto",
-        "ResNet stem: imagenet 7x7/2 + max-pool, small 3x3/1; auto by the views' size, small below 128 px.",
+        "ResNet stem: imagenet 7x7/2 + max-pool, small 3x3/1; auto: small for views below 128 px, but imagenet with"
+        " --weights=imagenet.",
         source="DROC",
         choices=("auto", "imagenet", "small"),
     )
     weights: str = setting(
-        "", "File of pretrained weights, or for EfficientNet imagenet; empty: from scratch.", source="Section 4.3"
+        "",
+        "Pretrained weights: imagenet, which is downloaded once, or a file (ResNet-18: .npz, .safetensors, .pth with "
+        "torchvision's names; EfficientNet: Keras' .h5); empty: from scratch.",
+        source="Section 4.3",
     )
     normalization: str = setting(
         "auto",

@@ -1,8 +1,7 @@
 """Files of pretrained weights, read and checked without TensorFlow.
 
-A ResNet-18's is an .npz of arrays under torchvision's names (`layer1.0.conv1.weight`), convolutions as
-[out, in, height, width]. `np.savez(path, **{k: v.numpy() for k, v in model.state_dict().items()})`
-writes one from torchvision's `resnet18`. An EfficientNet's is a weights file of Keras.
+A ResNet-18's holds arrays under torchvision's names (`layer1.0.conv1.weight`), convolutions as [out, in, height,
+width]. An EfficientNet's is a weights file of Keras.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import h5py
 import numpy as np
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import DAMAGE
+from cutpaste_tf.networks import download, tensor_files
 
 STAGE_WIDTHS = (64, 128, 256, 512)
 
@@ -41,66 +40,51 @@ def resnet18_shapes(stem: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read_resnet18(path: Path, stem: str, *, classifier: bool = False, flag: str = "weights") -> dict[str, np.ndarray]:
+def read_resnet18(weights: str, stem: str, *, classifier: bool = False, flag: str = "weights") -> dict[str, np.ndarray]:
     """Reads the arrays of a ResNet-18.
 
     Args:
-        path: the .npz file.
+        weights: a file that `tensor_files` reads, or `imagenet`: torchvision's, downloaded where they are missing.
         stem: `imagenet` or `small`, the first convolution that the network has.
         classifier: whether the layer `fc` of ImageNet's classes is needed as well.
         flag: that named the file, for messages.
 
     Raises:
-        InputError: the file is missing, is no .npz, or is of another network (names the first array
+        InputError: the file is missing, cannot be downloaded or read, or is of another network (names the first array
             that is missing or does not fit).
     """
+    path = download.fetch(download.RESNET18, flag) if weights == "imagenet" else Path(weights).expanduser()
+    given = f"--{flag}={weights}"
     try:
-        archive = np.load(path)
+        arrays = tensor_files.read(path)
     except FileNotFoundError:
-        if str(path) == "imagenet":
-            raise InputError(
-                f"--{flag}=imagenet is for EfficientNet; a ResNet-18 needs a file (docs/training.md)."
-            ) from None
-        raise InputError(f"--{flag}={path} does not exist.") from None
-    except DAMAGE:
-        archive = None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise InputError(f"--{flag}={path} is not an .npz file of torchvision's ResNet-18 arrays.")
-    arrays = {}
+        raise InputError(f"{given} does not exist; give a file, or imagenet.") from None
+    except tensor_files.NotTensorsError as error:
+        raise InputError(
+            f"{given} is not a file of torchvision's ResNet-18 arrays ({', '.join(tensor_files.READERS)}), or is "
+            f"damaged ({error})."
+        ) from None
     shapes = resnet18_shapes(stem) | ({"fc.weight": (1000, 512), "fc.bias": (1000,)} if classifier else {})
-    with archive:
-        extra = [n for n in archive.files if n not in shapes and not n.startswith("fc.") and not n.endswith("tracked")]
-        if extra:
-            raise InputError(f"--{flag}={path} is of another network: a ResNet-18 has no array {extra[0]}.")
-        for name, shape in shapes.items():
-            if name not in archive.files:
-                raise InputError(f"--{flag}={path} has no array {name}, so it is not a ResNet-18's.")
-            try:
-                arrays[name] = archive[name]
-            except DAMAGE as error:
-                raise InputError(f"--{flag}={path} is damaged at {name} ({error}).") from None
-            if arrays[name].shape != shape:
-                hint = "; try --stem=imagenet" if name == "conv1.weight" and stem == "small" else ""
-                raise InputError(
-                    f"--{flag}={path} is of another network: {name} has the shape {arrays[name].shape}, "
-                    f"a ResNet-18 with the {stem} stem needs {shape}{hint}."
-                )
-    return arrays
+    extra = [
+        name for name in arrays if name not in shapes and not name.startswith("fc.") and not name.endswith("tracked")
+    ]
+    if extra:
+        raise InputError(f"{given} is of another network: a ResNet-18 has no array {extra[0]}.")
+    for name, shape in shapes.items():
+        if name not in arrays:
+            raise InputError(f"{given} has no array {name}, so it is not a ResNet-18's.")
+        if arrays[name].shape != shape:
+            hint = "; try --stem=imagenet" if name == "conv1.weight" and stem == "small" else ""
+            raise InputError(
+                f"{given} is of another network: {name} has the shape {arrays[name].shape}, a ResNet-18 with the "
+                f"{stem} stem needs {shape}{hint}."
+            )
+    return {name: arrays[name] for name in shapes}
 
 
-def read_saliency_network(saliency_weights: str, weights: str) -> dict[str, np.ndarray]:
-    """Reads the ImageNet ResNet-18, classifier included, that gives CutSwap its saliency.
-
-    Args:
-        saliency_weights: the file, as a flag named it; empty: `weights`.
-        weights: the file of the run's backbone.
-
-    Raises:
-        InputError: as `read_resnet18`.
-    """
-    flag = "saliency_weights" if saliency_weights else "weights"
-    path = Path(saliency_weights or weights).expanduser()
-    return read_resnet18(path, "imagenet", classifier=True, flag=flag)
+def read_saliency_network(weights: str) -> dict[str, np.ndarray]:
+    """Reads the ImageNet ResNet-18, classifier included, that gives CutSwap its saliency; as `read_resnet18`."""
+    return read_resnet18(weights, "imagenet", classifier=True, flag="saliency_weights")
 
 
 def read_keras_weights(path: str) -> dict[str, list[np.ndarray]]:

@@ -1,6 +1,7 @@
 """The mains as a user meets them: bad input is one line and exit code 2, before TensorFlow is loaded."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,15 +11,17 @@ from conftest import ROOT
 
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.config.config import Config
+from cutpaste_tf.config.presets import PRESETS, shown
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import weights
 from cutpaste_tf.settings import leaves
 
 
 @pytest.fixture(scope="session")
-def run():
+def run(tmp_path_factory):
     """Runs a main in a process that cannot import TensorFlow: what it refuses was checked first."""
-    options = {"cwd": ROOT, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    offline = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path_factory.mktemp("keras"))}
+    options = {"cwd": ROOT, "env": offline, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "tests/command_lines.py"], **options) as process:
 
         def answer(main, *arguments):
@@ -50,7 +53,7 @@ def test_the_mains_are_the_commands():
         (["--data=CATEGORY", "--output_dir=OUT", "--weights=none.npz"], "none.npz does not exist"),
         (
             ["--data=CATEGORY", "--output_dir=OUT", "--weights=imagenet"],
-            "is for EfficientNet; a ResNet-18 needs a file",
+            "could not be downloaded",
         ),
         (
             ["--data=CATEGORY", "--output_dir=OUT", "--backbone=efficientnet_b4", "--weights=x.h5"],
@@ -59,7 +62,7 @@ def test_the_mains_are_the_commands():
         (["--data=CATEGORY", "--output_dir=OUT", "--test_data=nowhere"], "nowhere is not a folder"),
         (["--data=mvtec_ad/mug", "--output_dir=OUT"], "mvtec_ad/NAME has: bottle, cable"),
         (["--data=cifar10/cat", "--output_dir=OUT", "--tfds_data_dir=OUT"], "tfds.load('cifar10', data_dir="),
-        (["--data=CATEGORY", "--output_dir=OUT", "--proxy_task=cutswap"], "--saliency_weights"),
+        (["--data=CATEGORY", "--output_dir=OUT", "--proxy_task=cutswap"], "--saliency_weights=imagenet could not be"),
         (["--data=CATEGORY", "--output_dir=OUT", "--epochs=many"], "flag --epochs=many"),
         (["--data=CATEGORY", "--output_dir=OUT", "--nothing=1"], "Unknown command line flag 'nothing'"),
         (["--data=CATEGORY", "--output_dir=OUT", "stray"], "Stray arguments: stray"),
@@ -95,10 +98,10 @@ def test_weights_of_another_network_are_refused(category, tmp_path, run):
     for name, message in [
         ("resnet50.npz", "layer2.0.conv1.weight has the shape (128, 64, 1, 1)"),
         ("resnet34.npz", "a ResNet-18 has no array layer1.2.conv1.weight"),
-        ("text.npz", "is not an .npz file"),
-        ("empty.npz", "is not an .npz file"),
-        ("", "is not an .npz file"),
-        ("array.npy", "is not an .npz file"),
+        ("text.npz", "is not a file of torchvision"),
+        ("empty.npz", "is not a file of torchvision"),
+        ("", "is not a file of torchvision"),
+        ("array.npy", "is not a file of torchvision"),
     ]:
         code, _, error = run("train_main.py", *common, f"--weights={tmp_path / name}")
         assert (code, message in error) == (2, True), error
@@ -196,6 +199,20 @@ def test_every_setting_has_a_name_of_its_own_and_is_found_by_it():
     assert list(Config().flat()) == names
     with pytest.raises(InputError, match="There is no setting epoch; is epochs meant"):
         Config.of(epoch=3)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_sets_flags_and_flags_come_before_it(run, tmp_path, name):
+    config = Config.of(**PRESETS[name])
+    code, out, _ = run("train_main.py", "--help")
+    assert f"{name}: {shown(name)}." in " ".join(out.split())
+    assert config.schedule.epochs == {"paper": 256, "paper_patches": 256, "transfer": 64, "quick": 0}[name]
+    # A run whose settings differ is refused by their names: so one sees what the command would have used.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(config.replaced(data=str(tmp_path), seed=3, epochs=7).to_json())
+    flags = [f"--preset={name}", f"--data={tmp_path}", f"--output_dir={tmp_path / 'run'}", "--epochs=7"]
+    code, _, error = run("train_main.py", *flags)
+    assert (code, "holds a run with seed=3 (now 0); name" in error) == (2, True), error
 
 
 def test_what_is_left_open_is_filled_in_anew():

@@ -83,7 +83,7 @@ def test_loaded_weights_give_pytorchs_layers(tmp_path):
     arrays = fake_weights()
     np.savez(tmp_path / "w.npz", **arrays, **{"fc.weight": np.zeros((1000, 512), np.float32)})
     backbone = resnet.resnet18("imagenet")
-    resnet.set_arrays(backbone, weights.read_resnet18(tmp_path / "w.npz", "imagenet"))
+    resnet.set_arrays(backbone, weights.read_resnet18(str(tmp_path / "w.npz"), "imagenet"))
     image = np.random.default_rng(1).uniform(0, 1, (1, 32, 32, 3)).astype(np.float32)
     layers = ["relu1", "maxpool", "layer1_1", "layer2_0"]
     outputs = keras.Model(backbone.input, [backbone.get_layer(name).output for name in layers])(image)

@@ -130,12 +130,12 @@ def test_the_marks_follow_the_translation(level):
     assert 0.15 < near / count < 0.4  # one of the four levels
 
 
-def test_cutswap_asks_for_its_network(tmp_path, arrays):
-    with pytest.raises(InputError, match="needs an ImageNet ResNet-18 for its saliency"):
-        Config.of(proxy_task="cutswap")
-    with pytest.raises(InputError, match="needs an ImageNet ResNet-18 for its saliency"):
-        Config.of(proxy_task="cutswap", backbone="efficientnet_b0", weights="imagenet")
+def test_cutswap_takes_what_is_named_or_else_imagenet(tmp_path, arrays):
+    assert Config.of(proxy_task="cutswap").saliency_weights == "imagenet"
+    assert Config.of(proxy_task="cutswap", weights="own.npz").saliency_weights == "own.npz"
+    config = Config.of(proxy_task="cutswap", backbone="efficientnet_b0", weights="b0.h5")
+    assert config.saliency_weights == "imagenet"  # an EfficientNet has no four stages
     np.savez(tmp_path / "headless.npz", **{k: v for k, v in arrays.items() if not k.startswith("fc.")})
-    config = Config.of(proxy_task="cutswap", saliency_weights=str(tmp_path / "headless.npz"))
+    config = config.replaced(saliency_weights=str(tmp_path / "headless.npz"))
     with pytest.raises(InputError, match=r"--saliency_weights=.* has no array fc\.weight"):
-        weights.read_saliency_network(config.augmentation.saliency_weights, "")
+        weights.read_saliency_network(config.saliency_weights)

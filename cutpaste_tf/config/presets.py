@@ -1,0 +1,19 @@
+"""Settings for what people come for: a preset only sets flags, each of which can still be given."""
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # A.1: ResNet-18 from scratch on whole images.
+    "paper": {},
+    # Section 2.4, A.5: 64 px crops, from scratch; patches scored one by one.
+    "paper_patches": {"patch_size": 64},
+    # A.4: EfficientNet-B4 from ImageNet, two phases.
+    "transfer": {"backbone": "efficientnet_b4", "weights": "imagenet"},
+    # For a CPU: nothing is trained, and one pass over an early stage localizes (docs/results.md).
+    "quick": {"weights": "imagenet", "epochs": 0, "patch_size": 64, "dense": "fast", "feature": "layer2"},
+}
+
+
+def shown(name: str) -> str:
+    """A preset as the flags that it sets."""
+    return " ".join(f"--{setting}={value}" for setting, value in PRESETS[name].items()) or "the defaults"
