@@ -1,5 +1,6 @@
 """Shared fixtures. One process imports TensorFlow once: that import is the slowest thing here."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -13,9 +14,15 @@ from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import detector
+from cutpaste_tf.images import reading
+from cutpaste_tf.images.settings import GOOD
 from cutpaste_tf.networks import build, weights
 from cutpaste_tf.networks.backbones import BACKBONES, Backbone
 from cutpaste_tf.training import checkpoint
+
+# Two processes share two cores: threads that wait for each other would cost more than they gain. TensorFlow, which is
+# not loaded yet, reads it.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 def _toy(stem):
@@ -53,6 +60,12 @@ def write_image(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     return path
+
+
+def read_image(path, size):
+    """One image, and what the file held."""
+    examples = reading.read([reading.Item(path.name, path, (), reading.NORMAL, GOOD)], size)
+    return examples.images[0], examples.note.partition("(1 ")[2].partition(")")[0]
 
 
 @pytest.fixture

@@ -71,6 +71,6 @@ def fetch(remote: Remote, flag: str) -> Path:
             f"{by_hand}."
         ) from None
     except (RequestException, OSError) as error:
-        reason = str(error).splitlines()[0][:200]
+        reason = (error.strerror if not isinstance(error, RequestException) else None) or type(error).__name__
         raise InputError(f"--{flag}=imagenet could not be downloaded ({reason}); {by_hand}.") from None
     return path

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, write_image
 
 import cutpaste_tf
 from cutpaste_tf import backend, files, runs, surroundings
@@ -37,6 +37,19 @@ def test_evaluation_trusts_the_detector_s_settings(tiny_run, category):
     (tiny_run / "config.json").write_text(saved.replaced(l2_normalize=False, reg_covar=1.0).to_json())
     cutpaste_tf.evaluate(tiny_run, str(category), category)
     assert (tiny_run / "eval/scores.csv").read_text() == before
+
+
+def test_other_data_do_not_take_the_place_of_the_runs_own(tiny_run, category, tmp_path):
+    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    own = (tiny_run / "eval/metrics.json").read_text()
+    for parent in ("a", "b"):
+        pixels = np.random.default_rng(ord(parent)).integers(0, 256, (40, 40, 3), np.uint8)
+        write_image(tmp_path / parent / "night/x.png", pixels)
+        cutpaste_tf.evaluate(tiny_run, "night", tmp_path / parent / "night")
+    assert (tiny_run / "eval/metrics.json").read_text() == own
+    assert len(list(tiny_run.glob("eval_data=night*"))) == 2
+    cutpaste_tf.evaluate(tiny_run, "night", tmp_path / "a/night", output_dir=tmp_path / "here")
+    assert (tmp_path / "here/scores.csv").is_file()
 
 
 def test_two_writers_of_one_folder_do_not_mix(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cutpaste_tf.images import sources
-from data import demo
+from data import demo, demo_drawing
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_the_mask_is_where_the_defect_is(name):
             assert changed[mask].mean() > 0.15, (defect, index)
             if name == "gear":  # a defect is one place, not every edge
                 rows, columns = np.nonzero(mask)
-                assert max(np.ptp(rows), np.ptp(columns)) < 0.75 * demo.SIZE, (defect, index)
+                assert max(np.ptp(rows), np.ptp(columns)) < 0.75 * demo_drawing.SIZE, (defect, index)
 
 
 def test_normal_images_vary():

@@ -238,15 +238,3 @@ def test_data_that_have_moved_are_known_again(tiny_run, category, tmp_path, caps
     noise(moved / "train/good/000.png", 1)
     with pytest.raises(InputError, match=r"holds a run with data=.*category \(now .*moved, other images\)"):
         cutpaste_tf.train(config.replaced(data=str(moved)), tmp_path / "run", moved, checkpoint_minutes=5)
-
-
-def test_other_data_do_not_take_the_place_of_the_runs_own(tiny_run, category, tmp_path):
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
-    own = (tiny_run / "eval/metrics.json").read_text()
-    for parent in ("a", "b"):
-        noise(tmp_path / parent / "night/x.png", ord(parent))
-        cutpaste_tf.evaluate(tiny_run, "night", tmp_path / parent / "night")
-    assert (tiny_run / "eval/metrics.json").read_text() == own
-    assert len(list(tiny_run.glob("eval_data=night*"))) == 2
-    cutpaste_tf.evaluate(tiny_run, "night", tmp_path / "a/night", output_dir=tmp_path / "here")
-    assert (tmp_path / "here/scores.csv").is_file()
