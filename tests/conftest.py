@@ -1,5 +1,6 @@
 """Shared fixtures. One process imports TensorFlow once: that import is the slowest thing here."""
 
+import csv
 import os
 import shutil
 from pathlib import Path
@@ -151,6 +152,16 @@ def reference() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no reference data in {folder}")
     return folder
+
+
+def logged(folder):
+    """The rows of a run's train_log.csv."""
+    with (folder / "train_log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def logged_steps(folder):
+    return [int(row["step"]) for row in logged(folder)]
 
 
 class StoppedError(Exception):

@@ -10,7 +10,7 @@ from conftest import ROOT, command, draw_category, write_image
 
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.backend import keras
-from cutpaste_tf.networks import download
+from cutpaste_tf.networks import download, efficientnet
 
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in ("results.md", "python.md"))
 # Appended, so that they replace what the page gives: a step or two, at 64 px.
@@ -62,7 +62,17 @@ def places(tmp_path, monkeypatch, imagenet_like):
     return {"/data/mvtec_ad/bottle": draw_category(tmp_path / "bottle")}
 
 
-@pytest.mark.parametrize("page", [f"docs/{page}" for page in PAGES if page != "transfer.md"] + ["README.md"])
+_LONG = ("localization.md", "proxy_tasks.md")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        *(f"docs/{page}" for page in PAGES if page not in ("transfer.md", *_LONG)),
+        *(pytest.param(f"docs/{page}", marks=pytest.mark.slow) for page in _LONG),
+    ],
+)
 def test_every_command_of_a_page_runs(page, places):
     _run(page, places)
 
@@ -76,7 +86,7 @@ def test_fine_tuning_an_efficientnet_runs(places, tmp_path, monkeypatch):
     """With B0 in B4's place, and without the download."""
     weights = keras.applications.EfficientNetB0(weights=None, include_top=False)
     weights.save_weights(tmp_path / "b0.weights.h5")
-    monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: str(tmp_path / "b0.weights.h5"))
+    monkeypatch.setattr(efficientnet, "fetch", lambda remote, flag: tmp_path / "b0.weights.h5")
     _run("docs/transfer.md", places, kind="sh no-test")
 
 

@@ -8,12 +8,14 @@ import sys
 import sysconfig
 import venv
 
+import pytest
 from conftest import ROOT
 from PIL import Image
 
 from data import demo
 
 
+@pytest.mark.slow
 def test_the_wheel_trains_the_demo(tmp_path):
     """Built, installed into an environment of its own, and run far from the checkout."""
     source = tmp_path / "source"  # building leaves files behind

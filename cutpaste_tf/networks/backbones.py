@@ -42,7 +42,7 @@ class Backbone(NamedTuple):
 def _efficientnet(name: str) -> Backbone:
     return Backbone(
         build=lambda stem: efficientnet.efficientnet(name),
-        check_weights=lambda path, stem: path == "imagenet" or weights.read_keras_weights(path),
+        check_weights=lambda path, stem: efficientnet.read_weights(name, path),
         set_weights=lambda backbone, path, stem: efficientnet.set_weights(backbone, path),
         features=lambda backbone: {"level7": efficientnet.level7(backbone)},
         transfer=True,

@@ -1,6 +1,5 @@
 """Pretrained weights from the internet: fetched once, checked, kept in Keras' cache."""
 
-import hashlib
 import logging
 import os
 import sys
@@ -18,12 +17,12 @@ class Remote(NamedTuple):
 
     Attributes:
         url: where it is.
-        sha256: of its content.
+        digest: of its content, as `sha256:...`.
         name: that it is kept under.
     """
 
     url: str
-    sha256: str
+    digest: str
     name: str
 
 
@@ -31,9 +30,30 @@ class Remote(NamedTuple):
 # another training (timm's a1_in1k) of a network that pads otherwise.
 RESNET18 = Remote(
     "https://huggingface.co/timm/resnet18.tv_in1k/resolve/bbd144b3e5565108aad885f145491d11bc6ce807/model.safetensors",
-    "694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
+    "sha256:694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
     "resnet18.tv_in1k.safetensors",
 )
+
+# Without top, as Keras publishes them, under the names that it keeps them by: what it has downloaded is found.
+EFFICIENTNET = {
+    f"efficientnet_b{size}": Remote(
+        f"https://storage.googleapis.com/keras-applications/efficientnetb{size}_notop.h5",
+        f"md5:{md5}",
+        f"efficientnetb{size}_notop.h5",
+    )
+    for size, md5 in enumerate(
+        (
+            "50bc09e76180e00e4465e1a485ddc09d",
+            "74c4e6b3e1f6a1eea24c589628592432",
+            "111f8e2ac8aa800a7a99e3239f7bfb39",
+            "af6d107764bb5b1abb91932881670226",
+            "ebc24e6d6c33eaebbd558eafbeedf1ba",
+            "38879255a25d3c92d5e44e04ae6cec6f",
+            "9ecce42647a20130c1f39a5d4cb75743",
+            "cbcfe4450ddf6f3ad90b1b398090fe4a",
+        )
+    )
+}
 
 
 def cache() -> Path:
@@ -52,7 +72,8 @@ def fetch(remote: Remote, flag: str) -> Path:
         InputError: it cannot be downloaded, or has another hash; the message says what to fetch by hand, and whereto.
     """
     path = cache() / remote.name
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == remote.sha256:
+    kind, _, digest = remote.digest.partition(":")
+    if path.is_file() and pooch.file_hash(str(path), kind) == digest:
         return path
     by_hand = f"fetch {remote.url} by hand and put it at {path}, or name a file of weights"
     print(f"Downloading {remote.url} to {path}.", flush=True)
@@ -60,7 +81,7 @@ def fetch(remote: Remote, flag: str) -> Path:
     try:
         pooch.retrieve(
             remote.url,
-            f"sha256:{remote.sha256}",
+            remote.digest,
             fname=remote.name,
             path=path.parent,
             progressbar=sys.stderr.isatty(),  # in a log it would be a line for every tenth of a second

@@ -15,6 +15,7 @@ import numpy as np
 
 from cutpaste_tf.backend import keras
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.networks.download import EFFICIENTNET, fetch
 from cutpaste_tf.networks.weights import read_keras_weights
 
 _FIRST = "stem_conv_pad"  # the first layer after keras.applications' own normalization
@@ -39,28 +40,30 @@ def level7(backbone: keras.Model) -> str:
     return next(name for name in names if name.startswith("block6") and name.endswith("_add"))
 
 
+def read_weights(name: str, weights: str) -> dict[str, list[np.ndarray]]:
+    """Arrays by layer of a backbone's weights.
+
+    Args:
+        name: of the backbone.
+        weights: `imagenet`, which is downloaded where it is missing, or a Keras weights file, with or without top.
+
+    Raises:
+        InputError: the file is missing or damaged, or cannot be downloaded.
+    """
+    return read_keras_weights(str(fetch(EFFICIENTNET[name], "weights")) if weights == "imagenet" else weights)
+
+
 def set_weights(backbone: keras.Model, weights: str) -> None:
     """Copies ImageNet weights into an `efficientnet`.
 
     Args:
         backbone: what to fill.
-        weights: `imagenet`, which Keras downloads, or a Keras weights file, with or without top.
+        weights: as in `read_weights`.
 
     Raises:
-        InputError: the file is missing, damaged, or of another network (names the first layer that does not fit).
+        InputError: as there, or the file is of another network (names the first layer that does not fit).
     """
-    if weights == "imagenet":
-        try:
-            source = _application(backbone.name)(weights="imagenet", include_top=False, input_shape=(None, None, 3))
-        except Exception as error:  # Keras raises nothing narrower when a download fails
-            raise InputError(
-                f"--weights=imagenet could not be downloaded ({error}); try again, or give a file."
-            ) from None
-        for layer in backbone.layers:
-            if layer.weights:
-                layer.set_weights(source.get_layer(layer.name).get_weights())
-        return
-    arrays = read_keras_weights(weights)
+    arrays = read_weights(backbone.name, weights)
     layers = [layer for layer in backbone.layers if layer.weights]
     stored = _by_class(layers, arrays) if any(key.startswith("layers/") for key in arrays) else arrays
     fitting = {}

@@ -84,6 +84,7 @@ def downloaded(source):
     path = str(source / "notop.weights.h5")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: path)
+        patched.setattr(efficientnet, "fetch", lambda remote, flag: path)
         ours = features(DOWNLOADED, image)
         theirs = keras.applications.EfficientNetB0(weights="imagenet", include_top=False, input_shape=(None, None, 3))
     trapped = keras.applications.EfficientNetB0(weights=path, include_top=False, input_shape=(None, None, 3))
@@ -144,9 +145,10 @@ def test_no_drop_connect_and_frozen_statistics_in_training():
     assert np.abs(thawed.feature(image, training=True) - thawed.feature(image, training=False)).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "channels", "level7_channels"),
-    [("efficientnet_b0", 1280, 192), pytest.param("efficientnet_b4", 1792, 272, marks=pytest.mark.slow)],
+    [("efficientnet_b0", 1280, 192), ("efficientnet_b4", 1792, 272)],
 )
 def test_trains_a_step_in_each_phase_saves_and_loads(category, tmp_path, backbone, channels, level7_channels):
     config = TINY.replaced(

@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import http.server
+import importlib
 import io
 import os
 import pickle
@@ -19,6 +20,7 @@ from conftest import TINY, command
 from safetensors.numpy import save_file
 
 import cutpaste_tf
+from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import download, tensor_files, weights
 
@@ -151,7 +153,7 @@ def hub(files, tmp_path, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/model.safetensors"
-    remote = download.Remote(url, hashlib.sha256(content).hexdigest(), "resnet18.safetensors")
+    remote = download.Remote(url, f"sha256:{hashlib.sha256(content).hexdigest()}", "resnet18.safetensors")
     monkeypatch.setattr(download, "RESNET18", remote)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -194,6 +196,24 @@ def test_without_a_network_one_line_says_what_to_fetch(hub, monkeypatch):
         InputError, match=r"could not be downloaded .*; fetch http://127\.0\.0\.1:9/model\.safetensors by"
     ):
         weights.read_resnet18("imagenet", "imagenet")
+
+
+def test_every_efficientnet_is_where_keras_has_it():
+    """Address, name in the cache and hash are Keras' own, so that what it has downloaded is not fetched again."""
+    theirs = importlib.import_module("keras.src.applications.efficientnet")
+    for size in range(8):
+        url, digest, name = download.EFFICIENTNET[f"efficientnet_b{size}"]
+        assert url == f"{theirs.BASE_WEIGHTS_PATH}efficientnetb{size}_notop.h5" == f"{theirs.BASE_WEIGHTS_PATH}{name}"
+        assert digest == f"md5:{theirs.WEIGHTS_HASHES[f'b{size}'][1]}"
+
+
+def test_an_efficientnet_is_fetched_before_any_long_work(hub, category, tmp_path, monkeypatch):
+    nobody = download.EFFICIENTNET["efficientnet_b4"]._replace(url="http://127.0.0.1:9/b4.h5")
+    monkeypatch.setitem(download.EFFICIENTNET, "efficientnet_b4", nobody)
+    config = Config.of(data=str(category), backbone="efficientnet_b4", weights="imagenet")
+    with pytest.raises(InputError, match=r"could not be downloaded .*b4\.h5 by hand and put it at .*b4_notop"):
+        cutpaste_tf.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_at_once_both_get_the_whole(hub):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import RESNET, TINY, networks_of, stream_of
+from conftest import RESNET, TINY, logged, logged_steps, networks_of, stream_of
 
 import cutpaste_tf
 from cutpaste_tf import runs
@@ -138,7 +138,7 @@ def test_training_learns(category, tmp_path):
 
 def test_the_log_says_cross_entropy_and_l2_apart(category, tmp_path, monkeypatch, capsys):
     """The first step's, against the formulas on the very batch that it saw."""
-    config = RESNET.replaced(data=str(category), epochs=1, steps_per_epoch=1, l2=0.01)
+    config = TINY.replaced(data=str(category), epochs=1, steps_per_epoch=1, l2=0.01)
     examples = sources.read_train(category, 32)
     keras.utils.set_random_seed(config.seed)
     nets = fitting.initial_networks(config)
@@ -216,15 +216,6 @@ def test_a_step_of_every_kind_is_the_step(change, compiled, tolerance):
         moved, expected = np.asarray(variable) - first, -0.1 * np.asarray(slope)
         scale = np.abs(expected).max()
         assert np.abs(moved - expected).mean() <= max(20 * tolerance * scale, 1e-6), variable.path
-
-
-def logged(folder):
-    with (folder / "train_log.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def logged_steps(folder):
-    return [int(row["step"]) for row in logged(folder)]
 
 
 def test_divergence_is_told_and_not_saved(category, tmp_path):

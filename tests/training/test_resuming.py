@@ -1,6 +1,5 @@
 """Runs that were stopped or killed end as if they had not been; and training on JAX."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -9,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY, StoppedError, weights_after
+from conftest import ROOT, TINY, StoppedError, logged_steps, weights_after
 
 import cutpaste_tf
 from cutpaste_tf import files, runs
@@ -17,19 +16,6 @@ from cutpaste_tf.detection import detector
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
-
-
-def run(config, category, folder, **options):
-    cutpaste_tf.train(config, folder, category, checkpoint_minutes=options.get("checkpoint_minutes", 5.0))
-
-
-def logged(folder):
-    with (folder / "train_log.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def logged_steps(folder):
-    return [int(row["step"]) for row in logged(folder)]
 
 
 def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(category, tmp_path, monkeypatch):
@@ -109,7 +95,7 @@ def test_resumes_after_sigkill(category, tmp_path):
     assert f"Resuming after step {step} of 450" in result.stdout
     assert logged_steps(folder) == list(range(3, 451, 3))
 
-    run(config, category, tmp_path / "whole")
+    cutpaste_tf.train(config, tmp_path / "whole", category)
     killed, whole = (Detector.load(path / "detector").feature.get_weights() for path in (folder, tmp_path / "whole"))
     for first, second in zip(killed, whole, strict=True):
         np.testing.assert_allclose(first, second, atol=1e-4)
