@@ -14,7 +14,6 @@ eval/                  what eval_main.py writes; eval_NAME=VALUE/ where settings
                        eval_data=NAME/ for other data, eval_SHAPE_FILL/ for synthetic anomalies
 """
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -101,7 +100,7 @@ def open_run(folder: Path, config: Config, data: TrainingData) -> Config:
                 f"--output_dir={folder} holds a run with data={before.data.data} (now {config.data.data}, other "
                 "images); name another folder, or delete it."
             )
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data=before.data.data))
+        config = config.replaced(data=before.data.data)
     else:
         data.write(folder)
     if not path.exists() or Config.read(path) != config:
@@ -124,8 +123,9 @@ def check(folder: Path, config: Config) -> None:
         raise InputError(f"--output_dir={folder} is a file; name a folder.")
     if not (folder / "config.json").exists():
         return
-    before, now, complete = Config.read(folder / "config.json").flat(), config.flat(), is_complete(folder)
-    free = {"data", "test_data"} | {
+    before, complete = Config.read(folder / "config.json").flat(), is_complete(folder)
+    now = config.replaced(data=before["data"]).flat()  # data keep their first name, which decides what is left open
+    free = {"test_data"} | {
         field.name
         for field, group in leaves(Config)
         if group is ReadingSettings or (group.new_at_evaluation and not complete)

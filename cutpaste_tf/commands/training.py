@@ -1,7 +1,6 @@
 """Training, as its command line and a program call it: first everything that can be checked in seconds."""
 
 import collections
-import dataclasses
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -119,7 +118,7 @@ def _with_canonical_names(config: Config, location: str | Path, test_location: s
     """One spelling of folders; a name that stands for another place, as demo/gear does, stays as it is."""
     places = {"data": str(location), "test_data": str(test_location)}
     spelled = {name: sources.canonical(place) for name, place in places.items() if getattr(config.data, name) == place}
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, **spelled))
+    return config.replaced(**spelled)
 
 
 def check_weights(config: Config) -> None:

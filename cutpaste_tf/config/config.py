@@ -118,7 +118,10 @@ class Config(Settings):
         object.__setattr__(self, group, dataclasses.replace(before, **values))
 
     def replaced(self, **values: Any) -> Self:
-        """The same configuration with other values; what was left open is filled in anew."""
+        """The same configuration with other values; what was left open is filled in anew.
+
+        `dataclasses.replace` would keep what was filled in for the values of before.
+        """
         return super().replaced(**{**getattr(self, "_left_open", {}), **values})
 
     def _check_patches(self) -> None:
