@@ -23,7 +23,7 @@ class _Late(types.ModuleType):
     """A module that is loaded when something of it is asked for."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name not in ("__version__",):  # asked by inspection, which is no use
+        if name.startswith("__"):  # asked by inspection, for which nothing need be loaded
             raise AttributeError(name)
         return getattr(_load()[self.__name__], name)
 

@@ -23,8 +23,6 @@ from cutpaste_tf.errors import InputError
 
 # What NumPy raises on an array file that is damaged, or half of one.
 DAMAGE = (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
-
-
 # What to do about it.
 COPY_AGAIN = "copy the folder again from where it was trained, or delete it and train again"
 

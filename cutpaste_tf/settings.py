@@ -121,6 +121,11 @@ def leaves(group: type[Settings]) -> Iterator[tuple[dataclasses.Field[Any], type
             yield field, group
 
 
+def only_for(group: type[Settings], kind: str) -> list[str]:
+    """Names of the settings that only PATCH_MODEL, or only IMAGE_MODEL, has a use for."""
+    return [field.name for field, _ in leaves(group) if field.metadata["only"] == kind]
+
+
 def _kind(field: dataclasses.Field[Any]) -> type[Settings]:
     """The class of the group that a field holds."""
     assert isinstance(field.default, Settings)

@@ -76,6 +76,13 @@ def test_a_run_of_what_was_added(added, category, tmp_path, monkeypatch, capsys)
     assert all(name in shown for name in ("inverted", "one_convolution", "distance"))
 
 
+def test_a_backbone_without_weights_refuses_them(added, category, tmp_path):
+    config = TINY.replaced(data=str(category), backbone="one_convolution", weights="some.npz")
+    with pytest.raises(InputError, match="--weights is given, but no pretrained weights are known for this --backbone"):
+        cutpaste_tf.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_source_of_data(monkeypatch, category, tmp_path):
     def read(name, part, folder):
         files = sorted((category / part / "good").iterdir())

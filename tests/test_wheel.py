@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 
 import pytest
@@ -13,6 +14,12 @@ from conftest import ROOT
 from PIL import Image
 
 from data import demo
+
+
+def test_every_wing_is_in_the_wheel():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    wings = {f"cutpaste_tf.{path.parent.name}" for path in (ROOT / "cutpaste_tf").glob("*/__init__.py")}
+    assert set(listed) == {"cutpaste_tf", "cutpaste_tf.data", *wings}
 
 
 @pytest.mark.slow

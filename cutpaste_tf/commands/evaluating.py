@@ -18,7 +18,7 @@ from cutpaste_tf.images import folders, layouts, reading, sources, synthetic
 from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN, Examples, Item
 from cutpaste_tf.images.settings import ReadingSettings
 from cutpaste_tf.images.synthetic import SyntheticOptions
-from cutpaste_tf.settings import IMAGE_MODEL, PATCH_MODEL, leaves
+from cutpaste_tf.settings import IMAGE_MODEL, PATCH_MODEL, leaves, only_for
 
 
 class HeatMapOptions(NamedTuple):
@@ -81,7 +81,8 @@ def evaluate(
     reading_names = {field.name for field, _ in leaves(ReadingSettings)}
     named = {name: value for name, value in settings.items() if name not in reading_names}
     named |= {"gradcam_layer": layer} if layer else {}
-    data = data or _test_data(run_dir, saved) or saved.data.data
+    test_data = _test_data(run_dir, saved)
+    data = data or test_data or saved.data.data
     location, train_location = location or data, train_location or saved.data.data
     is_own = data == saved.data.data or sources.is_same(location, train_location)
     if not is_own and _is_moved(location, run_dir, saved):
@@ -100,18 +101,13 @@ def evaluate(
     )
     if is_own and all(item.label == UNKNOWN for item in items):
         raise InputError(f"{data} holds the training images and no test images; name those by --data.")
-    test_data = _test_data(run_dir, saved)
     is_own = is_own or (bool(test_data) and sources.is_same(location, test_data))
     other = "" if is_own else str(location)
     folder = Path(output_dir) if output_dir else _eval_folder(run_dir, named, synthetic_options, other)
     has_masks = synthetic_options is not None or any(item.masks for item in items)
     localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted
     # Masks are read before any long work: one that does not fit its image is found here.
-    as_trained = dataclasses.replace(config.data, white=scorer.data.white)
-    examples = None
-    if localizes or synthetic_options:
-        examples = reading.read(items, config.data.image_size, as_trained)
-        scorer.refuse_trained(examples.paths, examples.hashes)
+    examples = scorer.read_tests(items) if localizes or synthetic_options else None
     with files.locked(folder.parent, f".{hashlib.sha256(folder.name.encode()).hexdigest()[:16]}.lock"):
         if synthetic_options and examples:
             data = f"{data} with synthetic anomalies ({synthetic_options.shape}, {synthetic_options.fill})"
@@ -147,17 +143,13 @@ def _check_settings(saved: Config, settings: Mapping[str, Any], options: HeatMap
     free = [field.name for field in NEW_AT_EVALUATION]
     if fixed := [name for name in settings if name not in free]:
         raise InputError(f"{', '.join(fixed)}: not for an evaluation to change, which may give: {', '.join(free)}.")
-    only = {
-        kind: [f"--{field.name}" for field, _ in leaves(Config) if field.metadata["only"] == kind]
-        for kind in (IMAGE_MODEL, PATCH_MODEL)
-    }
-    given = [f"--{name}" for name in settings]
-    dense = [name for name in given if name in only[PATCH_MODEL]]
-    if dense and not saved.patch_size:
-        raise InputError(f"{', '.join(dense)}: only for patch models, trained with --patch_size=64.")
-    whole = [name for name in given if name in only[IMAGE_MODEL]]
-    if whole and saved.patch_size:
-        raise InputError(f"{', '.join(whole)}: not for patch models, whose density is gaussian.")
+    other = only_for(Config, IMAGE_MODEL if saved.patch_size else PATCH_MODEL)
+    if useless := ", ".join(f"--{name}" for name in settings if name in other):
+        raise InputError(
+            f"{useless}: not for patch models, whose density is gaussian."
+            if saved.patch_size
+            else f"{useless}: only for patch models, trained with --patch_size=64."
+        )
     if options.gradcam_layer and saved.patch_size:
         raise InputError("--gradcam_layer is for image models; a patch model's heat maps come from its patches.")
     if options.gradcam_layer and options.wanted is False:

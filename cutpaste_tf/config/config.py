@@ -18,7 +18,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.settings import DataSettings
 from cutpaste_tf.networks.settings import NetworkSettings
-from cutpaste_tf.settings import IMAGE_MODEL, PATCH_MODEL, Settings, is_group, leaves, setting
+from cutpaste_tf.settings import PATCH_MODEL, Settings, leaves, only_for, setting
 
 # Categories whose objects lie in the same place in every image: a density for each location (A.5).
 ALIGNED = ("bottle", "cable", "capsule", "metal_nut", "pill", "toothbrush", "transistor", "zipper")
@@ -68,23 +68,14 @@ class Config(Settings):
             raise InputError(f"A rotated scar does not fit into {self.view_size} px; make it smaller.")
         if self.patch_size:
             self._check_patches()
-        elif changed := [f"--{name}" for name in self.changed(PATCH_MODEL)]:
-            raise InputError(f"{', '.join(changed)}: only for patch models; give --patch_size=64 as well.")
+        else:
+            self._refuse_patch_settings()
         if batch_size % len(augmentation.views):
             nearest = max(1, batch_size // len(augmentation.views)) * len(augmentation.views)
             raise InputError(
                 f"--batch_size={batch_size} is not divisible by the {len(augmentation.views)} classes of "
                 f"{augmentation.proxy_task}; try --batch_size={nearest}."
             )
-
-    def changed(self, only: str) -> list[str]:
-        """Settings for one kind of model, PATCH_MODEL or IMAGE_MODEL, that have not their default."""
-        values = self.flat()
-        return [
-            field.name
-            for field, _ in leaves(type(self))
-            if field.metadata["only"] == only and values[field.name] != field.default
-        ]
 
     def _fill_in(self) -> None:
         """Puts the paper's values for the backbone and the data where none are given."""
@@ -123,6 +114,12 @@ class Config(Settings):
         `dataclasses.replace` would keep what was filled in for the values of before.
         """
         return super().replaced(**{**getattr(self, "_left_open", {}), **values})
+
+    def _refuse_patch_settings(self) -> None:
+        values, defaults = self.flat(), {field.name: field.default for field, _ in leaves(type(self))}
+        if changed := [name for name in only_for(type(self), PATCH_MODEL) if values[name] != defaults[name]]:
+            given = ", ".join(f"--{name}" for name in changed)
+            raise InputError(f"{given}: only for patch models; give --patch_size=64 as well.")
 
     def _check_patches(self) -> None:
         features, image_size = self.features, self.data.image_size
@@ -183,7 +180,5 @@ class Config(Settings):
         return cls.from_mapping(values)
 
 
-NEW_AT_EVALUATION = tuple(field for field, group in leaves(Config) if group.new_at_evaluation and not is_group(field))
-"""The fields that an evaluation may give anew: those of the groups that say so."""
-
-__all__ = ["IMAGE_MODEL", "NEW_AT_EVALUATION", "PATCH_MODEL", "Config"]
+# The fields that an evaluation may give anew: those of the groups that say so.
+NEW_AT_EVALUATION = tuple(field for field, group in leaves(Config) if group.new_at_evaluation)

@@ -22,7 +22,7 @@ from cutpaste_tf.density.patch_density import PatchDensity
 from cutpaste_tf.density.settings import DensitySettings
 from cutpaste_tf.detection import dense, heat_maps
 from cutpaste_tf.detection.dense import Embed
-from cutpaste_tf.detection.embeddings import Embeddings, describe
+from cutpaste_tf.detection.embeddings import Embeddings, describe, without_features
 from cutpaste_tf.detection.gradcam import GradCam
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import arrays
@@ -184,7 +184,7 @@ def fit(
     if config.patch_size:
         embed_patches = dense.function(feature, config.data.image_size, config.features)
         fitted: Density | PatchDensity = fit_patches(embed_patches, examples.images, config.density, report=report)
-        return Detector(network, fitted, config), describe(np.zeros((len(examples.images), 0), np.float32), examples)
+        return Detector(network, fitted, config), without_features(examples)
     found = describe(embed(feature, examples.images), examples)
     return Detector(network, densities.build(config.density).fit(found.features), config), found
 

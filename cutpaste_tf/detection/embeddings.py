@@ -27,7 +27,7 @@ class Embeddings(NamedTuple):
         paths: of each image.
         labels: int32 [count]: 0 normal, 1 anomalous, -1 unknown.
         defects: name of each image's defect.
-        hashes: of each image's pixels, see `images.Examples`.
+        hashes: of each image's pixels, see `reading.Examples`.
     """
 
     features: np.ndarray
@@ -104,3 +104,8 @@ def describe(features: np.ndarray, examples: Examples) -> Embeddings:
         examples.defects,
         examples.hashes,
     )
+
+
+def without_features(examples: Examples) -> Embeddings:
+    """What is known of a patch model's training images, whose features are too many to keep."""
+    return describe(np.zeros((len(examples.images), 0), np.float32), examples)

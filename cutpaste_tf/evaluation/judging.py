@@ -17,7 +17,7 @@ from cutpaste_tf.files import whole_folder, write_csv
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.pictures import heat_map_plots, plots
-from cutpaste_tf.settings import PATCH_MODEL, leaves
+from cutpaste_tf.settings import PATCH_MODEL, only_for
 
 PIXELS = "Gaussian on 32 x 32 pixels"
 _THUMBNAILS = 2000  # as many training images at most say what raw pixels would do
@@ -58,11 +58,8 @@ def judge(
     pixels: dict[str, Any] = {}
     if scored.maps is not None and examples is not None:
         pixels = pixel_metrics.pixel_metrics(scored.maps, examples.masks, labels, test.defects)
+    useless = [] if config.patch_size else only_for(type(config), PATCH_MODEL)
     scoring = config.features.flat() | config.density.flat() | config.heat_maps.flat()
-    if not config.patch_size:
-        for field, _ in leaves(type(config)):
-            if field.metadata["only"] == PATCH_MODEL:
-                scoring.pop(field.name)
     result = {
         "image_auroc": metrics.auroc(labels, scores),
         "image_auroc_by_defect": metrics.auroc_by_defect(labels, test.defects, scores),
@@ -75,7 +72,7 @@ def judge(
         "test_anomalous": int(np.sum(labels == 1)),
         "test_unlabelled": int(np.sum(labels < 0)),
         "patch_size": config.patch_size,
-        **scoring,
+        **{name: value for name, value in scoring.items() if name not in useless},
         "seed": config.seed,
         "steps": config.schedule.total_steps,
         **({"gradcam_layer": gradcam_layer} if gradcam_layer else {}),

@@ -87,7 +87,7 @@ class Scorer:
 
         Args:
             items: the test images.
-            examples: them, where they are read already and went through `refuse_trained`; else None.
+            examples: them, where `read_tests` has read them already; else None.
             keep: whether to keep what was computed, and to use what was kept; not of images made up.
             localize: whether heat maps are asked for, which needs `examples`.
             gradcam_layer: see `gradcam.GradCam`; for image models.
@@ -98,13 +98,13 @@ class Scorer:
         """
         config = self._config
         if config.patch_size:
-            test = self._made(items, examples, self._patch_scores, keep=keep)
+            test = self._made_of_tests(items, examples, self._patch_scores, keep=keep)
             maps = heat_maps.upsample(test.features, config.data.image_size, config.features, config.heat_maps)
             scores = heat_maps.image_scores(test.features, maps, config.heat_maps)
             return Scored(self._train(needed=False), test, scores, maps if localize else None)
         if localize and gradcam_layer:
             gradcam.check_layer(self._feature, gradcam_layer)
-        test = self._made(items, examples, self._embed, keep=keep)
+        test = self._made_of_tests(items, examples, self._embed, keep=keep)
         as_saved = self._is_density_saved
         train = self._train(needed=not as_saved)
         if as_saved:
@@ -112,10 +112,22 @@ class Scorer:
         else:
             assert train is not None  # it was needed
             density = densities.build(config.density).fit(train.features)
-        maps = self._gradcam(density, examples.images, gradcam_layer) if localize and examples else None
+        maps = None
+        if localize and examples:
+            maps = gradcam.GradCam(self._feature, layer=gradcam_layer).heat_maps(density, examples.images)
         return Scored(train, test, -density.score_samples(test.features), maps)
 
-    def refuse_trained(self, paths: list[str], hashes: list[str]) -> None:
+    def read_tests(self, items: list[Item]) -> Examples:
+        """Reads test images as the training images were read.
+
+        Raises:
+            InputError: as `reading.read`, or a test image was trained on.
+        """
+        examples = self._read(items)
+        self._refuse_trained(examples.paths, examples.hashes)
+        return examples
+
+    def _refuse_trained(self, paths: list[str], hashes: list[str]) -> None:
         """Sees whether test images are training images: their scores would say nothing.
 
         Raises:
@@ -133,7 +145,7 @@ class Scorer:
     def _train(self, *, needed: bool) -> Embeddings | None:
         """What is known of the training images; computed anew where the kept file is damaged."""
         if not self._config.patch_size and self._config.features != self._saved.features:
-            return self._made(self._train_items(), None, self._embed_train)
+            return self._made(self._train_items(), self._read_train, self._embed)
         path = self._run_dir / runs.TRAIN_EMBEDDINGS
         if not path.is_file() and not needed:
             self._report(f"Without {path.name}, which was not copied, there is no Gaussian on pixels to compare with.")
@@ -142,8 +154,8 @@ class Scorer:
             return embeddings.read(path)
         except (InputError, OSError) as error:
             self._report(f"{str(error).rstrip('.')}; it is computed anew from the training images.")
-        make = self._describe_train if self._config.patch_size else self._embed_train
-        made = make(self._read(self._train_items()))
+        examples = self._read_train(self._train_items())
+        made = embeddings.without_features(examples) if self._config.patch_size else self._embed(examples)
         embeddings.write(path, made)
         return made
 
@@ -155,6 +167,14 @@ class Scorer:
     def _read(self, items: list[Item]) -> Examples:
         return reading.read(items, self._config.data.image_size, self._settings)
 
+    def _read_train(self, items: list[Item]) -> Examples:
+        examples = self._read(items)
+        if TrainingData.of(examples).images != self.data.images:
+            raise InputError(
+                f"The training images have changed since the run in {self._run_dir} was made; train again."
+            )
+        return examples
+
     def _train_items(self) -> list[Item]:
         return sources.list_train(
             self._train_location or self._config.data.data,
@@ -163,22 +183,34 @@ class Scorer:
             tfds_data_dir=self._tfds_data_dir,
         )
 
-    def _made(
+    def _made_of_tests(
         self,
         items: list[Item],
         examples: Examples | None,
+        make: Callable[[Examples], Embeddings],
+        *,
+        keep: bool,
+    ) -> Embeddings:
+        """`_made` of test images, which are looked at first, also where what was made of them is kept."""
+        if examples is not None:
+            return self._made(items, lambda _: examples, make, keep=keep)
+        found = self._made(items, self.read_tests, make, keep=keep)
+        self._refuse_trained(found.paths, found.hashes)
+        return found
+
+    def _made(
+        self,
+        items: list[Item],
+        read: Callable[[list[Item]], Examples],
         make: Callable[[Examples], Embeddings],
         *,
         keep: bool = True,
     ) -> Embeddings:
         """What `make` gives for images, or what the run's folder keeps of it."""
         config = self._config
-        is_unchecked = examples is None and make != self._embed_train  # test images that nobody has looked at
 
         def read_and_make() -> Embeddings:
-            found = examples or self._read(items)
-            if is_unchecked:
-                self.refuse_trained(found.paths, found.hashes)
+            found = read(items)
             self._report(f"Computing {config.features.feature} of {found.note}.")
             return make(found)
 
@@ -186,33 +218,14 @@ class Scorer:
             return read_and_make()
         # Scores of patches are kept rather than their features, so that their density counts as well.
         named = f"{config.features} {config.density if config.patch_size else ''}"
-        model = self._detector_dir / runs.MODEL
-        key = embeddings.fingerprint(model, named, items, self._how_read)
+        key = embeddings.fingerprint(self._detector_dir / runs.MODEL, named, items, self._how_read)
         path = self._run_dir / runs.EMBEDDINGS / f"{key[:32]}.npz"
-        found = embeddings.kept(path, read_and_make, self._report)
-        if is_unchecked:  # they were kept
-            self.refuse_trained(found.paths, found.hashes)
-        return found
+        return embeddings.kept(path, read_and_make, self._report)
 
     @property
     def _how_read(self) -> str:
         """What decides an image's pixels, beside its file: not where it lies, nor which others there are."""
         return str(dataclasses.replace(self._settings, data="", test_data="", test_split=0.0, split_seed=0))
-
-    def _check_unchanged(self, examples: Examples) -> None:
-        if TrainingData.of(examples).images != self.data.images:
-            raise InputError(
-                f"The training images have changed since the run in {self._run_dir} was made; train again."
-            )
-
-    def _describe_train(self, examples: Examples) -> Embeddings:
-        """Of a patch model, whose training features are too many to keep."""
-        self._check_unchanged(examples)
-        return embeddings.describe(np.zeros((len(examples.images), 0), np.float32), examples)
-
-    def _embed_train(self, examples: Examples) -> Embeddings:
-        self._check_unchanged(examples)
-        return self._embed(examples)
 
     @functools.cached_property
     def _detector(self) -> Detector:
@@ -229,13 +242,9 @@ class Scorer:
         config, density = self._config, self._detector.density
         embed_patches = dense.function(self._feature, config.data.image_size, config.features)
         if not self._is_density_saved:
-            normal = self._read(self._train_items())
-            self._check_unchanged(normal)
+            normal = self._read_train(self._train_items())
             self._report(f"Fitting the density to the patches of {normal.note}.")
             density = detector.fit_patches(embed_patches, normal.images, config.density, report=self._report)
         assert not isinstance(density, Density)  # a patch model's is of patches
         scores = detector.score_patches(embed_patches, density, examples.images, report=self._report)
         return embeddings.describe(scores, examples)
-
-    def _gradcam(self, density: Density, pictures: np.ndarray, layer: str) -> np.ndarray:
-        return gradcam.GradCam(self._feature, layer=layer).heat_maps(density, pictures)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from cutpaste_tf.backend import keras
+from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import efficientnet, resnet, weights
 
 
-def _no_weights(path: str, stem: str) -> None:
-    raise NotImplementedError("this backbone has no pretrained weights")
-
-
-def _no_weights_to_set(backbone: keras.Model, path: str, stem: str) -> None:
-    raise NotImplementedError("this backbone has no pretrained weights")
+def _no_weights(*_: object) -> NoReturn:
+    raise InputError("--weights is given, but no pretrained weights are known for this --backbone.")
 
 
 class Backbone(NamedTuple):
@@ -33,7 +30,7 @@ class Backbone(NamedTuple):
 
     build: Callable[[str], keras.Model]
     check_weights: Callable[[str, str], object] = _no_weights
-    set_weights: Callable[[keras.Model, str, str], None] = _no_weights_to_set
+    set_weights: Callable[[keras.Model, str, str], None] = _no_weights
     features: Callable[[keras.Model], Mapping[str, str]] = lambda backbone: {}
     transfer: bool = False
     dilates: bool = False
