@@ -187,10 +187,17 @@ def _eval_folder(run_dir: Path, named: Mapping[str, Any], options: SyntheticOpti
     if other_data:
         place = sources.canonical(other_data)
         name += "_data=" + re.sub(r"[^\w.-]+", "_", folders.printable(Path(place).name))[:40]
-        path = run_dir / name / "metrics.json"
-        if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("location") != place:
+        if _location_of(run_dir / name) not in (place, None):
             name += "_" + hashlib.sha256(os.fsencode(place)).hexdigest()[:8]  # another folder of that name
     return run_dir / name
+
+
+def _location_of(folder: Path) -> str | None:
+    """Where the test images of an evaluation lay; None where its record is missing or damaged: it is replaced."""
+    try:
+        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["location"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _tell_of_tests(

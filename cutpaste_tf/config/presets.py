@@ -9,8 +9,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper_patches": {"patch_size": 64},
     # A.4: EfficientNet-B4 from ImageNet, two phases.
     "transfer": {"backbone": "efficientnet_b4", "weights": "imagenet"},
-    # For a CPU: nothing is trained, and one pass over an early stage localizes (docs/results.md).
-    "quick": {"weights": "imagenet", "epochs": 0, "patch_size": 64, "dense": "fast", "feature": "layer2"},
+    # For a CPU: nothing is trained, one pass over an early stage localizes (docs/results.md). The stem is said, so that
+    # a file of weights can be named instead.
+    "quick": {
+        "weights": "imagenet",
+        "stem": "imagenet",
+        "epochs": 0,
+        "patch_size": 64,
+        "dense": "fast",
+        "feature": "layer2",
+    },
 }
 
 

@@ -52,6 +52,14 @@ def test_other_data_do_not_take_the_place_of_the_runs_own(tiny_run, category, tm
     assert (tmp_path / "here/scores.csv").is_file()
 
 
+def test_a_damaged_record_of_an_evaluation_is_replaced(tiny_run, category, tmp_path):
+    shutil.copytree(category / "test/square", tmp_path / "night")
+    for _ in range(2):
+        cutpaste_tf.evaluate(tiny_run, "night", tmp_path / "night")
+        (tiny_run / "eval_data=night/metrics.json").write_bytes(b'{"a')
+    assert len(list(tiny_run.glob("eval_data=night*"))) == 1
+
+
 def test_two_writers_of_one_folder_do_not_mix(tmp_path):
     first, second = (files.whole_folder(tmp_path / "eval") for _ in range(2))
     (first.__enter__() / "a").touch()
