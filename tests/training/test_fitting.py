@@ -189,12 +189,13 @@ def test_speed_is_timed_from_the_end_of_the_first_step(tmp_path, monkeypatch):
         ({}, False, 1e-6),
         ({}, True, 1e-4),
         ({"precision": "mixed_bfloat16"}, False, 0.02),
-        ({"stem": "small", "image_size": 32}, False, 1e-6),
+        # Statistics of few values, seventeen times, would blow up what two ways of rounding differ by.
+        ({"backbone": "resnet18", "stem": "small", "freeze_batch_norm": "yes"}, False, 1e-6),
     ],
 )
 def test_a_step_of_every_kind_is_the_step(change, compiled, tolerance):
     """Momentum's first step is -lr * gradient of (cross-entropy + L2), written out here, in whichever arithmetic."""
-    config = RESNET.replaced(learning_rate=0.1, l2=0.01, **change)
+    config = TINY.replaced(learning_rate=0.1, l2=0.01, **change)
     keras.utils.set_random_seed(0)
     nets = networks_of(config)
     plain = networks_of(config.replaced(precision="float32"))
