@@ -4,10 +4,11 @@
 
 DATA holds test/good and test/DEFECT (MVTec AD's layout), or good/ and DEFECT/, or just images, which are then scored
 without an AUC; mvtec_ad/CATEGORY and cifar10/CLASS as in train_main.py; by default what the run was trained on.
-RUN/eval receives metrics.json, scores.csv, embeddings.npz (of a patch model patch_scores.npz), histogram.png and, where
-there is an AUC, roc.png; with heat maps heatmaps.png and heatmaps/; RUN/eval_SHAPE_FILL those of synthetic anomalies
-(Table 6). Features, density and heat maps can be given anew (--feature, --density, --dense, ...): RUN/eval_NAME=VALUE;
-features, or the scores of patches, are computed once and kept.
+RUN/eval receives metrics.json, scores.csv, embeddings.npz (of a patch model patch_scores.npz), report.html, the page to
+look at, histogram.png and, where there is an AUC, roc.png; with heat maps heatmaps.png and heatmaps/;
+RUN/eval_SHAPE_FILL those of synthetic anomalies (Table 6). Features, density and heat maps can be given anew
+(--feature, --density, --dense, ...): RUN/eval_NAME=VALUE; features, or the scores of patches, are computed once and
+kept.
 """
 
 from collections.abc import Callable
@@ -37,6 +38,9 @@ _HEAT_MAPS = flags.DEFINE_bool("heat_maps", None, "Whether to localize; by defau
 _LAYER = flags.DEFINE_string(
     "gradcam_layer", "", "Layer of an image model's GradCAM; by default what the feature pools."
 )
+_PAGE = flags.DEFINE_bool("page", True, "Write report.html, for which the test images are read.")
+_BESIDE = flags.DEFINE_list("beside", [], "Runs or their evaluations of the same test images, to stand beside.")
+_TENSORBOARD = flags.DEFINE_bool("tensorboard_images", False, "Show the sheet of heat maps in TensorBoard.")
 
 
 def run(locate: Callable[[str], str | Path]) -> None:
@@ -56,12 +60,14 @@ def run(locate: Callable[[str], str | Path]) -> None:
             settings=settings_flags.settings_from_flags(),
             synthetic_options=_synthetic_options(),
             heat_map_options=evaluating.HeatMapOptions(_HEAT_MAPS.value, _LAYER.value),
+            presentation=evaluating.Presentation(_PAGE.value, tuple(_BESIDE.value), _TENSORBOARD.value),
             output_dir=Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None,
             allow_trained=_ALLOW_TRAINED.value,
             tfds_data_dir=TFDS_DATA_DIR.value,
         )
 
     own = (_RUN_DIR, _DATA, _OUTPUT_DIR, _ALLOW_TRAINED, _HEAT_MAPS, _LAYER, _SYNTHETIC, _FILL, _IMAGES, _SEED)
+    own += (_PAGE, _BESIDE, _TENSORBOARD)
     run_main(main, __doc__, own)
 
 

@@ -1,5 +1,6 @@
 """A main that tells bad input in one line, and helps by groups. Loads no TensorFlow."""
 
+import contextlib
 import io
 import sys
 from collections.abc import Callable
@@ -7,12 +8,14 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
+from cutpaste_tf import progress
 from cutpaste_tf.command_line import settings_flags
 from cutpaste_tf.errors import InputError
 
 TFDS_DATA_DIR = flags.DEFINE_string(
     "tfds_data_dir", "", "Where TensorFlow Datasets keeps sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets."
 )
+QUIET = flags.DEFINE_bool("quiet", False, "Show warnings and errors only.")
 _HELP = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
 
 
@@ -27,7 +30,7 @@ def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flag
 
     def parse(argv: list[str]) -> list[str]:
         if _HELP & set(argv[1:]):
-            print(settings_flags.help_text(about or "", [*own, TFDS_DATA_DIR]), end="")
+            print(settings_flags.help_text(about or "", [*own, TFDS_DATA_DIR, QUIET]), end="")
             sys.exit(0)
         try:
             rest = flags.FLAGS(argv)
@@ -43,7 +46,8 @@ def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flag
 
     def guarded(_: list[str]) -> None:
         try:
-            main()
+            with progress.quietly() if QUIET.value else contextlib.nullcontext():
+                main()
         except InputError as error:
             _fail(str(error))
         except OSError as error:  # no permission, disk full, ...

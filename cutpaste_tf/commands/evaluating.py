@@ -5,12 +5,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cutpaste_tf import files, runs, surroundings
-from cutpaste_tf.commands.training import say
 from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import scoring
@@ -18,7 +17,9 @@ from cutpaste_tf.images import folders, layouts, reading, sources, synthetic
 from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN, Examples, Item
 from cutpaste_tf.images.settings import ReadingSettings
 from cutpaste_tf.images.synthetic import SyntheticOptions
+from cutpaste_tf.progress import Report, say
 from cutpaste_tf.settings import IMAGE_MODEL, PATCH_MODEL, leaves, only_for
+from cutpaste_tf.training import tensorboard
 
 
 class HeatMapOptions(NamedTuple):
@@ -33,6 +34,20 @@ class HeatMapOptions(NamedTuple):
     gradcam_layer: str = ""
 
 
+class Presentation(NamedTuple):
+    """What `eval_main.py` shows beside scores and figures.
+
+    Attributes:
+        page: whether to write report.html, which takes the images; scores on kept features need only the features.
+        beside: folders of evaluations, or of runs, whose figures stand beside.
+        tensorboard_images: whether TensorBoard gets the sheet of heat maps.
+    """
+
+    page: bool = True
+    beside: tuple[str, ...] = ()
+    tensorboard_images: bool = False
+
+
 def evaluate(
     run_dir: str | Path,
     data: str = "",
@@ -42,10 +57,11 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     synthetic_options: SyntheticOptions | None = None,
     heat_map_options: HeatMapOptions = HeatMapOptions(),  # noqa: B008  immutable
+    presentation: Presentation = Presentation(),  # noqa: B008  immutable
     output_dir: str | Path | None = None,
     allow_trained: bool = False,
     tfds_data_dir: str = "",
-    report: Callable[[str], None] = say,
+    report: Report = say,
 ) -> dict[str, Any]:
     """Scores test images with the run in `run_dir`.
 
@@ -59,6 +75,7 @@ def evaluate(
             fitted anew where they decide it.
         synthetic_options: paste synthetic anomalies onto the normal test images and score those.
         heat_map_options: whether and how to localize.
+        presentation: what to show beside scores and figures.
         output_dir: to write to; by default a folder in `run_dir`, named after the settings, and after the data where
             they are not the run's own.
         allow_trained: whether test images may have the pixels of training images.
@@ -106,8 +123,13 @@ def evaluate(
     folder = Path(output_dir) if output_dir else _eval_folder(run_dir, named, synthetic_options, other)
     has_masks = synthetic_options is not None or any(item.masks for item in items)
     localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted
+    if presentation.tensorboard_images and not localizes:
+        raise InputError("--tensorboard_images shows heat maps, and there are none: give --heat_maps.")
+    from cutpaste_tf.evaluation import figures, judging  # matplotlib is slow to load
+
+    others = figures.of_others(presentation.beside, location)
     # Masks are read before any long work: one that does not fit its image is found here.
-    examples = scorer.read_tests(items) if localizes or synthetic_options else None
+    examples = scorer.read_tests(items) if localizes or synthetic_options or presentation.page else None
     with files.locked(folder.parent, f".{hashlib.sha256(folder.name.encode()).hexdigest()[:16]}.lock"):
         if synthetic_options and examples:
             data = f"{data} with synthetic anomalies ({synthetic_options.shape}, {synthetic_options.fill})"
@@ -122,9 +144,7 @@ def evaluate(
         if wanted is None and is_without and not layouts.has_masks(Path(location).expanduser()):
             report("There are no masks (ground_truth/DEFECT/NAME_mask.png): no heat maps and no pixel figures.")
         scored = scorer.score(items, examples, keep=not synthetic_options, localize=localizes, gradcam_layer=layer)
-        from cutpaste_tf.evaluation import judging  # matplotlib is slow to load
-
-        return judging.judge(
+        result = judging.judge(
             folder,
             data,
             config,
@@ -134,8 +154,15 @@ def evaluate(
             gradcam_layer=layer,
             synthetic=synthetic_options._asdict() if synthetic_options else None,
             location=str(location),
+            others=others,
+            with_page=presentation.page,
             report=report,
         )
+        if (run_dir / tensorboard.FOLDER).is_dir():
+            sheet = folder / "heatmaps.png"
+            pictures = {"heat_maps": reading.read_pixels(sheet)} if presentation.tensorboard_images else {}
+            tensorboard.write_evaluation(run_dir, folder.name, result, pictures)
+        return result
 
 
 def _check_settings(saved: Config, settings: Mapping[str, Any], options: HeatMapOptions) -> None:
@@ -205,7 +232,7 @@ def _tell_of_tests(
     items: list[Item],
     config: Config,
     examples: Examples | None,
-    report: Callable[[str], None],
+    report: Report,
 ) -> None:
     """Says what the user should know of test images: what is not read, and which masks look wrong."""
     root = Path(location).expanduser()

@@ -13,6 +13,7 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import reading
 from cutpaste_tf.networks import saliency, weights
+from cutpaste_tf.progress import say
 
 _ROWS = 5
 
@@ -31,7 +32,7 @@ def show_augmentations(config: Config, output_dir: Path, location: str | Path = 
     except InputError as error:
         if config.augmentation.saliency_weights:
             raise
-        print(f"Without cutswap, for whose saliency there is no network: {error}")
+        say(f"Without cutswap, for whose saliency there is no network: {error}")
     check_weights(config)
     items = list_train(config, output_dir, location, tfds_data_dir, None)
     examples = reading.read(items, config.data.image_size, config.data)
@@ -48,4 +49,4 @@ def show_augmentations(config: Config, output_dir: Path, location: str | Path = 
         )
         columns |= {f"{name}\n{view}": pictures for view, pictures in views.items()}
     plots.save_sheet(output_dir / "proxy_tasks.png", columns)
-    print(f"Sheet: {output_dir}/proxy_tasks.png")
+    say(f"Sheet: {output_dir}/proxy_tasks.png")

@@ -1,7 +1,7 @@
 """Training, as its command line and a program call it: first everything that can be checked in seconds."""
 
 import collections
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 from cutpaste_tf import files, runs, surroundings
@@ -14,13 +14,9 @@ from cutpaste_tf.images import layouts, reading, sources
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.networks import build, saliency, weights
 from cutpaste_tf.networks.build import Networks
+from cutpaste_tf.progress import Report, say
 from cutpaste_tf.runs import TrainingData
-from cutpaste_tf.training import fitting
-
-
-def say(line: str) -> None:
-    """Shows a line to the user at once."""
-    print(line, flush=True)
+from cutpaste_tf.training import fitting, tensorboard
 
 
 def train(
@@ -31,7 +27,7 @@ def train(
     checkpoint_minutes: float = 5.0,
     test_location: str | Path = "",
     tfds_data_dir: str = "",
-    report: Callable[[str], None] = say,
+    report: Report = say,
 ) -> None:
     """Trains a run, or resumes it, or finds it complete.
 
@@ -62,7 +58,7 @@ def train(
     if test_location:
         tested = sources.list_test(test_location, config.data, tfds_data_dir=tfds_data_dir)
         sources.refuse_overlap(items, tested, str(test_location))
-    examples = reading.read(items, config.data.image_size, config.data)
+    examples = reading.read(items, config.data.image_size, config.data, report=report)
     if config.density.density == "mixture" and config.density.mixture_components > len(examples.images):
         raise InputError(f"--mixture_components={config.density.mixture_components} is more than the training images.")
     is_plain = config.network.backbone == "resnet18" and config.features.feature == "pool"
@@ -90,7 +86,7 @@ def _carry_out(
     examples: Examples,
     folder: Path,
     checkpoint_minutes: float,
-    report: Callable[[str], None],
+    report: Report,
 ) -> None:
     """Carries a run to its end in a folder claimed by `runs.open_run`; a checkpoint in it is resumed."""
     report(f"Computing with {keras.backend.backend()} on {', '.join(keras.distribution.list_devices())}.")
@@ -98,13 +94,15 @@ def _carry_out(
     if config.augmentation.task.needs_saliency:
         report("Finding salient pixels.")
         arrays = weights.read_saliency_network(config.saliency_weights)
-        images = saliency.mark(images, arrays)
+        images = saliency.mark(images, arrays, report=report)
     if not (folder / "augmentations.png").exists():
         from cutpaste_tf.pictures import plots  # matplotlib is slow to load
 
         stream = pipeline.stream(images, config.augmentation, batch_size=config.schedule.batch_size, seed=config.seed)
-        views, labels = next(iter(stream))
-        plots.save_augmentations(folder / "augmentations.png", views.numpy(), labels.numpy(), config.augmentation.views)
+        views, labels = (one.numpy() for one in next(iter(stream)))
+        plots.save_augmentations(folder / "augmentations.png", views, labels, config.augmentation.views)
+        tensorboard.write_views(folder, views, labels, config.augmentation.views)
+        tensorboard.write_settings(folder, config.flat())
     if config.schedule.phases:
         fitting.fit(nets, images, config, folder, checkpoint_minutes=checkpoint_minutes, report=report)
     report(f"Fitting the density to {len(examples.images)} training images.")
@@ -146,7 +144,7 @@ def list_train(
 
 
 def _tell_of_folders(
-    location: str | Path, items: list[Item], config: Config, examples: Examples, report: Callable[[str], None]
+    location: str | Path, items: list[Item], config: Config, examples: Examples, report: Report
 ) -> None:
     """Says which folders are learnt from, what is held out, and what is not read."""
     for line in (*layouts.unread(Path(location).expanduser(), config.data, testing=False), *examples.notices):

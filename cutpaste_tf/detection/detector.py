@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,9 +26,8 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import arrays
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.networks import build
+from cutpaste_tf.progress import Report, hush, track
 from cutpaste_tf.runs import TrainingData
-
-Report = Callable[[str], object]
 
 # Bytes of patch features that are scored together: 19 images of 3,249 locations and 512 dimensions, or one larger one.
 _TOGETHER = 2**27
@@ -167,7 +164,7 @@ def _load_network(path: Path) -> keras.Model:
 
 
 def fit(
-    network: keras.Model, examples: Examples, config: Config, *, report: Report = str
+    network: keras.Model, examples: Examples, config: Config, *, report: Report = hush
 ) -> tuple[Detector, Embeddings]:
     """Fits the density to the unaugmented training images.
 
@@ -185,18 +182,18 @@ def fit(
         embed_patches = dense.function(feature, config.data.image_size, config.features)
         fitted: Density | PatchDensity = fit_patches(embed_patches, examples.images, config.density, report=report)
         return Detector(network, fitted, config), without_features(examples)
-    found = describe(embed(feature, examples.images), examples)
+    found = describe(embed(feature, examples.images, report=report), examples)
     return Detector(network, densities.build(config.density).fit(found.features), config), found
 
 
 def fit_patches(embed_patches: Embed, images: np.ndarray, settings: DensitySettings, *, report: Report) -> PatchDensity:
     """The density of patches of normal images uint8 [count, side, side, 3]; `embed_patches` as in `score_patches`."""
-    features = _with_progress(map(embed_patches, images), len(images), report)
+    features = track(map(embed_patches, images), len(images), "Patches of images", report)
     return patch_density.build(settings).fit(features, len(images))
 
 
 def score_patches(
-    embed_patches: Embed, density: PatchDensity, images: np.ndarray, *, report: Report = str
+    embed_patches: Embed, density: PatchDensity, images: np.ndarray, *, report: Report = hush
 ) -> np.ndarray:
     """Anomaly scores of all patches of images.
 
@@ -211,7 +208,7 @@ def score_patches(
     """
     parts: list[np.ndarray] = []
     held, filled = np.empty(0), 0
-    for index, one in enumerate(_with_progress(map(embed_patches, images), len(images), report), 1):
+    for index, one in enumerate(track(map(embed_patches, images), len(images), "Patches of images", report), 1):
         if index == 1:
             held = np.empty((min(len(images), max(1, _TOGETHER // one.nbytes)), *one.shape), np.float32)
         held[filled] = one
@@ -224,20 +221,11 @@ def score_patches(
     return scores.reshape(-1, side, side)
 
 
-def _with_progress(features: Iterator[np.ndarray], count: int, report: Report) -> Iterator[np.ndarray]:
-    """The same features, with a line for the user every half minute."""
-    said = time.monotonic()
-    for index, one in enumerate(features, 1):
-        yield one
-        if time.monotonic() - said > 30:
-            said = time.monotonic()
-            report(f"  patches of {index} of {count} images")
-
-
-def embed(feature: keras.Model, images: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+def embed(feature: keras.Model, images: np.ndarray, *, batch_size: int = 64, report: Report = hush) -> np.ndarray:
     """Features float32 [count, dimensions] of uint8 images [count, side, side, 3], not augmented."""
     parts = []
-    for start in range(0, len(images), batch_size):
+    starts = range(0, len(images), batch_size)
+    for start in track(starts, len(starts), "Batches of images", report):
         batch = images[start : start + batch_size].astype(np.float32) / 255
         parts.append(np.asarray(feature.predict_on_batch(batch)))
     return np.concatenate(parts)

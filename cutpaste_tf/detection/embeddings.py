@@ -15,6 +15,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import DAMAGE, write_arrays
 from cutpaste_tf.images.arrays import thumbnails
 from cutpaste_tf.images.reading import Examples, Item
+from cutpaste_tf.progress import Report
 
 
 class Embeddings(NamedTuple):
@@ -56,7 +57,7 @@ def fingerprint(model: Path, feature: str, items: Sequence[Item], how: str) -> s
     return sha.hexdigest()
 
 
-def kept(path: Path, make: Callable[[], Embeddings], report: Callable[[str], None]) -> Embeddings:
+def kept(path: Path, make: Callable[[], Embeddings], report: Report) -> Embeddings:
     """Reads a file of embeddings, or makes and writes it, also where it is damaged."""
     if path.is_file():
         try:

@@ -18,6 +18,7 @@ from cutpaste_tf.density.density import Density
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import arrays
 from cutpaste_tf.networks.saliency import gradient
+from cutpaste_tf.progress import Report, hush, track
 
 
 class GradCam:
@@ -37,20 +38,24 @@ class GradCam:
         self._feature, self._layer = feature, layer
         self._own = keras.Model(feature.input, feature.get_layer("pool").input)
 
-    def heat_maps(self, density: Density, images: np.ndarray, *, batch_size: int = 16) -> np.ndarray:
+    def heat_maps(
+        self, density: Density, images: np.ndarray, *, batch_size: int = 16, report: Report = hush
+    ) -> np.ndarray:
         """GradCAM maps, enlarged to the images' size.
 
         Args:
             density: fitted to the feature.
             images: uint8 [count, side, side, 3].
             batch_size: images at a time.
+            report: takes a line for the user.
 
         Returns:
             float32 [count, side, side], 0 and above, bilinear; in memory up to 1 GiB, else in a file.
         """
         side = images.shape[1]
         result = arrays.allocate(len(images), (side, side), np.float32)
-        for start in range(0, len(images), batch_size):
+        starts = range(0, len(images), batch_size)
+        for start in track(starts, len(starts), "GradCAM, batches of images", report):
             batch = images[start : start + batch_size].astype(np.float32) / 255
             activations = np.asarray(self._own.predict_on_batch(batch), np.float32)
             weights = density.score_gradient(activations.mean(axis=(1, 2))) / np.prod(activations.shape[1:3])

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,15 @@ import numpy as np
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.detection.embeddings import Embeddings
-from cutpaste_tf.evaluation import metrics, pixel_metrics
+from cutpaste_tf.evaluation import figures, metrics, pixel_metrics
 from cutpaste_tf.evaluation.scoring import Scored
 from cutpaste_tf.files import whole_folder, write_csv
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.reading import Examples
-from cutpaste_tf.pictures import heat_map_plots, plots
+from cutpaste_tf.pictures import heat_map_plots, page, plots
+from cutpaste_tf.progress import Report
 from cutpaste_tf.settings import PATCH_MODEL, only_for
 
-PIXELS = "Gaussian on 32 x 32 pixels"
 _THUMBNAILS = 2000  # as many training images at most say what raw pixels would do
 
 
@@ -34,7 +34,9 @@ def judge(
     gradcam_layer: str = "",
     synthetic: dict[str, Any] | None = None,
     location: str = "",
-    report: Callable[[str], None],
+    others: Mapping[str, Mapping[str, Any]] | None = None,
+    with_page: bool = True,
+    report: Report,
 ) -> dict[str, Any]:
     """Judges scores and heat maps of test images and fills a folder.
 
@@ -44,10 +46,12 @@ def judge(
         config: the settings that hold, for the record.
         train_images: how many the run was trained on, for the record.
         scored: scores, heat maps if there are any, and what is known of training and test images.
-        examples: the test images with their masks; needed with heat maps.
+        examples: the test images with their masks; needed with heat maps, and for the page.
         gradcam_layer: that GradCAM was asked for, for the record.
         synthetic: how synthetic anomalies were made, for the record.
         location: where the test images lie, for the record.
+        others: what metrics.json holds of other evaluations, by place, to stand beside.
+        with_page: whether to write report.html, if there are `examples`.
         report: takes a line for the user.
 
     Returns:
@@ -85,9 +89,30 @@ def judge(
         _write_features(partial, scored, config)
         if scored.maps is not None and examples is not None:
             report(f"Drawing {len(scored.maps)} heat maps.")
-            heat_map_plots.save(partial, examples, scored.maps, scores)
+            heat_map_plots.save(partial, examples, scored.maps, scores, report=report)
+        if with_page and examples is not None:
+            page.save(
+                partial,
+                title=f"CutPaste: {data}",
+                columns=figures.columns(result, others or {}),
+                figures=figures.table(result, others or {}),
+                facts={name: _shown(value) for name, value in result.items() if not name.endswith("_by_defect")},
+                examples=examples,
+                scores=scores,
+                maps=scored.maps,
+                report=report,
+            )
     _report(result, folder, report)
+    report(f"Figures: {figures.line(result, others or {})}")
+    pictures = [name for name in ("heatmaps.png", "histogram.png") if (folder / name).is_file()]
+    report(f"Picture: {folder / pictures[0]}")
+    if (folder / page.NAME).is_file():
+        report(f"Page:    {folder / page.NAME}")
     return result
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def _write_features(folder: Path, scored: Scored, config: Config) -> None:
@@ -129,7 +154,7 @@ def _pixel_scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     return np.concatenate([-density.score_samples(part.reshape(len(part), -1) / 255) for part in parts])
 
 
-def _report(result: dict[str, Any], folder: Path, report: Callable[[str], None]) -> None:
+def _report(result: dict[str, Any], folder: Path, report: Report) -> None:
     if result["image_auroc"] is None:
         report(
             f"No AUC: of the {sum(result[k] for k in ('test_normal', 'test_anomalous', 'test_unlabelled'))} images "
@@ -138,7 +163,7 @@ def _report(result: dict[str, Any], folder: Path, report: Callable[[str], None])
         )
     else:
         beside = result["pixel_gaussian_auroc"]
-        compared = "" if beside is None else f"   ({PIXELS}: {beside:.2f} %)"
+        compared = "" if beside is None else f"   ({figures.PIXELS}: {beside:.2f} %)"
         report(f"image AUROC     {result['image_auroc']:6.2f} %{compared}")
         for defect, value in result["image_auroc_by_defect"].items():
             report(f"  {defect:<14}{value:6.2f} %")

@@ -24,6 +24,7 @@ from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import reading, sources
 from cutpaste_tf.images.reading import Examples, Item
+from cutpaste_tf.progress import Report
 from cutpaste_tf.runs import TrainingData
 
 
@@ -71,7 +72,7 @@ class Scorer:
         train_location: str | Path,
         tfds_data_dir: str,
         allow_trained: bool,
-        report: Callable[[str], None],
+        report: Report,
     ):
         self._run_dir, self._saved, self._config = run_dir, saved, config
         self._train_location, self._tfds_data_dir, self._report = train_location, tfds_data_dir, report
@@ -114,7 +115,8 @@ class Scorer:
             density = densities.build(config.density).fit(train.features)
         maps = None
         if localize and examples:
-            maps = gradcam.GradCam(self._feature, layer=gradcam_layer).heat_maps(density, examples.images)
+            cam = gradcam.GradCam(self._feature, layer=gradcam_layer)
+            maps = cam.heat_maps(density, examples.images, report=self._report)
         return Scored(train, test, -density.score_samples(test.features), maps)
 
     def read_tests(self, items: list[Item]) -> Examples:
@@ -165,7 +167,7 @@ class Scorer:
         return (self._config.features, self._config.density) == (self._saved.features, self._saved.density)
 
     def _read(self, items: list[Item]) -> Examples:
-        return reading.read(items, self._config.data.image_size, self._settings)
+        return reading.read(items, self._config.data.image_size, self._settings, report=self._report)
 
     def _read_train(self, items: list[Item]) -> Examples:
         examples = self._read(items)
@@ -236,7 +238,7 @@ class Scorer:
         return self._detector.feature_named(self._config.features.feature)
 
     def _embed(self, examples: Examples) -> Embeddings:
-        return embeddings.describe(detector.embed(self._feature, examples.images), examples)
+        return embeddings.describe(detector.embed(self._feature, examples.images, report=self._report), examples)
 
     def _patch_scores(self, examples: Examples) -> Embeddings:
         config, density = self._config, self._detector.density

@@ -15,6 +15,7 @@ import numpy as np
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import arrays, decoding, masks
 from cutpaste_tf.images.settings import DataSettings
+from cutpaste_tf.progress import Report, hush, track
 
 NORMAL, ANOMALOUS, UNKNOWN = 0, 1, -1
 
@@ -66,7 +67,9 @@ class Examples(NamedTuple):
         return [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest() for image in self.images]
 
 
-def read(items: Sequence[Item], size: int, settings: DataSettings = DataSettings()) -> Examples:
+def read(
+    items: Sequence[Item], size: int, settings: DataSettings = DataSettings(), *, report: Report = hush
+) -> Examples:
     """Reads images and masks, resized to size x size.
 
     Raises:
@@ -77,7 +80,7 @@ def read(items: Sequence[Item], size: int, settings: DataSettings = DataSettings
     )
     pixels = arrays.allocate(len(items), (size, size, 3))
     found_masks, kinds, notices = [], [], []
-    for index, item in enumerate(items):
+    for index, item in enumerate(track(items, len(items), "Reading images", report)):
         image, kind, turned = decoding.decode(
             item.image,
             _name(item),

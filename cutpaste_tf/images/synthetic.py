@@ -18,6 +18,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import arrays, folders, prepared, reading
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Examples
 from cutpaste_tf.images.settings import GOOD
+from cutpaste_tf.progress import Report
 
 SHAPES = ("mnist", "square", "ellipse", "heart")
 FILLS = ("color", "image")
@@ -44,9 +45,7 @@ class SyntheticOptions(NamedTuple):
     seed: int
 
 
-def with_twins(
-    normal: Examples, options: SyntheticOptions, tfds_data_dir: str, report: Callable[[str], None]
-) -> Examples:
+def with_twins(normal: Examples, options: SyntheticOptions, tfds_data_dir: str, report: Report) -> Examples:
     """`make`, with content from where the options say.
 
     Args:

@@ -2,13 +2,13 @@
 
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pooch
 from requests.exceptions import RequestException
 
+from cutpaste_tf import progress
 from cutpaste_tf.errors import InputError
 
 
@@ -76,7 +76,7 @@ def fetch(remote: Remote, flag: str) -> Path:
     if path.is_file() and pooch.file_hash(str(path), kind) == digest:
         return path
     by_hand = f"fetch {remote.url} by hand and put it at {path}, or name a file of weights"
-    print(f"Downloading {remote.url} to {path}.", flush=True)
+    progress.say(f"Downloading {remote.url} to {path}.")
     pooch.get_logger().setLevel(logging.WARNING)
     try:
         pooch.retrieve(
@@ -84,7 +84,7 @@ def fetch(remote: Remote, flag: str) -> Path:
             remote.digest,
             fname=remote.name,
             path=path.parent,
-            progressbar=sys.stderr.isatty(),  # in a log it would be a line for every tenth of a second
+            progressbar=progress.shows_bars(),  # in a log it would be a line for every tenth of a second
         )
     except ValueError:  # pooch has deleted what it got
         raise InputError(

@@ -21,18 +21,22 @@ from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.images import arrays as stores
 from cutpaste_tf.networks import resnet
 from cutpaste_tf.networks.build import IMAGENET_MEAN, IMAGENET_STD
+from cutpaste_tf.progress import Report, hush, track
 
 STAGES = ("layer1_1", "layer2_1", "layer3_1", "layer4_1")
 _CLUSTERS = 5
 
 
-def mark(images: np.ndarray, arrays: dict[str, np.ndarray], *, batch_size: int = 16) -> np.ndarray:
+def mark(
+    images: np.ndarray, arrays: dict[str, np.ndarray], *, batch_size: int = 16, report: Report = hush
+) -> np.ndarray:
     """Adds a channel that tells the salient pixels.
 
     Args:
         images: uint8 [count, side, side, 3].
         arrays: of an ImageNet ResNet-18 with its classifier, by torchvision's names.
         batch_size: images at a time.
+        report: takes a line for the user.
 
     Returns:
         uint8 [count, side, side, 4]; bit l of the last channel is set where the pixel is in the most
@@ -40,7 +44,8 @@ def mark(images: np.ndarray, arrays: dict[str, np.ndarray], *, batch_size: int =
     """
     maps = layer_cam(arrays)
     marked = stores.allocate(len(images), (*images.shape[1:3], 4))
-    for start in range(0, len(images), batch_size):
+    starts = range(0, len(images), batch_size)
+    for start in track(starts, len(starts), "Finding salient pixels, batches", report):
         batch = images[start : start + batch_size]
         marked[start : start + len(batch), :, :, :3] = batch
         bits = np.zeros(batch.shape[:3], np.uint8)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import matplotlib
 import matplotlib.style
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
@@ -18,6 +20,7 @@ from PIL import ImageFont
 
 from cutpaste_tf.files import write_whole
 
+LINE = 13  # pixels from one line of `font` to the next
 # Tried in turn for what the first has no letters for, where they are installed.
 _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei",
           "Noto Sans Arabic", "Noto Sans Devanagari", "Arial Unicode MS")  # fmt: skip
@@ -59,6 +62,29 @@ def font(text: str) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(
         next((file for file in files.values() if letters <= _letters(file)), files[_FONTS[0]]), 10
     )
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """A text in lines of at most so many pixels, broken between words, and within one that is longer."""
+    lines = [""]
+    for word in text.split(" "):
+        joined = f"{lines[-1]} {word}".strip()
+        if font(joined).getlength(joined) <= width:
+            lines[-1] = joined
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if lines[-1] and font(lines[-1] + letter).getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
+def digits(scores: np.ndarray) -> int:
+    """Decimals that show three digits of the scores' range; so they are written in every picture and on the page."""
+    extent = float(np.ptp(scores)) if len(scores) else 0.0
+    return min(max(3 - math.ceil(math.log10(extent)), 0), 6) if extent > 0 else 1
 
 
 @functools.cache

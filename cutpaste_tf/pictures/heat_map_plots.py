@@ -4,6 +4,7 @@ import collections
 import math
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -12,28 +13,57 @@ from scipy import ndimage
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.images.settings import GOOD
 from cutpaste_tf.pictures import drawing
+from cutpaste_tf.progress import Report, hush, track
 
 _COLORS = (255 * drawing.matplotlib.colormaps["turbo"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8)
 _RED = np.array([255, 30, 30], np.uint8)
-_STRIP = 16  # height of a line of text
 _COLUMNS = 12
+_LEAST = 112  # panels are enlarged to at least so many pixels, for what is written above them
 
 
-def save(folder: Path, examples: Examples, maps: np.ndarray, scores: np.ndarray) -> None:
+class Scale(NamedTuple):
+    """The one color scale of all heat maps of an evaluation, by the square root: scores are squared distances, and
+    without it one gross defect would leave all others dark.
+
+    Attributes:
+        low: score of the coldest color, and below.
+        high: score of the hottest, and above.
+    """
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, maps: np.ndarray) -> "Scale":
+        """From the median to the 99.9th percentile of all pixels' scores, of at most 16 million of them."""
+        every = math.ceil(np.sqrt(maps.size / 2**24))
+        low, high = np.quantile(maps[:, ::every, ::every], [0.5, 0.999])
+        return cls(float(low), float(high) if high > low else float(low) + 1.0)
+
+    def level(self, heat: np.ndarray) -> np.ndarray:
+        """Scores -> 0 (cold) to 1 (hot)."""
+        return np.sqrt(np.clip((heat - self.low) / (self.high - self.low), 0, 1))
+
+
+def save(
+    folder: Path, examples: Examples, maps: np.ndarray, scores: np.ndarray, *, report: Report = hush
+) -> np.ndarray:
     """Writes heatmaps/DEFECT/NAME.png for each image, and heatmaps.png, the sheet.
-
-    All use one color scale, from the median to the 99.9th percentile of all pixels' scores, by their square root.
 
     Args:
         folder: to write to, one that is put in place as a whole.
         examples: images and masks.
         maps: float32 [count, side, side].
         scores: [count], of the images.
+        report: takes a line for the user.
+
+    Returns:
+        The sheet, uint8 [height, width, 3].
     """
-    low, high = _scale(maps)
+    scale, digits = Scale.of(maps), drawing.digits(scores)
     root = folder / "heatmaps"
     taken: set[Path] = set()
-    for index, name in enumerate(examples.paths):
+    for index, name in enumerate(track(examples.paths, len(maps), "Drawing heat maps", report)):
         relative = Path(name.removeprefix("test/"))
         path = root / relative.with_suffix(".png")
         if path in taken:  # 000.jpg beside 000.png
@@ -41,29 +71,45 @@ def save(folder: Path, examples: Examples, maps: np.ndarray, scores: np.ndarray)
             path = path.with_name(name if len(os.fsencode(name)) <= 255 else f"{index}.png")
         taken.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        panels = _panels(examples.images[index], examples.masks[index], maps[index], low, high)
-        picture = np.concatenate(list(panels), axis=1)
-        text = f"score {scores[index]:.1f}   colors {low:.4g} to {high:.4g}"
-        Image.fromarray(_with_text(picture, text)).save(path)
-    _save_sheet(folder / "heatmaps.png", examples, maps, scores, (low, high))
+        picture = np.concatenate(list(panels(examples.images[index], examples.masks[index], maps[index], scale)), 1)
+        picture = np.concatenate([_text([f"score {scores[index]:.{digits}f}"], picture.shape[1]), picture])
+        Image.fromarray(np.concatenate([picture, _legend(scale, picture.shape[1])])).save(path)
+    sheet = _sheet(examples, maps, [f"{score:.{digits}f}" for score in scores], scale)
+    Image.fromarray(sheet).save(folder / "heatmaps.png")
+    return sheet
 
 
-def _scale(maps: np.ndarray) -> tuple[float, float]:
-    """The ends of the color scale, from at most 16 million pixels."""
-    every = math.ceil(np.sqrt(maps.size / 2**24))
-    low, high = np.quantile(maps[:, ::every, ::every], [0.5, 0.999])
-    return float(low), float(high) if high > low else float(low) + 1.0
+def panels(
+    image: np.ndarray, mask: np.ndarray | None, heat: np.ndarray, scale: Scale
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Input, input with the mask's outline, heat map, heat map over the input; uint8 [side, side, 3] each, enlarged
+    where they would be too small to write above."""
+    outlined = image.copy()
+    if mask is not None:
+        outlined[mask & ~ndimage.binary_erosion(mask, iterations=2)] = _RED
+    level = scale.level(heat)
+    colors = _COLORS[(255 * level).astype(np.uint8)]
+    opacity = 0.15 + 0.5 * level[:, :, None]
+    grey = image.mean(axis=2, keepdims=True)
+    overlay = (opacity * colors + (1 - opacity) * grey).astype(np.uint8)
+    times = math.ceil(_LEAST / len(image))
+    image, outlined, colors, overlay = (
+        np.repeat(np.repeat(one, times, axis=0), times, axis=1) for one in (image, outlined, colors, overlay)
+    )
+    return image, outlined, colors, overlay
 
 
-def _save_sheet(
-    path: Path, examples: Examples, maps: np.ndarray, scores: np.ndarray, scale: tuple[float, float]
-) -> None:
+def _sheet(examples: Examples, maps: np.ndarray, scores: list[str], scale: Scale) -> np.ndarray:
     """A column for each of up to twelve images, every kind of defect in turn: input, mask, heat map, overlay."""
-    columns = []
-    for index in _chosen(examples.defects):
-        stack = np.concatenate(list(_panels(examples.images[index], examples.masks[index], maps[index], *scale)))
-        columns.append(_with_text(stack, f"{examples.defects[index] or 'unlabelled'}  {scores[index]:.1f}"))
-    Image.fromarray(np.concatenate(columns, axis=1)).save(path)
+    chosen = _chosen(examples.defects)
+    stacks = [
+        np.concatenate(list(panels(examples.images[index], examples.masks[index], maps[index], scale)))
+        for index in chosen
+    ]
+    width = stacks[0].shape[1]
+    labels = [f"{examples.defects[index] or 'unlabelled'}  {scores[index]}" for index in chosen]
+    columns = np.concatenate([_text(labels, width), np.concatenate(stacks, axis=1)])
+    return np.concatenate([columns, _legend(scale, columns.shape[1])])
 
 
 def _chosen(defects: list[str]) -> list[int]:
@@ -78,24 +124,30 @@ def _chosen(defects: list[str]) -> list[int]:
     return [places[kind][i] for kind in kinds for i in np.linspace(0, len(places[kind]) - 1, share[kind]).astype(int)]
 
 
-def _panels(
-    image: np.ndarray, mask: np.ndarray | None, heat: np.ndarray, low: float, high: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Input, input with the mask's outline, heat map, heat map over the input; uint8 [side, side, 3] each."""
-    outlined = image.copy()
-    if mask is not None:
-        outlined[mask & ~ndimage.binary_erosion(mask, iterations=2)] = _RED
-    # The root, since scores are squared distances: without it one gross defect leaves all others dark.
-    level = np.sqrt(np.clip((heat - low) / (high - low), 0, 1))
-    colors = _COLORS[(255 * level).astype(np.uint8)]
-    opacity = 0.15 + 0.5 * level[:, :, None]
-    grey = image.mean(axis=2, keepdims=True)
-    return image, outlined, colors, (opacity * colors + (1 - opacity) * grey).astype(np.uint8)
+def _text(texts: list[str], width: int) -> np.ndarray:
+    """A strip with a text, in as many lines as it takes, in each of its columns of a width."""
+    wrapped = [drawing.wrapped(drawing.label(text), width - 6) for text in texts]
+    height = drawing.LINE * max(map(len, wrapped)) + 4
+    strip = Image.new("RGB", (width * len(texts), height), "white")
+    draw = ImageDraw.Draw(strip)
+    for column, lines in enumerate(wrapped):
+        for row, line in enumerate(lines):
+            draw.text((width * column + 3, 2 + drawing.LINE * row), line, fill="black", font=drawing.font(line))
+    return np.asarray(strip)
 
 
-def _with_text(picture: np.ndarray, text: str) -> np.ndarray:
-    """The picture with a line of text above it."""
-    strip = Image.new("RGB", (picture.shape[1], _STRIP), "white")
-    text = drawing.label(text)
-    ImageDraw.Draw(strip).text((3, 2), text, fill="black", font=drawing.font(text))
-    return np.concatenate([np.asarray(strip), picture])
+def _legend(scale: Scale, width: int) -> np.ndarray:
+    """A strip that says which score a color stands for."""
+    length, left, numbers = min(width - 24, 360), 12, 3
+    strip = np.full((12, width, 3), 255, np.uint8)
+    strip[2:, left : left + length] = _COLORS[np.linspace(0, 255, length).astype(int)]
+    below = Image.new("RGB", (width, drawing.LINE + 4), "white")
+    draw = ImageDraw.Draw(below)
+    for index in range(numbers):
+        part = index / (numbers - 1)
+        text = f"{scale.low + part**2 * (scale.high - scale.low):.4g}"
+        text = f"heat {text}" if index == 0 else text
+        font = drawing.font(text)
+        # The first number begins where the colors do, the last one ends there.
+        draw.text((left + part * (length - font.getlength(text)), 1), text, fill="black", font=font)
+    return np.concatenate([strip, np.asarray(below)])

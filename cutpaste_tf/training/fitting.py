@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,8 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.config.schedule import Phase, ScheduleSettings
 from cutpaste_tf.networks import build
 from cutpaste_tf.networks.build import Networks
+from cutpaste_tf.progress import Report
 from cutpaste_tf.training import checkpoint
-
-Report = Callable[[str], None]
 
 
 def initial_networks(config: Config) -> Networks:
@@ -84,7 +83,7 @@ def fit(
     Raises:
         InputError: the checkpoint is damaged, or training diverges.
     """
-    from cutpaste_tf.training.progress import Checkpoints, ProgressLog  # subclasses of Keras' load it
+    from cutpaste_tf.training.callbacks import Checkpoints, ProgressLog  # subclasses of Keras' load it
 
     path, schedule = folder / runs.CHECKPOINT, config.schedule
     step = checkpoint.saved_step(path)

@@ -82,7 +82,7 @@ def test_a_patch_model_localizes(category, tmp_path, mode, capsys):
     assert result["density_mode"] == mode
     assert set(result["pixel_auroc_by_defect"]) == set(result["aupro_by_defect"]) == {"square"}
     for name in ("good/000.png", "square/002.png"):
-        assert Image.open(run / "eval/heatmaps" / name).size == (4 * 64, 64 + 16)
+        assert Image.open(run / "eval/heatmaps" / name).size == (4 * 2 * 64, 17 + 2 * 64 + 29)  # twice as large
     assert (run / "eval/heatmaps.png").is_file()
     assert "pixel AUROC" in capsys.readouterr().out
     with np.load(run / "eval/patch_scores.npz") as arrays:

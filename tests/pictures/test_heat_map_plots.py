@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from cutpaste_tf.images.reading import Examples
-from cutpaste_tf.pictures import heat_map_plots
+from cutpaste_tf.pictures import drawing, heat_map_plots
 
-SIDE, STRIP = 32, 16
+SIDE, TIMES = 32, 4  # panels of 32 px are enlarged four times, to hold what is written above them
+TEXT, LEGEND = 17, 29  # heights of a line of text, and of the colors
 
 
 def _save(folder, count=3, defects=("good", "hole", "hole"), paths=("good/0.png", "hole/0.png", "hole/0.jpg")):
@@ -26,8 +27,8 @@ def _save(folder, count=3, defects=("good", "hole", "hole"), paths=("good/0.png"
 
 def _panels(path):
     picture = np.asarray(Image.open(path)).astype(int)
-    assert picture.shape == (STRIP + SIDE, 4 * SIDE, 3)
-    return np.split(picture[STRIP:], 4, axis=1)
+    assert picture.shape == (TEXT + TIMES * SIDE + LEGEND, 4 * TIMES * SIDE, 3)
+    return np.split(picture[TEXT:-LEGEND:TIMES, ::TIMES], 4, axis=1)
 
 
 def test_a_picture_shows_image_outline_heat_and_overlay(tmp_path):
@@ -65,7 +66,37 @@ def test_images_of_one_name_do_not_take_each_other_s_picture(tmp_path):
 def test_the_sheet_has_a_column_for_each_of_up_to_twelve_images(tmp_path, count, columns):
     _save(tmp_path, count, ["good"] + ["hole"] * (count - 1), [f"{number}.png" for number in range(count)])
     sheet = np.asarray(Image.open(tmp_path / "heatmaps.png"))
-    assert sheet.shape == (STRIP + 4 * SIDE, columns * SIDE, 3)
-    first, last = sheet[STRIP:, :SIDE], sheet[STRIP:, -SIDE:]
+    assert sheet.shape == (TEXT + 4 * TIMES * SIDE + LEGEND, columns * TIMES * SIDE, 3)
+    panels = sheet[TEXT:-LEGEND:TIMES, ::TIMES]
+    first, last = panels[:, :SIDE], panels[:, -SIDE:]
     assert np.all(first[:SIDE] == 128)  # the normal image comes first
     assert not np.array_equal(first[2 * SIDE : 3 * SIDE], last[2 * SIDE : 3 * SIDE])
+
+
+@pytest.mark.parametrize("name", ["a_rather_long_kind_of_defect_in_one_word", "a long kind in " + "several words " * 9])
+def test_no_label_is_cut_off(tmp_path, name):
+    """In a column of 128 px: every letter is written, in as many lines as it takes."""
+    _save(tmp_path, defects=("good", name, name))
+    lines = drawing.wrapped(f"{name.strip()}  1.00", 122)
+    assert "".join(lines).replace(" ", "") == f"{name}1.00".replace(" ", "")
+    assert all(drawing.font(line).getlength(line) <= 122 for line in lines)
+    sheet = np.asarray(Image.open(tmp_path / "heatmaps.png"))
+    strip = sheet[: sheet.shape[0] - 4 * TIMES * SIDE - LEGEND, 128:256]
+    rows = [strip[2 + 13 * row : 15 + 13 * row] for row in range(len(lines))]
+    assert all((row < 128).any() for row in rows)
+    assert (strip[:, -1] == 255).all()  # nothing reaches the edge
+
+
+def test_the_legend_says_which_score_a_color_stands_for(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(heat_map_plots.ImageDraw.ImageDraw, "text", lambda self, at, text, **_: written.append(text))
+    _save(tmp_path)
+    assert written[-3:] == ["heat 0", "1.25", "5"]  # the root's middle is a quarter
+    colors = np.asarray(Image.open(tmp_path / "heatmaps/hole/0.png"))[-LEGEND + 6].astype(int)
+    heat = _panels(tmp_path / "heatmaps/hole/0.png")[2]
+    np.testing.assert_array_equal(colors[12], heat[2, 2])
+    np.testing.assert_array_equal(colors[12 + 359], heat[14, 16])
+
+
+def test_scores_have_the_digits_that_tell_them_apart():
+    assert [drawing.digits(np.array([0, extent])) for extent in (0.002, 1, 30, 99, 5000, 0)] == [5, 3, 1, 1, 0, 1]

@@ -17,7 +17,7 @@ from cutpaste_tf.detection import detector
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
-from cutpaste_tf.training import fitting, progress
+from cutpaste_tf.training import callbacks, fitting
 
 
 def tiny_network():
@@ -157,7 +157,7 @@ def test_the_log_says_cross_entropy_and_l2_apart(category, tmp_path, monkeypatch
 
 def test_metrics_are_fetched_only_when_a_line_is_due(tmp_path, monkeypatch):
     """A callback that hears of a step's end makes Keras turn every metric into a number at every step."""
-    for callback in (progress.ProgressLog, progress.Checkpoints):
+    for callback in (callbacks.ProgressLog, callbacks.Checkpoints):
         assert callback.on_train_batch_end is keras.callbacks.Callback.on_train_batch_end
         assert callback.on_batch_end is keras.callbacks.Callback.on_batch_end
 
@@ -165,9 +165,9 @@ def test_metrics_are_fetched_only_when_a_line_is_due(tmp_path, monkeypatch):
 def test_speed_is_timed_from_the_end_of_the_first_step(tmp_path, monkeypatch):
     """Steps of 20 s, the first of 60: no line before there is something to time, also after resuming at step 4."""
     now, lines = [0.0], []
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
     config = TINY.replaced(epochs=2, steps_per_epoch=10)
-    log = progress.ProgressLog(config.schedule, tmp_path, 4, learning_rate=lambda step: 0.03, report=lines.append)
+    log = callbacks.ProgressLog(config.schedule, tmp_path, 4, learning_rate=lambda step: 0.03, report=lines.append)
     metrics = {"loss": 8.04, "cross_entropy": 0.1, "accuracy": 0.9}
     log.set_model(SimpleNamespace(get_metrics_result=lambda: metrics))
     log.set_params({"steps": 6})

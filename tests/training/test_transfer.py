@@ -121,7 +121,7 @@ def embedded(monkeypatch):
     """Counts how often features are computed."""
     calls = []
     embed = detector.embed
-    monkeypatch.setattr(detector, "embed", lambda *arguments: calls.append(1) or embed(*arguments))
+    monkeypatch.setattr(detector, "embed", lambda *given, **named: calls.append(1) or embed(*given, **named))
     return calls
 
 

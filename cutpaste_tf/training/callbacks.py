@@ -1,4 +1,4 @@
-"""What training shows, logs and keeps: a line now and then, train_log.csv, TensorBoard's files, checkpoints.
+"""What training shows, logs and keeps: a bar or a line now and then, train_log.csv, TensorBoard's files, checkpoints.
 
 Steps are counted as they begin: a callback that hears of each step's end makes Keras fetch every metric from the device
 each time. They are read only when a line or a checkpoint is due.
@@ -6,18 +6,17 @@ each time. They are read only when a line or a checkpoint is due.
 
 import csv
 import math
-import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cutpaste_tf import progress
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.config.schedule import ScheduleSettings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import write_csv
-from cutpaste_tf.training import checkpoint
+from cutpaste_tf.training import checkpoint, tensorboard
 
 
 class ProgressLog(keras.callbacks.Callback):
@@ -41,15 +40,19 @@ class ProgressLog(keras.callbacks.Callback):
         step: int,
         *,
         learning_rate: Callable[[int], float],
-        report: Callable[[str], None],
+        report: progress.Report,
     ):
         super().__init__()
         self._settings, self._report, self._step = settings, report, step
         self._learning_rate = learning_rate
         self._path = folder / "train_log.csv"
         self._rows = [row for row in _read_csv(self._path) if int(row["step"]) <= step]
-        # As bytes: TensorFlow refuses names that are not UTF-8 as text.
-        self._writer = tf.summary.create_file_writer(os.fsencode(folder / "tensorboard"))
+        self._writer = tensorboard.writer(folder / tensorboard.FOLDER)
+        self._bar = (
+            progress.bar(settings.total_steps, "Training", initial=step, unit="step")
+            if progress.shows_bars(report)
+            else None
+        )
         self._timed_from: tuple[int, float] | None = None
         self._shown_at = time.monotonic()
 
@@ -62,18 +65,20 @@ class ProgressLog(keras.callbacks.Callback):
         self._epoch, self._epoch_began, self._first = epoch, time.monotonic(), self._step
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Shows a line now and then."""
+        """Moves the bar, or shows a line now and then."""
         self._step = self._first + batch
+        if self._bar is not None:
+            self._bar.update(self._step - self._bar.n)
         if not batch:
             return
         if self._timed_from is None:
             self._timed_from = self._step, time.monotonic()  # the first step compiles; it does not count
             return
-        pause = 10 if sys.stdout.isatty() else 30
+        pause = 30 if self._bar is None else 5
         if time.monotonic() - self._shown_at >= pause:
             self._shown_at = time.monotonic()
             # Asking for self.model brings the metrics up to date on JAX.
-            self._report(self._line(self.model.get_metrics_result()))  # pyright: ignore[reportOptionalMemberAccess]
+            self._show(self.model.get_metrics_result())  # pyright: ignore[reportOptionalMemberAccess]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Logs the epoch."""
@@ -96,16 +101,28 @@ class ProgressLog(keras.callbacks.Callback):
                 tf.summary.scalar(name, row[name])
         self._writer.flush()
         if self._step == self._settings.total_steps:
-            self._report(self._line(logs))
+            if self._bar is not None:
+                self._bar.close()
+                self._bar = None
+            self._show(logs)
 
-    def _line(self, logs: dict[str, Any]) -> str:
+    def _show(self, logs: dict[str, Any]) -> None:
+        figures = self._figures(logs)
+        if self._bar is None:
+            self._report(self._line(figures))
+        else:
+            self._bar.set_postfix_str(figures)
+
+    def _figures(self, logs: dict[str, Any]) -> str:
         cross_entropy = float(logs["cross_entropy"])  # waits for the device, so before the clock is read
-        epochs = self._settings.head_epochs + self._settings.epochs
-        line = (
-            f"epoch {self._epoch + 1}/{epochs}  step {self._step}/{self._settings.total_steps}  "
+        return (
             f"cross-entropy {cross_entropy:.4f}  L2 {float(logs['loss']) - cross_entropy:.4f}  "
             f"accuracy {float(logs['accuracy']):.3f}  lr {self._learning_rate(self._step - 1):.5f}"
         )
+
+    def _line(self, figures: str) -> str:
+        epochs = self._settings.head_epochs + self._settings.epochs
+        line = f"epoch {self._epoch + 1}/{epochs}  step {self._step}/{self._settings.total_steps}  {figures}"
         if self._timed_from is None or self._step == self._timed_from[0]:
             return line
         speed = (self._step - self._timed_from[0]) / (time.monotonic() - self._timed_from[1])

@@ -1,0 +1,78 @@
+"""What a person sees of long work: a bar in a terminal, a line now and then in a log, or nothing."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+# Takes a line for the user: `say`, `hush`, or a program's own.
+Report = Callable[[str], object]
+T = TypeVar("T")
+_PAUSE = 30.0  # seconds between lines of a log
+_quiet = False
+
+
+def say(line: str) -> None:
+    """Shows a line at once, above a bar if there is one."""
+    if not _quiet:
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+    elif line.startswith("Warning:"):
+        print(line, file=sys.stderr, flush=True)
+
+
+def hush(line: str) -> None:
+    """Shows nothing."""
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Makes `say` show warnings only, on standard error, and no bars."""
+    global _quiet
+    _quiet, before = True, _quiet
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
+def shows_bars(report: Report = say) -> bool:
+    """Whether what is reported goes to somebody who sits before a terminal."""
+    return report is say and not _quiet and sys.stderr.isatty()
+
+
+def bar(total: int, what: str, **options: Any) -> "tqdm[Any]":
+    """A bar, gone when its work is done.
+
+    Args:
+        total: number of units of work.
+        what: the work.
+        options: more of tqdm's.
+    """
+    return tqdm(total=total, desc=what, leave=False, dynamic_ncols=True, file=sys.stderr, **options)
+
+
+def track(items: Iterable[T], total: int, what: str, report: Report) -> Iterator[T]:
+    """The same items, with a bar in a terminal, else with a line every half minute.
+
+    Args:
+        items: of the work.
+        total: number of them.
+        what: the work, as in "Reading images".
+        report: takes the lines.
+    """
+    if shows_bars(report):
+        with bar(total, what) as shown:
+            for item in items:
+                yield item
+                shown.update()
+        return
+    said = time.monotonic()
+    for index, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - said > _PAUSE and index < total:
+            said = time.monotonic()
+            report(f"{what}: {index} of {total}")

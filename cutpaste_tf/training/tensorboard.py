@@ -1,0 +1,66 @@
+"""TensorBoard's files of a run: RUN/tensorboard, and a folder in it for each evaluation.
+
+The settings go to the HParams page, where runs are compared by the figures of their evaluations.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cutpaste_tf.backend import tf
+from cutpaste_tf.images import folders
+
+FOLDER = "tensorboard"
+
+
+def writer(folder: Path) -> Any:
+    """Writes to a folder of TensorBoard's files."""
+    return tf.summary.create_file_writer(os.fsencode(folder))  # TensorFlow refuses names that are not UTF-8 as text
+
+
+def write_views(run_dir: Path, views: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> None:
+    """The augmented views of the first step, a row for each class.
+
+    Args:
+        run_dir: folder of the run.
+        views: float32 [batch, side, side, 3] in [0, 1], as the network sees them.
+        labels: int [batch].
+        names: of the classes, in the order of their labels.
+    """
+    with writer(run_dir / FOLDER).as_default(step=0):
+        for label, name in enumerate(names):
+            tf.summary.image(f"augmentations/{name}", np.clip(views[labels == label], 0, 1), max_outputs=8)
+
+
+def write_settings(run_dir: Path, settings: Mapping[str, Any]) -> None:
+    """The settings, as hyperparameters, by name."""
+    from tensorboard.plugins.hparams import api  # loads TensorFlow
+
+    with writer(run_dir / FOLDER).as_default(step=0):
+        api.hparams({name: _hyperparameter(value) for name, value in settings.items()})
+
+
+def write_evaluation(run_dir: Path, name: str, metrics: Mapping[str, Any], pictures: Mapping[str, np.ndarray]) -> None:
+    """An evaluation's AUCs and pictures.
+
+    Args:
+        run_dir: folder of the run.
+        name: of the evaluation.
+        metrics: what metrics.json holds.
+        pictures: uint8 [height, width, 3] by name.
+    """
+    with writer(run_dir / FOLDER / name).as_default(step=metrics["steps"]):
+        for tag in ("image_auroc", "pixel_auroc", "aupro"):
+            if metrics.get(tag) is not None:
+                tf.summary.scalar(tag, metrics[tag])
+        for tag, picture in pictures.items():
+            tf.summary.image(tag, picture[None])
+
+
+def _hyperparameter(value: Any) -> str | bool | int | float:
+    if isinstance(value, bool | int | float):
+        return value
+    return folders.printable(value) if isinstance(value, str) else ",".join(map(str, value))
