@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -79,6 +80,20 @@ def test_every_command_of_a_page_runs(page, places):
 
 def test_fine_tuning_runs(places):
     _run("docs/transfer.md", places)
+
+
+def test_the_demo_of_the_makefile_runs(places, tmp_path, capsys):
+    plan = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [shlex.split(line)[1:] for line in plan.replace("\\\n", " ").splitlines() if "_main.py" in line]
+    assert len(lines) == 4
+    for words in lines:
+        command(*_made_tiny([word.replace("demo/gear", places["/data/mvtec_ad/bottle"].name) for word in words], {}))
+    figures, picture, page = capsys.readouterr().out.splitlines()[-3:]
+    assert re.match(
+        r"Figures: image AUROC [\d.]+ % \(runs/demo_untrained [\d.]+ %; Gaussian on 32 x 32 pixels", figures
+    )
+    assert (tmp_path / picture.split()[-1]).is_file()
+    assert (tmp_path / page.split()[-1]).is_file()
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from absl import flags
 from cutpaste_tf import runs
 from cutpaste_tf.command_line import settings_flags
 from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
-from cutpaste_tf.commands import evaluating
+from cutpaste_tf.commands import evaluating, options
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import synthetic
@@ -59,8 +59,8 @@ def run(locate: Callable[[str], str | Path]) -> None:
             train_location=locate(own.data),
             settings=settings_flags.settings_from_flags(),
             synthetic_options=_synthetic_options(),
-            heat_map_options=evaluating.HeatMapOptions(_HEAT_MAPS.value, _LAYER.value),
-            presentation=evaluating.Presentation(_PAGE.value, tuple(_BESIDE.value), _TENSORBOARD.value),
+            heat_map_options=options.HeatMapOptions(_HEAT_MAPS.value, _LAYER.value),
+            presentation=options.Presentation(_PAGE.value, tuple(_BESIDE.value), _TENSORBOARD.value),
             output_dir=Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None,
             allow_trained=_ALLOW_TRAINED.value,
             tfds_data_dir=TFDS_DATA_DIR.value,

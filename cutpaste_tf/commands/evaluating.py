@@ -7,9 +7,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cutpaste_tf import files, runs, surroundings
+from cutpaste_tf.commands.options import HeatMapOptions, Presentation
 from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import scoring
@@ -20,32 +21,6 @@ from cutpaste_tf.images.synthetic import SyntheticOptions
 from cutpaste_tf.progress import Report, say
 from cutpaste_tf.settings import IMAGE_MODEL, PATCH_MODEL, leaves, only_for
 from cutpaste_tf.training import tensorboard
-
-
-class HeatMapOptions(NamedTuple):
-    """How `eval_main.py` localizes.
-
-    Attributes:
-        wanted: whether to make heat maps; None: for a patch model, where there are masks, and with `gradcam_layer`.
-        gradcam_layer: of an image model, see `gradcam.GradCam`.
-    """
-
-    wanted: bool | None = None
-    gradcam_layer: str = ""
-
-
-class Presentation(NamedTuple):
-    """What `eval_main.py` shows beside scores and figures.
-
-    Attributes:
-        page: whether to write report.html, which takes the images; scores on kept features need only the features.
-        beside: folders of evaluations, or of runs, whose figures stand beside.
-        tensorboard_images: whether TensorBoard gets the sheet of heat maps.
-    """
-
-    page: bool = True
-    beside: tuple[str, ...] = ()
-    tensorboard_images: bool = False
 
 
 def evaluate(

@@ -12,7 +12,7 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.evaluation import figures, metrics, pixel_metrics
-from cutpaste_tf.evaluation.scoring import Scored
+from cutpaste_tf.evaluation.scored import Scored
 from cutpaste_tf.files import whole_folder, write_csv
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.reading import Examples

@@ -9,9 +9,6 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from cutpaste_tf import runs
 from cutpaste_tf.backend import keras
@@ -22,26 +19,11 @@ from cutpaste_tf.detection import dense, detector, embeddings, gradcam, heat_map
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.evaluation.scored import Scored
 from cutpaste_tf.images import reading, sources
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.progress import Report
 from cutpaste_tf.runs import TrainingData
-
-
-class Scored(NamedTuple):
-    """What scoring found.
-
-    Attributes:
-        train: the normal training images; None where nothing is kept of them, as in a detector copied alone.
-        test: the test images; `features` are the patches' scores, for a patch model.
-        scores: anomaly score of each test image, float64 [count], higher = more anomalous.
-        maps: heat maps float32 [count, side, side], or None.
-    """
-
-    train: Embeddings | None
-    test: Embeddings
-    scores: np.ndarray
-    maps: np.ndarray | None
 
 
 class Scorer:

@@ -73,7 +73,7 @@ def save(
         path.parent.mkdir(parents=True, exist_ok=True)
         picture = np.concatenate(list(panels(examples.images[index], examples.masks[index], maps[index], scale)), 1)
         picture = np.concatenate([_text([f"score {scores[index]:.{digits}f}"], picture.shape[1]), picture])
-        Image.fromarray(np.concatenate([picture, _legend(scale, picture.shape[1])])).save(path)
+        Image.fromarray(np.concatenate([picture, _legend(scale, picture.shape[1])])).save(path, compress_level=1)
     sheet = _sheet(examples, maps, [f"{score:.{digits}f}" for score in scores], scale)
     Image.fromarray(sheet).save(folder / "heatmaps.png")
     return sheet

@@ -12,7 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 import cutpaste_tf
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
-from cutpaste_tf.commands.evaluating import HeatMapOptions, SyntheticOptions
+from cutpaste_tf.commands.evaluating import SyntheticOptions
+from cutpaste_tf.commands.options import HeatMapOptions
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import dense, detector
 from cutpaste_tf.errors import InputError

@@ -5,7 +5,7 @@ from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cutpaste_tf
-from cutpaste_tf.commands.evaluating import Presentation
+from cutpaste_tf.commands.options import HeatMapOptions, Presentation
 from cutpaste_tf.errors import InputError
 
 
@@ -44,6 +44,6 @@ def test_images_without_heat_maps_are_refused(tiny_run):
     with pytest.raises(InputError, match="shows heat maps, and there are none: give --heat_maps"):
         cutpaste_tf.evaluate(
             tiny_run,
-            heat_map_options=cutpaste_tf.commands.evaluating.HeatMapOptions(wanted=False),
+            heat_map_options=HeatMapOptions(wanted=False),
             presentation=Presentation(tensorboard_images=True),
         )
