@@ -5,6 +5,7 @@ Each command defines flags of its own, so that one process loads one of them.
 """
 
 import sys
+from pathlib import Path
 
 from . import demo
 
@@ -21,6 +22,21 @@ def evaluate() -> None:
     from cutpaste_tf.command_line import evaluate as command
 
     command.run(demo.locate)
+
+
+def reproduce() -> None:
+    """Reproduces tables of the paper."""
+    from cutpaste_tf.command_line import reproduce as command
+    from cutpaste_tf.reproduction.carrying_out import Commands
+
+    command.run(demo.locate, Commands(_words("train"), _words("evaluate")))
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """How another process starts one of these commands, wherever it runs."""
+    root = str(Path(__file__).resolve().parent.parent) if __name__ == "data.console" else ""
+    code = f"import sys; sys.path.insert(0, {root!r}); " if root else ""
+    return sys.executable, "-c", f"{code}from {__name__} import {name}; {name}()"
 
 
 def draw() -> None:

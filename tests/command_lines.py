@@ -24,7 +24,12 @@ def command(main, *arguments):
 
     before, sys.argv = sys.argv, [main, *map(str, arguments)]
     try:
-        {"train_main.py": console.train, "eval_main.py": console.evaluate}[main]()
+        mains = {
+            "train_main.py": console.train,
+            "eval_main.py": console.evaluate,
+            "reproduce_main.py": console.reproduce,
+        }
+        mains[main]()
     except SystemExit as end:
         if end.code:
             raise

@@ -60,7 +60,7 @@ def places(tmp_path, monkeypatch, imagenet_like):
     monkeypatch.chdir(tmp_path)
     shutil.copy(imagenet_like, tmp_path / "resnet18.npz")
     monkeypatch.setattr(download, "fetch", lambda remote, flag: imagenet_like)
-    return {"/data/mvtec_ad/bottle": draw_category(tmp_path / "bottle")}
+    return {"/data/mvtec_ad/bottle": draw_category(tmp_path / "bottle"), "/data/mvtec_ad": tmp_path}
 
 
 _LONG = ("localization.md", "proxy_tasks.md")

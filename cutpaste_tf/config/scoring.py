@@ -40,6 +40,7 @@ class HeatMapSettings(Settings):
         10.0,
         "Standard deviation of the upsampling kernel in pixels.",
         source="A.5; its size FCDD's",
+        paper="silent",
         above=0,
         only=PATCH_MODEL,
     )
@@ -51,6 +52,7 @@ class HeatMapSettings(Settings):
         "map",
         "An image's score: the maximum of its heat map, or of its patches' scores.",
         source="Figure 1: patches",
+        paper="patches",
         choices=("map", "patches"),
         only=PATCH_MODEL,
     )

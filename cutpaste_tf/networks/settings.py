@@ -42,7 +42,9 @@ class NetworkSettings(Settings):
         "Arithmetic of the networks; logits and features are float32 in any case.",
         choices=("float32", "mixed_bfloat16"),
     )
-    head_dims: tuple[int, ...] = setting((512, 128), "Widths of the projection head's layers.", source="Section 4")
+    head_dims: tuple[int, ...] = setting(
+        (512, 128), "Widths of the projection head's layers.", source="Section 4; the widths ours", paper="silent"
+    )
 
     def check(self) -> None:
         """The head has layers."""

@@ -1,0 +1,92 @@
+"""Reproduces tables of the paper, with their error bars.
+
+  python reproduce_main.py --table=1,5 --data_root=MVTEC --output_dir=REPRO [--plan]
+
+MVTEC holds a folder for each category of MVTec AD. REPRO receives runs/, which the tables share, and for each table
+tableN.md, .csv and .html: ours beside the paper's, with a verdict. The same command again goes on where it stopped,
+also on several machines that share REPRO; --plan says what there is to do and what it would take, and does nothing.
+
+  python reproduce_main.py --compare_settings
+
+prints the published hyperparameters beside ours.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+
+from cutpaste_tf.command_line.main import required, run_main
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.progress import say
+from cutpaste_tf.reproduction import comparison
+from cutpaste_tf.reproduction.carrying_out import Commands
+from cutpaste_tf.reproduction.plan import Request
+from cutpaste_tf.reproduction.tables import CATEGORIES, SCALES, TABLES, TITLES
+
+_TABLE = flags.DEFINE_list(
+    "table", [], "Tables to make, or all. " + " ".join(f"{number}: {title}." for number, title in TITLES.items())
+)
+_DATA_ROOT = flags.DEFINE_string("data_root", None, "Folder of the categories.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of runs and tables; made where it is missing.")
+_CATEGORIES = flags.DEFINE_list("categories", list(CATEGORIES), "Categories; by default the paper's fifteen.")
+_COLUMNS = flags.DEFINE_list("columns", [], "Columns of the tables; by default all.")
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Number of seeds; the paper has 5.", lower_bound=1)
+_SCALE = flags.DEFINE_enum("scale", "paper", list(SCALES), "Schedule: the paper's, a night's on a CPU, or a test's.")
+_WEIGHTS = flags.DEFINE_string("weights", "", "File of EfficientNet's ImageNet weights; by default the download.")
+_JOBS = flags.DEFINE_integer("jobs", 0, "Processes at a time; 0: one for each GPU, or one.", lower_bound=0)
+_TRIES = flags.DEFINE_integer("tries", 2, "Tries of a run before it is given up.", lower_bound=1)
+_COMPARE = flags.DEFINE_bool("compare_settings", False, "Print every setting, the paper's value beside ours.")
+_PLAN = flags.DEFINE_bool("plan", False, "Say what there is to do, and do nothing.")
+
+
+def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
+    """The command.
+
+    Args:
+        locate: as in `train.run`.
+        commands: how the mains are started.
+    """
+
+    def main() -> None:
+        if _COMPARE.value:
+            for line in comparison.compared_settings():
+                say(line)
+            return
+        from cutpaste_tf.commands import reproducing
+
+        failures = reproducing.reproduce(
+            Request(
+                tables=_tables(),
+                columns=tuple(_COLUMNS.value),
+                categories=tuple(_CATEGORIES.value),
+                seeds=_SEEDS.value,
+                scale=_SCALE.value,
+                data_root=str(Path(required(_DATA_ROOT)).expanduser()),
+                weights=_WEIGHTS.value,
+                output_dir=Path(required(_OUTPUT_DIR)).expanduser(),
+            ),
+            commands,
+            locate,
+            jobs=_JOBS.value,
+            tries=_TRIES.value,
+            only_plan=_PLAN.value,
+        )
+        if failures:
+            sys.exit(1)
+
+    own = (_TABLE, _DATA_ROOT, _OUTPUT_DIR, _CATEGORIES, _COLUMNS, _SEEDS, _SCALE, _WEIGHTS, _JOBS, _TRIES, _PLAN)
+    own += (_COMPARE,)
+    run_main(main, __doc__, own)
+
+
+def _tables() -> tuple[int, ...]:
+    if not _TABLE.value:
+        raise InputError(f"--table is missing: numbers of {', '.join(map(str, TABLES))}, or all.")
+    if _TABLE.value == ["all"]:
+        return tuple(TABLES)
+    unknown = [name for name in _TABLE.value if name not in map(str, TABLES)]
+    if unknown:
+        raise InputError(f"--table={','.join(unknown)} is not one of {', '.join(map(str, TABLES))}, or all.")
+    return tuple(map(int, _TABLE.value))

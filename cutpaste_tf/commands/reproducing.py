@@ -1,0 +1,102 @@
+"""Reproduction of the paper's tables, as its command line and a program call it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from cutpaste_tf import files
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import sources
+from cutpaste_tf.progress import Report, say
+from cutpaste_tf.reproduction import carrying_out, summary, writing
+from cutpaste_tf.reproduction.carrying_out import Commands, Failure
+from cutpaste_tf.reproduction.plan import Request, described, plan
+
+_RECORD, _VERSION = "reproduction.json", 1
+
+
+def reproduce(
+    request: Request,
+    commands: Commands,
+    locate: Callable[[str], str | Path],
+    *,
+    jobs: int = 0,
+    tries: int = 2,
+    only_plan: bool = False,
+    report: Report = say,
+) -> list[Failure]:
+    """Carries out the runs of tables, and writes the tables; done again, it goes on where it stopped.
+
+    Args:
+        request: what to reproduce.
+        commands: how the mains are started.
+        locate: gives the folder that a name like demo/gear stands for, other names as they are.
+        jobs: processes at a time; 0: one for each GPU, or one.
+        tries: of a run before it is given up.
+        only_plan: tell what there is to do, and do nothing.
+        report: takes a line for the user.
+
+    Returns:
+        The runs that were given up.
+
+    Raises:
+        InputError: before the first run.
+    """
+    work = plan(request)
+    _check_categories(request, locate)
+    _claim(request, only_plan=only_plan)
+    if only_plan:
+        for line in described(work, request):
+            report(line)
+        return []
+    failures = carrying_out.carry_out(
+        work, request, commands, jobs=jobs or carrying_out.default_jobs(), tries=tries, report=report
+    )
+    for number in request.tables:
+        writing.write(summary.summarize(number, request), request.output_dir, scale=request.scale)
+        report(f"Table {number}: {request.output_dir / f'table{number}.md'}, .csv, .html")
+    for failure in failures:
+        report(f"Warning: {failure.name} was given up: {failure.reason}")
+    return failures
+
+
+def _check_categories(request: Request, locate: Callable[[str], str | Path]) -> None:
+    """Sees that every category can be trained on and tested.
+
+    Raises:
+        InputError: one cannot.
+    """
+    for category in request.categories:
+        place = locate(f"{request.data_root}/{category}")
+        if not Path(place).expanduser().is_dir():
+            raise InputError(
+                f"--data_root={request.data_root} has no category {category}: expected a folder {place}; name those "
+                "that are there by --categories."
+            )
+        settings = Config.of(data=str(place)).data
+        sources.list_train(place, settings)
+        sources.list_test(place, settings)
+
+
+def _claim(request: Request, *, only_plan: bool) -> None:
+    """Writes down whose runs lie in the folder, or sees that they are of the same data.
+
+    Raises:
+        InputError: they are not.
+    """
+    path = request.output_dir / _RECORD
+    own = {"version": _VERSION, "data_root": sources.canonical(request.data_root)}
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise InputError(f"{path} is damaged; delete it if the runs there are of {own['data_root']}.") from None
+        if found != own:
+            raise InputError(
+                f"{request.output_dir} holds the runs of {found.get('data_root')} (version {found.get('version')}), "
+                f"not of {own['data_root']} (version {_VERSION}); name another --output_dir."
+            )
+    elif not only_plan:
+        request.output_dir.mkdir(parents=True, exist_ok=True)
+        files.write_whole(path, json.dumps(own).encode())

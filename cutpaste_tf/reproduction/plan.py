@@ -1,0 +1,183 @@
+"""From tables to runs: each run once, whichever tables it is for, with the evaluations that they need of it."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cutpaste_tf import runs
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.reproduction.tables import PAPER_EPOCHS, SCALES, TABLES, Column
+
+
+class Request(NamedTuple):
+    """What is to be reproduced.
+
+    Attributes:
+        tables: numbers.
+        columns: of them; empty for all.
+        categories: folders of `data_root`.
+        seeds: number of seeds.
+        scale: one of SCALES.
+        data_root: holds the categories.
+        weights: file of EfficientNet's ImageNet weights; empty for the download.
+        output_dir: where runs and tables go.
+    """
+
+    tables: tuple[int, ...]
+    columns: tuple[str, ...]
+    categories: tuple[str, ...]
+    seeds: int
+    scale: str
+    data_root: str
+    weights: str
+    output_dir: Path
+
+    def columns_of(self, table: int) -> dict[str, Column]:
+        """The columns of a table that are asked for."""
+        return {name: one for name, one in TABLES[table].items() if not self.columns or name in self.columns}
+
+    def seeds_of(self, column: Column) -> range:
+        """The seeds of a column's runs."""
+        return range(self.seeds if column.random else 1)
+
+    def run(self, column: Column, category: str, seed: int) -> "Run":
+        """A column's run."""
+        return Run(category, _named(self._settings(column)), seed)
+
+    def _settings(self, column: Column) -> dict[str, Any]:
+        """A column's settings at the scale, those of the defaults left out: the same runs have the same."""
+        scale = SCALES[self.scale]
+        settings = {**column.settings, **{name: value for name, value in scale.items() if name != "epochs"}}
+        if "epochs" in scale and column.settings.get("epochs") != 0:
+            share = column.settings.get("epochs", PAPER_EPOCHS) / PAPER_EPOCHS
+            settings["epochs"] = max(1, round(scale["epochs"] * share))
+            if "weights" in settings:
+                settings["head_epochs"] = 1
+        if self.weights and "weights" in settings:
+            settings["weights"] = self.weights
+        whole = Config.of(**settings)
+        return {name: value for name, value in settings.items() if _without(settings, name) != whole}
+
+
+def _without(settings: Mapping[str, Any], name: str) -> Config | None:
+    try:
+        return Config.of(**{key: value for key, value in settings.items() if key != name})
+    except InputError:  # needed by another setting
+        return None
+
+
+def _named(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(settings.items()))
+
+
+class Run(NamedTuple):
+    """A run: named by its settings, its category and its seed.
+
+    Attributes:
+        category: that it learns from.
+        settings: (name, value), sorted, where they are not the defaults.
+        seed: of it.
+    """
+
+    category: str
+    settings: tuple[tuple[str, Any], ...]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder, below `runs`."""
+        parts = [f"{name}={Path(str(value)).name}" for name, value in self.settings]
+        return f"{self.category}/{','.join(parts) or 'default'}/seed{self.seed}"
+
+    def flags(self, data_root: str) -> list[str]:
+        """Of train_main.py."""
+        given = [f"--{name}={value}" for name, value in self.settings]
+        return [f"--data={data_root}/{self.category}", f"--seed={self.seed}", *given]
+
+    def config(self, data_root: str) -> Config:
+        """Its configuration."""
+        return Config.of(data=f"{data_root}/{self.category}", seed=self.seed, **dict(self.settings))
+
+
+class Work(NamedTuple):
+    """A run and what is asked of it.
+
+    Attributes:
+        run: to carry out.
+        evaluations: flags of eval_main.py by folder.
+    """
+
+    run: Run
+    evaluations: dict[str, tuple[str, ...]]
+
+    def is_done(self, root: Path) -> bool:
+        """Whether the run and its evaluations are there."""
+        return not self.missing(root) and runs.is_complete(root / "runs" / self.run.name)
+
+    def missing(self, root: Path) -> list[str]:
+        """The folders of the evaluations that are not there yet."""
+        place = root / "runs" / self.run.name
+        return [folder for folder in self.evaluations if not (place / folder / "metrics.json").is_file()]
+
+
+def plan(request: Request) -> list[Work]:
+    """The work of a request: seed by seed, so that every cell has something early.
+
+    Raises:
+        InputError: a column is not known, or a combination of settings is not possible.
+    """
+    known = {name for number in request.tables for name in TABLES[number]}
+    if unknown := sorted(set(request.columns) - known):
+        raise InputError(f"--columns={','.join(unknown)} is not known; these tables have {', '.join(sorted(known))}.")
+    found: dict[Run, dict[str, tuple[str, ...]]] = {}
+    for seed in range(request.seeds):
+        for number in request.tables:
+            for column in request.columns_of(number).values():
+                for category in request.categories:
+                    if seed in request.seeds_of(column):
+                        run = request.run(column, category, seed)
+                        found.setdefault(run, {})[column.folder] = column.evaluation
+    return [Work(run, evaluations) for run, evaluations in found.items()]
+
+
+def described(work: Sequence[Work], request: Request) -> list[str]:
+    """The plan in lines: what is done, what is left, and what that takes at the speeds measured so far."""
+    root = request.output_dir
+    lines, left, unknown = [], 0.0, 0
+    speeds = _speeds(work, request)
+    for one in work:
+        config = one.run.config(request.data_root)
+        steps = config.schedule.total_steps
+        state = "done" if one.is_done(root) else "to do"
+        if state == "to do" and not runs.is_complete(root / "runs" / one.run.name):
+            speed = speeds.get(_kind(config))
+            left += steps * config.schedule.batch_size / speed if speed else 0
+            unknown += 0 if speed else steps
+        lines.append(f"{state:6} {one.run.name}   {steps} steps, {len(one.evaluations)} evaluations")
+    done = sum(one.is_done(root) for one in work)
+    lines.append(f"{done} of {len(work)} runs are done.")
+    if left:
+        lines.append(f"Left, where the speed has been measured: {left / 3600:.1f} hours of training on this machine.")
+    if unknown:
+        lines.append(f"Left, of kinds of runs whose speed has not been measured here yet: {unknown} steps.")
+    return lines
+
+
+def _kind(config: Config) -> tuple[Any, ...]:
+    return config.network.backbone, config.view_size, config.network.stem
+
+
+def _speeds(work: Sequence[Work], request: Request) -> dict[tuple[Any, ...], float]:
+    """Images/s of training, of the last epoch that was logged of each kind of run."""
+    found = {}
+    for one in work:
+        try:
+            with (request.output_dir / "runs" / one.run.name / "train_log.csv").open(encoding="utf-8") as file:
+                found[_kind(one.run.config(request.data_root))] = float(
+                    [*csv.DictReader(file)][-1]["images_per_second"]
+                )
+        except (OSError, IndexError, KeyError, ValueError):
+            continue
+    return found

@@ -1,0 +1,172 @@
+"""Cells of our tables: means over seeds with their errors, beside the paper's.
+
+Over seeds: mean and standard error (ddof 1). A group's value is the mean over its categories, and its error the mean of
+their errors, as in the paper.
+"""
+
+import csv
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cutpaste_tf.evaluation import metrics
+from cutpaste_tf.reproduction import published
+from cutpaste_tf.reproduction.plan import Request
+from cutpaste_tf.reproduction.published import Published
+from cutpaste_tf.reproduction.tables import GROUPS, TITLES, Column
+
+_NORMAL_95 = 1.96
+
+
+class Ours(NamedTuple):
+    """A number of ours.
+
+    Attributes:
+        mean: in percent.
+        standard_error: None with one seed.
+        seeds: number of seeds.
+        asked: number of seeds asked for.
+        categories: (number that are in it, number that should be); (1, 1) for a category's own.
+    """
+
+    mean: float
+    standard_error: float | None
+    seeds: int
+    asked: int
+    categories: tuple[int, int] = (1, 1)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every seed and every category is in it."""
+        return self.seeds == self.asked and self.categories[0] == self.categories[1]
+
+
+class Cell(NamedTuple):
+    """A cell of a table: ours, if there is any yet, and the paper's, if it has it."""
+
+    ours: Ours | None
+    paper: Published | None
+
+    def verdict(self, scale: str) -> str:
+        """What the comparison says, in a word or two."""
+        if self.ours is None:
+            return "not yet"
+        if self.paper is None:
+            return "not in the paper"
+        if not self.ours.is_whole:
+            return "not yet whole"
+        if scale != "paper":
+            return "not the paper's schedule"
+        difference = self.ours.mean - self.paper.auc
+        if self.ours.standard_error is None and self.ours.asked > 1:
+            return "no error"
+        # The paper rounds to a tenth.
+        joint = math.hypot(self.ours.standard_error or 0, self.paper.standard_error or 0)
+        if abs(difference) <= _NORMAL_95 * joint + 0.05:
+            return "within"
+        return "above" if difference > 0 else "below"
+
+
+class Table(NamedTuple):
+    """One of the paper's tables, ours.
+
+    Attributes:
+        number: of it.
+        title: of it.
+        rows, columns: names.
+        cells: by (row, column).
+    """
+
+    number: int
+    title: str
+    rows: list[str]
+    columns: list[str]
+    cells: dict[tuple[str, str], Cell]
+
+
+def summarize(number: int, request: Request) -> Table:
+    """A table of what is there so far."""
+    paper, columns = published.table(number), request.columns_of(number)
+    cells: dict[tuple[str, str], Cell] = {}
+    if any(column.row for column in columns.values()):
+        shapes = dict.fromkeys(name.split(" ")[1] for name in columns)
+        models = dict.fromkeys(column.row for column in columns.values())
+        for name, column in columns.items():
+            shape = name.split(" ")[1]
+            ours = _mean([_of_seeds(column, category, request) for category in request.categories])
+            cells[column.row, shape] = Cell(ours, paper.get((column.row, shape)))
+        for model in models:
+            every = [cells[model, shape].ours for shape in shapes if (model, shape) in cells]
+            cells[model, "average"] = Cell(_mean(every, same=True), paper.get((model, "average")))
+        return Table(number, TITLES[number], [*models], [*shapes, "average"], cells)
+    groups = {
+        name: [one for one in members if one in request.categories]
+        for name, members in GROUPS.items()
+        if any(one in request.categories for one in members)
+    }
+    for name, column in columns.items():
+        of_categories = {category: _of_seeds(column, category, request) for category in request.categories}
+        for category, ours in of_categories.items():
+            cells[category, name] = Cell(ours, paper.get((category, name)))
+        for group, members in groups.items():
+            mean = _mean([of_categories[member] for member in members], whole=len(GROUPS[group]))
+            cells[group, name] = Cell(mean, paper.get((group, name)))
+    return Table(number, TITLES[number], [*request.categories, *groups], [*columns], cells)
+
+
+def _of_seeds(column: Column, category: str, request: Request) -> Ours | None:
+    """A category's cell."""
+    folders = [
+        request.output_dir / "runs" / request.run(column, category, seed).name / column.folder
+        for seed in request.seeds_of(column)
+    ]
+    folders = [folder for folder in folders if (folder / "metrics.json").is_file()]
+    asked = len(request.seeds_of(column))
+    if column.ensemble:
+        score = _ensemble(folders) if len(folders) == asked else None
+        return None if score is None else Ours(score, None, 1, 1)
+    found = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get(column.metric) for folder in folders]
+    values = [value for value in found if value is not None]
+    if not values:
+        return None
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Ours(statistics.fmean(values), error, len(values), asked)
+
+
+def _ensemble(folders: Sequence[Path]) -> float | None:
+    """Image AUROC of the mean of several runs' log densities: scores are their negatives."""
+    scores: dict[str, list[float]] = {}
+    labels: dict[str, int] = {}
+    for folder in folders:
+        with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                scores.setdefault(row["path"], []).append(float(row["score"]))
+                labels[row["path"]] = int(row["label"] or -1)
+    means = np.array([statistics.fmean(values) for values in scores.values()])
+    return metrics.auroc(np.array([*labels.values()]), means)
+
+
+def _mean(values: Sequence[Ours | None], *, whole: int = 0, same: bool = False) -> Ours | None:
+    """The mean of cells, and of their errors.
+
+    Args:
+        values: of categories, or of columns.
+        whole: number of categories that should be in it; 0: as many as there are values.
+        same: whether the values are of the same categories.
+    """
+    there = [value for value in values if value is not None]
+    if not there:
+        return None
+    errors = [value.standard_error for value in there if value.standard_error is not None]
+    return Ours(
+        statistics.fmean(value.mean for value in there),
+        statistics.fmean(errors) if len(errors) == len(there) else None,
+        min(value.seeds for value in there),
+        max(value.asked for value in there),
+        there[0].categories if same and len(there) == len(values) else (len(there), whole or len(values)),
+    )

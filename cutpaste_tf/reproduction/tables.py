@@ -1,0 +1,113 @@
+"""Which runs and evaluations each table of the paper is made of (Section 4, 5, Appendix B).
+
+A run belongs to no table: it is its settings, a category and a seed, so that columns of several tables with the same
+settings are the same runs.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from cutpaste_tf.images.synthetic import SHAPES
+
+TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
+OBJECTS = ("bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper")
+CATEGORIES = (*TEXTURES, *OBJECTS)
+GROUPS = {"texture": TEXTURES, "object": OBJECTS, "all": CATEGORIES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        settings: of its runs, where they are not the defaults.
+        evaluation: flags of eval_main.py that make the evaluation.
+        folder: of that evaluation in the run's.
+        metric: of metrics.json.
+        ensemble: whether it is one score, of the mean of all seeds' log densities, instead of a mean of AUCs.
+        random: whether a seed changes it; else one run is all.
+        row: that it belongs to, in Table 6, whose rows are models; else rows are categories.
+    """
+
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    evaluation: tuple[str, ...] = ("--noheat_maps",)
+    folder: str = "eval"
+    metric: str = "image_auroc"
+    ensemble: bool = False
+    random: bool = True
+    row: str = ""
+
+
+def _task(name: str) -> Column:
+    return Column({"proxy_task": name})
+
+
+def _synthetic(model: Column, row: str) -> dict[str, Column]:
+    """Table 6 for a model: shapes with a random color, then those of natural images (Section 5.3)."""
+    found = {}
+    for fill, suffix in (("color", ""), ("image", "_natural")):
+        for shape in SHAPES:
+            if (shape, fill) == ("mnist", "image"):
+                continue
+            flags = ("--noheat_maps", f"--synthetic={shape}", f"--synthetic_fill={fill}")
+            found[f"{row} {shape}{suffix}"] = dataclasses.replace(
+                model, evaluation=flags, folder=f"eval_{shape}_{fill}", row=row
+            )
+    return found
+
+
+_TRANSFER = {"backbone": "efficientnet_b4", "weights": "imagenet"}
+_UNTRAINED = {**_TRANSFER, "epochs": 0}
+_LOCALIZED: dict[str, Any] = {"evaluation": ("--heat_maps",), "folder": "eval_localized"}
+_LEVEL7: dict[str, Any] = {"evaluation": ("--noheat_maps", "--feature=level7"), "folder": "eval_level7"}
+
+TABLES: dict[int, dict[str, Column]] = {
+    1: {
+        **{name: _task(name) for name in ("rotation", "cutout", "scar", "cutpaste", "cutpaste_scar", "cutpaste_3way")},
+        "ensemble": Column({"proxy_task": "cutpaste_3way"}, ensemble=True),
+    },
+    2: {
+        "cutpaste_3way": Column({"patch_size": 64}, metric="pixel_auroc", **_LOCALIZED),
+        "gradcam": Column({"proxy_task": "cutpaste_3way"}, metric="pixel_auroc", **_LOCALIZED),
+    },
+    3: {
+        "pool_pretrained": Column(_UNTRAINED, random=False),
+        "pool_finetuned": Column(_TRANSFER),
+        "level7_pretrained": Column(_UNTRAINED, random=False, **_LEVEL7),
+        "level7_finetuned": Column(_TRANSFER, **_LEVEL7),
+    },
+    4: {name: _task(name) for name in ("cutout", "cutout_mean", "cutout_color", "confetti", "cutpaste")},
+    5: {
+        "cutpaste": _task("cutpaste"),
+        "cutpaste_scar": _task("cutpaste_scar"),
+        "union": _task("cutpaste_union"),
+        "cutpaste_3way": _task("cutpaste_3way"),
+    },
+    6: {**_synthetic(_task("cutout"), "cutout"), **_synthetic(_task("cutpaste_3way"), "cutpaste_3way")},
+    7: {
+        **{f"lr_{rate}": Column({"learning_rate": rate}) for rate in (0.1, 0.03, 0.01, 0.003)},
+        **{f"epochs_{epochs}": Column({"epochs": epochs}) for epochs in (128, 192, 256, 320, 384)},
+    },
+    8: {
+        **{f"jitter_{jitter}": Column({"patch_jitter": jitter}) for jitter in (0.0, 0.1, 0.2, 0.3)},
+        **{f"max_area_{area}": Column({"max_patch_area": area}) for area in (0.1, 0.15, 0.2, 0.3)},
+    },
+}
+TITLES = {
+    1: "Detection, image AUROC",
+    2: "Localization, pixel AUROC",
+    3: "EfficientNet-B4 before and after fine-tuning, image AUROC",
+    4: "From Cutout to CutPaste, image AUROC",
+    5: "Binary or 3-way classification, image AUROC",
+    6: "Synthetic anomalies, image AUROC",
+    7: "Learning rate and number of epochs, image AUROC",
+    8: "Color jitter and size of the patch, image AUROC",
+}
+PAPER_EPOCHS = 256  # A.3; a scale's epochs stand for so many, and Table 7's in proportion
+# Settings that a scale gives in place of the paper's. `short` is for a night on a CPU, `tiny` for tests.
+SCALES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "short": {"image_size": 128, "stem": "imagenet", "epochs": 4},
+    "tiny": {"image_size": 64, "stem": "imagenet", "epochs": 1, "steps_per_epoch": 1, "batch_size": 12},
+}

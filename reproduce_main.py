@@ -1,0 +1,6 @@
+"""Reproduces tables: `python reproduce_main.py --help`; it is cutpaste_tf/command_line/reproduce.py."""
+
+from data import console
+
+if __name__ == "__main__":
+    console.reproduce()

@@ -1,0 +1,76 @@
+"""Which runs a table takes: each once, whichever tables it is for."""
+
+import pytest
+
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.reproduction.plan import Request, described, plan
+from cutpaste_tf.reproduction.tables import CATEGORIES, SCALES, TABLES
+
+
+def request_of(root, **changes):
+    whole = Request((*TABLES,), (), ("bottle",), 5, "paper", "/data", "", root)
+    return whole._replace(**changes)
+
+
+def test_a_run_belongs_to_no_table(tmp_path):
+    """The default 3-way run of Tables 1, 2 (GradCAM), 5, 6, and of the defaults of Tables 7 and 8, is one run."""
+    work = plan(request_of(tmp_path, seeds=1))
+    (default,) = [one for one in work if not one.run.settings]
+    assert {"eval", "eval_localized", "eval_mnist_color", "eval_heart_image"} <= set(default.evaluations)
+    assert default.run.name == "bottle/default/seed0"
+    assert default.run.config("/data").schedule.total_steps == 65536
+    # 11 tasks, patches, EfficientNet before and after, 3 learning rates, 4 numbers of epochs, 3 jitters, 3 areas; but
+    # rotation, cutout, cutout_mean, cutout_color, scar, confetti, cutpaste, cutpaste_scar, union: nine, and the default
+    assert len(work) == 9 + 1 + 1 + 2 + 3 + 4 + 3 + 3
+
+
+def test_what_no_seed_changes_is_run_once(tmp_path):
+    work = plan(request_of(tmp_path, tables=(3,)))
+    untrained = [one for one in work if ("epochs", 0) in one.run.settings]
+    assert len(untrained) == 1
+    assert len(work) == 1 + 5
+    assert set(untrained[0].evaluations) == {"eval", "eval_level7"}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_run_of_every_table_is_possible(tmp_path, scale):
+    for one in plan(request_of(tmp_path, categories=CATEGORIES, seeds=1, scale=scale)):
+        config = one.run.config("/data")
+        assert len(one.run.name) < 250
+        if scale == "paper" and "epochs" not in dict(one.run.settings):
+            assert config.schedule.epochs == (64 if config.network.backbone == "efficientnet_b4" else 256)
+
+
+def test_a_scale_keeps_the_proportions_of_table_7(tmp_path):
+    work = plan(request_of(tmp_path, tables=(7,), seeds=1, scale="short"))
+    assert sorted({one.run.config("/data").schedule.epochs for one in work}) == [2, 3, 4, 5, 6]
+
+
+def test_seeds_come_one_after_another(tmp_path):
+    seeds = [one.run.seed for one in plan(request_of(tmp_path, tables=(1, 5)))]
+    assert seeds == sorted(seeds)
+
+
+def test_an_unknown_column_is_refused(tmp_path):
+    with pytest.raises(InputError, match="--columns=cutpast is not known; these tables have confetti, cutout"):
+        plan(request_of(tmp_path, tables=(4,), columns=("cutpast",)))
+
+
+def test_the_plan_says_what_is_left_and_what_it_takes(tmp_path):
+    request = request_of(tmp_path, tables=(5,), columns=("cutpaste_3way",), seeds=2)
+    work = plan(request)
+    assert described(work, request)[-2:] == [
+        "0 of 2 runs are done.",
+        "Left, of kinds of runs whose speed has not been measured here yet: 131072 steps.",
+    ]
+    first = tmp_path / "runs" / work[0].run.name
+    (first / "detector").mkdir(parents=True)
+    (first / "eval").mkdir()
+    (first / "eval/metrics.json").write_text("{}")
+    (first / "train_log.csv").write_text("epoch,images_per_second\n1,50\n2,960.0\n")
+    lines = described(work, request)
+    assert lines[0].startswith("done   bottle/default/seed0")
+    assert lines[-2:] == [
+        "1 of 2 runs are done.",
+        f"Left, where the speed has been measured: {65536 * 96 / 960 / 3600:.1f} hours of training on this machine.",
+    ]

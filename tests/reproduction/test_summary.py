@@ -1,0 +1,108 @@
+"""Means, errors, ensembles and verdicts, against numbers worked out by hand."""
+
+import csv
+import json
+
+import pytest
+
+from cutpaste_tf.reproduction import published, summary, writing
+from cutpaste_tf.reproduction.plan import Request
+from cutpaste_tf.reproduction.summary import Cell, Ours
+from cutpaste_tf.reproduction.tables import TABLES
+
+REQUEST = Request((1,), (), ("bottle", "carpet", "cable"), 3, "paper", "/data", "", None)
+
+
+def put(request, table, column, category, seed, auc, scores=()):
+    """The metrics and scores of an evaluation."""
+    one = TABLES[table][column]
+    folder = request.output_dir / "runs" / request.run(one, category, seed).name / one.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps({one.metric: auc}))
+    lines = [f"{name},{label},x,{score}" for name, label, score in scores]
+    (folder / "scores.csv").write_text("\n".join(["path,label,defect,score", *lines]) + "\n")
+
+
+def test_a_cell_is_the_mean_over_seeds_with_its_standard_error(tmp_path):
+    request = REQUEST._replace(output_dir=tmp_path)
+    for seed, auc in enumerate((90.0, 92.0, 97.0)):
+        put(request, 1, "cutpaste", "bottle", seed, auc)
+    put(request, 1, "cutpaste", "cable", 0, 80.0)
+    put(request, 1, "cutpaste", "cable", 1, 84.0)
+    cells = summary.summarize(1, request).cells
+    ours = cells["bottle", "cutpaste"].ours
+    assert (ours.mean, ours.seeds, ours.asked) == (93.0, 3, 3)
+    assert ours.standard_error == pytest.approx((13 / 3) ** 0.5)  # the variance, ddof 1, is 13
+    assert cells["bottle", "cutpaste"].paper == published.table(1)["bottle", "cutpaste"]
+    assert cells["carpet", "cutpaste"].ours is None
+    mean = cells["object", "cutpaste"].ours
+    assert mean.mean == (93.0 + 82.0) / 2
+    assert mean.standard_error == pytest.approx(((13 / 3) ** 0.5 + 2.0) / 2)  # the mean of the errors, as in the paper
+    assert (mean.seeds, mean.categories) == (2, (2, 10))
+    assert cells["texture", "cutpaste"].ours is None
+
+
+def test_an_ensemble_scores_by_the_mean_of_its_log_densities(tmp_path):
+    request = REQUEST._replace(output_dir=tmp_path, seeds=2)
+    labels = (("a", 0), ("b", 1), ("c", 1))
+    for seed, scores in enumerate([(3.0, 1.0, 9.0), (1.0, 4.0, 0.0)]):
+        rows = [(name, label, score) for (name, label), score in zip(labels, scores, strict=True)]
+        put(request, 1, "ensemble", "bottle", seed, 50.0, rows)
+    cell = summary.summarize(1, request).cells["bottle", "ensemble"]
+    assert cell.ours.mean == 100.0  # means 2, 2.5, 4.5: both defects above the good one
+    assert cell.ours.standard_error is None
+    # Not before every seed is there.
+    assert summary.summarize(1, request._replace(seeds=3)).cells["bottle", "ensemble"].ours is None
+
+
+def test_table_6_averages_over_categories_and_shapes(tmp_path):
+    request = REQUEST._replace(output_dir=tmp_path, categories=("bottle", "carpet"), seeds=1, tables=(6,))
+    for number, column in enumerate(TABLES[6]):
+        for category, extra in (("bottle", 0), ("carpet", 10)):
+            put(request, 6, column, category, 0, 50.0 + number + extra)
+    table = summary.summarize(6, request)
+    assert table.rows == ["cutout", "cutpaste_3way"]
+    assert table.columns[0] == "mnist"
+    assert table.columns[-1] == "average"
+    assert table.cells["cutout", "mnist"].ours.mean == 55.0
+    assert table.cells["cutout", "average"].ours.mean == 55.0 + 3
+    assert table.cells["cutpaste_3way", "average"].paper.auc == 98.3
+
+
+@pytest.mark.parametrize(
+    ("ours", "scale", "verdict"),
+    [
+        (None, "paper", "not yet"),
+        (Ours(95.0, 0.5, 5, 5), "paper", "within"),  # joint error .5 and .6: .78, at 95 % 1.53 from 95.2
+        (Ours(93.7, 0.5, 5, 5), "paper", "within"),
+        (Ours(93.5, 0.5, 5, 5), "paper", "below"),
+        (Ours(97.0, 0.5, 5, 5), "paper", "above"),
+        (Ours(95.0, 0.5, 4, 5), "paper", "not yet whole"),
+        (Ours(95.0, 0.5, 5, 5, (3, 15)), "paper", "not yet whole"),
+        (Ours(95.0, 0.5, 5, 5), "short", "not the paper's schedule"),
+        (Ours(95.0, None, 1, 1), "paper", "within"),
+    ],
+)
+def test_verdicts(ours, scale, verdict):
+    assert Cell(ours, published.Published(95.2, 0.6)).verdict(scale) == verdict
+
+
+def test_what_the_paper_has_not_is_said():
+    assert Cell(Ours(95.0, 0.5, 5, 5), None).verdict("paper") == "not in the paper"
+
+
+def test_three_files_say_the_same(tmp_path):
+    request = REQUEST._replace(output_dir=tmp_path)
+    for seed, auc in enumerate((90.0, 92.0, 97.0)):
+        put(request, 1, "cutpaste", "bottle", seed, auc)
+    writing.write(summary.summarize(1, request), tmp_path, scale="paper")
+    with (tmp_path / "table1.csv").open() as file:
+        rows = {(row["row"], row["column"]): row for row in csv.DictReader(file)}
+    row, paper = rows["bottle", "cutpaste"], published.table(1)["bottle", "cutpaste"]
+    assert float(row["difference"]) == pytest.approx(93.0 - paper.auc)
+    assert row["verdict"] == "within" if abs(93.0 - paper.auc) < 4 else "below"
+    for name in ("table1.md", "table1.html"):
+        text = (tmp_path / name).read_text()
+        assert "93.0 +/- 2.1 (3)" in text
+        assert f"paper {paper.auc}" in text
+    assert rows["carpet", "cutpaste"]["verdict"] == "not yet"
