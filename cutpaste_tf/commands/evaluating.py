@@ -116,7 +116,7 @@ def evaluate(
         report(f"Scoring {data}: {examples.note if examples else f'{len(items)} images'}.")
         _tell_of_tests(location, items, config, examples, report)
         is_without = not has_masks and any(item.label == ANOMALOUS for item in items)
-        if wanted is None and is_without and not layouts.has_masks(Path(location).expanduser()):
+        if not localizes and wanted is None and is_without and not layouts.has_masks(Path(location).expanduser()):
             report("There are no masks (ground_truth/DEFECT/NAME_mask.png): no heat maps and no pixel figures.")
         scored = scorer.score(items, examples, keep=not synthetic_options, localize=localizes, gradcam_layer=layer)
         result = judging.judge(

@@ -93,10 +93,12 @@ def judge(
         if with_page and examples is not None:
             page.save(
                 partial,
-                title=f"CutPaste: {data}",
+                title=f"CutPaste: {Path(data).name if Path(data).is_absolute() else data}",
                 columns=figures.columns(result, others or {}),
                 figures=figures.table(result, others or {}),
-                facts={name: _shown(value) for name, value in result.items() if not name.endswith("_by_defect")},
+                facts={
+                    name: _shown(value) for name, value in result.items() if value is not None and "_by_" not in name
+                },
                 examples=examples,
                 scores=scores,
                 maps=scored.maps,
@@ -112,7 +114,7 @@ def judge(
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _write_features(folder: Path, scored: Scored, config: Config) -> None:
