@@ -96,9 +96,7 @@ def judge(
                 title=f"CutPaste: {Path(data).name if Path(data).is_absolute() else data}",
                 columns=figures.columns(result, others or {}),
                 figures=figures.table(result, others or {}),
-                facts={
-                    name: _shown(value) for name, value in result.items() if value is not None and "_by_" not in name
-                },
+                facts={name: _shown(value) for name, value in result.items() if "_by_" not in name},
                 examples=examples,
                 scores=scores,
                 maps=scored.maps,
@@ -114,7 +112,7 @@ def judge(
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _write_features(folder: Path, scored: Scored, config: Config) -> None:
