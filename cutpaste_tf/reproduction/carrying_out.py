@@ -4,21 +4,22 @@ Several coordinators, on machines that share the folder, divide the runs by lock
 that was cut off is resumed by the same command.
 """
 
+import contextlib
 import os
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from cutpaste_tf import files, runs
+from cutpaste_tf import files, progress, runs
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import Report
+from cutpaste_tf.reproduction import live
 from cutpaste_tf.reproduction.plan import Request, Work
 
-CLAIMS = "claims"
 LOG = "log.txt"  # of a run: what its processes said
 _BUSY = "Another process is at work"
 _PAUSE = 5.0  # seconds between looks at runs that others have claimed
@@ -78,7 +79,7 @@ def carry_out(
         with lock:
             slot = slots.pop(0)
         try:
-            with files.locked(root / CLAIMS, f"{one.run.name.replace('/', ' ')[:200]}.lock"):
+            with files.locked(root / live.CLAIMS, live.claim_of(one)):
                 if not one.is_done(root):
                     _attempt(one, request, commands, _environment(slot, jobs, gpus), tries, failures, report)
         except (Busy, InputError):
@@ -88,13 +89,35 @@ def carry_out(
                 slots.insert(0, slot)
         return None
 
-    while todo:
-        with ThreadPoolExecutor(jobs) as pool:
-            left = [one for one in pool.map(attend, todo) if one is not None]
-        if len(left) == len(todo):
-            time.sleep(_PAUSE)
-        todo = [one for one in left if not one.is_done(root)]
+    with _shown(work, request, failures):
+        while todo:
+            with ThreadPoolExecutor(jobs) as pool:
+                done = progress.track(pool.map(attend, todo), len(todo), "Runs", report)
+                left = [one for one in done if one is not None]
+            if len(left) == len(todo):
+                time.sleep(_PAUSE)
+            todo = [one for one in left if not one.is_done(root)]
     return failures
+
+
+@contextlib.contextmanager
+def _shown(work: Sequence[Work], request: Request, failures: list[Failure]) -> Iterator[None]:
+    """Keeps index.html up to date."""
+    ended = threading.Event()
+
+    def keep() -> None:
+        while not ended.is_set():
+            live.write(work, request, dict(failures))
+            ended.wait(live.REFRESH)
+
+    keeper = threading.Thread(target=keep, daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        keeper.join()
+        live.write(work, request, dict(failures))
 
 
 def _attempt(

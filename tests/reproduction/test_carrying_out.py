@@ -1,6 +1,7 @@
 """Runs in processes of their own: tried again, divided, resumed; mostly of a command that stands in for ours."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from conftest import ROOT, command, draw_category
 from cutpaste_tf import files
 from cutpaste_tf.commands import reproducing
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.reproduction import carrying_out
+from cutpaste_tf.reproduction import carrying_out, live
 from cutpaste_tf.reproduction.carrying_out import Commands
 from cutpaste_tf.reproduction.plan import Request, plan
 
@@ -101,8 +102,7 @@ def test_several_coordinators_divide_the_runs(request_, commands):
 def test_a_claimed_run_is_waited_for(request_, commands, monkeypatch):
     monkeypatch.setattr(carrying_out, "_PAUSE", 0.05)
     work = plan(request_)[:1]
-    name = f"{work[0].run.name.replace('/', ' ')}.lock"
-    claim = files.locked(request_.output_dir / carrying_out.CLAIMS, name)
+    claim = files.locked(request_.output_dir / live.CLAIMS, live.claim_of(work[0]))
     claim.__enter__()
     thread = threading.Thread(
         target=carrying_out.carry_out,
@@ -115,6 +115,24 @@ def test_a_claimed_run_is_waited_for(request_, commands, monkeypatch):
     claim.__exit__(None, None, None)  # as when its process dies
     thread.join(20)
     assert work[0].is_done(request_.output_dir)
+
+
+def test_the_page_shows_how_far_every_run_is(request_, commands):
+    work = plan(request_)
+    root = request_.output_dir
+    carrying_out.carry_out(work[:1], request_, commands, jobs=1, tries=1, report=lambda line: None)
+    running = root / "runs" / work[1].run.name
+    running.mkdir(parents=True)
+    (running / "train_log.csv").write_text("epoch,cross_entropy\n1,0.69\n2,0.5\n3,0.4\n")
+    with files.locked(root / live.CLAIMS, live.claim_of(work[1])):
+        live.write(work, request_, {work[2].run.name: "error: <b>no</b> space"})
+    text = (root / "index.html").read_text()
+    cells = re.findall(r'scope="row">([^<]*)</th><td class="(\w+)"', text)
+    assert [name for name, _ in cells] == [one.run.name for one in work]
+    assert [state for _, state in cells[:4]] == ["done", "running", "failed", "waiting"]
+    assert "now 0.4000" in text
+    assert "error: &lt;b&gt;no&lt;/b&gt; space" in text
+    assert text.count("<polyline") == 1
 
 
 def test_jobs_share_the_cores(request_, commands, monkeypatch):

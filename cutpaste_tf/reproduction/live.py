@@ -1,0 +1,112 @@
+"""REPRO/index.html: the runs of a plan as they go; the page loads itself anew, and reads nothing but itself."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+
+from cutpaste_tf import files, runs
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.reproduction.plan import Request, Work
+
+NAME = "index.html"
+REFRESH = 30  # seconds
+CLAIMS = "claims"
+_WIDTH, _HEIGHT = 120, 28  # of a curve
+_PAGE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+    """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="{{ refresh }}"><title>{{ done }} of {{ rows|length }} runs</title>
+<link rel="icon" href="data:,">
+<style>body { font: 15px/1.4 system-ui, sans-serif; margin: 1rem; color: #1c2024 } table { border-collapse: collapse }
+.wide { overflow-x: auto } th, td { border-bottom: 1px solid #d5dade; padding: .25rem .8rem .25rem 0; text-align: left }
+.done { color: #1d6b34 } .running { color: #0b57a4; font-weight: 600 } .failed { color: #b3261e; font-weight: 600 }
+svg { vertical-align: middle }</style></head>
+<body><h1>{{ done }} of {{ rows|length }} runs are done</h1>
+<progress max="{{ rows|length }}" value="{{ done }}">{{ done }} of {{ rows|length }}</progress>
+<p>{% for number in tables %}<a href="table{{ number }}.html">Table {{ number }}</a> {% endfor %}</p>
+<div class="wide"><table><thead><tr><th scope="col">run</th><th scope="col">state</th><th scope="col">cross-entropy</th>
+<th scope="col"></th></tr></thead><tbody>
+{% for row in rows %}<tr><th scope="row">{{ row.name }}</th><td class="{{ row.state }}">{{ row.state }}</td>
+<td>{% if row.curve %}<svg role="img" aria-label="cross-entropy by epoch, now {{ row.last }}" width="{{ width }}"
+height="{{ height }}"><polyline fill="none" stroke="#0b57a4" points="{{ row.curve }}"/></svg> {{ row.last }}{% endif %}
+</td><td>{{ row.said }}</td></tr>
+{% endfor %}</tbody></table></div></body></html>
+"""
+)
+
+
+class _Row(NamedTuple):
+    name: str
+    state: str
+    curve: str
+    last: str
+    said: str
+
+
+def write(work: Sequence[Work], request: Request, failures: dict[str, str]) -> None:
+    """Writes the page.
+
+    Args:
+        work: of the plan.
+        request: that it is of.
+        failures: the last line of the runs that were given up, by name.
+    """
+    rows = [_row(one, request.output_dir, failures) for one in work]
+    done = sum(row.state == "done" for row in rows)
+    page = _PAGE.render(rows=rows, done=done, tables=request.tables, refresh=REFRESH, width=_WIDTH, height=_HEIGHT)
+    request.output_dir.mkdir(parents=True, exist_ok=True)
+    files.write_whole(request.output_dir / NAME, page.encode(errors="backslashreplace"))
+
+
+def claim_of(one: Work) -> str:
+    """Name of the lock of a run."""
+    return f"{one.run.name.replace('/', ' ')[:200]}.lock"
+
+
+def _row(one: Work, root: Path, failures: dict[str, str]) -> _Row:
+    place = root / "runs" / one.run.name
+    if one.is_done(root):
+        state = "done"
+    elif one.run.name in failures:
+        state = "failed"
+    elif _is_claimed(one, root):
+        state = "running"
+    else:
+        state = "waiting"
+    values = _cross_entropies(place)
+    said = failures.get(one.run.name, "")
+    if state == "running" and runs.is_complete(place):
+        said = "evaluating"
+    return _Row(one.run.name, state, _curve(values), f"{values[-1]:.4f}" if values else "", said)
+
+
+def _is_claimed(one: Work, root: Path) -> bool:
+    if not (root / CLAIMS / claim_of(one)).is_file():
+        return False
+    try:
+        with files.locked(root / CLAIMS, claim_of(one)):
+            return False
+    except InputError:
+        return True
+
+
+def _cross_entropies(place: Path) -> list[float]:
+    try:
+        with (place / "train_log.csv").open(newline="", encoding="utf-8") as file:
+            return [float(row["cross_entropy"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError):
+        return []
+
+
+def _curve(values: Sequence[float]) -> str:
+    """The points of a line through the values, of an SVG."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    across, up = _WIDTH / (len(values) - 1), (_HEIGHT - 4) / (high - low or 1)
+    return " ".join(
+        f"{across * index:.1f},{_HEIGHT - 2 - up * (value - low):.1f}" for index, value in enumerate(values)
+    )
