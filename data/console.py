@@ -29,7 +29,7 @@ def reproduce() -> None:
     from cutpaste_tf.command_line import reproduce as command
     from cutpaste_tf.reproduction.carrying_out import Commands
 
-    command.run(demo.locate, Commands(_words("train"), _words("evaluate")))
+    command.run(demo.locate, Commands(*map(_words, ("train", "evaluate", "reproduce"))))
 
 
 def _words(name: str) -> tuple[str, ...]:

@@ -37,6 +37,10 @@ _SCALE = flags.DEFINE_enum("scale", "paper", list(SCALES), "Schedule: the paper'
 _WEIGHTS = flags.DEFINE_string("weights", "", "File of EfficientNet's ImageNet weights; by default the download.")
 _JOBS = flags.DEFINE_integer("jobs", 0, "Processes at a time; 0: one for each GPU, or one.", lower_bound=0)
 _TRIES = flags.DEFINE_integer("tries", 2, "Tries of a run before it is given up.", lower_bound=1)
+_EXECUTOR = flags.DEFINE_enum(
+    "executor", "local", ["local", "slurm"], "Carry the runs out here, or submit an array of --jobs jobs to Slurm."
+)
+_SBATCH = flags.DEFINE_multi_string("sbatch", [], "Option of sbatch, as --sbatch=--partition=gpu; more than once.")
 _COMPARE = flags.DEFINE_bool("compare_settings", False, "Print every setting, the paper's value beside ours.")
 _PLAN = flags.DEFINE_bool("plan", False, "Say what there is to do, and do nothing.")
 
@@ -54,6 +58,8 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
             for line in comparison.compared_settings():
                 say(line)
             return
+        if _SBATCH.value and _EXECUTOR.value != "slurm":
+            raise InputError("--sbatch needs --executor=slurm.")
         from cutpaste_tf.commands import reproducing
 
         failures = reproducing.reproduce(
@@ -71,13 +77,14 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
             locate,
             jobs=_JOBS.value,
             tries=_TRIES.value,
+            slurm_options=_SBATCH.value if _EXECUTOR.value == "slurm" else None,
             only_plan=_PLAN.value,
         )
         if failures:
             sys.exit(1)
 
     own = (_TABLE, _DATA_ROOT, _OUTPUT_DIR, _CATEGORIES, _COLUMNS, _SEEDS, _SCALE, _WEIGHTS, _JOBS, _TRIES, _PLAN)
-    own += (_COMPARE,)
+    own += (_EXECUTOR, _SBATCH, _COMPARE)
     run_main(main, __doc__, own)
 
 

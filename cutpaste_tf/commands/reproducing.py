@@ -1,7 +1,7 @@
 """Reproduction of the paper's tables, as its command line and a program call it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cutpaste_tf import files
@@ -9,7 +9,7 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.progress import Report, say
-from cutpaste_tf.reproduction import carrying_out, summary, writing
+from cutpaste_tf.reproduction import carrying_out, slurm, summary, writing
 from cutpaste_tf.reproduction.carrying_out import Commands, Failure
 from cutpaste_tf.reproduction.plan import Request, described, plan
 
@@ -23,6 +23,7 @@ def reproduce(
     *,
     jobs: int = 0,
     tries: int = 2,
+    slurm_options: Sequence[str] | None = None,
     only_plan: bool = False,
     report: Report = say,
 ) -> list[Failure]:
@@ -34,6 +35,8 @@ def reproduce(
         locate: gives the folder that a name like demo/gear stands for, other names as they are.
         jobs: processes at a time; 0: one for each GPU, or one.
         tries: of a run before it is given up.
+        slurm_options: hand the work to Slurm, with these options of sbatch, instead of doing it here; `jobs` is then
+            the number of Slurm's.
         only_plan: tell what there is to do, and do nothing.
         report: takes a line for the user.
 
@@ -49,6 +52,11 @@ def reproduce(
     if only_plan:
         for line in described(work, request):
             report(line)
+        return []
+    if slurm_options is not None:
+        words = [*commands.reproduce, *request.flags(), "--jobs=1", f"--tries={tries}"]
+        said = slurm.submit(words, request.output_dir, jobs=jobs or len(work), options=slurm_options)
+        report(f"{said}   (the script: {request.output_dir / slurm.SCRIPT})")
         return []
     failures = carrying_out.carry_out(
         work, request, commands, jobs=jobs or carrying_out.default_jobs(), tries=tries, report=report

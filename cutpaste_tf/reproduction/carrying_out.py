@@ -31,10 +31,12 @@ class Commands(NamedTuple):
     Attributes:
         train: words of train_main.py.
         evaluate: words of eval_main.py.
+        reproduce: words of reproduce_main.py.
     """
 
     train: tuple[str, ...]
     evaluate: tuple[str, ...]
+    reproduce: tuple[str, ...] = ()
 
 
 class Failure(NamedTuple):

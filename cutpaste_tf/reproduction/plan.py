@@ -34,6 +34,19 @@ class Request(NamedTuple):
     weights: str
     output_dir: Path
 
+    def flags(self) -> list[str]:
+        """Of reproduce_main.py."""
+        return [
+            f"--table={','.join(map(str, self.tables))}",
+            f"--columns={','.join(self.columns)}",
+            f"--categories={','.join(self.categories)}",
+            f"--seeds={self.seeds}",
+            f"--scale={self.scale}",
+            f"--data_root={self.data_root}",
+            f"--weights={self.weights}",
+            f"--output_dir={self.output_dir}",
+        ]
+
     def columns_of(self, table: int) -> dict[str, Column]:
         """The columns of a table that are asked for."""
         return {name: one for name, one in TABLES[table].items() if not self.columns or name in self.columns}

@@ -1,6 +1,7 @@
 """Runs in processes of their own: tried again, divided, resumed; mostly of a command that stands in for ours."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -184,6 +185,31 @@ def test_bad_input_is_told_before_the_first_run(tmp_path, commands, request_):
         command("reproduce_main.py", f"--data_root={tmp_path}", f"--output_dir={tmp_path}/x")
 
 
+def test_slurm_gets_an_array_of_coordinators(tmp_path, monkeypatch):
+    """A stand-in for sbatch runs the array's jobs one after another, as Slurm would side by side."""
+    draw_category(tmp_path / "data/bottle")
+    (tmp_path / "bin").mkdir()
+    sbatch = tmp_path / "bin/sbatch"
+    sbatch.write_text('#!/bin/bash\ncp "$1" "$(dirname "$0")/submitted"\necho Submitted batch job 7\n')
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    words = [f"--data_root={tmp_path}/data", f"--output_dir={tmp_path}/a repro", "--categories=bottle", "--seeds=1"]
+    words += ["--table=5", "--columns=cutpaste", "--scale=tiny"]
+    command(
+        "reproduce_main.py", *words, "--executor=slurm", "--jobs=3", "--sbatch=--partition=gpu", "--sbatch=--gres=gpu:1"
+    )
+    text = (tmp_path / "bin/submitted").read_text()
+    assert text == (tmp_path / "a repro/slurm.sh").read_text()
+    lines = text.splitlines()
+    assert {"#SBATCH --array=0-2", "#SBATCH --partition=gpu", "#SBATCH --gres=gpu:1"} <= set(lines)
+    done = subprocess.run(["bash", str(tmp_path / "bin/submitted")], capture_output=True, text=True, check=True)
+    assert "0 of 1 runs are done; 1 at a time." in done.stdout
+    assert "bottle,cutpaste," in (tmp_path / "a repro/table5.csv").read_text()
+    sbatch.write_text("#!/bin/bash\necho invalid partition >&2\nexit 1\n")
+    with pytest.raises(SystemExit):
+        command("reproduce_main.py", *words, "--executor=slurm")
+
+
 @pytest.mark.slow
 def test_all_tables_come_out_whole(tmp_path):
     """Every column of every table but EfficientNet's, trained and evaluated for a step or two; takes 20 minutes."""
@@ -200,23 +226,3 @@ def test_all_tables_come_out_whole(tmp_path):
     )
     for number in (1, 2, 4, 5, 6, 7, 8):
         assert "not yet" not in (tmp_path / f"repro/table{number}.csv").read_text().replace("not yet whole", "")
-
-
-def test_a_table_comes_out_of_real_runs(tmp_path):
-    """One run of Table 5, with the real commands, and its evaluation."""
-    draw_category(tmp_path / "data/bottle")
-    command(
-        "reproduce_main.py",
-        "--table=5",
-        "--columns=cutpaste_3way",
-        f"--data_root={tmp_path}/data",
-        f"--output_dir={tmp_path}/repro",
-        "--categories=bottle",
-        "--seeds=1",
-        "--scale=tiny",
-    )
-    text = (tmp_path / "repro/table5.csv").read_text()
-    assert "bottle,cutpaste_3way," in text
-    assert "not the paper's schedule" not in text  # the paper has no number for one category in this table
-    (run,) = (tmp_path / "repro/runs/bottle").iterdir()
-    assert json.loads((run / "seed0/eval/metrics.json").read_text())["image_auroc"] is not None
