@@ -24,7 +24,9 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import synthetic
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder that train_main.py wrote.")
+_RUN_DIR = flags.DEFINE_string(
+    "run_dir", None, "Folder that train_main.py wrote; several, with commas, are one detector, an ensemble."
+)
 _DATA = flags.DEFINE_string("data", None, "Test images; by default the run's --test_data, or else its --data.")
 _SYNTHETIC = flags.DEFINE_enum("synthetic", None, synthetic.SHAPES, "Score synthetic anomalies of this shape instead.")
 _FILL = flags.DEFINE_enum("synthetic_fill", "color", synthetic.FILLS, "Content: a random color, or natural images.")
@@ -48,12 +50,14 @@ def run(locate: Callable[[str], str | Path]) -> None:
     settings_flags.define_evaluation_flags()
 
     def main() -> None:
-        run_dir = Path(required(_RUN_DIR)).expanduser()
+        named = required(_RUN_DIR)
+        names = [named] if Path(named).expanduser().is_dir() else named.split(",")  # a folder's name may have a comma
+        run_dir, *others = [Path(name).expanduser() for name in names]
         place = run_dir if (run_dir / "config.json").is_file() else runs.find_detector(run_dir)
         own = Config.read(place / "config.json").data
         data = _DATA.value or own.test_data or own.data
         evaluating.evaluate(
-            run_dir,
+            (run_dir, *others),
             data,
             locate(data),
             train_location=locate(own.data),

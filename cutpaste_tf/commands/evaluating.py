@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from cutpaste_tf import files, runs, surroundings
 from cutpaste_tf.commands.options import HeatMapOptions, Presentation
 from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.evaluation import scoring
+from cutpaste_tf.evaluation import ensembles, scoring
 from cutpaste_tf.images import folders, layouts, reading, sources, synthetic
 from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN, Examples, Item
 from cutpaste_tf.images.settings import ReadingSettings
@@ -24,7 +24,7 @@ from cutpaste_tf.training import tensorboard
 
 
 def evaluate(
-    run_dir: str | Path,
+    run_dir: str | Path | Sequence[str | Path],
     data: str = "",
     location: str | Path = "",
     *,
@@ -38,10 +38,11 @@ def evaluate(
     tfds_data_dir: str = "",
     report: Report = say,
 ) -> dict[str, Any]:
-    """Scores test images with the run in `run_dir`.
+    """Scores test images with the run in `run_dir`, or with several runs as one detector.
 
     Args:
-        run_dir: the folder of a complete run, or a detector copied from one.
+        run_dir: the folder of a complete run, or a detector copied from one; or several, for an ensemble, whose first
+            gives the test images and settings, and which takes an `output_dir`.
         data: the test images: a folder, the name of a prepared set; empty for the run's own.
         location: what `data` stands for, if it is neither.
         train_location: what the run's `config.data.data` stands for, if that is neither; read only where a density has
@@ -64,7 +65,10 @@ def evaluate(
         InputError: before any long work.
     """
     surroundings.check()
-    run_dir = Path(run_dir)
+    member_dirs = [Path(one) for one in ([run_dir] if isinstance(run_dir, str | Path) else run_dir)]
+    run_dir = member_dirs[0]
+    if len(member_dirs) > 1 and not output_dir:
+        raise InputError("Several runs are one detector, an ensemble: give it an --output_dir.")
     saved = Config.read(runs.find_detector(run_dir) / "config.json")
     settings = dict(settings or {})
     layer, wanted = heat_map_options.gradcam_layer, heat_map_options.wanted
@@ -79,14 +83,22 @@ def evaluate(
     is_own = data == saved.data.data or sources.is_same(location, train_location)
     if not is_own and _is_moved(location, run_dir, saved):
         is_own, train_location = True, location
-    scorer = scoring.Scorer(
-        run_dir,
-        saved,
-        config,
-        train_location=train_location,
-        tfds_data_dir=tfds_data_dir,
-        allow_trained=allow_trained,
-        report=report,
+    members = [(one, Config.read(runs.find_detector(one) / "config.json")) for one in member_dirs]
+    scorers = [
+        scoring.Scorer(
+            member_dir,
+            member,
+            member.replaced(**settings),
+            train_location=train_location,
+            tfds_data_dir=tfds_data_dir,
+            allow_trained=allow_trained,
+            report=report,
+        )
+        for member_dir, member in members
+    ]
+    scorer = scorers[0]
+    ensembles.check(
+        [(one, own.replaced(**settings), each.data) for (one, own), each in zip(members, scorers, strict=True)]
     )
     items = sources.list_test(
         location, config.data, trained=scorer.data.images if is_own else (), tfds_data_dir=tfds_data_dir
@@ -118,7 +130,11 @@ def evaluate(
         is_without = not has_masks and any(item.label == ANOMALOUS for item in items)
         if not localizes and wanted is None and is_without and not layouts.has_masks(Path(location).expanduser()):
             report("There are no masks (ground_truth/DEFECT/NAME_mask.png): no heat maps and no pixel figures.")
-        scored = scorer.score(items, examples, keep=not synthetic_options, localize=localizes, gradcam_layer=layer)
+        found = [
+            one.score(items, examples, keep=not synthetic_options, localize=localizes, gradcam_layer=layer)
+            for one in scorers
+        ]
+        scored = ensembles.mean(found, config)
         result = judging.judge(
             folder,
             data,
@@ -128,12 +144,13 @@ def evaluate(
             examples=examples,
             gradcam_layer=layer,
             synthetic=synthetic_options._asdict() if synthetic_options else None,
+            ensemble=[str(one) for one in member_dirs] if len(member_dirs) > 1 else None,
             location=str(location),
             others=others,
             with_page=presentation.page,
             report=report,
         )
-        if (run_dir / tensorboard.FOLDER).is_dir():
+        if (run_dir / tensorboard.FOLDER).is_dir() and len(members) == 1:
             sheet = folder / "heatmaps.png"
             pictures = {"heat_maps": reading.read_pixels(sheet)} if presentation.tensorboard_images else {}
             tensorboard.write_evaluation(run_dir, folder.name, result, pictures)

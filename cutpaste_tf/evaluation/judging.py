@@ -33,6 +33,7 @@ def judge(
     examples: Examples | None = None,
     gradcam_layer: str = "",
     synthetic: dict[str, Any] | None = None,
+    ensemble: list[str] | None = None,
     location: str = "",
     others: Mapping[str, Mapping[str, Any]] | None = None,
     with_page: bool = True,
@@ -49,6 +50,7 @@ def judge(
         examples: the test images with their masks; needed with heat maps, and for the page.
         gradcam_layer: that GradCAM was asked for, for the record.
         synthetic: how synthetic anomalies were made, for the record.
+        ensemble: the runs that were one detector, for the record.
         location: where the test images lie, for the record.
         others: what metrics.json holds of other evaluations, by place, to stand beside.
         with_page: whether to write report.html, if there are `examples`.
@@ -81,6 +83,7 @@ def judge(
         "steps": config.schedule.total_steps,
         **({"gradcam_layer": gradcam_layer} if gradcam_layer else {}),
         **({"synthetic": synthetic} if synthetic else {}),
+        **({"ensemble": ensemble} if ensemble else {}),
     }
     if not config.patch_size:
         result["feature_dimensions"] = test.features.shape[1]

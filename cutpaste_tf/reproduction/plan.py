@@ -102,7 +102,7 @@ class Run(NamedTuple):
     def name(self) -> str:
         """Of its folder, below `runs`."""
         parts = [f"{name}={Path(str(value)).name}" for name, value in self.settings]
-        return f"{self.category}/{','.join(parts) or 'default'}/seed{self.seed}"
+        return f"{self.category}/{'+'.join(parts) or 'default'}/seed{self.seed}"
 
     def flags(self, data_root: str) -> list[str]:
         """Of train_main.py."""
