@@ -55,30 +55,37 @@ def label(text: str) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
-def font(text: str) -> ImageFont.FreeTypeFont:
-    """A font for Pillow that has the letters of a text, as far as one is installed."""
+def font(text: str, size: int = 10) -> ImageFont.FreeTypeFont:
+    """A font for Pillow, of a size in pixels, that has the letters of a text, as far as one is installed."""
     letters = {ord(letter) for letter in text}
     files = _installed()
-    return ImageFont.truetype(
-        next((file for file in files.values() if letters <= _letters(file)), files[_FONTS[0]]), 10
-    )
+    return _font(next((file for file in files.values() if letters <= _letters(file)), files[_FONTS[0]]), size)
 
 
-def wrapped(text: str, width: int) -> list[str]:
+_font = functools.cache(ImageFont.truetype)
+
+
+def wrapped(text: str, width: float, size: int = 10) -> list[str]:
     """A text in lines of at most so many pixels, broken between words, and within one that is longer."""
     lines = [""]
     for word in text.split(" "):
         joined = f"{lines[-1]} {word}".strip()
-        if font(joined).getlength(joined) <= width:
+        if font(joined, size).getlength(joined) <= width:
             lines[-1] = joined
             continue
         if lines[-1]:
             lines.append("")
         for letter in word:
-            if lines[-1] and font(lines[-1] + letter).getlength(lines[-1] + letter) > width:
+            longer = lines[-1] + letter
+            if lines[-1] and font(longer, size).getlength(longer) > width:
                 lines.append("")
             lines[-1] += letter
     return lines
+
+
+def fitted(text: str, inches: float, points: float) -> str:
+    """A text of Matplotlib's, in lines that are no longer than so many inches."""
+    return "\n".join(wrapped(label(text), 100 * 72 * inches / points, 100))  # large, since small sizes are rounded
 
 
 def digits(scores: np.ndarray) -> int:
@@ -91,7 +98,9 @@ def digits(scores: np.ndarray) -> int:
 def _installed() -> dict[str, str]:
     """Name -> file of our fonts; the first comes with Matplotlib."""
     known = {
-        entry.name: entry.fname for entry in fontManager.ttflist if entry.style == "normal" and entry.weight == 400
+        entry.name: entry.fname
+        for entry in fontManager.ttflist
+        if (entry.style, entry.stretch) == ("normal", "normal") and entry.weight == 400
     }
     return {name: known[name] for name in _FONTS if name in known}
 

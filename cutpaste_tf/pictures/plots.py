@@ -70,7 +70,7 @@ def save_roc(path: Path, labels: np.ndarray, scores: np.ndarray, title: str) -> 
     axis.plot([0, 1], [0, 1], color="0.8", linewidth=1)
     axis.plot(false_positives, true_positives, linewidth=2)
     axis.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    axis.set_title(textwrap.fill(drawing.label(title), 60), fontsize=10, parse_math=False)
+    figure.suptitle(drawing.fitted(title, 4.2, 10), fontsize=10, parse_math=False)
     axis.set_aspect("equal")
     figure.tight_layout()
     drawing.save(figure, path)
@@ -89,14 +89,16 @@ def save_histogram(path: Path, defects: list[str], scores: np.ndarray, title: st
     names = np.array(defects)
     kinds = sorted(set(defects), key=lambda name: (name != GOOD, name))
     bins = np.linspace(scores.min(), scores.max(), 41) if np.ptp(scores) else 10
-    figure, axes = drawing.subplots(len(kinds), 1, figsize=(6.5, 0.5 + 1.1 * len(kinds)), sharex=True)
-    for axis, kind in zip(axes[:, 0], kinds, strict=True):
+    texts = [drawing.fitted(f"{kind or 'unlabelled'} ({np.sum(names == kind)})", 6, 9) for kind in kinds]
+    title = drawing.fitted(title, 6, 10)
+    lines = "".join([title, *texts]).count("\n")
+    size = 6.5, 0.7 + 1.3 * len(kinds) + 0.15 * lines
+    figure, axes = drawing.subplots(len(kinds), 1, figsize=size, sharex=True)
+    for axis, kind, text in zip(axes[:, 0], kinds, texts, strict=True):
         axis.hist(scores[names == kind], bins=bins, color="tab:green" if kind == GOOD else "tab:red")
-        text = textwrap.shorten(drawing.label(kind) or "unlabelled", 80)
-        axis.text(0.99, 0.85, f"{text} ({np.sum(names == kind)})", ha="right", va="top",
-                  transform=axis.transAxes, fontsize=9, parse_math=False)  # fmt: skip
+        axis.set_title(text, loc="left", fontsize=9, parse_math=False)
         axis.yaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].set_title(textwrap.fill(drawing.label(title), 80), fontsize=10, parse_math=False)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     axes[-1, 0].set_xlabel("anomaly score (negative log density)")
     figure.tight_layout(pad=0.5)
     drawing.save(figure, path)
