@@ -12,7 +12,7 @@ prints the published hyperparameters beside ours.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from absl import flags
@@ -27,6 +27,12 @@ from cutpaste_tf.reproduction.tables import CATEGORIES, SCALES, TABLES, TITLES
 
 _TABLE = flags.DEFINE_list(
     "table", [], "Tables to make, or all. " + " ".join(f"{number}: {title}." for number, title in TITLES.items())
+)
+_FIGURE = flags.DEFINE_list(
+    "figure",
+    [],
+    "Figures to draw for each category, or all. 2: views of every proxy task. 3: t-SNE of features, also for "
+    "TensorBoard's projector. 4: 24 images with heat maps, as 7 to 21. 6: synthetic anomalies.",
 )
 _DATA_ROOT = flags.DEFINE_string("data_root", None, "Folder of the categories.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of runs and tables; made where it is missing.")
@@ -60,11 +66,14 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
             return
         if _SBATCH.value and _EXECUTOR.value != "slurm":
             raise InputError("--sbatch needs --executor=slurm.")
+        if not (_TABLE.value or _FIGURE.value):
+            raise InputError(f"--table is missing: numbers of {', '.join(map(str, TABLES))}, or all; or --figure.")
         from cutpaste_tf.commands import reproducing
+        from cutpaste_tf.reproduction import figures
 
         failures = reproducing.reproduce(
             Request(
-                tables=_tables(),
+                tables=_numbers(_TABLE.value, "table", TABLES),
                 columns=tuple(_COLUMNS.value),
                 categories=tuple(_CATEGORIES.value),
                 seeds=_SEEDS.value,
@@ -75,6 +84,7 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
             ),
             commands,
             locate,
+            drawings=_numbers(_FIGURE.value, "figure", figures.COLUMNS),
             jobs=_JOBS.value,
             tries=_TRIES.value,
             slurm_options=_SBATCH.value if _EXECUTOR.value == "slurm" else None,
@@ -83,17 +93,29 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
         if failures:
             sys.exit(1)
 
-    own = (_TABLE, _DATA_ROOT, _OUTPUT_DIR, _CATEGORIES, _COLUMNS, _SEEDS, _SCALE, _WEIGHTS, _JOBS, _TRIES, _PLAN)
+    own = (
+        _TABLE,
+        _FIGURE,
+        _DATA_ROOT,
+        _OUTPUT_DIR,
+        _CATEGORIES,
+        _COLUMNS,
+        _SEEDS,
+        _SCALE,
+        _WEIGHTS,
+        _JOBS,
+        _TRIES,
+        _PLAN,
+    )
     own += (_EXECUTOR, _SBATCH, _COMPARE)
     run_main(main, __doc__, own)
 
 
-def _tables() -> tuple[int, ...]:
-    if not _TABLE.value:
-        raise InputError(f"--table is missing: numbers of {', '.join(map(str, TABLES))}, or all.")
-    if _TABLE.value == ["all"]:
-        return tuple(TABLES)
-    unknown = [name for name in _TABLE.value if name not in map(str, TABLES)]
+def _numbers(given: list[str], flag: str, known: Collection[int]) -> tuple[int, ...]:
+    if given == ["all"]:
+        return tuple(known)
+    listed = ", ".join(map(str, known))
+    unknown = [name for name in given if name not in map(str, known)]
     if unknown:
-        raise InputError(f"--table={','.join(unknown)} is not one of {', '.join(map(str, TABLES))}, or all.")
-    return tuple(map(int, _TABLE.value))
+        raise InputError(f"--{flag}={','.join(unknown)} is not one of {listed}, or all.")
+    return tuple(map(int, given))

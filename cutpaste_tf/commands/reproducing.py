@@ -9,7 +9,7 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.progress import Report, say
-from cutpaste_tf.reproduction import carrying_out, slurm, summary, writing
+from cutpaste_tf.reproduction import carrying_out, figures, slurm, summary, writing
 from cutpaste_tf.reproduction.carrying_out import Commands, Failure
 from cutpaste_tf.reproduction.plan import Request, described, plan
 
@@ -23,6 +23,7 @@ def reproduce(
     *,
     jobs: int = 0,
     tries: int = 2,
+    drawings: Sequence[int] = (),
     slurm_options: Sequence[str] | None = None,
     only_plan: bool = False,
     report: Report = say,
@@ -35,6 +36,7 @@ def reproduce(
         locate: gives the folder that a name like demo/gear stands for, other names as they are.
         jobs: processes at a time; 0: one for each GPU, or one.
         tries: of a run before it is given up.
+        drawings: numbers of the figures to draw, see `figures.COLUMNS`.
         slurm_options: hand the work to Slurm, with these options of sbatch, instead of doing it here; `jobs` is then
             the number of Slurm's.
         only_plan: tell what there is to do, and do nothing.
@@ -46,15 +48,22 @@ def reproduce(
     Raises:
         InputError: before the first run.
     """
+    request = request._replace(drawn=tuple(column for number in drawings for column in figures.COLUMNS[number]))
     work = plan(request)
-    _check_categories(request, locate)
+    places = _check_categories(request, locate)
     _claim(request, only_plan=only_plan)
     if only_plan:
         for line in described(work, request):
             report(line)
         return []
     if slurm_options is not None:
-        words = [*commands.reproduce, *request.flags(), "--jobs=1", f"--tries={tries}"]
+        words = [
+            *commands.reproduce,
+            *request.flags(),
+            f"--figure={','.join(map(str, drawings))}",
+            "--jobs=1",
+            f"--tries={tries}",
+        ]
         said = slurm.submit(words, request.output_dir, jobs=jobs or len(work), options=slurm_options)
         report(f"{said}   (the script: {request.output_dir / slurm.SCRIPT})")
         return []
@@ -64,17 +73,24 @@ def reproduce(
     for number in request.tables:
         writing.write(summary.summarize(number, request), request.output_dir, scale=request.scale)
         report(f"Table {number}: {request.output_dir / f'table{number}.md'}, .csv, .html")
+    given_up = {failure.name for failure in failures}
+    for number in drawings:
+        for category, place in places.items():
+            needed = {request.run(column, category, 0).name for column in figures.COLUMNS[number]}
+            if not needed & given_up:
+                report(f"Figure {number}: {figures.draw(number, category, place, request)}")
     for failure in failures:
         report(f"Warning: {failure.name} was given up: {failure.reason}")
     return failures
 
 
-def _check_categories(request: Request, locate: Callable[[str], str | Path]) -> None:
-    """Sees that every category can be trained on and tested.
+def _check_categories(request: Request, locate: Callable[[str], str | Path]) -> dict[str, str | Path]:
+    """Sees that every category can be trained on and tested; gives the folder of each.
 
     Raises:
         InputError: one cannot.
     """
+    places = {}
     for category in request.categories:
         place = locate(f"{request.data_root}/{category}")
         if not Path(place).expanduser().is_dir():
@@ -85,6 +101,8 @@ def _check_categories(request: Request, locate: Callable[[str], str | Path]) -> 
         settings = Config.of(data=str(place)).data
         sources.list_train(place, settings)
         sources.list_test(place, settings)
+        places[category] = place
+    return places
 
 
 def _claim(request: Request, *, only_plan: bool) -> None:

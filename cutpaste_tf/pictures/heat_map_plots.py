@@ -3,6 +3,7 @@
 import collections
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,6 +78,30 @@ def save(
     sheet = _sheet(examples, maps, [f"{score:.{digits}f}" for score in scores], scale)
     Image.fromarray(sheet).save(folder / "heatmaps.png")
     return sheet
+
+
+def save_comparison(path: Path, examples: Examples, maps: Mapping[str, np.ndarray]) -> None:
+    """Figures 7 to 21: a column for each image, with rows for input, mask, and the heat maps of several methods.
+
+    Args:
+        path: the PNG to write.
+        examples: images and masks.
+        maps: float32 [count, side, side] by method; each with a color scale of its own.
+    """
+    scales = {name: Scale.of(own) for name, own in maps.items()}
+    columns = []
+    for index, (image, mask) in enumerate(zip(examples.images, examples.masks, strict=True)):
+        every = [panels(image, mask, own[index], scales[name]) for name, own in maps.items()]
+        columns.append(np.concatenate([every[0][0], every[0][1], *(overlay for *_, overlay in every)]))
+    labels = [f"{defect or 'unlabelled'}" for defect in examples.defects]
+    sheet = np.concatenate([_text(labels, columns[0].shape[1]), np.concatenate(columns, axis=1)])
+    width = sheet.shape[1]
+    legends = [
+        strip
+        for row, (name, scale) in enumerate(scales.items(), 3)
+        for strip in (_text([f"row {row}: {name}"], width), _legend(scale, width))
+    ]
+    Image.fromarray(np.concatenate([sheet, *legends])).save(path)
 
 
 def panels(

@@ -102,3 +102,23 @@ def save_histogram(path: Path, defects: list[str], scores: np.ndarray, title: st
     axes[-1, 0].set_xlabel("anomaly score (negative log density)")
     figure.tight_layout(pad=0.5)
     drawing.save(figure, path)
+
+
+@drawing.own_style()
+def save_points(path: Path, points: np.ndarray, kinds: np.ndarray, title: str) -> None:
+    """Points in the plane, with a color and a mark for each kind (Figure 3).
+
+    Args:
+        path: the PNG to write.
+        points: [count, 2].
+        kinds: name of each point's kind.
+        title: above the points.
+    """
+    figure, ((axis,),) = drawing.subplots(1, 1, figsize=(6, 5))
+    for kind, mark in zip(dict.fromkeys(kinds), "o^sxD*+v", strict=False):
+        axis.scatter(*points[kinds == kind].T, s=14, marker=mark, label=drawing.label(str(kind)), alpha=0.8)
+    axis.set(xticks=[], yticks=[])
+    axis.legend(fontsize=8)
+    figure.suptitle(drawing.fitted(title, 5.6, 10), fontsize=10, parse_math=False)
+    figure.tight_layout()
+    drawing.save(figure, path)

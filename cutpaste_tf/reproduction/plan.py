@@ -23,6 +23,7 @@ class Request(NamedTuple):
         data_root: holds the categories.
         weights: file of EfficientNet's ImageNet weights; empty for the download.
         output_dir: where runs and tables go.
+        drawn: columns whose runs of seed 0 figures are drawn from.
     """
 
     tables: tuple[int, ...]
@@ -33,6 +34,7 @@ class Request(NamedTuple):
     data_root: str
     weights: str
     output_dir: Path
+    drawn: tuple[Column, ...] = ()
 
     def flags(self) -> list[str]:
         """Of reproduce_main.py."""
@@ -152,6 +154,9 @@ def plan(request: Request) -> list[Work]:
                     if seed in request.seeds_of(column):
                         run = request.run(column, category, seed)
                         found.setdefault(run, {})[column.folder] = column.evaluation
+    for column in request.drawn:
+        for category in request.categories:
+            found.setdefault(request.run(column, category, 0), {})
     return [Work(run, evaluations) for run, evaluations in found.items()]
 
 

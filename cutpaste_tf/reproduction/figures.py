@@ -1,0 +1,147 @@
+"""The paper's figures, for any category: each drawn from the runs that the tables share.
+
+2 and 5: views of every proxy task. 3: t-SNE of features. 4, and 7 to 21: heat maps by GradCAM and of patches. 6:
+samples of synthetic anomalies.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from sklearn.manifold import TSNE
+
+from cutpaste_tf import runs
+from cutpaste_tf.augmentation import pipeline
+from cutpaste_tf.detection import detector
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.files import write_whole
+from cutpaste_tf.images import prepared, reading, sources, synthetic
+from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Examples
+from cutpaste_tf.pictures import heat_map_plots, plots
+from cutpaste_tf.reproduction.plan import Request
+from cutpaste_tf.reproduction.tables import TABLES, Column
+
+_IMAGES = 24  # of figures 7 to 21
+_POINTS = 200  # of each kind at most, in figure 3
+_IMAGE_MODEL, _PATCH_MODEL = TABLES[1]["cutpaste_3way"], TABLES[2]["cutpaste_3way"]
+# Figure -> the columns whose runs of seed 0 it is drawn from.
+COLUMNS: dict[int, tuple[Column, ...]] = {
+    2: (),
+    3: (_IMAGE_MODEL,),
+    4: (_IMAGE_MODEL, _PATCH_MODEL),
+    6: (),
+}
+
+
+def draw(number: int, category: str, place: str | Path, request: Request) -> Path:
+    """Draws a figure for a category.
+
+    Args:
+        number: one of COLUMNS.
+        category: name of it.
+        place: its folder.
+        request: whose runs to draw from.
+
+    Returns:
+        The PNG.
+    """
+    path = request.output_dir / f"figure{number}_{category}.png"
+    draws: dict[int, Callable[[Path, str | Path, str, Request], None]] = {
+        2: _views,
+        3: _embedded,
+        4: _heat_maps,
+        6: _synthetic,
+    }
+    draws[number](path, place, category, request)
+    return path
+
+
+def _detector(column: Column, category: str, request: Request) -> Detector:
+    return Detector.load(request.output_dir / "runs" / request.run(column, category, 0).name / runs.DETECTOR)
+
+
+def _test_images(place: str | Path, size: int) -> Examples:
+    return sources.read_test(place, size)
+
+
+def _spread(indices: np.ndarray, count: int) -> np.ndarray:
+    """At most so many of the indices, evenly."""
+    return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(int)]
+
+
+def _chosen(examples: Examples, count: int) -> Examples:
+    """At most so many test images, a quarter of them normal."""
+    normal = _spread(np.flatnonzero(examples.labels == NORMAL), count // 4)
+    anomalous = _spread(np.flatnonzero(examples.labels == ANOMALOUS), count - len(normal))
+    every = np.concatenate([normal, anomalous])
+    return examples._replace(
+        images=examples.images[every],
+        paths=[examples.paths[index] for index in every],
+        labels=examples.labels[every],
+        defects=[examples.defects[index] for index in every],
+        masks=[examples.masks[index] for index in every],
+    )
+
+
+def _views(path: Path, place: str | Path, category: str, request: Request) -> None:
+    from cutpaste_tf.augmentation.proxy_tasks import TASKS
+
+    config = request.run(_IMAGE_MODEL, category, 0).config(request.data_root)
+    items = sources.list_train(place, config.data)
+    chosen = reading.read([items[i] for i in _spread(np.arange(len(items)), 5)], config.data.image_size, config.data)
+    columns = {"source": chosen.images.astype(np.float32) / 255}
+    for name, task in TASKS.items():
+        if task.needs_saliency:
+            continue  # not the paper's
+        settings = config.replaced(proxy_task=name, batch_size=0).augmentation
+        views = pipeline.augmentations(np.array(chosen.images), settings, seed=0)
+        columns |= {f"{name}\n{view}": pictures for view, pictures in views.items()}
+    plots.save_sheet(path, columns)
+
+
+def _embedded(path: Path, place: str | Path, category: str, request: Request) -> None:
+    """t-SNE of the features of normal and anomalous test images, and of CutPaste and Scar views of normal ones."""
+    found = _detector(_IMAGE_MODEL, category, request)
+    config = found.config
+    tests = _test_images(place, config.data.image_size)
+    normal, anomalous = (
+        tests.images[_spread(np.flatnonzero(tests.labels == label), _POINTS)] for label in (NORMAL, ANOMALOUS)
+    )
+    trained = sources.read_train(place, config.data.image_size).images[:_POINTS]
+    views = pipeline.augmentations(np.array(trained), config.augmentation, seed=0)
+    kinds = {"normal": normal, "anomalous": anomalous}
+    kinds |= {name: np.round(255 * pictures).astype(np.uint8) for name, pictures in views.items()}
+    features = np.concatenate([detector.embed(found.feature, images) for images in kinds.values()])
+    names = np.repeat([*kinds], [len(images) for images in kinds.values()])
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(features)
+    plots.save_points(path, points, names, f"{category}: features by t-SNE")
+    # What TensorBoard's projector, or projector.tensorflow.org, reads.
+    folder = path.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    write_whole(folder / "tensors.tsv", "".join("\t".join(f"{x:.6g}" for x in row) + "\n" for row in features).encode())
+    write_whole(folder / "metadata.tsv", "".join(f"{name}\n" for name in names).encode())
+
+
+def _heat_maps(path: Path, place: str | Path, category: str, request: Request) -> None:
+    by_image, by_patches = (_detector(column, category, request) for column in COLUMNS[4])
+    examples = _chosen(_test_images(place, by_image.config.data.image_size), _IMAGES)
+    gradcam, patches = (one.heat_maps(examples.images) for one in (by_image, by_patches))
+    heat_map_plots.save_comparison(path, examples, {"GradCAM": gradcam, "patches": patches})
+
+
+def _synthetic(path: Path, place: str | Path, category: str, request: Request) -> None:
+    size = request.run(_IMAGE_MODEL, category, 0).config(request.data_root).data.image_size
+    tests = _test_images(place, size)
+    normal = tests._replace(
+        images=tests.images[:3], paths=tests.paths[:3], labels=np.zeros(len(tests.images[:3]), np.int32)
+    )
+    digits, _ = synthetic.read_digits(prepared.data_dir(""))
+    natural, _ = synthetic.read_natural("")
+    columns = {}
+    for fill in synthetic.FILLS:
+        for shape in synthetic.SHAPES:
+            if (shape, fill) != ("mnist", "image"):
+                made = synthetic.make(normal, shape, fill, seed=0, natural=natural, digits=digits)
+                columns[f"{shape}\n{fill}"] = made.images[len(normal.images) :].astype(np.float32) / 255
+    plots.save_sheet(path, columns)
