@@ -6,8 +6,8 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 .PHONY: demo test lint bench clean
 
 # A patch model from scratch. The proxy task and schedule are those that any seed learns in minutes; the paper's take hours.
-DEMO := --data=demo/gear --patch_size=64 --stem=imagenet --dense=fast --extract_size=48 --feature=layer2 \
-	--proxy_task=cutpaste --base_jitter=0 --learning_rate=0.01 --batch_size=32 --steps_per_epoch=128
+DEMO := --data=demo/gear --patch_size=64 --stem=imagenet --dense=fast --extract_size=48 --feature=layer1 \
+	--proxy_task=cutpaste --base_jitter=0 --learning_rate=0.003 --batch_size=32 --steps_per_epoch=128
 
 demo: .venv/runtime
 	$(BIN)/python train_main.py $(DEMO) --output_dir=runs/demo_untrained --epochs=0

@@ -27,6 +27,10 @@ DAMAGE = (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.
 COPY_AGAIN = "copy the folder again from where it was trained, or delete it and train again"
 
 
+class LockedError(InputError):
+    """Another process is at work."""
+
+
 @contextlib.contextmanager
 def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
     """Keeps a second process out of a folder, which is made; the lock goes with the process, however it ends.
@@ -36,14 +40,15 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
         name: of that file; another name is another lock.
 
     Raises:
-        InputError: another process is at work in the folder, or it cannot be written.
+        LockedError: another process is at work in the folder.
+        InputError: it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / name, timeout=0)
         lock.acquire()
     except filelock.Timeout:
-        raise InputError(f"Another process is at work in {folder}; wait for it, or name another folder.") from None
+        raise LockedError(f"Another process is at work in {folder}; wait for it, or name another folder.") from None
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error}).") from None
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf.command_line.main import required, run_main
+from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import say
 from cutpaste_tf.reproduction import comparison
@@ -81,6 +81,7 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
                 data_root=str(Path(required(_DATA_ROOT)).expanduser()),
                 weights=_WEIGHTS.value,
                 output_dir=Path(required(_OUTPUT_DIR)).expanduser(),
+                tfds_data_dir=TFDS_DATA_DIR.value,
             ),
             commands,
             locate,

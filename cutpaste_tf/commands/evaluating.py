@@ -108,13 +108,20 @@ def evaluate(
     is_own = is_own or (bool(test_data) and sources.is_same(location, test_data))
     other = "" if is_own else str(location)
     folder = Path(output_dir) if output_dir else _eval_folder(run_dir, named, synthetic_options, other)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
+        raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
     has_masks = synthetic_options is not None or any(item.masks for item in items)
     localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted
-    if presentation.tensorboard_images and not localizes:
-        raise InputError("--tensorboard_images shows heat maps, and there are none: give --heat_maps.")
+    board = (run_dir / tensorboard.FOLDER).is_dir() and len(members) == 1
+    if presentation.tensorboard_images and not (localizes and board):
+        raise InputError(
+            "--tensorboard_images shows heat maps, and there are none: give --heat_maps."
+            if not localizes
+            else f"--tensorboard_images needs the folder {run_dir / tensorboard.FOLDER} of a run that was trained here."
+        )
     from cutpaste_tf.evaluation import figures, judging  # matplotlib is slow to load
 
-    others = figures.of_others(presentation.beside, location)
+    others = figures.of_others(presentation.beside, location, items, synthetic_options)
     # Masks are read before any long work: one that does not fit its image is found here.
     examples = scorer.read_tests(items) if localizes or synthetic_options or presentation.page else None
     with files.locked(folder.parent, f".{hashlib.sha256(folder.name.encode()).hexdigest()[:16]}.lock"):
@@ -150,10 +157,10 @@ def evaluate(
             with_page=presentation.page,
             report=report,
         )
-        if (run_dir / tensorboard.FOLDER).is_dir() and len(members) == 1:
+        if board:
             sheet = folder / "heatmaps.png"
             pictures = {"heat_maps": reading.read_pixels(sheet)} if presentation.tensorboard_images else {}
-            tensorboard.write_evaluation(run_dir, folder.name, result, pictures)
+            tensorboard.write_evaluation(run_dir, folder.name, result, pictures, report)
         return result
 
 

@@ -12,6 +12,7 @@ from cutpaste_tf.progress import Report, say
 from cutpaste_tf.reproduction import carrying_out, figures, slurm, summary, writing
 from cutpaste_tf.reproduction.carrying_out import Commands, Failure
 from cutpaste_tf.reproduction.plan import Request, described, plan
+from cutpaste_tf.reproduction.tables import CATEGORIES
 
 _RECORD, _VERSION = "reproduction.json", 1
 
@@ -64,14 +65,27 @@ def reproduce(
             "--jobs=1",
             f"--tries={tries}",
         ]
-        said = slurm.submit(words, request.output_dir, jobs=jobs or len(work), options=slurm_options)
+        said = slurm.submit(words, request.output_dir, jobs=jobs or max(1, len(work)), options=slurm_options)
         report(f"{said}   (the script: {request.output_dir / slurm.SCRIPT})")
         return []
+    # Tables are whole, whatever part of them is asked for now.
+    every = tuple(dict.fromkeys((*CATEGORIES, *request.categories)))
+    whole = request._replace(columns=(), categories=every)
+
+    def write_tables() -> None:
+        for number in request.tables:
+            writing.write(summary.summarize(number, whole), request.output_dir, scale=request.scale)
+
     failures = carrying_out.carry_out(
-        work, request, commands, jobs=jobs or carrying_out.default_jobs(), tries=tries, report=report
+        work,
+        request,
+        commands,
+        jobs=jobs or carrying_out.default_jobs(),
+        tries=tries,
+        report=report,
+        write_tables=write_tables,
     )
     for number in request.tables:
-        writing.write(summary.summarize(number, request), request.output_dir, scale=request.scale)
         report(f"Table {number}: {request.output_dir / f'table{number}.md'}, .csv, .html")
     given_up = {failure.name for failure in failures}
     for number in drawings:

@@ -23,7 +23,8 @@ def check(members: Sequence[tuple[Path, Config, TrainingData]]) -> None:
     """
     first, config, data = members[0]
     for run_dir, other, other_data in members[1:]:
-        for name in ("patch_size", "image_size", "stride", "extract_size"):
+        groups = config.features, config.density, config.heat_maps
+        for name in ("patch_size", "image_size", *(name for group in groups for name in group.flat())):
             ours, theirs = (one.flat()[name] for one in (config, other))
             if ours != theirs:
                 raise InputError(f"{run_dir} has --{name}={theirs} and {first} {ours}; an ensemble's are the same.")
@@ -56,6 +57,10 @@ def mean(members: Sequence[Scored], config: Config) -> Scored:
     if train is not None:
         train = train._replace(features=np.concatenate(known, axis=1)) if len(known) == len(members) else None
     test = first.test._replace(features=np.concatenate(every, axis=1))
-    own = [member.maps for member in members if member.maps is not None]
-    maps = np.mean(own, axis=0) if has_maps else None
+    maps = first.maps
+    for member in members[1:]:
+        if maps is not None and member.maps is not None:
+            maps += member.maps  # in place: they may lie in a file
+    if maps is not None:
+        maps /= len(members)
     return Scored(train, test, np.mean([member.scores for member in members], axis=0), maps)

@@ -1,5 +1,6 @@
 """Figures of merit for people: their names, what they mean, and how they stand beside other evaluations'."""
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 from cutpaste_tf import runs
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
+from cutpaste_tf.images.reading import Item
+from cutpaste_tf.images.synthetic import SyntheticOptions
 from cutpaste_tf.pictures.page import Figure
 
 PIXELS = "Gaussian on 32 x 32 pixels"
@@ -30,12 +33,16 @@ _FIGURES = {
 _METRICS = "metrics.json"
 
 
-def of_others(places: Sequence[str], location: str | Path) -> dict[str, dict[str, Any]]:
+def of_others(
+    places: Sequence[str], location: str | Path, items: Sequence[Item], synthetic: SyntheticOptions | None
+) -> dict[str, dict[str, Any]]:
     """What other evaluations of the same test images found.
 
     Args:
         places: folders of evaluations, or of runs, whose `eval` is meant.
         location: of the test images.
+        items: the test images.
+        synthetic: the synthetic anomalies that are pasted on them, if any.
 
     Returns:
         Contents of metrics.json by place.
@@ -50,12 +57,17 @@ def of_others(places: Sequence[str], location: str | Path) -> dict[str, dict[str
         try:
             metrics = json.loads(path.read_text(encoding="utf-8"))
             other = metrics["location"]
+            with path.with_name("scores.csv").open(newline="", encoding="utf-8") as file:
+                scored = {row["path"] for row in csv.DictReader(file)}
         except (OSError, ValueError, KeyError, TypeError):
             raise InputError(
                 f"--beside={place} holds no evaluation ({path}); run eval_main.py --run_dir={place} first."
             ) from None
         if other != sources.canonical(str(location)):
             raise InputError(f"--beside={place} is an evaluation of {other}, not of {location}.")
+        made = dict(synthetic._asdict()) if synthetic else None
+        if metrics.get("synthetic") != made or (not made and scored != {item.path for item in items}):
+            raise InputError(f"--beside={place} is an evaluation of other images of {location}.")
         found[place] = metrics
     return found
 

@@ -163,7 +163,8 @@ def _text(texts: list[str], width: int) -> np.ndarray:
 
 def _legend(scale: Scale, width: int) -> np.ndarray:
     """A strip that says which score a color stands for."""
-    length, left, numbers = min(width - 24, 360), 12, 3
+    length, left = min(width - 24, 360), 12
+    numbers = 3 if length > 180 else 2
     strip = np.full((12, width, 3), 255, np.uint8)
     strip[2:, left : left + length] = _COLORS[np.linspace(0, 255, length).astype(int)]
     below = Image.new("RGB", (width, drawing.LINE + 4), "white")

@@ -109,7 +109,7 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
     )
     trained = sources.read_train(place, config.data.image_size).images[:_POINTS]
     views = pipeline.augmentations(np.array(trained), config.augmentation, seed=0)
-    kinds = {"normal": normal, "anomalous": anomalous}
+    kinds = {name: images for name, images in (("normal", normal), ("anomalous", anomalous)) if len(images)}
     kinds |= {name: np.round(255 * pictures).astype(np.uint8) for name, pictures in views.items()}
     features = np.concatenate([detector.embed(found.feature, images) for images in kinds.values()])
     names = np.repeat([*kinds], [len(images) for images in kinds.values()])
@@ -133,10 +133,11 @@ def _heat_maps(path: Path, place: str | Path, category: str, request: Request) -
 def _synthetic(path: Path, place: str | Path, category: str, request: Request) -> None:
     size = request.run(_IMAGE_MODEL, category, 0).config(request.data_root).data.image_size
     tests = _test_images(place, size)
+    chosen = np.flatnonzero(tests.labels == NORMAL)[:3]
     normal = tests._replace(
-        images=tests.images[:3], paths=tests.paths[:3], labels=np.zeros(len(tests.images[:3]), np.int32)
+        images=tests.images[chosen], paths=[tests.paths[index] for index in chosen], labels=tests.labels[chosen]
     )
-    digits, _ = synthetic.read_digits(prepared.data_dir(""))
+    digits, _ = synthetic.read_digits(prepared.data_dir(request.tfds_data_dir))
     natural, _ = synthetic.read_natural("")
     columns = {}
     for fill in synthetic.FILLS:

@@ -1,6 +1,8 @@
 """REPRO/index.html: the runs of a plan as they go; the page loads itself anew, and reads nothing but itself."""
 
 import csv
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +10,6 @@ from typing import NamedTuple
 import jinja2
 
 from cutpaste_tf import files, runs
-from cutpaste_tf.errors import InputError
 from cutpaste_tf.reproduction.plan import Request, Work
 
 NAME = "index.html"
@@ -63,7 +64,7 @@ def write(work: Sequence[Work], request: Request, failures: dict[str, str]) -> N
 
 def claim_of(one: Work) -> str:
     """Name of the lock of a run."""
-    return f"{one.run.name.replace('/', ' ')[:200]}.lock"
+    return f"{hashlib.sha256(os.fsencode(one.run.name)).hexdigest()[:16]}.lock"
 
 
 def _row(one: Work, root: Path, failures: dict[str, str]) -> _Row:
@@ -89,7 +90,7 @@ def _is_claimed(one: Work, root: Path) -> bool:
     try:
         with files.locked(root / CLAIMS, claim_of(one)):
             return False
-    except InputError:
+    except files.LockedError:
         return True
 
 

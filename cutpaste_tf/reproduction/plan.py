@@ -24,6 +24,7 @@ class Request(NamedTuple):
         weights: file of EfficientNet's ImageNet weights; empty for the download.
         output_dir: where runs and tables go.
         drawn: columns whose runs of seed 0 figures are drawn from.
+        tfds_data_dir: where TensorFlow Datasets keeps prepared sets, MNIST's digits for one; empty for its default.
     """
 
     tables: tuple[int, ...]
@@ -35,6 +36,7 @@ class Request(NamedTuple):
     weights: str
     output_dir: Path
     drawn: tuple[Column, ...] = ()
+    tfds_data_dir: str = ""
 
     def flags(self) -> list[str]:
         """Of reproduce_main.py."""
@@ -47,6 +49,7 @@ class Request(NamedTuple):
             f"--data_root={self.data_root}",
             f"--weights={self.weights}",
             f"--output_dir={self.output_dir}",
+            f"--tfds_data_dir={self.tfds_data_dir}",
         ]
 
     def columns_of(self, table: int) -> dict[str, Column]:

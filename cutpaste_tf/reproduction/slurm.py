@@ -1,5 +1,6 @@
 """Hands a reproduction to Slurm: an array of jobs, each a coordinator that shares the folder with the others."""
 
+import os
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ def submit(words: Sequence[str], folder: Path, *, jobs: int, options: Sequence[s
         InputError: there is no sbatch, or it refuses the script.
     """
     path = folder / SCRIPT
-    write_whole(path, script(words, folder, jobs=jobs, options=options).encode())
+    write_whole(path, os.fsencode(script(words, folder, jobs=jobs, options=options)))
     try:
         done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True, check=False)
     except OSError:

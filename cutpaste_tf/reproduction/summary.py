@@ -18,9 +18,10 @@ from cutpaste_tf.evaluation import metrics
 from cutpaste_tf.reproduction import published
 from cutpaste_tf.reproduction.plan import Request
 from cutpaste_tf.reproduction.published import Published
-from cutpaste_tf.reproduction.tables import GROUPS, TITLES, Column
+from cutpaste_tf.reproduction.tables import CATEGORIES, GROUPS, TITLES, Column
 
 _NORMAL_95 = 1.96
+_PAPER_SEEDS = 5  # of an ensemble
 
 
 class Ours(NamedTuple):
@@ -32,6 +33,7 @@ class Ours(NamedTuple):
         seeds: number of seeds.
         asked: number of seeds asked for.
         categories: (number that are in it, number that should be); (1, 1) for a category's own.
+        random: whether another seed gives another number, so that it needs an error to be compared.
     """
 
     mean: float
@@ -39,6 +41,7 @@ class Ours(NamedTuple):
     seeds: int
     asked: int
     categories: tuple[int, int] = (1, 1)
+    random: bool = True
 
     @property
     def is_whole(self) -> bool:
@@ -63,7 +66,7 @@ class Cell(NamedTuple):
         if scale != "paper":
             return "not the paper's schedule"
         difference = self.ours.mean - self.paper.auc
-        if self.ours.standard_error is None and self.ours.asked > 1:
+        if self.ours.standard_error is None and self.ours.random:
             return "no error"
         # The paper rounds to a tenth.
         joint = math.hypot(self.ours.standard_error or 0, self.paper.standard_error or 0)
@@ -98,7 +101,9 @@ def summarize(number: int, request: Request) -> Table:
         models = dict.fromkeys(column.row for column in columns.values())
         for name, column in columns.items():
             shape = name.split(" ")[1]
-            ours = _mean([_of_seeds(column, category, request) for category in request.categories])
+            ours = _mean(
+                [_of_seeds(column, category, request) for category in request.categories], whole=len(CATEGORIES)
+            )
             cells[column.row, shape] = Cell(ours, paper.get((column.row, shape)))
         for model in models:
             every = [cells[model, shape].ours for shape in shapes if (model, shape) in cells]
@@ -129,13 +134,13 @@ def _of_seeds(column: Column, category: str, request: Request) -> Ours | None:
     asked = len(request.seeds_of(column))
     if column.ensemble:
         score = _ensemble(folders) if len(folders) == asked else None
-        return None if score is None else Ours(score, None, 1, 1)
+        return None if score is None else Ours(score, None, asked, max(asked, _PAPER_SEEDS), random=False)
     found = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get(column.metric) for folder in folders]
     values = [value for value in found if value is not None]
     if not values:
         return None
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return Ours(statistics.fmean(values), error, len(values), asked)
+    return Ours(statistics.fmean(values), error, len(values), asked, random=column.random)
 
 
 def _ensemble(folders: Sequence[Path]) -> float | None:
@@ -169,4 +174,5 @@ def _mean(values: Sequence[Ours | None], *, whole: int = 0, same: bool = False) 
         min(value.seeds for value in there),
         max(value.asked for value in there),
         there[0].categories if same and len(there) == len(values) else (len(there), whole or len(values)),
+        random=there[0].random,
     )

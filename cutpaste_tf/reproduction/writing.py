@@ -42,13 +42,13 @@ def write(table: Table, folder: Path, *, scale: str) -> None:
         + ("" if scale == "paper" else f" Scale {scale}: NOT the paper's schedule, so that nothing can be concluded.")
     )
     name = f"table{table.number}"
-    write_whole(folder / f"{name}.md", _markdown(table, title, note, scale).encode())
-    write_whole(folder / f"{name}.csv", _csv(table, scale).encode())
+    write_whole(folder / f"{name}.md", _markdown(table, title, note, scale).encode(errors="backslashreplace"))
+    write_whole(folder / f"{name}.csv", _csv(table, scale).encode(errors="backslashreplace"))
     rows = [
         (row, [(ours(cell), paper(cell), cell.verdict(scale)) for cell in _cells(table, row)]) for row in table.rows
     ]
     page = _PAGE.render(title=title, note=note, columns=table.columns, rows=rows)
-    write_whole(folder / f"{name}.html", page.encode())
+    write_whole(folder / f"{name}.html", page.encode(errors="backslashreplace"))
 
 
 def _cells(table: Table, row: str) -> list[Cell]:

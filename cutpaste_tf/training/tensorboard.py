@@ -12,6 +12,7 @@ import numpy as np
 
 from cutpaste_tf.backend import tf
 from cutpaste_tf.images import folders
+from cutpaste_tf.progress import Report
 
 FOLDER = "tensorboard"
 
@@ -43,7 +44,9 @@ def write_settings(run_dir: Path, settings: Mapping[str, Any]) -> None:
         api.hparams({name: _hyperparameter(value) for name, value in settings.items()})
 
 
-def write_evaluation(run_dir: Path, name: str, metrics: Mapping[str, Any], pictures: Mapping[str, np.ndarray]) -> None:
+def write_evaluation(
+    run_dir: Path, name: str, metrics: Mapping[str, Any], pictures: Mapping[str, np.ndarray], report: Report
+) -> None:
     """An evaluation's AUCs and pictures.
 
     Args:
@@ -51,7 +54,11 @@ def write_evaluation(run_dir: Path, name: str, metrics: Mapping[str, Any], pictu
         name: of the evaluation.
         metrics: what metrics.json holds.
         pictures: uint8 [height, width, 3] by name.
+        report: takes a line for the user, where the folder cannot be written.
     """
+    if not os.access(run_dir / FOLDER, os.W_OK):
+        report(f"{run_dir / FOLDER} cannot be written: TensorBoard will not show this evaluation.")
+        return
     with writer(run_dir / FOLDER / name).as_default(step=metrics["steps"]):
         for tag in ("image_auroc", "pixel_auroc", "aupro"):
             if metrics.get(tag) is not None:

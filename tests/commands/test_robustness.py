@@ -12,6 +12,7 @@ from conftest import ROOT, TINY, write_image
 
 import cutpaste_tf
 from cutpaste_tf import backend, files, runs, surroundings
+from cutpaste_tf.commands.options import Presentation
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import scoring
@@ -58,6 +59,27 @@ def test_a_damaged_record_of_an_evaluation_is_replaced(tiny_run, category, tmp_p
         cutpaste_tf.evaluate(tiny_run, "night", tmp_path / "night")
         (tiny_run / "eval_data=night/metrics.json").write_bytes(b'{"a')
     assert len(list(tiny_run.glob("eval_data=night*"))) == 1
+
+
+def test_an_evaluation_takes_nobody_s_place(tiny_run, category):
+    before = sorted(path.name for path in tiny_run.iterdir())
+    with pytest.raises(InputError, match="holds something else than an evaluation; name another folder"):
+        cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tiny_run)
+    assert sorted(path.name for path in tiny_run.iterdir()) == before
+
+
+def test_figures_of_other_images_do_not_stand_beside(tiny_run, category, tmp_path):
+    cutpaste_tf.evaluate(tiny_run, "x", category)
+    beside = Presentation(beside=(str(tiny_run),))
+    result = cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tmp_path / "again", presentation=beside)
+    assert result["image_auroc"] is not None
+    text = (tmp_path / "again/report.html").read_text()
+    assert str(tiny_run) in text
+    (category / "test/good/002.png").unlink()
+    with pytest.raises(InputError, match="is an evaluation of other images of"):
+        cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tmp_path / "third", presentation=beside)
+    with pytest.raises(InputError, match=r"holds no evaluation .*run eval_main.py --run_dir=nowhere first"):
+        cutpaste_tf.evaluate(tiny_run, "x", category, presentation=Presentation(beside=("nowhere",)))
 
 
 def test_two_writers_of_one_folder_do_not_mix(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -134,6 +135,50 @@ def test_the_page_shows_how_far_every_run_is(request_, commands):
     assert "now 0.4000" in text
     assert "error: &lt;b&gt;no&lt;/b&gt; space" in text
     assert text.count("<polyline") == 1
+
+
+def test_ctrl_c_tries_nothing_again(tmp_path, commands, request_):
+    """The child gets the signal as well, and ends; the coordinator must not start it anew."""
+    script = tmp_path / "stand_in.py"
+    script.write_text(script.read_text().replace("time.sleep(0.05)", "time.sleep(30)"))
+    code = (
+        "import sys; from pathlib import Path; from cutpaste_tf.reproduction import carrying_out, plan\n"
+        "request = plan.Request((5,), (), ('bottle',), 1, 'paper', sys.argv[1], '', Path(sys.argv[1]) / 'repro')\n"
+        "commands = carrying_out.Commands((sys.executable, sys.argv[2]), (sys.executable, sys.argv[2]))\n"
+        "carrying_out.carry_out(plan.plan(request), request, commands, jobs=1, tries=3, report=print)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path), str(script)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    work = plan(request_)
+    log = request_.output_dir / "runs" / work[0].run.name / "trained"
+    deadline = time.monotonic() + 60
+    while not log.is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(20)
+    assert len(log.read_text().splitlines()) == 1
+
+
+def test_the_user_s_gpus_are_the_gpus(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert carrying_out.default_jobs() == 2
+    assert [carrying_out._environment(slot, 4, ["2", "3"])["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == [
+        "2",
+        "3",
+        "2",
+    ]
+
+
+def test_a_folder_that_cannot_be_written_ends_it(request_, commands):
+    (request_.output_dir).mkdir()
+    (request_.output_dir / live.CLAIMS).write_text("a file")
+    with pytest.raises(InputError, match="cannot be written"):
+        carrying_out.carry_out(plan(request_), request_, commands, jobs=1, tries=1, report=lambda line: None)
 
 
 def test_jobs_share_the_cores(request_, commands, monkeypatch):
