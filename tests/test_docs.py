@@ -58,6 +58,10 @@ def _run(page, places, kind="sh"):
 def places(tmp_path, monkeypatch, imagenet_like):
     """What the pages name: a category, weights; and a folder to write to."""
     monkeypatch.chdir(tmp_path)
+    for index in range(5):
+        write_image(tmp_path / f"photos/good/{index}.png", np.full((40, 50, 3), 90 + index, np.uint8))
+    for index in range(2):
+        write_image(tmp_path / f"photos/scratch/{index}.png", np.full((40, 50, 3), 200 + index, np.uint8))
     shutil.copy(imagenet_like, tmp_path / "resnet18.npz")
     monkeypatch.setattr(download, "fetch", lambda remote, flag: imagenet_like)
     return {"/data/mvtec_ad/bottle": draw_category(tmp_path / "bottle"), "/data/mvtec_ad": tmp_path}
@@ -120,6 +124,11 @@ def test_the_python_page_does_what_it_says(tmp_path, monkeypatch, capsys):
 def test_what_can_be_chosen_is_on_its_page():
     page = (ROOT / "docs/proxy_tasks.md").read_text()
     assert all(f"`{name}`" in page for name in TASKS)
+
+
+def test_nothing_is_left_to_fill_in():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        assert not re.findall(r"\b[A-Z]+_(?:TIME|QUICK|TRAIN)\b|TODO", page.read_text()), page.name
 
 
 def test_links_lead_somewhere():
