@@ -27,6 +27,9 @@ DAMAGE = (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.
 COPY_AGAIN = "copy the folder again from where it was trained, or delete it and train again"
 
 
+AT_WORK = "Another process is at work"  # so a process says that it found a lock
+
+
 class LockedError(InputError):
     """Another process is at work."""
 
@@ -48,7 +51,7 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
         lock = filelock.FileLock(folder / name, timeout=0)
         lock.acquire()
     except filelock.Timeout:
-        raise LockedError(f"Another process is at work in {folder}; wait for it, or name another folder.") from None
+        raise LockedError(f"{AT_WORK} in {folder}; wait for it, or name another folder.") from None
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error}).") from None
     try:

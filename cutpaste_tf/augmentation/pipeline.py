@@ -7,10 +7,12 @@ gives the same bits whatever the parallelism, and the stream can start at any st
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 
+from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.augmentation.settings import AugmentationSettings
 from cutpaste_tf.backend import tf
 
@@ -79,6 +81,34 @@ def augmentations(images: np.ndarray, settings: AugmentationSettings, *, seed: i
 
     views = np.stack(list(tf.data.Dataset.range(len(images)).map(augment).as_numpy_iterator()))
     return {name: views[:, label] for label, name in enumerate(settings.views) if label}
+
+
+def every_task(
+    images: np.ndarray,
+    settings: AugmentationSettings,
+    *,
+    seed: int,
+    mark: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
+    """The images and one draw of every task's augmented views of them: the columns of figures 2 and 5.
+
+    Args:
+        images: uint8 [count, side, side, 3].
+        settings: of the augmentations.
+        seed: of the draws.
+        mark: adds the channel of salient pixels; without it the tasks that need one are left out.
+
+    Returns:
+        Title of the column -> float32 [count, side, side, 3] in [0, 1].
+    """
+    columns = {"source": images.astype(np.float32) / 255}
+    for name, task in TASKS.items():
+        if task.needs_saliency and mark is None:
+            continue
+        marked = mark(images) if task.needs_saliency and mark else images
+        views = augmentations(marked, dataclasses.replace(settings, proxy_task=name), seed=seed)
+        columns |= {f"{name}\n{view}": pictures for view, pictures in views.items()}
+    return columns
 
 
 def pad(images: np.ndarray, translate: float) -> np.ndarray:

@@ -94,21 +94,8 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
         if failures:
             sys.exit(1)
 
-    own = (
-        _TABLE,
-        _FIGURE,
-        _DATA_ROOT,
-        _OUTPUT_DIR,
-        _CATEGORIES,
-        _COLUMNS,
-        _SEEDS,
-        _SCALE,
-        _WEIGHTS,
-        _JOBS,
-        _TRIES,
-        _PLAN,
-    )
-    own += (_EXECUTOR, _SBATCH, _COMPARE)
+    own = (_TABLE, _FIGURE, _DATA_ROOT, _OUTPUT_DIR, _CATEGORIES, _COLUMNS, _SEEDS, _SCALE)
+    own += (_WEIGHTS, _JOBS, _TRIES, _PLAN, _EXECUTOR, _SBATCH, _COMPARE)
     run_main(main, __doc__, own)
 
 

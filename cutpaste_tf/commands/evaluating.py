@@ -69,7 +69,8 @@ def evaluate(
     run_dir = member_dirs[0]
     if len(member_dirs) > 1 and not output_dir:
         raise InputError("Several runs are one detector, an ensemble: give it an --output_dir.")
-    saved = Config.read(runs.find_detector(run_dir) / "config.json")
+    members = [(one, Config.read(runs.find_detector(one) / "config.json")) for one in member_dirs]
+    saved = members[0][1]
     settings = dict(settings or {})
     layer, wanted = heat_map_options.gradcam_layer, heat_map_options.wanted
     _check_settings(saved, settings, heat_map_options)
@@ -83,7 +84,6 @@ def evaluate(
     is_own = data == saved.data.data or sources.is_same(location, train_location)
     if not is_own and _is_moved(location, run_dir, saved):
         is_own, train_location = True, location
-    members = [(one, Config.read(runs.find_detector(one) / "config.json")) for one in member_dirs]
     scorers = [
         scoring.Scorer(
             member_dir,

@@ -1,13 +1,12 @@
 """A picture of every proxy task's views of a data set; trains nothing."""
 
-import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
 
 from cutpaste_tf import surroundings
 from cutpaste_tf.augmentation import pipeline
-from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.commands.training import check_weights, list_train
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
@@ -39,14 +38,7 @@ def show_augmentations(config: Config, output_dir: Path, location: str | Path = 
     output_dir.mkdir(parents=True, exist_ok=True)
     rows = np.linspace(0, len(examples.images) - 1, min(_ROWS, len(examples.images))).astype(int)
     chosen = np.array(examples.images[rows])
-    columns = {"source": chosen.astype(np.float32) / 255}
-    for name, task in TASKS.items():
-        if task.needs_saliency and arrays is None:
-            continue
-        marked = saliency.mark(chosen, arrays) if task.needs_saliency and arrays else chosen
-        views = pipeline.augmentations(
-            marked, dataclasses.replace(config.augmentation, proxy_task=name), seed=config.seed
-        )
-        columns |= {f"{name}\n{view}": pictures for view, pictures in views.items()}
+    mark = functools.partial(saliency.mark, arrays=arrays) if arrays else None
+    columns = pipeline.every_task(chosen, config.augmentation, seed=config.seed, mark=mark)
     plots.save_sheet(output_dir / "proxy_tasks.png", columns)
     say(f"Sheet: {output_dir}/proxy_tasks.png")

@@ -46,9 +46,7 @@ class Scale(NamedTuple):
         return np.sqrt(np.clip((heat - self.low) / (self.high - self.low), 0, 1))
 
 
-def save(
-    folder: Path, examples: Examples, maps: np.ndarray, scores: np.ndarray, *, report: Report = hush
-) -> np.ndarray:
+def save(folder: Path, examples: Examples, maps: np.ndarray, scores: np.ndarray, *, report: Report = hush) -> None:
     """Writes heatmaps/DEFECT/NAME.png for each image, and heatmaps.png, the sheet.
 
     Args:
@@ -57,9 +55,6 @@ def save(
         maps: float32 [count, side, side].
         scores: [count], of the images.
         report: takes a line for the user.
-
-    Returns:
-        The sheet, uint8 [height, width, 3].
     """
     scale, digits = Scale.of(maps), drawing.digits(scores)
     root = folder / "heatmaps"
@@ -77,7 +72,6 @@ def save(
         Image.fromarray(np.concatenate([picture, _legend(scale, picture.shape[1])])).save(path, compress_level=1)
     sheet = _sheet(examples, maps, [f"{score:.{digits}f}" for score in scores], scale)
     Image.fromarray(sheet).save(folder / "heatmaps.png")
-    return sheet
 
 
 def save_comparison(path: Path, examples: Examples, maps: Mapping[str, np.ndarray]) -> None:

@@ -17,10 +17,9 @@ from typing import NamedTuple
 from cutpaste_tf import files, progress, runs
 from cutpaste_tf.progress import Report
 from cutpaste_tf.reproduction import live
-from cutpaste_tf.reproduction.plan import Request, Work
+from cutpaste_tf.reproduction.plan import CLAIMS, Request, Work
 
 LOG = "log.txt"  # of a run: what its processes said
-_BUSY = "Another process is at work"
 _PAUSE = 5.0  # seconds between looks at runs that others have claimed
 
 
@@ -89,7 +88,7 @@ def carry_out(
         with lock:
             slot = slots.pop(0)
         try:
-            with files.locked(root / live.CLAIMS, live.claim_of(one)):
+            with files.locked(root / CLAIMS, one.claim):
                 if not one.is_done(root):
                     _attempt(one, request, commands, _environment(slot, jobs, gpus), tries, failures, stopping, report)
         except (Busy, files.LockedError):
@@ -181,7 +180,7 @@ def _attempt(
         if not reason:
             report(f"done    {one.run.name}   {time.monotonic() - began:.0f} s")
             return
-        if _BUSY in reason:
+        if files.AT_WORK in reason:
             raise Busy
     if stopping.is_set():
         return

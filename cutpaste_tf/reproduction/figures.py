@@ -19,7 +19,7 @@ from cutpaste_tf.images import prepared, reading, sources, synthetic
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Examples
 from cutpaste_tf.pictures import heat_map_plots, plots
 from cutpaste_tf.reproduction.plan import Request
-from cutpaste_tf.reproduction.tables import TABLES, Column
+from cutpaste_tf.reproduction.tables import SYNTHETIC, TABLES, Column
 
 _IMAGES = 24  # of figures 7 to 21
 _POINTS = 200  # of each kind at most, in figure 3
@@ -60,10 +60,6 @@ def _detector(column: Column, category: str, request: Request) -> Detector:
     return Detector.load(request.output_dir / "runs" / request.run(column, category, 0).name / runs.DETECTOR)
 
 
-def _test_images(place: str | Path, size: int) -> Examples:
-    return sources.read_test(place, size)
-
-
 def _spread(indices: np.ndarray, count: int) -> np.ndarray:
     """At most so many of the indices, evenly."""
     return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(int)]
@@ -84,26 +80,17 @@ def _chosen(examples: Examples, count: int) -> Examples:
 
 
 def _views(path: Path, place: str | Path, category: str, request: Request) -> None:
-    from cutpaste_tf.augmentation.proxy_tasks import TASKS
-
     config = request.run(_IMAGE_MODEL, category, 0).config(request.data_root)
     items = sources.list_train(place, config.data)
     chosen = reading.read([items[i] for i in _spread(np.arange(len(items)), 5)], config.data.image_size, config.data)
-    columns = {"source": chosen.images.astype(np.float32) / 255}
-    for name, task in TASKS.items():
-        if task.needs_saliency:
-            continue  # not the paper's
-        settings = config.replaced(proxy_task=name, batch_size=0).augmentation
-        views = pipeline.augmentations(np.array(chosen.images), settings, seed=0)
-        columns |= {f"{name}\n{view}": pictures for view, pictures in views.items()}
-    plots.save_sheet(path, columns)
+    plots.save_sheet(path, pipeline.every_task(np.array(chosen.images), config.augmentation, seed=0))
 
 
 def _embedded(path: Path, place: str | Path, category: str, request: Request) -> None:
     """t-SNE of the features of normal and anomalous test images, and of CutPaste and Scar views of normal ones."""
     found = _detector(_IMAGE_MODEL, category, request)
     config = found.config
-    tests = _test_images(place, config.data.image_size)
+    tests = sources.read_test(place, config.data.image_size)
     normal, anomalous = (
         tests.images[_spread(np.flatnonzero(tests.labels == label), _POINTS)] for label in (NORMAL, ANOMALOUS)
     )
@@ -125,14 +112,14 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
 
 def _heat_maps(path: Path, place: str | Path, category: str, request: Request) -> None:
     by_image, by_patches = (_detector(column, category, request) for column in COLUMNS[4])
-    examples = _chosen(_test_images(place, by_image.config.data.image_size), _IMAGES)
+    examples = _chosen(sources.read_test(place, by_image.config.data.image_size), _IMAGES)
     gradcam, patches = (one.heat_maps(examples.images) for one in (by_image, by_patches))
     heat_map_plots.save_comparison(path, examples, {"GradCAM": gradcam, "patches": patches})
 
 
 def _synthetic(path: Path, place: str | Path, category: str, request: Request) -> None:
     size = request.run(_IMAGE_MODEL, category, 0).config(request.data_root).data.image_size
-    tests = _test_images(place, size)
+    tests = sources.read_test(place, size)
     chosen = np.flatnonzero(tests.labels == NORMAL)[:3]
     normal = tests._replace(
         images=tests.images[chosen], paths=[tests.paths[index] for index in chosen], labels=tests.labels[chosen]
@@ -140,9 +127,7 @@ def _synthetic(path: Path, place: str | Path, category: str, request: Request) -
     digits, _ = synthetic.read_digits(prepared.data_dir(request.tfds_data_dir))
     natural, _ = synthetic.read_natural("")
     columns = {}
-    for fill in synthetic.FILLS:
-        for shape in synthetic.SHAPES:
-            if (shape, fill) != ("mnist", "image"):
-                made = synthetic.make(normal, shape, fill, seed=0, natural=natural, digits=digits)
-                columns[f"{shape}\n{fill}"] = made.images[len(normal.images) :].astype(np.float32) / 255
+    for shape, fill in SYNTHETIC:
+        made = synthetic.make(normal, shape, fill, seed=0, natural=natural, digits=digits)
+        columns[f"{shape}\n{fill}"] = made.images[len(normal.images) :].astype(np.float32) / 255
     plots.save_sheet(path, columns)

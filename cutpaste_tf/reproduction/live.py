@@ -1,8 +1,6 @@
 """REPRO/index.html: the runs of a plan as they go; the page loads itself anew, and reads nothing but itself."""
 
 import csv
-import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +8,10 @@ from typing import NamedTuple
 import jinja2
 
 from cutpaste_tf import files, runs
-from cutpaste_tf.reproduction.plan import Request, Work
+from cutpaste_tf.reproduction.plan import CLAIMS, Request, Work
 
 NAME = "index.html"
 REFRESH = 30  # seconds
-CLAIMS = "claims"
 _WIDTH, _HEIGHT = 120, 28  # of a curve
 _PAGE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
     """<!DOCTYPE html>
@@ -62,11 +59,6 @@ def write(work: Sequence[Work], request: Request, failures: dict[str, str]) -> N
     files.write_whole(request.output_dir / NAME, page.encode(errors="backslashreplace"))
 
 
-def claim_of(one: Work) -> str:
-    """Name of the lock of a run."""
-    return f"{hashlib.sha256(os.fsencode(one.run.name)).hexdigest()[:16]}.lock"
-
-
 def _row(one: Work, root: Path, failures: dict[str, str]) -> _Row:
     place = root / "runs" / one.run.name
     if one.is_done(root):
@@ -85,10 +77,10 @@ def _row(one: Work, root: Path, failures: dict[str, str]) -> _Row:
 
 
 def _is_claimed(one: Work, root: Path) -> bool:
-    if not (root / CLAIMS / claim_of(one)).is_file():
+    if not (root / CLAIMS / one.claim).is_file():
         return False
     try:
-        with files.locked(root / CLAIMS, claim_of(one)):
+        with files.locked(root / CLAIMS, one.claim):
             return False
     except files.LockedError:
         return True

@@ -1,6 +1,8 @@
 """From tables to runs: each run once, whichever tables it is for, with the evaluations that they need of it."""
 
 import csv
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +11,8 @@ from cutpaste_tf import runs
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.reproduction.tables import PAPER_EPOCHS, SCALES, TABLES, Column
+
+CLAIMS = "claims"  # in the output folder: a lock for each run that somebody is at work on
 
 
 class Request(NamedTuple):
@@ -62,7 +66,7 @@ class Request(NamedTuple):
 
     def run(self, column: Column, category: str, seed: int) -> "Run":
         """A column's run."""
-        return Run(category, _named(self._settings(column)), seed)
+        return Run(category, tuple(sorted(self._settings(column).items())), seed)
 
     def _settings(self, column: Column) -> dict[str, Any]:
         """A column's settings at the scale, those of the defaults left out: the same runs have the same."""
@@ -84,10 +88,6 @@ def _without(settings: Mapping[str, Any], name: str) -> Config | None:
         return Config.of(**{key: value for key, value in settings.items() if key != name})
     except InputError:  # needed by another setting
         return None
-
-
-def _named(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(settings.items()))
 
 
 class Run(NamedTuple):
@@ -129,6 +129,11 @@ class Work(NamedTuple):
 
     run: Run
     evaluations: dict[str, tuple[str, ...]]
+
+    @property
+    def claim(self) -> str:
+        """Name of the run's lock, in CLAIMS."""
+        return f"{hashlib.sha256(os.fsencode(self.run.name)).hexdigest()[:16]}.lock"
 
     def is_done(self, root: Path) -> bool:
         """Whether the run and its evaluations are there."""

@@ -8,11 +8,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from cutpaste_tf.images.synthetic import SHAPES
+from cutpaste_tf.images.synthetic import FILLS, SHAPES
 
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 OBJECTS = ("bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper")
 CATEGORIES = (*TEXTURES, *OBJECTS)
+# Shapes and contents of Table 6 and Figure 6, in the paper's order: digits only in a color.
+SYNTHETIC = [(shape, fill) for fill in FILLS for shape in SHAPES if (shape, fill) != ("mnist", "image")]
 GROUPS = {"texture": TEXTURES, "object": OBJECTS, "all": CATEGORIES}
 
 
@@ -46,14 +48,10 @@ def _task(name: str) -> Column:
 def _synthetic(model: Column, row: str) -> dict[str, Column]:
     """Table 6 for a model: shapes with a random color, then those of natural images (Section 5.3)."""
     found = {}
-    for fill, suffix in (("color", ""), ("image", "_natural")):
-        for shape in SHAPES:
-            if (shape, fill) == ("mnist", "image"):
-                continue
-            flags = ("--noheat_maps", f"--synthetic={shape}", f"--synthetic_fill={fill}")
-            found[f"{row} {shape}{suffix}"] = dataclasses.replace(
-                model, evaluation=flags, folder=f"eval_{shape}_{fill}", row=row
-            )
+    for shape, fill in SYNTHETIC:
+        flags = ("--noheat_maps", f"--synthetic={shape}", f"--synthetic_fill={fill}")
+        name = f"{row} {shape}" + ("_natural" if fill == "image" else "")
+        found[name] = dataclasses.replace(model, evaluation=flags, folder=f"eval_{shape}_{fill}", row=row)
     return found
 
 

@@ -17,7 +17,7 @@ from cutpaste_tf.commands import reproducing
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.reproduction import carrying_out, live
 from cutpaste_tf.reproduction.carrying_out import Commands
-from cutpaste_tf.reproduction.plan import Request, plan
+from cutpaste_tf.reproduction.plan import CLAIMS, Request, plan
 
 # Trains in no time: notes that it was there; fails as often as the file `failures` beside the runs says.
 STAND_IN = """
@@ -104,7 +104,7 @@ def test_several_coordinators_divide_the_runs(request_, commands):
 def test_a_claimed_run_is_waited_for(request_, commands, monkeypatch):
     monkeypatch.setattr(carrying_out, "_PAUSE", 0.05)
     work = plan(request_)[:1]
-    claim = files.locked(request_.output_dir / live.CLAIMS, live.claim_of(work[0]))
+    claim = files.locked(request_.output_dir / CLAIMS, work[0].claim)
     claim.__enter__()
     thread = threading.Thread(
         target=carrying_out.carry_out,
@@ -126,7 +126,7 @@ def test_the_page_shows_how_far_every_run_is(request_, commands):
     running = root / "runs" / work[1].run.name
     running.mkdir(parents=True)
     (running / "train_log.csv").write_text("epoch,cross_entropy\n1,0.69\n2,0.5\n3,0.4\n")
-    with files.locked(root / live.CLAIMS, live.claim_of(work[1])):
+    with files.locked(root / CLAIMS, work[1].claim):
         live.write(work, request_, {work[2].run.name: "error: <b>no</b> space"})
     text = (root / "index.html").read_text()
     cells = re.findall(r'scope="row">([^<]*)</th><td class="(\w+)"', text)
@@ -176,7 +176,7 @@ def test_the_user_s_gpus_are_the_gpus(monkeypatch):
 
 def test_a_folder_that_cannot_be_written_ends_it(request_, commands):
     (request_.output_dir).mkdir()
-    (request_.output_dir / live.CLAIMS).write_text("a file")
+    (request_.output_dir / CLAIMS).write_text("a file")
     with pytest.raises(InputError, match="cannot be written"):
         carrying_out.carry_out(plan(request_), request_, commands, jobs=1, tries=1, report=lambda line: None)
 
