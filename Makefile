@@ -5,7 +5,7 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
 .PHONY: demo test lint bench clean
 
-# A patch model from scratch. The proxy task and schedule are those that any seed learns in minutes; the paper's take hours.
+# A patch model from scratch. Every seed that was tried learns this task by this schedule; the paper's takes hours.
 DEMO := --data=demo/gear --patch_size=64 --stem=imagenet --dense=fast --extract_size=48 --feature=layer1 \
 	--proxy_task=cutpaste --base_jitter=0 --learning_rate=0.003 --batch_size=32 --steps_per_epoch=128
 

@@ -41,7 +41,9 @@ _LAYER = flags.DEFINE_string(
     "gradcam_layer", "", "Layer of an image model's GradCAM; by default what the feature pools."
 )
 _PAGE = flags.DEFINE_bool("page", True, "Write report.html, for which the test images are read.")
-_BESIDE = flags.DEFINE_list("beside", [], "Runs or their evaluations of the same test images, to stand beside.")
+_BESIDE = flags.DEFINE_string(
+    "beside", "", "Runs or their evaluations of the same test images, with commas, to stand beside."
+)
 _TENSORBOARD = flags.DEFINE_bool("tensorboard_images", False, "Show the sheet of heat maps in TensorBoard.")
 
 
@@ -50,9 +52,7 @@ def run(locate: Callable[[str], str | Path]) -> None:
     settings_flags.define_evaluation_flags()
 
     def main() -> None:
-        named = required(_RUN_DIR)
-        names = [named] if Path(named).expanduser().is_dir() else named.split(",")  # a folder's name may have a comma
-        run_dir, *others = [Path(name).expanduser() for name in names]
+        run_dir, *others = [Path(name).expanduser() for name in _folders(required(_RUN_DIR))]
         place = run_dir if (run_dir / "config.json").is_file() else runs.find_detector(run_dir)
         own = Config.read(place / "config.json").data
         data = _DATA.value or own.test_data or own.data
@@ -64,7 +64,7 @@ def run(locate: Callable[[str], str | Path]) -> None:
             settings=settings_flags.settings_from_flags(),
             synthetic_options=_synthetic_options(),
             heat_map_options=options.HeatMapOptions(_HEAT_MAPS.value, _LAYER.value),
-            presentation=options.Presentation(_PAGE.value, tuple(_BESIDE.value), _TENSORBOARD.value),
+            presentation=options.Presentation(_PAGE.value, tuple(_folders(_BESIDE.value)), _TENSORBOARD.value),
             output_dir=Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None,
             allow_trained=_ALLOW_TRAINED.value,
             tfds_data_dir=TFDS_DATA_DIR.value,
@@ -73,6 +73,13 @@ def run(locate: Callable[[str], str | Path]) -> None:
     own = (_RUN_DIR, _DATA, _OUTPUT_DIR, _ALLOW_TRAINED, _HEAT_MAPS, _LAYER, _SYNTHETIC, _FILL, _IMAGES, _SEED)
     own += (_PAGE, _BESIDE, _TENSORBOARD)
     run_main(main, __doc__, own)
+
+
+def _folders(named: str) -> list[str]:
+    """Folders that a flag names, with commas between them; a folder's name may have some as well."""
+    if not named:
+        return []
+    return [named] if Path(named).expanduser().is_dir() else named.split(",")
 
 
 def _synthetic_options() -> evaluating.SyntheticOptions | None:

@@ -1,6 +1,7 @@
 """Training, as its command line and a program call it: first everything that can be checked in seconds."""
 
 import collections
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def train(
         else:
             nets = nets or fitting.initial_networks(config)
             _carry_out(nets, config, examples, output_dir, checkpoint_minutes, report)
-    report(f"Detector: {output_dir}/detector/   Next: python eval_main.py --run_dir={output_dir}")
+    report(f"Detector: {output_dir}/detector/   Next: python eval_main.py --run_dir={shlex.quote(str(output_dir))}")
 
 
 def _carry_out(

@@ -158,6 +158,7 @@ def _pixel_scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
 
 
 def _report(result: dict[str, Any], folder: Path, report: Report) -> None:
+    width = max(14, *(len(defect) + 2 for defect in result["image_auroc_by_defect"]), 0)
     if result["image_auroc"] is None:
         report(
             f"No AUC: of the {sum(result[k] for k in ('test_normal', 'test_anomalous', 'test_unlabelled'))} images "
@@ -169,11 +170,11 @@ def _report(result: dict[str, Any], folder: Path, report: Report) -> None:
         compared = "" if beside is None else f"   ({figures.PIXELS}: {beside:.2f} %)"
         report(f"image AUROC     {result['image_auroc']:6.2f} %{compared}")
         for defect, value in result["image_auroc_by_defect"].items():
-            report(f"  {defect:<14}{value:6.2f} %")
+            report(f"  {defect:<{width}}{value:6.2f} %")
     if result.get("pixel_auroc") is not None:
         report(f"pixel AUROC     {result['pixel_auroc']:6.2f} %   AUPRO {result['aupro']:.2f} %")
         for defect, value in result["pixel_auroc_by_defect"].items():
-            report(f"  {defect:<14}{value:6.2f} %   AUPRO {result['aupro_by_defect'][defect]:.2f} %")
+            report(f"  {defect:<{width}}{value:6.2f} %   AUPRO {result['aupro_by_defect'][defect]:.2f} %")
     if result.get("anomalous_without_mask"):
         report(
             f"{result['anomalous_without_mask']} of {result['test_anomalous']} anomalous images have no mask, or an "

@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY, write_image
+from conftest import ROOT, TINY, command, write_image
 
 import cutpaste_tf
 from cutpaste_tf import backend, files, runs, surroundings
@@ -258,3 +259,12 @@ def test_the_backend_of_keras_json_is_taken_where_it_works(monkeypatch, tmp_path
         monkeypatch.delenv("KERAS_BACKEND", raising=False)
         surroundings.prepare()
         assert os.environ["KERAS_BACKEND"] == expected
+
+
+def test_a_folder_s_name_may_have_a_comma(tiny_run, category, tmp_path, capsys):
+    run = tmp_path / "runs, mine"
+    shutil.copytree(tiny_run, run)
+    command("eval_main.py", f"--run_dir={run}")
+    command("eval_main.py", f"--run_dir={run}", f"--beside={run}", f"--output_dir={tmp_path}/again")
+    own, beside = re.search(rf"Figures: image AUROC ([\d.]+) % \({run} ([\d.]+) %;", capsys.readouterr().out).groups()
+    assert own == beside

@@ -60,8 +60,8 @@ def drawn(folder, count, *, labels=None, paths=None, heat=True, threshold=None):
     page.save(
         folder,
         title="drawn",
-        columns=["this evaluation"],
-        figures=[page.Figure("image AUROC", "a chance", ["76.00 %"])],
+        columns=["this evaluation", "runs/a_folder_with_a_long_name", "Gaussian on 32 x 32 pixels"],
+        figures=[page.Figure("image AUROC", "a chance", ["76.00 %", "75.00 %", "74.00 %"])],
         facts={"seed": "0"},
         examples=Examples(images, paths, labels, defects, [None] * count, ""),
         scores=scores,
@@ -178,6 +178,8 @@ def test_it_fits_and_is_accessible(tmp_path, width, opened):
     path, *_ = drawn(tmp_path, 30, paths=[f"test/{'x' * 80}/{i}.png" for i in range(30)])
     shown = opened(path, width)
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    # No heading reaches into the next.
+    assert shown.evaluate("[...document.querySelectorAll('th')].filter(t => t.scrollWidth > t.clientWidth).length") == 0
     assert shown.evaluate("document.documentElement.lang") == "en"
     # Every control has a name, every picture a text or none to tell.
     assert (
