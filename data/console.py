@@ -27,7 +27,7 @@ def evaluate() -> None:
 def reproduce() -> None:
     """Reproduces tables of the paper."""
     from cutpaste_tf.command_line import reproduce as command
-    from cutpaste_tf.reproduction.carrying_out import Commands
+    from cutpaste_tf.reproduction.runner import Commands
 
     command.run(demo.locate, Commands(*map(_words, ("train", "evaluate", "reproduce"))))
 

@@ -14,6 +14,7 @@ prints the published hyperparameters beside ours.
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TypeVar
 
 from absl import flags
 
@@ -21,12 +22,13 @@ from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import say
 from cutpaste_tf.reproduction import comparison
-from cutpaste_tf.reproduction.carrying_out import Commands
 from cutpaste_tf.reproduction.plan import Request
-from cutpaste_tf.reproduction.tables import CATEGORIES, SCALES, TABLES, TITLES
+from cutpaste_tf.reproduction.runner import Commands
+from cutpaste_tf.reproduction.tables import CATEGORIES, CIFAR10, SCALES, TABLES, title
 
+T = TypeVar("T", bound=int | str)
 _TABLE = flags.DEFINE_list(
-    "table", [], "Tables to make, or all. " + " ".join(f"{number}: {title}." for number, title in TITLES.items())
+    "table", [], "Tables to make, or all of MVTec AD's. " + " ".join(f"{title(table)}." for table in TABLES)
 )
 _FIGURE = flags.DEFINE_list(
     "figure",
@@ -44,8 +46,15 @@ _WEIGHTS = flags.DEFINE_string("weights", "", "File of EfficientNet's ImageNet w
 _JOBS = flags.DEFINE_integer("jobs", 0, "Processes at a time; 0: one for each GPU, or one.", lower_bound=0)
 _TRIES = flags.DEFINE_integer("tries", 2, "Tries of a run before it is given up.", lower_bound=1)
 _EXECUTOR = flags.DEFINE_enum(
-    "executor", "local", ["local", "slurm"], "Carry the runs out here, or submit an array of --jobs jobs to Slurm."
+    "executor",
+    "local",
+    ["local", "ray", "slurm"],
+    "Carry the runs out here, on the nodes of a Ray cluster, or by an array of --jobs jobs that Slurm is given.",
 )
+_RAY_ADDRESS = flags.DEFINE_string(
+    "ray_address", "auto", "HOST:PORT of the Ray cluster; auto: the one that this machine belongs to."
+)
+_GPU = flags.DEFINE_bool("gpu", False, "Refuse to begin where there is no GPU, instead of computing on the CPU.")
 _SBATCH = flags.DEFINE_multi_string("sbatch", [], "Option of sbatch, as --sbatch=--partition=gpu; more than once.")
 _COMPARE = flags.DEFINE_bool("compare_settings", False, "Print every setting, the paper's value beside ours.")
 _PLAN = flags.DEFINE_bool("plan", False, "Say what there is to do, and do nothing.")
@@ -67,27 +76,30 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
         if _SBATCH.value and _EXECUTOR.value != "slurm":
             raise InputError("--sbatch needs --executor=slurm.")
         if not (_TABLE.value or _FIGURE.value):
-            raise InputError(f"--table is missing: numbers of {', '.join(map(str, TABLES))}, or all; or --figure.")
+            raise InputError(f"--table is missing: {', '.join(map(str, TABLES))}, or all; or --figure.")
         from cutpaste_tf.commands import reproducing
         from cutpaste_tf.reproduction import figures
 
+        named = _chosen(_TABLE.value, "table", TABLES)
         failures = reproducing.reproduce(
             Request(
-                tables=_numbers(_TABLE.value, "table", TABLES),
+                tables=named,
                 columns=tuple(_COLUMNS.value),
                 categories=tuple(_CATEGORIES.value),
                 seeds=_SEEDS.value,
                 scale=_SCALE.value,
-                data_root=str(Path(required(_DATA_ROOT)).expanduser()),
+                data_root=str(Path(required(_DATA_ROOT)).expanduser()) if set(named) != {CIFAR10} else "",
                 weights=_WEIGHTS.value,
                 output_dir=Path(required(_OUTPUT_DIR)).expanduser(),
                 tfds_data_dir=TFDS_DATA_DIR.value,
             ),
             commands,
             locate,
-            drawings=_numbers(_FIGURE.value, "figure", figures.COLUMNS),
+            drawings=_chosen(_FIGURE.value, "figure", figures.COLUMNS),
             jobs=_JOBS.value,
             tries=_TRIES.value,
+            gpu=_GPU.value,
+            ray_address=_RAY_ADDRESS.value if _EXECUTOR.value == "ray" else "",
             slurm_options=_SBATCH.value if _EXECUTOR.value == "slurm" else None,
             only_plan=_PLAN.value,
         )
@@ -95,15 +107,15 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
             sys.exit(1)
 
     own = (_TABLE, _FIGURE, _DATA_ROOT, _OUTPUT_DIR, _CATEGORIES, _COLUMNS, _SEEDS, _SCALE)
-    own += (_WEIGHTS, _JOBS, _TRIES, _PLAN, _EXECUTOR, _SBATCH, _COMPARE)
+    own += (_WEIGHTS, _JOBS, _TRIES, _GPU, _PLAN, _EXECUTOR, _RAY_ADDRESS, _SBATCH, _COMPARE)
     run_main(main, __doc__, own)
 
 
-def _numbers(given: list[str], flag: str, known: Collection[int]) -> tuple[int, ...]:
+def _chosen(given: list[str], flag: str, known: Collection[T]) -> tuple[T, ...]:
+    """Those of the known that are named; `all` are those that have numbers."""
     if given == ["all"]:
-        return tuple(known)
-    listed = ", ".join(map(str, known))
-    unknown = [name for name in given if name not in map(str, known)]
-    if unknown:
-        raise InputError(f"--{flag}={','.join(unknown)} is not one of {listed}, or all.")
-    return tuple(map(int, given))
+        return tuple(one for one in known if isinstance(one, int))
+    by_name = {str(one): one for one in known}
+    if unknown := [name for name in given if name not in by_name]:
+        raise InputError(f"--{flag}={','.join(unknown)} is not one of {', '.join(by_name)}, or all.")
+    return tuple(by_name[name] for name in given)

@@ -1,6 +1,7 @@
 """Reproduction of the paper's tables, as its command line and a program call it."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,13 +9,16 @@ from cutpaste_tf import files
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
+from cutpaste_tf.images.reading import ANOMALOUS, NORMAL
 from cutpaste_tf.progress import Report, say
-from cutpaste_tf.reproduction import carrying_out, figures, slurm, summary, writing
-from cutpaste_tf.reproduction.carrying_out import Commands, Failure
-from cutpaste_tf.reproduction.plan import Request, described, plan
+from cutpaste_tf.reproduction import carrying_out, executors, figures, ray_cluster, slurm, summary, tables, writing
+from cutpaste_tf.reproduction.carrying_out import Failure
+from cutpaste_tf.reproduction.plan import Request, Run, Work, described, plan
+from cutpaste_tf.reproduction.runner import Commands, Job
 from cutpaste_tf.reproduction.tables import CATEGORIES
 
 _RECORD, _VERSION = "reproduction.json", 1
+_RUN_SIZE = 60e6  # bytes: a ResNet-18's detector, and its scores and heat maps
 
 
 def reproduce(
@@ -25,6 +29,8 @@ def reproduce(
     jobs: int = 0,
     tries: int = 2,
     drawings: Sequence[int] = (),
+    gpu: bool = False,
+    ray_address: str = "",
     slurm_options: Sequence[str] | None = None,
     only_plan: bool = False,
     report: Report = say,
@@ -35,9 +41,11 @@ def reproduce(
         request: what to reproduce.
         commands: how the mains are started.
         locate: gives the folder that a name like demo/gear stands for, other names as they are.
-        jobs: processes at a time; 0: one for each GPU, or one.
+        jobs: processes at a time; 0: one for each GPU, or one; on a Ray cluster without GPUs, one for each node.
         tries: of a run before it is given up.
         drawings: numbers of the figures to draw, see `figures.COLUMNS`.
+        gpu: refuse to begin where there is no GPU.
+        ray_address: of a Ray cluster to carry the runs out, instead of this process.
         slurm_options: hand the work to Slurm, with these options of sbatch, instead of doing it here; `jobs` is then
             the number of Slurm's.
         only_plan: tell what there is to do, and do nothing.
@@ -57,6 +65,7 @@ def reproduce(
         for line in described(work, request):
             report(line)
         return []
+    _check_space(work, request)
     if slurm_options is not None:
         words = [
             *commands.reproduce,
@@ -64,6 +73,7 @@ def reproduce(
             f"--figure={','.join(map(str, drawings))}",
             "--jobs=1",
             f"--tries={tries}",
+            f"--gpu={gpu}",
         ]
         said = slurm.submit(words, request.output_dir, jobs=jobs or max(1, len(work)), options=slurm_options)
         report(f"{said}   (the script: {request.output_dir / slurm.SCRIPT})")
@@ -76,47 +86,64 @@ def reproduce(
         for number in request.tables:
             writing.write(summary.summarize(number, whole), request.output_dir, scale=request.scale)
 
-    failures = carrying_out.carry_out(
-        work,
-        request,
-        commands,
-        jobs=jobs or carrying_out.default_jobs(),
-        tries=tries,
-        report=report,
-        write_tables=write_tables,
-    )
+    execute = ray_cluster.executor(ray_address, jobs, gpu=gpu) if ray_address else executors.local(jobs, gpu=gpu)
+    job = Job(request, commands, tries)
+    failures = carrying_out.carry_out(work, job, execute, report=report, write_tables=write_tables)
     for number in request.tables:
-        report(f"Table {number}: {request.output_dir / f'table{number}.md'}, .csv, .html")
+        report(f"{tables.title(number)}: {request.output_dir / tables.name(number)}.md, .csv, .html")
     given_up = {failure.name for failure in failures}
     for number in drawings:
-        for category, place in places.items():
+        for category in request.categories:
             needed = {request.run(column, category, 0).name for column in figures.COLUMNS[number]}
             if not needed & given_up:
-                report(f"Figure {number}: {figures.draw(number, category, place, request)}")
+                report(f"Figure {number}: {figures.draw(number, category, places[category], request)}")
     for failure in failures:
         report(f"Warning: {failure.name} was given up: {failure.reason}")
     return failures
 
 
 def _check_categories(request: Request, locate: Callable[[str], str | Path]) -> dict[str, str | Path]:
-    """Sees that every category can be trained on and tested; gives the folder of each.
+    """Sees that every category can be trained on and tested; gives the folder, or the name of the set, of each.
 
     Raises:
         InputError: one cannot.
     """
     places = {}
-    for category in request.categories:
-        place = locate(f"{request.data_root}/{category}")
-        if not Path(place).expanduser().is_dir():
+    wanted = [category for table in request.tables for category in request.categories_of(table)]
+    for category in dict.fromkeys([*wanted, *(request.categories if request.drawn or not request.tables else ())]):
+        data = Run(category, (), 0).data(request.data_root)
+        place = locate(data)
+        if not sources.is_named(str(place)) and not Path(place).expanduser().is_dir():
             raise InputError(
                 f"--data_root={request.data_root} has no category {category}: expected a folder {place}; name those "
                 "that are there by --categories."
             )
         settings = Config.of(data=str(place)).data
-        sources.list_train(place, settings)
-        sources.list_test(place, settings)
+        sources.list_train(place, settings, tfds_data_dir=request.tfds_data_dir)
+        labels = {item.label for item in sources.list_test(place, settings, tfds_data_dir=request.tfds_data_dir)}
+        if not {NORMAL, ANOMALOUS} <= labels:
+            raise InputError(
+                f"{data} has no {'normal' if NORMAL not in labels else 'anomalous'} test images, so that it can have "
+                "no AUROC; name other --categories."
+            )
         places[category] = place
     return places
+
+
+def _check_space(work: Sequence[Work], request: Request) -> None:
+    """Sees that the runs have room.
+
+    Raises:
+        InputError: they have not.
+    """
+    folder = request.output_dir.absolute()
+    runs_left = sum(not one.is_done(request.output_dir) for one in work)
+    free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
+    if free < runs_left * _RUN_SIZE:
+        raise InputError(
+            f"{folder} has {free / 1e9:.1f} GB left; {runs_left} runs take about {runs_left * _RUN_SIZE / 1e9:.1f} GB. "
+            "Make room, name another --output_dir, or ask for fewer --columns, --categories or --seeds."
+        )
 
 
 def _claim(request: Request, *, only_plan: bool) -> None:
@@ -126,6 +153,8 @@ def _claim(request: Request, *, only_plan: bool) -> None:
         InputError: they are not.
     """
     path = request.output_dir / _RECORD
+    if not request.data_root:  # its sets have names of their own
+        return
     own = {"version": _VERSION, "data_root": sources.canonical(request.data_root)}
     if path.is_file():
         try:

@@ -81,7 +81,7 @@ def _chosen(examples: Examples, count: int) -> Examples:
 
 def _views(path: Path, place: str | Path, category: str, request: Request) -> None:
     config = request.run(_IMAGE_MODEL, category, 0).config(request.data_root)
-    items = sources.list_train(place, config.data)
+    items = sources.list_train(place, config.data, tfds_data_dir=request.tfds_data_dir)
     chosen = reading.read([items[i] for i in _spread(np.arange(len(items)), 5)], config.data.image_size, config.data)
     plots.save_sheet(path, pipeline.every_task(np.array(chosen.images), config.augmentation, seed=0))
 
@@ -90,11 +90,11 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
     """t-SNE of the features of normal and anomalous test images, and of CutPaste and Scar views of normal ones."""
     found = _detector(_IMAGE_MODEL, category, request)
     config = found.config
-    tests = sources.read_test(place, config.data.image_size)
+    tests = sources.read_test(place, config.data.image_size, tfds_data_dir=request.tfds_data_dir)
     normal, anomalous = (
         tests.images[_spread(np.flatnonzero(tests.labels == label), _POINTS)] for label in (NORMAL, ANOMALOUS)
     )
-    trained = sources.read_train(place, config.data.image_size).images[:_POINTS]
+    trained = sources.read_train(place, config.data.image_size, tfds_data_dir=request.tfds_data_dir).images[:_POINTS]
     views = pipeline.augmentations(np.array(trained), config.augmentation, seed=0)
     kinds = {name: images for name, images in (("normal", normal), ("anomalous", anomalous)) if len(images)}
     kinds |= {name: np.round(255 * pictures).astype(np.uint8) for name, pictures in views.items()}
@@ -112,14 +112,16 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
 
 def _heat_maps(path: Path, place: str | Path, category: str, request: Request) -> None:
     by_image, by_patches = (_detector(column, category, request) for column in COLUMNS[4])
-    examples = _chosen(sources.read_test(place, by_image.config.data.image_size), _IMAGES)
+    examples = _chosen(
+        sources.read_test(place, by_image.config.data.image_size, tfds_data_dir=request.tfds_data_dir), _IMAGES
+    )
     gradcam, patches = (one.heat_maps(examples.images) for one in (by_image, by_patches))
     heat_map_plots.save_comparison(path, examples, {"GradCAM": gradcam, "patches": patches})
 
 
 def _synthetic(path: Path, place: str | Path, category: str, request: Request) -> None:
     size = request.run(_IMAGE_MODEL, category, 0).config(request.data_root).data.image_size
-    tests = sources.read_test(place, size)
+    tests = sources.read_test(place, size, tfds_data_dir=request.tfds_data_dir)
     chosen = np.flatnonzero(tests.labels == NORMAL)[:3]
     normal = tests._replace(
         images=tests.images[chosen], paths=[tests.paths[index] for index in chosen], labels=tests.labels[chosen]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jinja2
 
 from cutpaste_tf import files, runs
+from cutpaste_tf.reproduction import tables
 from cutpaste_tf.reproduction.plan import CLAIMS, Request, Work
 
 NAME = "index.html"
@@ -24,7 +25,7 @@ _PAGE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).fr
 svg { vertical-align: middle }</style></head>
 <body><h1>{{ done }} of {{ rows|length }} runs are done</h1>
 <progress max="{{ rows|length }}" value="{{ done }}">{{ done }} of {{ rows|length }}</progress>
-<p>{% for number in tables %}<a href="table{{ number }}.html">Table {{ number }}</a> {% endfor %}</p>
+<p>{% for file, title in links %}<a href="{{ file }}">{{ title }}</a><br>{% endfor %}</p>
 <div class="wide"><table><thead><tr><th scope="col">run</th><th scope="col">state</th><th scope="col">cross-entropy</th>
 <th scope="col"></th></tr></thead><tbody>
 {% for row in rows %}<tr><th scope="row">{{ row.name }}</th><td class="{{ row.state }}">{{ row.state }}</td>
@@ -44,35 +45,34 @@ class _Row(NamedTuple):
     said: str
 
 
-def write(work: Sequence[Work], request: Request, failures: dict[str, str]) -> None:
+def write(work: Sequence[Work], request: Request) -> None:
     """Writes the page.
 
     Args:
         work: of the plan.
         request: that it is of.
-        failures: the last line of the runs that were given up, by name.
     """
-    rows = [_row(one, request.output_dir, failures) for one in work]
+    rows = [_row(one, request.output_dir) for one in work]
     done = sum(row.state == "done" for row in rows)
-    page = _PAGE.render(rows=rows, done=done, tables=request.tables, refresh=REFRESH, width=_WIDTH, height=_HEIGHT)
+    links = [(f"{tables.name(table)}.html", tables.title(table)) for table in request.tables]
+    page = _PAGE.render(rows=rows, done=done, links=links, refresh=REFRESH, width=_WIDTH, height=_HEIGHT)
     request.output_dir.mkdir(parents=True, exist_ok=True)
     files.write_whole(request.output_dir / NAME, page.encode(errors="backslashreplace"))
 
 
-def _row(one: Work, root: Path, failures: dict[str, str]) -> _Row:
+def _row(one: Work, root: Path) -> _Row:
     place = root / "runs" / one.run.name
+    values = _cross_entropies(place)
+    said = ""
     if one.is_done(root):
         state = "done"
-    elif one.run.name in failures:
-        state = "failed"
     elif _is_claimed(one, root):
         state = "running"
+        said = "evaluating" if runs.is_complete(place) else ""
+    elif mark := one.given_up(root):
+        state, said = "failed", mark.partition(" ")[2]
     else:
         state = "waiting"
-    values = _cross_entropies(place)
-    said = failures.get(one.run.name, "")
-    if state == "running" and runs.is_complete(place):
-        said = "evaluating"
     return _Row(one.run.name, state, _curve(values), f"{values[-1]:.4f}" if values else "", said)
 
 

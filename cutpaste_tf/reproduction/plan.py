@@ -3,25 +3,27 @@
 import csv
 import hashlib
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cutpaste_tf import runs
+from cutpaste_tf import files, runs
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.reproduction.tables import PAPER_EPOCHS, SCALES, TABLES, Column
+from cutpaste_tf.images import sources
+from cutpaste_tf.reproduction.tables import CIFAR10, PAPER_EPOCHS, SCALES, TABLES, Column, groups
 
-CLAIMS = "claims"  # in the output folder: a lock for each run that somebody is at work on
+CLAIMS = "claims"  # in the output folder: a lock for each run that somebody is at work on, a mark for each given up
 
 
 class Request(NamedTuple):
     """What is to be reproduced.
 
     Attributes:
-        tables: numbers.
+        tables: of `TABLES`.
         columns: of them; empty for all.
-        categories: folders of `data_root`.
+        categories: folders of `data_root`, of the tables of MVTec AD.
         seeds: number of seeds.
         scale: one of SCALES.
         data_root: holds the categories.
@@ -31,7 +33,7 @@ class Request(NamedTuple):
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets, MNIST's digits for one; empty for its default.
     """
 
-    tables: tuple[int, ...]
+    tables: tuple[int | str, ...]
     columns: tuple[str, ...]
     categories: tuple[str, ...]
     seeds: int
@@ -56,9 +58,13 @@ class Request(NamedTuple):
             f"--tfds_data_dir={self.tfds_data_dir}",
         ]
 
-    def columns_of(self, table: int) -> dict[str, Column]:
+    def columns_of(self, table: int | str) -> dict[str, Column]:
         """The columns of a table that are asked for."""
         return {name: one for name, one in TABLES[table].items() if not self.columns or name in self.columns}
+
+    def categories_of(self, table: int | str) -> tuple[str, ...]:
+        """The categories of a table's rows."""
+        return groups(table)["all"] if table == CIFAR10 else self.categories
 
     def seeds_of(self, column: Column) -> range:
         """The seeds of a column's runs."""
@@ -66,12 +72,14 @@ class Request(NamedTuple):
 
     def run(self, column: Column, category: str, seed: int) -> "Run":
         """A column's run."""
-        return Run(category, tuple(sorted(self._settings(column).items())), seed)
+        settings = self._settings(column, sources.image_size(category))
+        return Run(category, tuple(sorted(settings.items())), seed)
 
-    def _settings(self, column: Column) -> dict[str, Any]:
+    def _settings(self, column: Column, image_size: int) -> dict[str, Any]:
         """A column's settings at the scale, those of the defaults left out: the same runs have the same."""
         scale = SCALES[self.scale]
-        settings = {**column.settings, **{name: value for name, value in scale.items() if name != "epochs"}}
+        left_out = {"epochs"} if scale.get("image_size", 0) <= image_size else {"epochs", "image_size", "stem"}
+        settings = {**column.settings, **{name: value for name, value in scale.items() if name not in left_out}}
         if "epochs" in scale and column.settings.get("epochs") != 0:
             share = column.settings.get("epochs", PAPER_EPOCHS) / PAPER_EPOCHS
             settings["epochs"] = max(1, round(scale["epochs"] * share))
@@ -109,14 +117,18 @@ class Run(NamedTuple):
         parts = [f"{name}={Path(str(value)).name}" for name, value in self.settings]
         return f"{self.category}/{'+'.join(parts) or 'default'}/seed{self.seed}"
 
+    def data(self, data_root: str) -> str:
+        """What it learns from: a category of the root, or a set that has a name of its own."""
+        return self.category if sources.is_named(self.category) else f"{data_root}/{self.category}"
+
     def flags(self, data_root: str) -> list[str]:
         """Of train_main.py."""
         given = [f"--{name}={value}" for name, value in self.settings]
-        return [f"--data={data_root}/{self.category}", f"--seed={self.seed}", *given]
+        return [f"--data={self.data(data_root)}", f"--seed={self.seed}", *given]
 
     def config(self, data_root: str) -> Config:
         """Its configuration."""
-        return Config.of(data=f"{data_root}/{self.category}", seed=self.seed, **dict(self.settings))
+        return Config.of(data=self.data(data_root), seed=self.seed, **dict(self.settings))
 
 
 class Work(NamedTuple):
@@ -133,7 +145,23 @@ class Work(NamedTuple):
     @property
     def claim(self) -> str:
         """Name of the run's lock, in CLAIMS."""
-        return f"{hashlib.sha256(os.fsencode(self.run.name)).hexdigest()[:16]}.lock"
+        return f"{self._hash}.lock"
+
+    @property
+    def _hash(self) -> str:
+        return hashlib.sha256(os.fsencode(self.run.name)).hexdigest()[:16]
+
+    def given_up(self, root: Path) -> str:
+        """When the run was given up, and after a blank why; nothing where it was not."""
+        try:
+            return (root / CLAIMS / f"{self._hash}.failed").read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+
+    def give_up(self, root: Path, said: str) -> None:
+        """Tells the others that the run was given up, and what its process said last."""
+        path = root / CLAIMS / f"{self._hash}.failed"
+        files.write_whole(path, f"{time.time_ns()} {said}".encode(errors="backslashreplace"))
 
     def is_done(self, root: Path) -> bool:
         """Whether the run and its evaluations are there."""
@@ -158,7 +186,7 @@ def plan(request: Request) -> list[Work]:
     for seed in range(request.seeds):
         for number in request.tables:
             for column in request.columns_of(number).values():
-                for category in request.categories:
+                for category in request.categories_of(number):
                     if seed in request.seeds_of(column):
                         run = request.run(column, category, seed)
                         found.setdefault(run, {})[column.folder] = column.evaluation

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from cutpaste_tf.evaluation import metrics
-from cutpaste_tf.reproduction import published
+from cutpaste_tf.reproduction import published, tables
 from cutpaste_tf.reproduction.plan import Request
 from cutpaste_tf.reproduction.published import Published
-from cutpaste_tf.reproduction.tables import CATEGORIES, GROUPS, TITLES, Column
+from cutpaste_tf.reproduction.tables import CATEGORIES, Column
 
 _NORMAL_95 = 1.96
 _PAPER_SEEDS = 5  # of an ensemble
@@ -79,20 +79,20 @@ class Table(NamedTuple):
     """One of the paper's tables, ours.
 
     Attributes:
-        number: of it.
-        title: of it.
+        name: of its files.
+        title: its heading.
         rows, columns: names.
         cells: by (row, column).
     """
 
-    number: int
+    name: str
     title: str
     rows: list[str]
     columns: list[str]
     cells: dict[tuple[str, str], Cell]
 
 
-def summarize(number: int, request: Request) -> Table:
+def summarize(number: int | str, request: Request) -> Table:
     """A table of what is there so far."""
     paper, columns = published.table(number), request.columns_of(number)
     cells: dict[tuple[str, str], Cell] = {}
@@ -108,20 +108,21 @@ def summarize(number: int, request: Request) -> Table:
         for model in models:
             every = [cells[model, shape].ours for shape in shapes if (model, shape) in cells]
             cells[model, "average"] = Cell(_mean(every, same=True), paper.get((model, "average")))
-        return Table(number, TITLES[number], [*models], [*shapes, "average"], cells)
+        return Table(tables.name(number), tables.title(number), [*models], [*shapes, "average"], cells)
+    categories, whole = request.categories_of(number), tables.groups(number)
     groups = {
-        name: [one for one in members if one in request.categories]
-        for name, members in GROUPS.items()
-        if any(one in request.categories for one in members)
+        name: [one for one in members if one in categories]
+        for name, members in whole.items()
+        if any(one in categories for one in members)
     }
     for name, column in columns.items():
-        of_categories = {category: _of_seeds(column, category, request) for category in request.categories}
+        of_categories = {category: _of_seeds(column, category, request) for category in categories}
         for category, ours in of_categories.items():
             cells[category, name] = Cell(ours, paper.get((category, name)))
         for group, members in groups.items():
-            mean = _mean([of_categories[member] for member in members], whole=len(GROUPS[group]))
+            mean = _mean([of_categories[member] for member in members], whole=len(whole[group]))
             cells[group, name] = Cell(mean, paper.get((group, name)))
-    return Table(number, TITLES[number], [*request.categories, *groups], [*columns], cells)
+    return Table(tables.name(number), tables.title(number), [*categories, *groups], [*columns], cells)
 
 
 def _of_seeds(column: Column, category: str, request: Request) -> Ours | None:

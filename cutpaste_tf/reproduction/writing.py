@@ -28,27 +28,25 @@ vertical-align: top } td { font-variant-numeric: tabular-nums } small { display:
 
 
 def write(table: Table, folder: Path, *, scale: str) -> None:
-    """Writes tableN.md, .csv and .html.
+    """Writes tableN.md, .csv and .html, or those of its name.
 
     Args:
         table: to write.
         folder: to write to.
         scale: that its runs have, see `tables.SCALES`.
     """
-    title = f"Table {table.number}: {table.title}"
     note = (
         "Ours: mean +/- standard error in percent (number of seeds); beneath it the paper's. A group's error is the "
         "mean of its errors. within, above, below: of the joint error at 95 %."
         + ("" if scale == "paper" else f" Scale {scale}: NOT the paper's schedule, so that nothing can be concluded.")
     )
-    name = f"table{table.number}"
-    write_whole(folder / f"{name}.md", _markdown(table, title, note, scale).encode(errors="backslashreplace"))
-    write_whole(folder / f"{name}.csv", _csv(table, scale).encode(errors="backslashreplace"))
+    write_whole(folder / f"{table.name}.md", _markdown(table, note, scale).encode(errors="backslashreplace"))
+    write_whole(folder / f"{table.name}.csv", _csv(table, scale).encode(errors="backslashreplace"))
     rows = [
         (row, [(ours(cell), paper(cell), cell.verdict(scale)) for cell in _cells(table, row)]) for row in table.rows
     ]
-    page = _PAGE.render(title=title, note=note, columns=table.columns, rows=rows)
-    write_whole(folder / f"{name}.html", page.encode(errors="backslashreplace"))
+    page = _PAGE.render(title=table.title, note=note, columns=table.columns, rows=rows)
+    write_whole(folder / f"{table.name}.html", page.encode(errors="backslashreplace"))
 
 
 def _cells(table: Table, row: str) -> list[Cell]:
@@ -73,8 +71,9 @@ def paper(cell: Cell) -> str:
     return f"{cell.paper.auc:.1f}{error}"
 
 
-def _markdown(table: Table, title: str, note: str, scale: str) -> str:
-    lines = [f"# {title}", "", note, "", f"| | {' | '.join(table.columns)} |", "|---" * (len(table.columns) + 1) + "|"]
+def _markdown(table: Table, note: str, scale: str) -> str:
+    lines = [f"# {table.title}", "", note, ""]
+    lines += [f"| | {' | '.join(table.columns)} |", "|---" * (len(table.columns) + 1) + "|"]
     for row in table.rows:
         shown = [
             f"{ours(cell)}<br>paper {paper(cell)}<br>{cell.verdict(scale)}".replace("|", "\\|")

@@ -3,50 +3,30 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+import stand_in
 from conftest import ROOT, command, draw_category
 
 from cutpaste_tf import files
 from cutpaste_tf.commands import reproducing
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.reproduction import carrying_out, live
-from cutpaste_tf.reproduction.carrying_out import Commands
+from cutpaste_tf.reproduction import carrying_out, executors, live
 from cutpaste_tf.reproduction.plan import CLAIMS, Request, plan
+from cutpaste_tf.reproduction.runner import Commands, Job
 
-# Trains in no time: notes that it was there; fails as often as the file `failures` beside the runs says.
-STAND_IN = """
-import json, os, pathlib, sys, time
-flags = dict(word[2:].partition("=")[::2] for word in sys.argv[1:])
-if "run_dir" in flags:
-    place = pathlib.Path(flags["output_dir"])
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "metrics.json").write_text(json.dumps({"image_auroc": 90.0 + len(place.parent.name), "pixel_auroc": 80.0}))
-    (place / "scores.csv").write_text("path,label,defect,score\\na,0,good,1\\nb,1,hole,2\\n")
-else:
-    place = pathlib.Path(flags["output_dir"])
-    left = place / "failures"
-    count = int(left.read_text()) if left.exists() else 0
-    with (place / "trained").open("a") as file:
-        file.write(f"{os.getpid()} {os.environ.get('TF_NUM_INTRAOP_THREADS')}\\n")
-    time.sleep(0.05)
-    if count:
-        left.write_text(str(count - 1))
-        sys.exit("error: the disk is full")
-    (place / "detector").mkdir()
-"""
+COMMANDS = Commands(stand_in.COMMAND, stand_in.COMMAND)
 
 
-@pytest.fixture
-def commands(tmp_path):
-    script = tmp_path / "stand_in.py"
-    script.write_text(STAND_IN)
-    return Commands((sys.executable, str(script)), (sys.executable, str(script)))
+def carry_out(work, request, *, jobs, tries, report=lambda line: None):
+    return carrying_out.carry_out(work, Job(request, COMMANDS, tries), executors.local(jobs), report=report)
 
 
 @pytest.fixture
@@ -59,23 +39,23 @@ def _trained(request, one):
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_every_run_is_carried_out_once(request_, commands, jobs):
+def test_every_run_is_carried_out_once(request_, jobs):
     work, lines = plan(request_), []
     for _ in range(2):  # the second time there is nothing to do
-        assert carrying_out.carry_out(work, request_, commands, jobs=jobs, tries=1, report=lines.append) == []
+        assert carry_out(work, request_, jobs=jobs, tries=1, report=lines.append) == []
     assert all(len(_trained(request_, one)) == 1 for one in work)
     assert len(work) == 8
-    assert lines[0] == f"0 of 8 runs are done; {jobs} at a time."
-    assert lines[-1].startswith("8 of 8 runs are done")
+    assert lines[0] == "0 of 8 runs are done."
+    assert lines[-1] == "8 of 8 runs are done."
 
 
-def test_a_run_that_fails_is_tried_again_then_given_up(request_, commands):
+def test_a_run_that_fails_is_tried_again_then_given_up(request_):
     work, lines = plan(request_), []
     for one, failures in zip(work, (1, 5), strict=False):
         place = request_.output_dir / "runs" / one.run.name
         place.mkdir(parents=True)
         (place / "failures").write_text(str(failures))
-    failures = carrying_out.carry_out(work, request_, commands, jobs=2, tries=2, report=lines.append)
+    failures = carry_out(work, request_, jobs=2, tries=2, report=lines.append)
     assert [(one.name, one.reason) for one in failures] == [(work[1].run.name, "error: the disk is full")]
     assert [len(_trained(request_, one)) for one in work] == [2, 2, 1, 1, 1, 1, 1, 1]
     assert sum(line.startswith("done") for line in lines) == 7
@@ -83,13 +63,13 @@ def test_a_run_that_fails_is_tried_again_then_given_up(request_, commands):
     assert log.count("error: the disk is full") == 2
 
 
-def test_several_coordinators_divide_the_runs(request_, commands):
+def test_several_coordinators_divide_the_runs(request_):
     work = plan(request_)
     threads = [
         threading.Thread(
-            target=carrying_out.carry_out,
-            args=(work, request_, commands),
-            kwargs={"jobs": 2, "tries": 1, "report": lambda line: None},
+            target=carry_out,
+            args=(work, request_),
+            kwargs={"jobs": 2, "tries": 1},
         )
         for _ in range(3)
     ]
@@ -101,15 +81,15 @@ def test_several_coordinators_divide_the_runs(request_, commands):
     assert all(len(_trained(request_, one)) == 1 for one in work)
 
 
-def test_a_claimed_run_is_waited_for(request_, commands, monkeypatch):
+def test_a_claimed_run_is_waited_for(request_, monkeypatch):
     monkeypatch.setattr(carrying_out, "_PAUSE", 0.05)
     work = plan(request_)[:1]
     claim = files.locked(request_.output_dir / CLAIMS, work[0].claim)
     claim.__enter__()
     thread = threading.Thread(
-        target=carrying_out.carry_out,
-        args=(work, request_, commands),
-        kwargs={"jobs": 1, "tries": 1, "report": lambda line: None},
+        target=carry_out,
+        args=(work, request_),
+        kwargs={"jobs": 1, "tries": 1},
     )
     thread.start()
     time.sleep(0.5)
@@ -119,15 +99,16 @@ def test_a_claimed_run_is_waited_for(request_, commands, monkeypatch):
     assert work[0].is_done(request_.output_dir)
 
 
-def test_the_page_shows_how_far_every_run_is(request_, commands):
+def test_the_page_shows_how_far_every_run_is(request_):
     work = plan(request_)
     root = request_.output_dir
-    carrying_out.carry_out(work[:1], request_, commands, jobs=1, tries=1, report=lambda line: None)
+    carry_out(work[:1], request_, jobs=1, tries=1)
     running = root / "runs" / work[1].run.name
     running.mkdir(parents=True)
     (running / "train_log.csv").write_text("epoch,cross_entropy\n1,0.69\n2,0.5\n3,0.4\n")
+    work[2].give_up(root, "error: <b>no</b> space")
     with files.locked(root / CLAIMS, work[1].claim):
-        live.write(work, request_, {work[2].run.name: "error: <b>no</b> space"})
+        live.write(work, request_)
     text = (root / "index.html").read_text()
     cells = re.findall(r'scope="row">([^<]*)</th><td class="(\w+)"', text)
     assert [name for name, _ in cells] == [one.run.name for one in work]
@@ -137,67 +118,86 @@ def test_the_page_shows_how_far_every_run_is(request_, commands):
     assert text.count("<polyline") == 1
 
 
-def test_ctrl_c_tries_nothing_again(tmp_path, commands, request_):
-    """The child gets the signal as well, and ends; the coordinator must not start it anew."""
-    script = tmp_path / "stand_in.py"
-    script.write_text(script.read_text().replace("time.sleep(0.05)", "time.sleep(30)"))
+def _coordinator(root, *, tries, jobs=1):
+    """A process that carries out `request_` with the stand-in; a group of its own, as a terminal's commands are."""
     code = (
-        "import sys; from pathlib import Path; from cutpaste_tf.reproduction import carrying_out, plan\n"
-        "request = plan.Request((5,), (), ('bottle',), 1, 'paper', sys.argv[1], '', Path(sys.argv[1]) / 'repro')\n"
-        "commands = carrying_out.Commands((sys.executable, sys.argv[2]), (sys.executable, sys.argv[2]))\n"
-        "carrying_out.carry_out(plan.plan(request), request, commands, jobs=1, tries=3, report=print)\n"
+        "import sys; from pathlib import Path\n"
+        "from cutpaste_tf.reproduction import carrying_out, executors, plan, runner\n"
+        "request = plan.Request((5,), (), ('bottle',), 2, 'paper', sys.argv[1], '', Path(sys.argv[1]) / 'repro')\n"
+        "words = (sys.executable, sys.argv[2])\n"
+        "job = runner.Job(request, runner.Commands(words, words), int(sys.argv[3]))\n"
+        "executor = executors.local(int(sys.argv[4]))\n"
+        "carrying_out.carry_out(plan.plan(request), job, executor, report=print)\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path), str(script)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+    words = [sys.executable, "-c", code, str(root), stand_in.__file__, str(tries), str(jobs)]
+    return subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    work = plan(request_)
-    log = request_.output_dir / "runs" / work[0].run.name / "trained"
-    deadline = time.monotonic() + 60
-    while not log.is_file() and time.monotonic() < deadline:
-        time.sleep(0.05)
+
+
+def _wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert condition()
+
+
+def test_ctrl_c_ends_the_processes_and_tries_nothing_again(tmp_path, request_, monkeypatch):
+    monkeypatch.setenv("STAND_IN_SECONDS", "600")
+    process = _coordinator(tmp_path, tries=3, jobs=2)
+    logs = [request_.output_dir / "runs" / one.run.name / "trained" for one in plan(request_)]
+    _wait_for(lambda: all(log.is_file() for log in logs[:2]))
     os.killpg(process.pid, signal.SIGINT)
-    process.wait(20)
-    assert len(log.read_text().splitlines()) == 1
+    assert process.wait(60) != 0
+    assert [len(log.read_text().splitlines()) for log in logs if log.is_file()] == [1, 1]
+    assert not list((request_.output_dir / CLAIMS).glob("*.failed"))
+    children = [int(log.read_text().split()[0]) for log in logs[:2]]
+    _wait_for(lambda: not any(os.path.exists(f"/proc/{child}") for child in children))
+
+
+def test_what_one_coordinator_gave_up_the_others_leave(tmp_path, request_):
+    """Until the command is given again."""
+    work = plan(request_)[:1]
+    place = request_.output_dir / "runs" / work[0].run.name
+    place.mkdir(parents=True)
+    (place / "failures").write_text("2")
+    job = Job(request_, COMMANDS, 1)
+    before = {work[0].run.name: work[0].given_up(request_.output_dir)}
+    (first,) = executors.local(1)(work, job, before)
+    (second,) = executors.local(1)(work, job, before)  # began when the first did
+    assert first.state == second.state == "failed"
+    assert first.said == second.said == "error: the disk is full"
+    assert len(_trained(request_, work[0])) == 1
+    live.write(work, request_)
+    assert "error: the disk is full" in (request_.output_dir / "index.html").read_text()
+    assert len(carry_out(work, request_, jobs=1, tries=1)) == 1
+    assert carry_out(work, request_, jobs=1, tries=1) == []
+    assert len(_trained(request_, work[0])) == 3
 
 
 def test_the_user_s_gpus_are_the_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert carrying_out.default_jobs() == 2
-    assert [carrying_out._environment(slot, 4, ["2", "3"])["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == [
-        "2",
-        "3",
-        "2",
-    ]
+    assert executors.gpus() == ["2", "3"]
+    assert [executors.share(slot, 4, ["2", "3"])["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["2", "3", "2"]
 
 
-def test_a_folder_that_cannot_be_written_ends_it(request_, commands):
+def test_a_folder_that_cannot_be_written_ends_it(request_):
     (request_.output_dir).mkdir()
     (request_.output_dir / CLAIMS).write_text("a file")
     with pytest.raises(InputError, match="cannot be written"):
-        carrying_out.carry_out(plan(request_), request_, commands, jobs=1, tries=1, report=lambda line: None)
+        carry_out(plan(request_), request_, jobs=1, tries=1)
 
 
-def test_jobs_share_the_cores(request_, commands, monkeypatch):
-    monkeypatch.setattr(carrying_out.os, "cpu_count", lambda: 8)
+def test_jobs_share_the_cores(request_, monkeypatch):
+    monkeypatch.setattr(executors.os, "cpu_count", lambda: 8)
     work = plan(request_)[:2]
-    carrying_out.carry_out(work, request_, commands, jobs=2, tries=1, report=lambda line: None)
+    carry_out(work, request_, jobs=2, tries=1)
     assert [_trained(request_, one)[0].split()[1] for one in work] == ["4", "4"]
 
 
-def test_a_killed_coordinator_loses_nothing(tmp_path, commands, request_):
+def test_a_killed_coordinator_loses_nothing(tmp_path, request_):
     """Killed in the middle, then started again: no run twice but the one that was cut off."""
-    code = (
-        "import sys; from pathlib import Path; from cutpaste_tf.reproduction import carrying_out, plan\n"
-        "request = plan.Request((5,), (), ('bottle',), 2, 'paper', sys.argv[1], '', Path(sys.argv[1]) / 'repro')\n"
-        "commands = carrying_out.Commands((sys.executable, sys.argv[2]), (sys.executable, sys.argv[2]))\n"
-        "carrying_out.carry_out(plan.plan(request), request, commands, jobs=1, tries=1, report=print)\n"
-    )
-    words = [sys.executable, "-c", code, str(tmp_path), str(tmp_path / "stand_in.py")]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = _coordinator(tmp_path, tries=1)
     work = plan(request_)
     deadline = time.monotonic() + 60
     while not work[2].is_done(request_.output_dir) and time.monotonic() < deadline:
@@ -206,14 +206,14 @@ def test_a_killed_coordinator_loses_nothing(tmp_path, commands, request_):
     process.wait()
     assert not all(one.is_done(request_.output_dir) for one in work)
     time.sleep(0.5)  # a child may outlive it
-    carrying_out.carry_out(work, request_, commands, jobs=1, tries=1, report=lambda line: None)
+    carry_out(work, request_, jobs=1, tries=1)
     assert all(one.is_done(request_.output_dir) for one in work)
     assert sum(len(_trained(request_, one)) for one in work) <= len(work) + 1
 
 
-def test_bad_input_is_told_before_the_first_run(tmp_path, commands, request_):
+def test_bad_input_is_told_before_the_first_run(tmp_path, request_):
     def start(**changes):
-        reproducing.reproduce(request_._replace(**changes), commands, str, report=lambda line: None)
+        reproducing.reproduce(request_._replace(**changes), COMMANDS, str)
 
     with pytest.raises(InputError, match=r"has no category bottle: expected a folder .*--categories"):
         start()
@@ -228,6 +228,34 @@ def test_bad_input_is_told_before_the_first_run(tmp_path, commands, request_):
         command("reproduce_main.py", f"--data_root={tmp_path}", f"--output_dir={tmp_path}/x", "--table=9")
     with pytest.raises(SystemExit):
         command("reproduce_main.py", f"--data_root={tmp_path}", f"--output_dir={tmp_path}/x")
+
+
+def test_no_room_is_told_before_the_first_run(tmp_path, request_, monkeypatch):
+    draw_category(tmp_path / "bottle")
+    usage = SimpleNamespace(free=400e6)
+    monkeypatch.setattr(reproducing.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match=r"has 0.4 GB left; 8 runs take about 0.5 GB\. Make room"):
+        reproducing.reproduce(request_, COMMANDS, str)
+    assert not (request_.output_dir / "runs").exists()
+    usage.free = 500e6
+    assert reproducing.reproduce(request_, COMMANDS, str, report=lambda line: None) == []
+    usage.free = 0.0  # nothing is left to do
+    assert reproducing.reproduce(request_, COMMANDS, str, report=lambda line: None) == []
+
+
+def test_a_category_that_can_have_no_auroc_is_told(tmp_path, request_):
+    draw_category(tmp_path / "bottle")
+    shutil.rmtree(tmp_path / "bottle/test/good")
+    with pytest.raises(InputError, match="/bottle has no normal test images, so that it can have no AUROC"):
+        reproducing.reproduce(request_, COMMANDS, str)
+
+
+def test_a_gpu_that_is_not_there_is_told(tmp_path, request_, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    draw_category(tmp_path / "bottle")
+    with pytest.raises(InputError, match=r"--gpu: \w+ finds no GPU here \(.* names 0\)\. Install"):
+        reproducing.reproduce(request_, COMMANDS, str, gpu=True)
+    assert not (request_.output_dir / "runs").exists()
 
 
 def test_slurm_gets_an_array_of_coordinators(tmp_path, monkeypatch):
@@ -248,7 +276,7 @@ def test_slurm_gets_an_array_of_coordinators(tmp_path, monkeypatch):
     lines = text.splitlines()
     assert {"#SBATCH --array=0-2", "#SBATCH --partition=gpu", "#SBATCH --gres=gpu:1"} <= set(lines)
     done = subprocess.run(["bash", str(tmp_path / "bin/submitted")], capture_output=True, text=True, check=True)
-    assert "0 of 1 runs are done; 1 at a time." in done.stdout
+    assert "0 of 1 runs are done." in done.stdout
     assert "bottle,cutpaste," in (tmp_path / "a repro/table5.csv").read_text()
     sbatch.write_text("#!/bin/bash\necho invalid partition >&2\nexit 1\n")
     with pytest.raises(SystemExit):

@@ -4,7 +4,7 @@ import pytest
 
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.reproduction.plan import Request, described, plan
-from cutpaste_tf.reproduction.tables import CATEGORIES, SCALES, TABLES
+from cutpaste_tf.reproduction.tables import CATEGORIES, CIFAR10, SCALES, TABLES
 
 
 def request_of(root, **changes):
@@ -14,7 +14,8 @@ def request_of(root, **changes):
 
 def test_a_run_belongs_to_no_table(tmp_path):
     """The default 3-way run of Tables 1, 2 (GradCAM), 5, 6, and of the defaults of Tables 7 and 8, is one run."""
-    work = plan(request_of(tmp_path, seeds=1))
+    numbered = tuple(table for table in TABLES if table != CIFAR10)
+    work = plan(request_of(tmp_path, tables=numbered, seeds=1))
     (default,) = [one for one in work if not one.run.settings]
     assert {"eval", "eval_localized", "eval_mnist_color", "eval_heart_image"} <= set(default.evaluations)
     assert default.run.name == "bottle/default/seed0"
@@ -22,6 +23,20 @@ def test_a_run_belongs_to_no_table(tmp_path):
     # 11 tasks, patches, EfficientNet before and after, 3 learning rates, 4 numbers of epochs, 3 jitters, 3 areas; but
     # rotation, cutout, cutout_mean, cutout_color, scar, confetti, cutpaste, cutpaste_scar, union: nine, and the default
     assert len(work) == 9 + 1 + 1 + 2 + 3 + 4 + 3 + 3
+
+
+def test_cifar10_needs_no_folder_and_is_never_enlarged(tmp_path):
+    """Its rows are the ten classes, whatever categories of MVTec AD are asked for."""
+    work = plan(request_of(tmp_path, tables=(CIFAR10,), seeds=1, data_root="", scale="short"))
+    assert len(work) == 10 * 3
+    first = work[0].run
+    assert first.name == "cifar10/airplane/epochs=4+proxy_task=cutout/seed0"
+    assert first.flags("")[0] == "--data=cifar10/airplane"
+    assert {one.run.config("").data.image_size for one in work} == {32}
+    whole = request_of(tmp_path, tables=(CIFAR10,), seeds=1)
+    assert {one.run.name for one in plan(whole) if one.run.category == "cifar10/ship"} == {
+        f"cifar10/ship/proxy_task={task}/seed0" for task in ("cutout", "cutpaste", "rotation")
+    }
 
 
 def test_what_no_seed_changes_is_run_once(tmp_path):

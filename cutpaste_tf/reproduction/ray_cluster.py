@@ -1,0 +1,87 @@
+"""Runs carried out by a Ray cluster whose nodes see the same folders: a task for each, on another node if one dies."""
+
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cutpaste_tf
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.reproduction.executors import Executor
+from cutpaste_tf.reproduction.plan import Work
+from cutpaste_tf.reproduction.runner import Job, Outcome
+
+
+def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
+    """Joins a cluster.
+
+    Args:
+        address: of the cluster, as HOST:PORT, or `auto` for the one that this machine belongs to.
+        jobs: tasks at a time, which share the cluster's cores; 0: one for each of its GPUs, or one for each node.
+        gpu: refuse a cluster without GPUs.
+
+    Raises:
+        InputError: Ray is not installed, or there is no such cluster.
+    """
+    try:
+        import ray
+        from ray.exceptions import RayTaskError
+    except ImportError:
+        raise InputError("--executor=ray needs Ray: pip install 'ray>=2.40,<3' here and on every node.") from None
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"--ray_address={address}: there is no Ray cluster to join ({str(error).splitlines()[0]}); start one by "
+            "ray start --head, and give the address that it prints."
+        ) from None
+    cores, gpus = _share([node["Resources"] for node in ray.nodes() if node["Alive"]], jobs)
+    if gpu and not gpus:
+        raise InputError(f"--gpu: no node of the Ray cluster at {address} has a GPU.")
+    variables = {"OMP_NUM_THREADS": str(cores)} | ({} if gpus else {"TF_NUM_INTRAOP_THREADS": str(cores)})
+    package, folder = str(Path(cutpaste_tf.__file__).parent.parent), str(Path.cwd())
+
+    # Defined here, its code is sent along: a worker can import nothing of ours before it knows where that is.
+    def task(content: bytes) -> bytes:
+        os.chdir(folder)
+        sys.path.insert(0, package)
+        from cutpaste_tf.reproduction import runner
+
+        with runner.Processes() as processes:
+            work, job, variables, before = pickle.loads(content)
+            return pickle.dumps(runner.attend(work, job, variables, processes, before))
+
+    remote: Any = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=-1)(task)
+
+    def execute(todo: Sequence[Work], job: Job, before: Mapping[str, str]) -> Generator[Outcome, None, None]:
+        waiting = {
+            remote.remote(pickle.dumps((work, job, variables, before[work.run.name]))): work.run.name for work in todo
+        }
+        try:
+            while waiting:
+                (first,), _ = ray.wait([*waiting])
+                name = waiting.pop(first)
+                try:
+                    yield pickle.loads(ray.get(first))
+                except RayTaskError as error:
+                    raise InputError(f"A worker of Ray failed on {name}: {error.cause}") from None
+        finally:
+            for left in waiting:
+                ray.cancel(left)
+            if waiting:
+                ray.wait([*waiting], num_returns=len(waiting), timeout=60)
+
+    return execute
+
+
+def _share(nodes: Sequence[Mapping[str, float]], jobs: int) -> tuple[int, int]:
+    """Cores and GPUs of a task, so that the cluster carries out as many at a time as are wanted."""
+    with_gpu = [node for node in nodes if node.get("GPU")]
+    if with_gpu:
+        return max(1, int(min(node.get("CPU", 1) // node["GPU"] for node in with_gpu))), 1
+    smallest = int(min(node.get("CPU", 1) for node in nodes))
+    every = int(sum(node.get("CPU", 1) for node in nodes))
+    return max(1, min(smallest, every // jobs if jobs else smallest)), 0
