@@ -12,7 +12,7 @@ from cutpaste_tf import files, runs
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
-from cutpaste_tf.reproduction.tables import CIFAR10, PAPER_EPOCHS, SCALES, TABLES, Column, groups
+from cutpaste_tf.reproduction.tables import CIFAR10, PROPORTIONAL, SCALES, TABLES, Column, groups
 
 CLAIMS = "claims"  # in the output folder: a lock for each run that somebody is at work on, a mark for each given up
 
@@ -77,14 +77,19 @@ class Request(NamedTuple):
 
     def _settings(self, column: Column, image_size: int) -> dict[str, Any]:
         """A column's settings at the scale, those of the defaults left out: the same runs have the same."""
-        scale = SCALES[self.scale]
-        left_out = {"epochs"} if scale.get("image_size", 0) <= image_size else {"epochs", "image_size", "stem"}
-        settings = {**column.settings, **{name: value for name, value in scale.items() if name not in left_out}}
-        if "epochs" in scale and column.settings.get("epochs") != 0:
-            share = column.settings.get("epochs", PAPER_EPOCHS) / PAPER_EPOCHS
-            settings["epochs"] = max(1, round(scale["epochs"] * share))
-            if "weights" in settings:
-                settings["head_epochs"] = 1
+        scale = dict(SCALES[self.scale])
+        if scale.get("image_size", 0) > image_size:  # nothing is enlarged
+            del scale["image_size"], scale["stem"]
+        if "weights" in column.settings:
+            scale.pop("learning_rate", None)
+        for name in PROPORTIONAL.keys() & scale & column.settings.keys():
+            scale[name] = float(f"{scale[name] * column.settings[name] / PROPORTIONAL[name]:.6g}")
+        if "epochs" in scale:
+            is_trained = column.settings.get("epochs") != 0
+            scale["epochs"] = max(1, round(scale["epochs"])) if is_trained else 0
+            if is_trained and "weights" in column.settings:
+                scale["head_epochs"] = 1
+        settings = {**column.settings, **scale}
         if self.weights and "weights" in settings:
             settings["weights"] = self.weights
         whole = Config.of(**settings)

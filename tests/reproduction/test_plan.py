@@ -2,6 +2,7 @@
 
 import pytest
 
+from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.reproduction.plan import Request, described, plan
 from cutpaste_tf.reproduction.tables import CATEGORIES, CIFAR10, SCALES, TABLES
@@ -30,7 +31,7 @@ def test_cifar10_needs_no_folder_and_is_never_enlarged(tmp_path):
     work = plan(request_of(tmp_path, tables=(CIFAR10,), seeds=1, data_root="", scale="short"))
     assert len(work) == 10 * 3
     first = work[0].run
-    assert first.name == "cifar10/airplane/epochs=4+proxy_task=cutout/seed0"
+    assert not {"image_size", "stem"} & dict(first.settings).keys()
     assert first.flags("")[0] == "--data=cifar10/airplane"
     assert {one.run.config("").data.image_size for one in work} == {32}
     whole = request_of(tmp_path, tables=(CIFAR10,), seeds=1)
@@ -58,7 +59,18 @@ def test_every_run_of_every_table_is_possible(tmp_path, scale):
 
 def test_a_scale_keeps_the_proportions_of_table_7(tmp_path):
     work = plan(request_of(tmp_path, tables=(7,), seeds=1, scale="short"))
-    assert sorted({one.run.config("/data").schedule.epochs for one in work}) == [2, 3, 4, 5, 6]
+    schedules = [one.run.config("/data").schedule for one in work]
+    assert sorted({one.epochs for one in schedules}) == [2, 3, 4, 5, 6]
+    assert sorted({one.learning_rate for one in schedules}) == [0.0003, 0.001, 0.003, 0.01]
+    assert len(work) == 4 + 5 - 1  # the default is in both halves
+
+
+def test_fine_tuning_keeps_its_own_learning_rate(tmp_path):
+    (before, after) = plan(request_of(tmp_path, tables=(3,), seeds=1, scale="short"))
+    assert before.run.config("/data").schedule.epochs == 0
+    schedule = after.run.config("/data").schedule
+    assert (schedule.head_epochs, schedule.epochs) == (1, 4)
+    assert schedule.learning_rate == Config.of(weights="imagenet", backbone="efficientnet_b4").schedule.learning_rate
 
 
 def test_seeds_come_one_after_another(tmp_path):
