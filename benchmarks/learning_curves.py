@@ -1,0 +1,144 @@
+"""What training from scratch gives, step by step: task accuracy, log density of held-out normal images, test AUROC.
+
+    python -m benchmarks.learning_curves --output_dir=CURVES --data=DIR [--seeds=3] [--minutes=120] [train_main's flags]
+
+Views that share the base augmentation of their image, and views that each have their own, in turns. A fifth of the
+training images is held out; the density is fitted to the others, and what is shown of the held-out ones is their mean
+log density minus the fitted ones': 0 is a density that knows the normal images, however the features are scaled. The
+test images decide nothing. Points lie at 0, 8, 16, 32, ... steps; the accuracy is the mean since the point before. Done
+again, the command goes on with what curves.csv has not yet; it draws curves.png.
+"""
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from cutpaste_tf import files
+from cutpaste_tf.augmentation import pipeline
+from cutpaste_tf.command_line import settings_flags
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.detection import detector
+from cutpaste_tf.evaluation import metrics
+from cutpaste_tf.images import sources
+from cutpaste_tf.images.reading import Examples
+from cutpaste_tf.networks import build
+from cutpaste_tf.pictures import drawing
+from cutpaste_tf.training import fitting
+from data import demo
+
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of curves.csv and curves.png.", required=True)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
+_MINUTES = flags.DEFINE_float("minutes", 120.0, "A run ends after the point that begins later than this.")
+settings_flags.define_config_flags()
+
+
+def main(argv: list[str]) -> None:
+    """Trains, and draws."""
+    del argv
+    folder = Path(_OUTPUT_DIR.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "curves.csv"
+    rows: list[dict[str, Any]] = []
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{name: _value(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    first = settings_flags.config_from_flags("paper")
+    for seed in range(_SEEDS.value):
+        for views in ("shared", "independent"):
+            config = first.replaced(seed=seed, share_base_augmentation=views == "shared")
+            key = {"data": config.data.data, "patch_size": config.patch_size, "views": views, "seed": seed}
+            if any(key.items() <= row.items() for row in rows):
+                continue
+            print(key, flush=True)
+            found = _curve(config)
+            rows += [{**key, **point} for point in found]
+            files.write_csv(path, rows)
+            _draw(folder / "curves.png", rows)
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _curve(config: Config) -> list[dict[str, Any]]:
+    """The points of one run."""
+    place, size, schedule = demo.locate(config.data.data), config.data.image_size, config.schedule
+    every, tests = sources.read_train(place, size, config.data), sources.read_test(place, size, config.data)
+    order = np.random.default_rng(config.seed).permutation(len(every.images))
+    held_out, fitted = every.images[np.sort(order[: len(order) // 5])], _part(every, np.sort(order[len(order) // 5 :]))
+    nets = fitting.initial_networks(config)
+    (phase,) = schedule.phases
+    build.set_trainable(nets.backbone, head_only=False, freezes_batch_norm=False)
+    fitting.compile_classifier(nets.classifier, schedule, phase)
+    points: list[dict[str, Any]] = []
+    step, seconds, accuracy = 0, 0.0, 1 / len(config.augmentation.views)
+    for power in range(2, 32):
+        until = min(2**power, schedule.total_steps) if power > 2 else 0
+        if until > step:
+            began = time.monotonic()
+            stream: Any = pipeline.stream(
+                fitted.images, config.augmentation, batch_size=schedule.batch_size, seed=config.seed, start_step=step
+            )
+            history: Any = nets.classifier.fit(stream, steps_per_epoch=until - step, shuffle=False, verbose=0)  # pyright: ignore[reportArgumentType]
+            step, seconds, accuracy = until, seconds + time.monotonic() - began, history.history["accuracy"][-1]
+        found, _ = detector.fit(nets.feature, fitted, config)
+        gap = found.score(fitted.images).mean() - found.score(held_out).mean()
+        auroc = metrics.auroc(tests.labels, found.score(tests.images))
+        points.append(
+            {
+                "step": step,
+                "seconds": round(seconds, 1),
+                "accuracy": round(accuracy, 4),
+                "held_out": round(float(gap), 3),
+                "image_auroc": auroc,
+            }
+        )
+        print(points[-1], flush=True)
+        if step == schedule.total_steps or seconds > 60 * _MINUTES.value:
+            break
+    return points
+
+
+def _part(examples: Examples, indices: np.ndarray) -> Examples:
+    """Some of the images."""
+    return examples._replace(
+        images=examples.images[indices],
+        paths=[examples.paths[index] for index in indices],
+        labels=examples.labels[indices],
+        defects=[examples.defects[index] for index in indices],
+        masks=[examples.masks[index] for index in indices],
+    )
+
+
+def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A panel for each measure, a color for each kind of views, a line for each seed."""
+    measures = {"accuracy": "task accuracy", "held_out": "log density, held out - fitted", "image_auroc": "test AUROC"}
+    with drawing.own_style():
+        figure, (axes,) = drawing.subplots(1, len(measures), figsize=(4 * len(measures), 3.4))
+        steps = sorted({row["step"] for row in rows})
+        for axis, (name, title) in zip(axes, measures.items(), strict=True):
+            for views, color in (("shared", "tab:blue"), ("independent", "tab:orange")):
+                for seed in sorted({row["seed"] for row in rows}):
+                    mine = [row for row in rows if row["views"] == views and row["seed"] == seed]
+                    label = views if seed == 0 else None
+                    at = [steps.index(row["step"]) for row in mine]
+                    axis.plot(at, [row[name] for row in mine], color=color, label=label)
+            axis.set_xticks(range(len(steps)), labels=steps, fontsize=8)
+            axis.set(xlabel="step", title=title)
+        axes[0].legend()
+        figure.suptitle(f"{rows[0]['data']}, {'crops' if rows[0]['patch_size'] else 'images'}", parse_math=False)
+        figure.tight_layout()
+        drawing.save(figure, path)
+
+
+if __name__ == "__main__":
+    app.run(main)
