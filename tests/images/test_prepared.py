@@ -8,6 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 from conftest import TINY
 from PIL import Image
+from tfds_sets import write_cifar10, write_set
 
 import cutpaste_tf
 from cutpaste_tf.errors import InputError
@@ -156,35 +157,8 @@ def test_unknown_and_unprepared_names(tmp_path):
         sources.read_train("cifar10/cat", 32, tfds_data_dir=str(tmp_path))
 
 
-def write_set(name, features, splits, data_dir):
-    """Prepares a small set under the name of one of TensorFlow Datasets' own."""
-
-    class Small(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("3.0.2")
-
-        def _info(self):
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-        def _split_generators(self, dl_manager):
-            return {split: enumerate(records) for split, records in splits.items()}
-
-        def _generate_examples(self):
-            raise NotImplementedError
-
-    Small.name = name
-    Small(data_dir=data_dir).download_and_prepare()
-
-
 def test_cifar10_has_one_normal_class(tmp_path):
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (20, 32, 32, 3), np.uint8)
-    records = [{"id": f"x_{i:02d}", "image": image, "label": i % 10} for i, image in enumerate(pixels)]
-    features = {
-        "id": tfds.features.Text(),
-        "image": tfds.features.Image(shape=(32, 32, 3)),
-        "label": tfds.features.ClassLabel(names=list(prepared.CIFAR10)),
-    }
-    write_set("cifar10", features, {"train": records, "test": records}, tmp_path)
+    pixels = write_cifar10(tmp_path, 20)
     train = sources.read_train("cifar10/bird", 32, tfds_data_dir=str(tmp_path))
     assert train.paths == ["x_02.png", "x_12.png"]
     np.testing.assert_array_equal(train.images, pixels[[2, 12]])
