@@ -8,6 +8,7 @@ convolutions, counted from the shapes of their outputs; zeros that pad are multi
 
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 from absl import app, flags
@@ -15,7 +16,6 @@ from absl import app, flags
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import dense
-from cutpaste_tf.detection.dense import Embed
 from cutpaste_tf.networks import build
 
 _SIZE = flags.DEFINE_integer("extract_size", 32, "Side of the patches.")
@@ -49,7 +49,7 @@ def main(_: list[str]) -> None:
         patches = [image[top : top + size, left : left + size] for top in places for left in places]
         return whole.predict(np.stack(patches).astype(np.float32) / 255, batch_size=32, verbose=0)
 
-    contestants: dict[str, tuple[Embed, float]] = {
+    contestants: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
         "obvious loop": (loop, count * multiply_adds(whole, settings.extract_size)),
     }
     for name in ("pool", "layer3", "layer2", "layer1"):

@@ -14,16 +14,21 @@ eval/                  what eval_main.py writes; eval_NAME=VALUE/ where settings
                        eval_data=NAME/ for other data, eval_SHAPE_FILL/ for synthetic anomalies
 """
 
+import hashlib
 import json
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN, write_whole
-from cutpaste_tf.images import sources
+from cutpaste_tf.images import folders, sources
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.images.settings import ReadingSettings
+from cutpaste_tf.images.synthetic import SyntheticOptions
 from cutpaste_tf.settings import leaves
 
 CHECKPOINT = "checkpoint.npz"
@@ -34,6 +39,9 @@ TRAINING_DATA = "training_data.json"  # in the detector, too
 TRAIN_EMBEDDINGS = "train_embeddings.npz"
 EMBEDDINGS = "embeddings"
 EVAL = "eval"
+# What the processes of a command need of the folder: to train on, and to evaluate.
+BEGUN = ("config.json", TRAINING_DATA, CHECKPOINT, f"{DETECTOR}/config.json")
+ENDED = ("config.json", TRAINING_DATA, TRAIN_EMBEDDINGS, f"{DETECTOR}/*", f"{EMBEDDINGS}/*", MODEL, DENSITY)
 
 
 class TrainingData(NamedTuple):
@@ -158,3 +166,24 @@ def find_detector(folder: Path) -> Path:
 def is_complete(folder: Path) -> bool:
     """Whether the run has ended; its detector is the last thing it writes."""
     return (folder / DETECTOR).is_dir()
+
+
+def eval_folder(run_dir: Path, named: Mapping[str, Any], options: SyntheticOptions | None, other_data: str) -> Path:
+    """Where an evaluation goes, in a run's folder: named after what was given anew, by name."""
+    name = EVAL + "".join(f"_{key}={value}" for key, value in named.items())
+    if options:
+        name += f"_{options.shape}_{options.fill}" + (f"_{options.seed}" if options.seed else "")
+    if other_data:
+        place = sources.canonical(other_data)
+        name += "_data=" + re.sub(r"[^\w.-]+", "_", folders.printable(Path(place).name))[:40]
+        if _location_of(run_dir / name) not in (place, None):
+            name += "_" + hashlib.sha256(os.fsencode(place)).hexdigest()[:8]  # another folder of that name
+    return run_dir / name
+
+
+def _location_of(folder: Path) -> str | None:
+    """Where the test images of an evaluation lay; None where its record is missing or damaged: it is replaced."""
+    try:
+        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["location"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

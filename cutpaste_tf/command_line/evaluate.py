@@ -17,12 +17,13 @@ from pathlib import Path
 from absl import flags
 
 from cutpaste_tf import runs
-from cutpaste_tf.command_line import settings_flags
+from cutpaste_tf.command_line import device_flags, settings_flags
 from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.commands import evaluating, options
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import synthetic
+from cutpaste_tf.progress import Report
 
 _RUN_DIR = flags.DEFINE_string(
     "run_dir", None, "Folder that train_main.py wrote; several, with commas, are one detector, an ensemble."
@@ -52,12 +53,18 @@ def run(locate: Callable[[str], str | Path]) -> None:
     settings_flags.define_evaluation_flags()
 
     def main() -> None:
-        run_dir, *others = [Path(name).expanduser() for name in _folders(required(_RUN_DIR))]
+        folders = [Path(name).expanduser() for name in _folders(required(_RUN_DIR))]
+        output_dir = Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None
+        with device_flags.shared(folders, runs.ENDED) as (own, report):
+            _evaluate(own, output_dir if own == folders or not output_dir else own[0] / "out", report)
+
+    def _evaluate(run_dirs: list[Path], output_dir: Path | None, report: Report) -> None:
+        run_dir = run_dirs[0]
         place = run_dir if (run_dir / "config.json").is_file() else runs.find_detector(run_dir)
         own = Config.read(place / "config.json").data
         data = _DATA.value or own.test_data or own.data
         evaluating.evaluate(
-            (run_dir, *others),
+            run_dirs,
             data,
             locate(data),
             train_location=locate(own.data),
@@ -65,13 +72,15 @@ def run(locate: Callable[[str], str | Path]) -> None:
             synthetic_options=_synthetic_options(),
             heat_map_options=options.HeatMapOptions(_HEAT_MAPS.value, _LAYER.value),
             presentation=options.Presentation(_PAGE.value, tuple(_folders(_BESIDE.value)), _TENSORBOARD.value),
-            output_dir=Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None,
+            output_dir=output_dir,
             allow_trained=_ALLOW_TRAINED.value,
             tfds_data_dir=TFDS_DATA_DIR.value,
+            device_count=device_flags.device_count(),
+            report=report,
         )
 
     own = (_RUN_DIR, _DATA, _OUTPUT_DIR, _ALLOW_TRAINED, _HEAT_MAPS, _LAYER, _SYNTHETIC, _FILL, _IMAGES, _SEED)
-    own += (_PAGE, _BESIDE, _TENSORBOARD)
+    own += (_PAGE, _BESIDE, _TENSORBOARD, *device_flags.OWN)
     run_main(main, __doc__, own)
 
 

@@ -2,13 +2,14 @@
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from absl import app, flags
 
-from cutpaste_tf import progress
+from cutpaste_tf import processes, progress
 from cutpaste_tf.command_line import settings_flags
 from cutpaste_tf.errors import InputError
 
@@ -52,6 +53,10 @@ def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flag
             _fail(str(error))
         except OSError as error:  # no permission, disk full, ...
             _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
+        except Exception as error:
+            if not processes.is_loss(error):
+                raise
+            _fail("Another process of this command has ended. The same commands again go on from the last checkpoint.")
         except KeyboardInterrupt:
             print("Stopped. A training goes on from its last checkpoint by the same command.", file=sys.stderr)
             sys.exit(130)
@@ -71,5 +76,7 @@ def required(flag: flags.FlagHolder[str | None]) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    if processes.have_joined():  # at a normal exit it would wait for the others, and they for it
+        os._exit(2)
     sys.exit(2)

@@ -2,19 +2,16 @@
 
 import dataclasses
 import hashlib
-import json
-import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cutpaste_tf import files, runs, surroundings
+from cutpaste_tf import devices, files, runs, surroundings
 from cutpaste_tf.commands.options import HeatMapOptions, Presentation
 from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import ensembles, scoring
-from cutpaste_tf.images import folders, layouts, reading, sources, synthetic
+from cutpaste_tf.images import layouts, reading, sources, synthetic
 from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN, Examples, Item
 from cutpaste_tf.images.settings import ReadingSettings
 from cutpaste_tf.images.synthetic import SyntheticOptions
@@ -36,6 +33,7 @@ def evaluate(
     output_dir: str | Path | None = None,
     allow_trained: bool = False,
     tfds_data_dir: str = "",
+    device_count: str = devices.AUTO,
     report: Report = say,
 ) -> dict[str, Any]:
     """Scores test images with the run in `run_dir`, or with several runs as one detector.
@@ -56,6 +54,7 @@ def evaluate(
             they are not the run's own.
         allow_trained: whether test images may have the pixels of training images.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
+        device_count: number of devices that compute, or `auto` for all that there are, see devices.py.
         report: takes a line for the user.
 
     Returns:
@@ -107,7 +106,7 @@ def evaluate(
         raise InputError(f"{data} holds the training images and no test images; name those by --data.")
     is_own = is_own or (bool(test_data) and sources.is_same(location, test_data))
     other = "" if is_own else str(location)
-    folder = Path(output_dir) if output_dir else _eval_folder(run_dir, named, synthetic_options, other)
+    folder = Path(output_dir) if output_dir else runs.eval_folder(run_dir, named, synthetic_options, other)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
         raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
     has_masks = synthetic_options is not None or any(item.masks for item in items)
@@ -124,7 +123,8 @@ def evaluate(
     others = figures.of_others(presentation.beside, location, items, synthetic_options)
     # Masks are read before any long work: one that does not fit its image is found here.
     examples = scorer.read_tests(items) if localizes or synthetic_options or presentation.page else None
-    with files.locked(folder.parent, f".{hashlib.sha256(folder.name.encode()).hexdigest()[:16]}.lock"):
+    lock = f".{hashlib.sha256(folder.name.encode()).hexdigest()[:16]}.lock"
+    with files.locked(folder.parent, lock), devices.used(device_count):
         if synthetic_options and examples:
             data = f"{data} with synthetic anomalies ({synthetic_options.shape}, {synthetic_options.fill})"
             examples = synthetic.with_twins(examples, synthetic_options, tfds_data_dir, report)
@@ -203,27 +203,6 @@ def _is_moved(location: str | Path, run_dir: Path, saved: Config) -> bool:
         return runs.TrainingData.of(reading.read(items, saved.data.image_size, as_trained)).images == data.images
     except InputError:
         return False
-
-
-def _eval_folder(run_dir: Path, named: Mapping[str, Any], options: SyntheticOptions | None, other_data: str) -> Path:
-    """Where an evaluation goes: named after what was given anew."""
-    name = runs.EVAL + "".join(f"_{key}={value}" for key, value in named.items())
-    if options:
-        name += f"_{options.shape}_{options.fill}" + (f"_{options.seed}" if options.seed else "")
-    if other_data:
-        place = sources.canonical(other_data)
-        name += "_data=" + re.sub(r"[^\w.-]+", "_", folders.printable(Path(place).name))[:40]
-        if _location_of(run_dir / name) not in (place, None):
-            name += "_" + hashlib.sha256(os.fsencode(place)).hexdigest()[:8]  # another folder of that name
-    return run_dir / name
-
-
-def _location_of(folder: Path) -> str | None:
-    """Where the test images of an evaluation lay; None where its record is missing or damaged: it is replaced."""
-    try:
-        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["location"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _tell_of_tests(

@@ -1,11 +1,12 @@
 """Training, as its command line and a program call it: first everything that can be checked in seconds."""
 
 import collections
+import contextlib
 import shlex
 from collections.abc import Collection
 from pathlib import Path
 
-from cutpaste_tf import files, runs, surroundings
+from cutpaste_tf import devices, files, processes, runs, surroundings
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
@@ -28,6 +29,7 @@ def train(
     checkpoint_minutes: float = 5.0,
     test_location: str | Path = "",
     tfds_data_dir: str = "",
+    device_count: str = devices.AUTO,
     report: Report = say,
 ) -> None:
     """Trains a run, or resumes it, or finds it complete.
@@ -39,6 +41,7 @@ def train(
         checkpoint_minutes: time between checkpoints.
         test_location: the same for `config.data.test_data`.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
+        device_count: number of devices that share each batch, or `auto` for all that there are, see devices.py.
         report: takes a line for the user.
 
     Raises:
@@ -48,28 +51,25 @@ def train(
     output_dir = Path(output_dir)
     location, test_location = location or config.data.data, test_location or config.data.test_data
     config = _with_canonical_names(config, location, test_location)
-    name = config.data.data
-    runs.check(output_dir, config)
-    begun = (output_dir / "config.json").is_file()
-    trained = TrainingData.read(output_dir).images if begun else None
-    if config.schedule.head_epochs and not config.network.weights:
-        report("Warning: without --weights the frozen backbone keeps its random weights.")
-    check_weights(config)
-    items = list_train(config, output_dir, location, tfds_data_dir, trained)
-    if test_location:
-        tested = sources.list_test(test_location, config.data, tfds_data_dir=tfds_data_dir)
-        sources.refuse_overlap(items, tested, str(test_location))
-    examples = reading.read(items, config.data.image_size, config.data, report=report)
-    if config.density.density == "mixture" and config.density.mixture_components > len(examples.images):
-        raise InputError(f"--mixture_components={config.density.mixture_components} is more than the training images.")
-    is_plain = config.network.backbone == "resnet18" and config.features.feature == "pool"
-    nets = None
-    if not is_plain and not runs.is_complete(output_dir):  # it takes a network to see that weights and feature fit
-        nets = fitting.initial_networks(config)
-        build.feature_model(nets.feature, config.features.feature)
-    with files.locked(output_dir):
-        config = runs.open_run(output_dir, config, TrainingData.of(examples))
-        report(f"Training on {name}: {examples.note}.")
+    with processes.together():
+        items = _checked_items(config, output_dir, location, test_location, tfds_data_dir, report)
+    schedule, classes = config.schedule, len(config.augmentation.views)
+    sharing = {"batch_size": schedule.batch_size, "images_per_step": schedule.batch_size // classes}
+    with devices.used(device_count, **sharing), contextlib.ExitStack() as held:
+        with processes.together():
+            examples = reading.read(items, config.data.image_size, config.data, report=report)
+            if config.density.density == "mixture" and config.density.mixture_components > len(examples.images):
+                raise InputError(
+                    f"--mixture_components={config.density.mixture_components} is more than the training images."
+                )
+            nets = None
+            is_plain = config.network.backbone == "resnet18" and config.features.feature == "pool"
+            if not is_plain and not runs.is_complete(output_dir):  # only a network can tell whether the feature is its
+                nets = fitting.initial_networks(config)
+                build.feature_model(nets.feature, config.features.feature)
+            held.enter_context(files.locked(output_dir))
+            config = runs.open_run(output_dir, config, TrainingData.of(examples))
+        report(f"Training on {config.data.data}: {examples.note}.")
         _tell_of_folders(location, items, config, examples, report)
         if len(examples.images) < 20:
             report(f"Warning: {len(examples.images)} training images are few; expect a poor density.")
@@ -81,6 +81,28 @@ def train(
     report(f"Detector: {output_dir}/detector/   Next: python eval_main.py --run_dir={shlex.quote(str(output_dir))}")
 
 
+def _checked_items(
+    config: Config,
+    output_dir: Path,
+    location: str | Path,
+    test_location: str | Path,
+    tfds_data_dir: str,
+    report: Report,
+) -> list[Item]:
+    """The training images, after everything was checked that takes no images and no TensorFlow."""
+    runs.check(output_dir, config)
+    begun = (output_dir / "config.json").is_file()
+    trained = TrainingData.read(output_dir).images if begun else None
+    if config.schedule.head_epochs and not config.network.weights:
+        report("Warning: without --weights the frozen backbone keeps its random weights.")
+    check_weights(config)
+    items = list_train(config, output_dir, location, tfds_data_dir, trained)
+    if test_location:
+        tested = sources.list_test(test_location, config.data, tfds_data_dir=tfds_data_dir)
+        sources.refuse_overlap(items, tested, str(test_location))
+    return items
+
+
 def _carry_out(
     nets: Networks,
     config: Config,
@@ -90,7 +112,7 @@ def _carry_out(
     report: Report,
 ) -> None:
     """Carries a run to its end in a folder claimed by `runs.open_run`; a checkpoint in it is resumed."""
-    report(f"Computing with {keras.backend.backend()} on {', '.join(keras.distribution.list_devices())}.")
+    report(f"Computing with {keras.backend.backend()} on {', '.join(devices.names())}.")
     images = examples.images
     if config.augmentation.task.needs_saliency:
         report("Finding salient pixels.")

@@ -11,19 +11,48 @@ whole image, so that its heat strays from the defect; the first two stages see 4
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 
+from cutpaste_tf import devices
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.scoring import FeatureSettings
-
-Embed = Callable[[np.ndarray], np.ndarray]  # uint8 [side, side, 3] -> float32 [locations, dimensions]
 
 # Pixels that go through the network at a time, at most: 512 patches of 32 px. The largest feature map of a
 # ResNet-18 is then 134 MB (32 MB with the ImageNet stem), whatever the number of patches or images.
 _PIXELS = 2**19
+_BYTES = 2**12  # of a device's memory for each pixel, where it is known and large: 16 times the largest feature map
+T = TypeVar("T")
+
+
+class PatchEmbedder:
+    """What makes the features of images' patches, to be kept and used for one image after the other.
+
+    Args:
+        each: uint8 [count, side, side, 3] -> for each image float32 [locations, dimensions], one after the other.
+        side: of the images, in pixels.
+    """
+
+    def __init__(self, each: Callable[[np.ndarray], Iterator[np.ndarray]], side: int):
+        self._each, self._shape = each, (side, side, 3)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Features float32 [locations, dimensions] of the patches of an image uint8 [side, side, 3]."""
+        (features,) = self.each(image[None])
+        return features
+
+    def each(self, images: np.ndarray) -> Iterator[np.ndarray]:
+        """The same of images uint8 [count, side, side, 3], one after the other.
+
+        Raises:
+            ValueError: they have another size.
+        """
+        if images.shape[1:] != self._shape:
+            raise ValueError(f"images have the shape {images.shape[1:]}, expected {self._shape}")
+        yield from self._each(images)
 
 
 def places(side: int, settings: FeatureSettings) -> int:
@@ -31,57 +60,65 @@ def places(side: int, settings: FeatureSettings) -> int:
     return (side - settings.extract_size) // settings.stride + 1
 
 
-def function(feature: keras.Model, side: int, settings: FeatureSettings) -> Embed:
-    """What makes the features of an image's patches, to be kept and called for one image after the other.
+def function(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmbedder:
+    """What makes the features of patches.
 
     Args:
         feature: image in [0, 1] -> pooled feature, as of `build.feature_model`.
         side: of the images, in pixels.
         settings: says how: extract_size, stride, dense.
-
-    Returns:
-        A function that raises ValueError for an image of another size.
     """
-    made = {"exact": exact, "fast": fast}[settings.dense](feature, side, settings)
-    expected = (side, side, 3)
-
-    def embed(image: np.ndarray) -> np.ndarray:
-        if image.shape != expected:
-            raise ValueError(f"the image has the shape {image.shape}, expected {expected}")
-        return made(image)
-
-    return embed
+    return {"exact": exact, "fast": fast}[settings.dense](feature, side, settings)
 
 
-def exact(feature: keras.Model, side: int, settings: FeatureSettings) -> Embed:
-    """Every patch through the network, in batches of one size."""
+def exact(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmbedder:
+    """Every patch through the network, in batches of one size; one is cut while the device is at the one before."""
     size, stride = settings.extract_size, settings.stride
     count = places(side, settings) ** 2
-    batch_size = math.ceil(count / math.ceil(count * size**2 / _PIXELS))  # batches of one size, the last nearly full
+    pixels = max(_PIXELS, devices.memory() // _BYTES) * max(1, len(devices.names()))
+    batch_size = math.ceil(count / math.ceil(count * size**2 / pixels))  # batches of one size, the last nearly full
+    rows, columns = np.divmod(np.arange(count), places(side, settings))
 
-    def embed(image: np.ndarray) -> np.ndarray:
-        windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))[::stride, ::stride]
-        rows, columns = np.divmod(np.arange(count), places(side, settings))
-        parts = []
-        for start in range(0, len(rows), batch_size):
-            chosen = slice(start, start + batch_size)
-            patches = windows[rows[chosen], columns[chosen]].transpose(0, 2, 3, 1)
-            batch = np.zeros((batch_size, size, size, 3), np.float32)  # the last one is not full
-            np.divide(patches, np.float32(255), out=batch[: len(patches)])
-            parts.append(np.asarray(feature.predict_on_batch(batch))[: len(patches)])
-        return np.concatenate(parts)
+    def batches(images: np.ndarray) -> Iterator[np.ndarray]:
+        for image in images:
+            windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))[::stride, ::stride]
+            for start in range(0, count, batch_size):
+                chosen = slice(start, start + batch_size)
+                patches = windows[rows[chosen], columns[chosen]].transpose(0, 2, 3, 1)
+                batch = np.zeros((batch_size, size, size, 3), np.float32)  # the last one is not full
+                np.divide(patches, np.float32(255), out=batch[: len(patches)])
+                yield batch
 
-    return embed
+    def each(images: np.ndarray) -> Iterator[np.ndarray]:
+        parts: list[np.ndarray] = []
+        for batch in _ahead(batches(images)):
+            parts.append(devices.outputs(feature, batch))
+            if len(parts) * batch_size >= count:
+                yield np.concatenate(parts)[:count]
+                parts = []
+
+    return PatchEmbedder(each, side)
 
 
-def fast(feature: keras.Model, side: int, settings: FeatureSettings) -> Embed:
-    """The network once over the image."""
+def fast(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmbedder:
+    """The network once over the image; as many images at a time as there are devices."""
     network = fully_convolutional(feature, side, settings)
+    together = max(1, len(devices.names()))
 
-    def embed(image: np.ndarray) -> np.ndarray:
-        return np.asarray(network.predict_on_batch(image[None].astype(np.float32) / 255))[0]
+    def each(images: np.ndarray) -> Iterator[np.ndarray]:
+        for start in range(0, len(images), together):
+            yield from devices.outputs(network, images[start : start + together].astype(np.float32) / 255)
 
-    return embed
+    return PatchEmbedder(each, side)
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each made while the one before is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def fully_convolutional(feature: keras.Model, side: int, settings: FeatureSettings) -> keras.Model:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from cutpaste_tf import files, runs
+from cutpaste_tf import devices, files, runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities, patch_density
@@ -19,7 +19,7 @@ from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.patch_density import PatchDensity
 from cutpaste_tf.density.settings import DensitySettings
 from cutpaste_tf.detection import dense, heat_maps
-from cutpaste_tf.detection.dense import Embed
+from cutpaste_tf.detection.dense import PatchEmbedder
 from cutpaste_tf.detection.embeddings import Embeddings, describe, without_features
 from cutpaste_tf.detection.gradcam import GradCam
 from cutpaste_tf.errors import InputError
@@ -87,8 +87,8 @@ class Detector:
         return self._gradcams[layer].heat_maps(self._image_density, images)
 
     @functools.cached_property
-    def embed_patches(self) -> Embed:
-        """Image -> features of its patches, see `dense.function`; made once, since that takes a while."""
+    def embed_patches(self) -> PatchEmbedder:
+        """What makes the features of patches, see `dense.function`; made once, since that takes a while."""
         return dense.function(self.feature, self.config.data.image_size, self.config.features)
 
     def resized(self, images: np.ndarray) -> np.ndarray:
@@ -186,19 +186,21 @@ def fit(
     return Detector(network, densities.build(config.density).fit(found.features), config), found
 
 
-def fit_patches(embed_patches: Embed, images: np.ndarray, settings: DensitySettings, *, report: Report) -> PatchDensity:
+def fit_patches(
+    embed_patches: PatchEmbedder, images: np.ndarray, settings: DensitySettings, *, report: Report
+) -> PatchDensity:
     """The density of patches of normal images uint8 [count, side, side, 3]; `embed_patches` as in `score_patches`."""
-    features = track(map(embed_patches, images), len(images), "Patches of images", report)
+    features = track(embed_patches.each(images), len(images), "Patches of images", report)
     return patch_density.build(settings).fit(features, len(images))
 
 
 def score_patches(
-    embed_patches: Embed, density: PatchDensity, images: np.ndarray, *, report: Report = hush
+    embed_patches: PatchEmbedder, density: PatchDensity, images: np.ndarray, *, report: Report = hush
 ) -> np.ndarray:
     """Anomaly scores of all patches of images.
 
     Args:
-        embed_patches: image -> the features of its patches that the density was fitted to, as of `dense.function`.
+        embed_patches: makes the features of patches that the density was fitted to, as of `dense.function`.
         density: of patches.
         images: uint8 [count, side, side, 3], at least one.
         report: takes a line for the user now and then.
@@ -208,7 +210,7 @@ def score_patches(
     """
     parts: list[np.ndarray] = []
     held, filled = np.empty(0), 0
-    for index, one in enumerate(track(map(embed_patches, images), len(images), "Patches of images", report), 1):
+    for index, one in enumerate(track(embed_patches.each(images), len(images), "Patches of images", report), 1):
         if index == 1:
             held = np.empty((min(len(images), max(1, _TOGETHER // one.nbytes)), *one.shape), np.float32)
         held[filled] = one
@@ -227,5 +229,5 @@ def embed(feature: keras.Model, images: np.ndarray, *, batch_size: int = 64, rep
     starts = range(0, len(images), batch_size)
     for start in track(starts, len(starts), "Batches of images", report):
         batch = images[start : start + batch_size].astype(np.float32) / 255
-        parts.append(np.asarray(feature.predict_on_batch(batch)))
+        parts.append(devices.outputs(feature, batch))
     return np.concatenate(parts)

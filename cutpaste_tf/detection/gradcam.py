@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cutpaste_tf import devices
 from cutpaste_tf.backend import keras
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.errors import InputError
@@ -57,7 +58,7 @@ class GradCam:
         starts = range(0, len(images), batch_size)
         for start in track(starts, len(starts), "GradCAM, batches of images", report):
             batch = images[start : start + batch_size].astype(np.float32) / 255
-            activations = np.asarray(self._own.predict_on_batch(batch), np.float32)
+            activations = np.asarray(devices.outputs(self._own, batch), np.float32)
             weights = density.score_gradient(activations.mean(axis=(1, 2))) / np.prod(activations.shape[1:3])
             if self._layer:
                 activations, slopes = differentiated(self._feature, self._layer, batch, weights)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cutpaste_tf import runs
+from cutpaste_tf import devices, processes, runs
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
@@ -106,17 +106,23 @@ def fit(
         for first, steps, epochs in _segments(step, phase.end, schedule.steps_per_epoch):
             done = first // schedule.steps_per_epoch
             stream = pipeline.stream(
-                images, config.augmentation, batch_size=schedule.batch_size, seed=config.seed, start_step=first
+                images,
+                config.augmentation,
+                batch_size=schedule.batch_size,
+                seed=config.seed,
+                start_step=first,
+                part=processes.part(),
             )
-            nets.classifier.fit(
-                stream,
-                initial_epoch=done,
-                epochs=done + epochs,
-                steps_per_epoch=steps,
-                callbacks=callbacks,
-                shuffle=False,
-                verbose=0,
-            )
+            with devices.synchronized(nets.classifier):
+                nets.classifier.fit(
+                    stream,
+                    initial_epoch=done,
+                    epochs=done + epochs,
+                    steps_per_epoch=steps,
+                    callbacks=callbacks,
+                    shuffle=False,
+                    verbose=0,
+                )
         step = phase.end
 
 

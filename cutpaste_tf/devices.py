@@ -1,0 +1,186 @@
+"""The devices that compute together, of this process or of several, on one host or many.
+
+With Keras on JAX: GPUs, TPUs or CPUs of any number of hosts, a process for each host or device. With Keras on
+TensorFlow: the GPUs of one host. Each device has a copy of the network and its share of every batch; what is summed
+over a batch - gradients, batch norm's moments, metrics - is summed over all devices.
+
+`processes` knows of the other processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from cutpaste_tf import processes, surroundings
+from cutpaste_tf.backend import keras, tf
+from cutpaste_tf.errors import InputError
+
+AUTO = "auto"  # number of devices: all
+
+
+class _State:
+    """What is in use: the devices' names, and what distributes a batch, if there are several."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.distribution: Any = None  # keras.distribution.DataParallel, or tf.distribute.Strategy
+        self.functions: weakref.WeakKeyDictionary[Any, Callable[[np.ndarray], np.ndarray]]
+        self.functions = weakref.WeakKeyDictionary()
+
+
+_state = _State()
+
+
+@contextlib.contextmanager
+def used(wanted: str = AUTO, *, batch_size: int = 0, images_per_step: int = 0) -> Iterator[None]:
+    """Distributes what is computed in the block.
+
+    Args:
+        wanted: number of devices, or `auto`: all that Keras finds, or as many as can share a batch. Several processes
+            always use all.
+        batch_size: of training, which the devices share.
+        images_per_step: whose views make a batch, which the processes share.
+
+    Raises:
+        InputError: there are fewer devices, or they cannot share a batch.
+    """
+    found = _found()
+    if wanted != AUTO and not (wanted.isdigit() and 0 < int(wanted) <= len(found)):
+        raise InputError(f"--devices={wanted} must be auto, or a number up to {len(found)}: found {', '.join(found)}.")
+    if processes.have_joined() and wanted not in (AUTO, str(len(found))):
+        raise InputError(f"--devices={wanted}: with --coordinator all {len(found)} devices are used.")
+    _, process_count = processes.part()
+    fitting = max(count for count in range(1, len(found) + 1) if batch_size % count == 0)
+    chosen = found if processes.have_joined() else found[: fitting if wanted == AUTO else int(wanted)]
+    if batch_size % len(chosen):
+        raise InputError(f"--batch_size={batch_size} must be a multiple of the number of devices, {len(chosen)}.")
+    if images_per_step % process_count:
+        raise InputError(
+            f"--batch_size={batch_size} has the views of {images_per_step} images, which {process_count} processes "
+            "cannot share: their number must be a multiple of that of the processes."
+        )
+    if processes.have_joined():
+        keras.utils.set_random_seed(0)  # a network that is loaded is drawn first, and must be the same everywhere
+    _state.functions.clear()
+    _state.names = chosen
+    try:
+        if len(chosen) == 1:
+            yield
+            return
+        if surroundings.backend() == "jax":
+            _state.distribution = keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False)
+            with _state.distribution.scope():
+                yield
+        else:
+            tf.get_logger().setLevel("WARNING")  # it tells of every sum
+            _state.distribution = tf.distribute.MirroredStrategy([name.upper() for name in chosen])
+            with _state.distribution.scope():
+                yield
+    finally:
+        _state.names, _state.distribution = [], None
+        _state.functions.clear()
+
+
+def names() -> list[str]:
+    """The devices in use, as `gpu:0`."""
+    return _state.names
+
+
+def memory() -> int:
+    """Bytes that one device has for computing; 0 where that is not known, as of CPUs."""
+    if surroundings.backend() != "jax":
+        return 0
+    import jax
+
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+
+
+def _found() -> list[str]:
+    """The devices that a computation can be divided among."""
+    if surroundings.backend() == "jax":
+        return keras.distribution.list_devices()
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    return [device.name.removeprefix("/device:").lower() for device in tf.config.list_logical_devices(kind)]
+
+
+@contextlib.contextmanager
+def synchronized(network: keras.Model) -> Iterator[None]:
+    """Batch norm over all devices while training; JAX does so by itself, TensorFlow's replicas have to be told."""
+    told: list[Any] = []
+    if _state.distribution is not None and surroundings.backend() == "tensorflow":
+        layers: Any = network._flatten_layers()
+        told = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in told:
+        layer.synchronized = True
+    try:
+        yield
+    finally:
+        for layer in told:  # what is saved computes on one device as well
+            layer.synchronized = False
+
+
+def outputs(network: keras.Model, batch: np.ndarray) -> np.ndarray:
+    """What a network gives for a batch, computed by all devices.
+
+    Args:
+        network: with one output.
+        batch: [count, ...], the same in every process.
+
+    Returns:
+        [count, ...], in every process all of it.
+    """
+    if _state.distribution is None:
+        return np.asarray(network.predict_on_batch(batch))
+    if network not in _state.functions:
+        made = _on_jax if surroundings.backend() == "jax" else _on_tensorflow
+        _state.functions[network] = made(weakref.proxy(network))
+    missing = -len(batch) % len(_state.names)
+    padded = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)]) if missing else batch
+    return _state.functions[network](padded)[: len(batch)]
+
+
+def _on_jax(network: Any) -> Callable[[np.ndarray], np.ndarray]:
+    import jax
+
+    mesh = _state.distribution.device_mesh.backend_mesh
+    spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(_state.distribution.batch_dim_name))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    @functools.partial(jax.jit, out_shardings=everywhere)
+    def call(trainable: Any, other: Any, x: Any) -> Any:
+        return network.stateless_call(trainable, other, x, training=False)[0]
+
+    def run(padded: np.ndarray) -> np.ndarray:
+        index, count = processes.part()
+        size = len(padded) // count
+        own = padded[index * size : (index + 1) * size]
+        x = jax.make_array_from_process_local_data(spread, own)
+        variables = [
+            [one.value for one in kind] for kind in (network.trainable_variables, network.non_trainable_variables)
+        ]
+        return np.asarray(call(*variables, x).addressable_data(0))
+
+    return run
+
+
+def _on_tensorflow(network: Any) -> Callable[[np.ndarray], np.ndarray]:
+    strategy = _state.distribution
+
+    @tf.function
+    def call(x: Any) -> Any:
+        return strategy.run(lambda own: network(own, training=False), args=(x,))
+
+    def run(padded: np.ndarray) -> np.ndarray:
+        parts = np.split(padded, strategy.num_replicas_in_sync)
+        x = strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+        )
+        return np.concatenate([one.numpy() for one in strategy.experimental_local_results(call(x))])
+
+    return run

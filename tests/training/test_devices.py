@@ -1,0 +1,148 @@
+"""Several devices and several processes compute what one does; one that is killed ends the others in one line."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, command, logged
+from PIL import Image
+
+from cutpaste_tf import devices, processes
+from cutpaste_tf.augmentation import pipeline
+from cutpaste_tf.errors import InputError
+
+MAIN = Path(__file__).with_name("toy_main.py")
+SCHEDULE = ["--backbone=toy", "--image_size=32", "--batch_size=12", "--epochs=2", "--steps_per_epoch=5"]
+SCHEDULE += ["--scar_max_length=20", "--stem=imagenet", "--head_dims=16,8", "--checkpoint_minutes=0"]
+
+
+def start(*words, backend="jax", **variables):
+    jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    own = {**os.environ, "KERAS_BACKEND": backend, **(jax if backend == "jax" else {}), **variables}
+    command = [sys.executable, MAIN, *words]
+    return subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def end(process):
+    """(exit code, what it said, what it said of errors)."""
+    said, errors = process.communicate(timeout=300)
+    return process.returncode, said, errors
+
+
+def features(run):
+    return np.load(run / "train_embeddings.npz")["features"]
+
+
+def scores(run):
+    with (run / "eval/scores.csv").open() as file:
+        return np.array([float(row["score"]) for row in csv.DictReader(file)])
+
+
+def assert_equal_runs(run, other, *, epochs=2):
+    """The same network, but for the order in which sums were taken; a resumed epoch's row is of the steps left."""
+    np.testing.assert_allclose(features(run), features(other), atol=3e-4)  # without synchronized norms: 2.4
+    for row, same in zip(logged(run)[:epochs], logged(other)[:epochs], strict=True):
+        for name in ("cross_entropy", "l2", "accuracy"):
+            assert float(row[name]) == pytest.approx(float(same[name]), abs=2e-5)
+
+
+def alone(category, place, backend, **two):
+    """The run of one device, trained and evaluated; two devices are held to it."""
+    words = []
+    for count in ("1", "2"):
+        output = f"--output_dir={place}/{count}"
+        words += ["train", f"--data={category}", *SCHEDULE, output, f"--devices={count}", "then"]
+    words += ["copy", f"{place}/1/detector", f"{place}/copied", "then"]
+    words += ["eval", f"--run_dir={place}/1", "--devices=1", "--nopage", "then"]
+    words += ["eval", f"--run_dir={place}/copied", "--devices=2", "--nopage"]
+    code, said, errors = end(start(*words, backend=backend, **two))
+    assert code == 0, errors
+    assert ", cpu:1." in said
+    assert_equal_runs(place / "1", place / "2")
+    np.testing.assert_allclose(scores(place / "copied"), scores(place / "1"), rtol=1e-5, atol=2e-3)
+    for path in (place / "1/eval/heatmaps").rglob("*.png"):
+        heat, same = (
+            np.asarray(Image.open(one), int) for one in (path, place / "copied" / path.relative_to(place / "1"))
+        )
+        assert np.abs(heat - same).max() <= 2
+    return place / "1"
+
+
+def test_two_devices_are_one_on_tensorflow(category, tmp_path):
+    alone(category, tmp_path, "tensorflow", LOGICAL_CPUS="2")
+
+
+def test_two_devices_and_two_processes_are_one_on_jax(category, tmp_path):
+    run = alone(category, tmp_path, "jax", XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    train = ["train", f"--data={category}", *SCHEDULE, f"--output_dir={tmp_path}/pair"]
+    evaluate = ["then", "eval", f"--run_dir={tmp_path}/pair", "--nopage", "--noheat_maps"]
+
+    def pair(*words, doomed=None):
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{one.getsockname()[1]}"
+        started = []
+        for index in (0, 1):
+            joining = [f"--coordinator={address}", "--num_processes=2", f"--process_id={index}"]
+            every = [joined for word in words for joined in ([*joining, word] if word == "then" else [word])] + joining
+            started.append(start(*every, **({"DIE_AFTER": "7"} if index == doomed else {})))
+        return [end(one) for one in started]
+
+    (code, said, errors), (killed, *_) = pair(*train, doomed=1)
+    assert (code, killed) == (2, -9)
+    assert "Computing with jax on cpu:0, cpu:2048." in said
+    assert "Traceback" not in errors
+    assert errors.strip().splitlines()[-1].startswith("error: Another process of this command has ended. The same")
+    first, second = pair(*train, *evaluate)
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert "Resuming after step 7 of 10." in first[1]
+    assert "Resuming" not in second[1]
+    assert_equal_runs(run, tmp_path / "pair", epochs=1)
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"category", "1", "2", "copied", "pair"}
+    np.testing.assert_allclose(scores(tmp_path / "pair"), scores(run), rtol=1e-2)  # of other weights, by 1e-6
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("start_step", [0, 3])
+def test_the_parts_of_the_stream_are_the_stream(count, start_step):
+    images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
+    settings = TINY.augmentation
+    options = {"batch_size": 24, "seed": 5, "start_step": start_step}
+    whole = pipeline.stream(images, settings, **options).take(3)
+    parts = [pipeline.stream(images, settings, **options, part=(index, count)).take(3) for index in range(count)]
+    for (views, labels), *shares in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate([share[0] for share in shares]), views)
+        np.testing.assert_array_equal(np.concatenate([share[1] for share in shares]), labels)
+
+
+def test_devices_that_cannot_share_a_batch_are_refused(monkeypatch):
+    monkeypatch.setattr(devices, "_found", lambda: ["gpu:0", "gpu:1", "gpu:2", "gpu:3"])
+    with (
+        pytest.raises(InputError, match="--devices=5 must be auto, or a number up to 4: found gpu:0, gpu:1"),
+        devices.used("5"),
+    ):
+        pass
+    with (
+        pytest.raises(InputError, match="--batch_size=18 must be a multiple of the number of devices, 4"),
+        devices.used("4", batch_size=18),
+    ):
+        pass
+    with devices.used(batch_size=25):  # four cannot share it
+        assert devices.names() == ["gpu:0"]
+    monkeypatch.setattr(processes, "part", lambda: (0, 4))
+    with (
+        pytest.raises(InputError, match="views of 6 images, which 4 processes cannot share"),
+        devices.used("1", batch_size=18, images_per_step=6),
+    ):
+        pass
+
+
+def test_processes_need_jax(category, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command("train_main.py", f"--data={category}", f"--output_dir={tmp_path}/run", "--coordinator=localhost:1")
+    assert "error: --coordinator: several processes need KERAS_BACKEND=jax" in capsys.readouterr().err
