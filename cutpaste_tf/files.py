@@ -8,6 +8,7 @@ import csv
 import io
 import os
 import shutil
+import tempfile
 import time
 import uuid
 import zipfile
@@ -58,6 +59,20 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def check_writable(folder: Path) -> None:
+    """Sees whether a folder, or one that is still to be made, can be written to; leaves nothing there.
+
+    Raises:
+        InputError: it cannot.
+    """
+    place = folder.absolute()
+    try:
+        with tempfile.TemporaryFile(dir=next(one for one in (place, *place.parents) if one.is_dir())):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror or error}).") from None
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -91,6 +91,7 @@ def _checked_items(
 ) -> list[Item]:
     """The training images, after everything was checked that takes no images and no TensorFlow."""
     runs.check(output_dir, config)
+    files.check_writable(output_dir)
     begun = (output_dir / "config.json").is_file()
     trained = TrainingData.read(output_dir).images if begun else None
     if config.schedule.head_epochs and not config.network.weights:

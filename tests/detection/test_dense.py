@@ -68,15 +68,16 @@ def test_patches_are_scored_image_by_image_in_bounded_memory(monkeypatch):
             return 1.0 - features[:, :, 0]
 
     monkeypatch.setattr(detector, "_TOGETHER", 3 * 9 * 2 * 4)
-    images = np.arange(8, dtype=np.uint8)
+    images = np.broadcast_to(np.arange(8, dtype=np.uint8)[:, None, None, None], (8, 4, 4, 3))
     made = []
 
-    def embed(number):
-        assert len(made) - sum(held) < 3  # no image is embedded before those before it are scored
-        made.append(number)
-        return np.full((9, 2), number, np.float32)
+    def each(images):
+        for number in images[:, 0, 0, 0]:
+            assert len(made) - sum(held) < 3  # no image is embedded before those before it are scored
+            made.append(number)
+            yield np.full((9, 2), number, np.float32)
 
-    found = detector.score_patches(embed, Density(), images)
+    found = detector.score_patches(dense.PatchEmbedder(each, 4), Density(), images)
     assert held == [3, 3, 2]
     np.testing.assert_array_equal(found, np.broadcast_to(np.arange(8)[:, None, None], (8, 3, 3)))
 
