@@ -7,7 +7,6 @@ others work in a temporary copy of it (`own_folder`), which nobody reads.
 from __future__ import annotations
 
 import contextlib
-import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,13 +48,17 @@ def join(coordinator: str, processes: int = 0, index: int = -1) -> None:
         )
     import jax
 
-    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every connection
     try:
         if coordinator == _AUTO:
             jax.distributed.initialize(heartbeat_timeout_seconds=PATIENCE)
         else:
             jax.distributed.initialize(coordinator, processes, index, heartbeat_timeout_seconds=PATIENCE)
     except (RuntimeError, ValueError) as error:
+        if coordinator == _AUTO:
+            raise InputError(
+                f"--coordinator=auto: JAX finds no Slurm, Open MPI or TPU here ({str(error).splitlines()[0]}); give "
+                "HOST:PORT, --num_processes and --process_id."
+            ) from None
         raise InputError(f"--coordinator={coordinator}: {str(error).splitlines()[0]}") from None
     _joined.append(coordinator)
 

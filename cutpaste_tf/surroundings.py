@@ -6,6 +6,7 @@ Imports nothing heavy, so that what cannot work is refused at once.
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ def prepare() -> None:
     for name in _UNWANTED:
         os.environ.pop(name, None)
     _mend_matplotlib()
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of connections, and devices that are not there
     if os.environ.get("KERAS_BACKEND") or sys.modules.get("keras"):
         return
     home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()

@@ -7,6 +7,7 @@ from pathlib import Path
 from absl import flags
 
 from cutpaste_tf import devices, processes
+from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import Report, hush, say
 
 _DEVICES = flags.DEFINE_string(
@@ -42,6 +43,8 @@ def shared(folders: Sequence[Path], patterns: Sequence[str]) -> Iterator[tuple[l
     Raises:
         InputError: the flags do not fit together, or the others did not come.
     """
+    if not _COORDINATOR.value and (_PROCESSES.value or _INDEX.value >= 0):
+        raise InputError("--num_processes and --process_id need --coordinator.")
     if _COORDINATOR.value:
         processes.join(_COORDINATOR.value, _PROCESSES.value, _INDEX.value)
     with contextlib.ExitStack() as stack:

@@ -146,3 +146,6 @@ def test_processes_need_jax(category, tmp_path, capsys):
     with pytest.raises(SystemExit):
         command("train_main.py", f"--data={category}", f"--output_dir={tmp_path}/run", "--coordinator=localhost:1")
     assert "error: --coordinator: several processes need KERAS_BACKEND=jax" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command("train_main.py", f"--data={category}", f"--output_dir={tmp_path}/run", "--num_processes=2")
+    assert "error: --num_processes and --process_id need --coordinator." in capsys.readouterr().err
