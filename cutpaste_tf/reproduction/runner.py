@@ -5,7 +5,6 @@ process, so that no run is done twice; a process that was cut off is resumed by 
 """
 
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -70,7 +69,8 @@ class StoppedError(Exception):
 class Processes:
     """Processes that all end, and are not followed by others, when the block that they belong to ends with an error.
 
-    Ctrl-C reaches them by us alone, so that none looks as if it had failed before we know of it.
+    Ctrl-C reaches us alone, so that none looks as if it had failed before we know of it; and they are terminated, since
+    what a shell starts in the background does not hear of it, nor do its children.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Processes:
             with self._lock:
                 self._stopped = True
                 for process in self._running:
-                    process.send_signal(signal.SIGINT)
+                    process.terminate()
 
     def run(self, words: Sequence[str], place: Path, environment: Mapping[str, str]) -> str:
         """Runs a command, and adds what it says to the run's log.

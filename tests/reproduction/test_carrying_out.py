@@ -125,7 +125,8 @@ def test_the_page_shows_how_far_every_run_is(request_):
 def _coordinator(root, *, tries, jobs=1):
     """A process that carries out `request_` with the stand-in; a group of its own, as a terminal's commands are."""
     code = (
-        "import sys; from pathlib import Path\n"
+        "import signal, sys; from pathlib import Path\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background has it ignored
         "from cutpaste_tf.reproduction import carrying_out, executors, plan, runner\n"
         "request = plan.Request((5,), (), ('bottle',), 2, 'paper', sys.argv[1], '', Path(sys.argv[1]) / 'repro')\n"
         "words = (sys.executable, sys.argv[2])\n"
