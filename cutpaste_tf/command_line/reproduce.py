@@ -81,6 +81,7 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
         from cutpaste_tf.reproduction import figures
 
         named = _chosen(_TABLE.value, "table", TABLES)
+        needs_root = bool(_FIGURE.value) or set(named) != {CIFAR10}
         failures = reproducing.reproduce(
             Request(
                 tables=named,
@@ -88,7 +89,7 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
                 categories=tuple(_CATEGORIES.value),
                 seeds=_SEEDS.value,
                 scale=_SCALE.value,
-                data_root=str(Path(required(_DATA_ROOT)).expanduser()) if set(named) != {CIFAR10} else "",
+                data_root=str(Path(required(_DATA_ROOT)).expanduser()) if needs_root else "",
                 weights=_WEIGHTS.value,
                 output_dir=Path(required(_OUTPUT_DIR)).expanduser(),
                 tfds_data_dir=TFDS_DATA_DIR.value,

@@ -59,7 +59,7 @@ def reproduce(
     """
     request = request._replace(drawn=tuple(column for number in drawings for column in figures.COLUMNS[number]))
     work = plan(request)
-    places = _check_categories(request, locate)
+    places = _check_categories(request, locate, is_drawn=bool(drawings))
     _claim(request, only_plan=only_plan)
     if only_plan:
         for line in described(work, request):
@@ -102,7 +102,9 @@ def reproduce(
     return failures
 
 
-def _check_categories(request: Request, locate: Callable[[str], str | Path]) -> dict[str, str | Path]:
+def _check_categories(
+    request: Request, locate: Callable[[str], str | Path], *, is_drawn: bool
+) -> dict[str, str | Path]:
     """Sees that every category can be trained on and tested; gives the folder, or the name of the set, of each.
 
     Raises:
@@ -110,7 +112,7 @@ def _check_categories(request: Request, locate: Callable[[str], str | Path]) -> 
     """
     places = {}
     wanted = [category for table in request.tables for category in request.categories_of(table)]
-    for category in dict.fromkeys([*wanted, *(request.categories if request.drawn or not request.tables else ())]):
+    for category in dict.fromkeys([*wanted, *(request.categories if is_drawn else ())]):
         data = Run(category, (), 0).data(request.data_root)
         place = locate(data)
         if not sources.is_named(str(place)) and not Path(place).expanduser().is_dir():

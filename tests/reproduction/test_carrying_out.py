@@ -299,6 +299,8 @@ def test_cifar10_takes_its_images_from_tensorflow_datasets(tmp_path, request_):
     assert len(rows) == (10 + 1) * 3
     assert rows["all", "cutpaste"]["paper"] == "69.4"
     assert rows["cifar10/ship", "rotation"]["verdict"] == "not in the paper"
+    with pytest.raises(InputError, match="has no category bottle"):  # a figure is of MVTec AD's categories
+        reproducing.reproduce(request._replace(data_root=str(tmp_path)), COMMANDS, str, drawings=(2,))
     with pytest.raises(InputError, match="cifar10 is not prepared in"):
         reproducing.reproduce(request._replace(tfds_data_dir=str(tmp_path / "none")), COMMANDS, str)
 
