@@ -6,7 +6,7 @@ Views that share the base augmentation of their image, and views that each have 
 training images is held out; the density is fitted to the others, and what is shown of the held-out ones is their mean
 log density minus the fitted ones': 0 is a density that knows the normal images, however the features are scaled. The
 test images decide nothing. Points lie at 0, 8, 16, 32, ... steps; the accuracy is the mean since the point before. Done
-again, the command goes on with what curves.csv has not yet; it draws curves.png.
+again, the same command goes on with what curves.csv has not yet; it draws curves.png.
 """
 
 import csv
@@ -24,7 +24,6 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import detector
 from cutpaste_tf.evaluation import metrics
 from cutpaste_tf.images import sources
-from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.networks import build
 from cutpaste_tf.pictures import drawing
 from cutpaste_tf.training import fitting
@@ -74,15 +73,15 @@ def _curve(config: Config) -> list[dict[str, Any]]:
     place, size, schedule = demo.locate(config.data.data), config.data.image_size, config.schedule
     every, tests = sources.read_train(place, size, config.data), sources.read_test(place, size, config.data)
     order = np.random.default_rng(config.seed).permutation(len(every.images))
-    held_out, fitted = every.images[np.sort(order[: len(order) // 5])], _part(every, np.sort(order[len(order) // 5 :]))
+    held_out, fitted = every.images[np.sort(order[: len(order) // 5])], every.part(np.sort(order[len(order) // 5 :]))
     nets = fitting.initial_networks(config)
     (phase,) = schedule.phases
     build.set_trainable(nets.backbone, head_only=False, freezes_batch_norm=False)
     fitting.compile_classifier(nets.classifier, schedule, phase)
     points: list[dict[str, Any]] = []
     step, seconds, accuracy = 0, 0.0, 1 / len(config.augmentation.views)
-    for power in range(2, 32):
-        until = min(2**power, schedule.total_steps) if power > 2 else 0
+    for wanted in (0, *(2**power for power in range(3, 32))):
+        until = min(wanted, schedule.total_steps)
         if until > step:
             began = time.monotonic()
             stream: Any = pipeline.stream(
@@ -106,17 +105,6 @@ def _curve(config: Config) -> list[dict[str, Any]]:
         if step == schedule.total_steps or seconds > 60 * _MINUTES.value:
             break
     return points
-
-
-def _part(examples: Examples, indices: np.ndarray) -> Examples:
-    """Some of the images."""
-    return examples._replace(
-        images=examples.images[indices],
-        paths=[examples.paths[index] for index in indices],
-        labels=examples.labels[indices],
-        defects=[examples.defects[index] for index in indices],
-        masks=[examples.masks[index] for index in indices],
-    )
 
 
 def _draw(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -67,24 +67,22 @@ def used(wanted: str = AUTO, *, batch_size: int = 0, images_per_step: int = 0) -
         )
     if processes.have_joined():
         keras.utils.set_random_seed(0)  # a network that is loaded is drawn first, and must be the same everywhere
-    _state.functions.clear()
-    _state.names = chosen
+    distribution = _distribution(chosen) if len(chosen) > 1 else None
+    _state.names, _state.distribution = chosen, distribution
     try:
-        if len(chosen) == 1:
+        with distribution.scope() if distribution else contextlib.nullcontext():
             yield
-            return
-        if surroundings.backend() == "jax":
-            _state.distribution = keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False)
-            with _state.distribution.scope():
-                yield
-        else:
-            tf.get_logger().setLevel("WARNING")  # it tells of every sum
-            _state.distribution = tf.distribute.MirroredStrategy([name.upper() for name in chosen])
-            with _state.distribution.scope():
-                yield
     finally:
         _state.names, _state.distribution = [], None
         _state.functions.clear()
+
+
+def _distribution(chosen: list[str]) -> Any:
+    """What gives each of the devices its share of a batch."""
+    if surroundings.backend() == "jax":
+        return keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False)
+    tf.get_logger().setLevel("WARNING")  # it tells of every sum
+    return tf.distribute.MirroredStrategy([name.upper() for name in chosen])
 
 
 def names() -> list[str]:

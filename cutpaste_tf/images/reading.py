@@ -8,7 +8,7 @@ import collections
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -60,6 +60,16 @@ class Examples(NamedTuple):
     note: str
     white: int = 255
     notices: tuple[str, ...] = ()
+
+    def part(self, indices: np.ndarray) -> Self:
+        """Some of the images, with what is known of them, in the order of the indices [number]."""
+        return self._replace(
+            images=self.images[indices],
+            paths=[self.paths[index] for index in indices],
+            labels=self.labels[indices],
+            defects=[self.defects[index] for index in indices],
+            masks=[self.masks[index] for index in indices],
+        )
 
     @property
     def hashes(self) -> list[str]:

@@ -17,6 +17,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import Job, Outcome, Processes, attend
 
+PACKAGES = str(Path(cutpaste_tf.__file__).parent.parent)  # where another process finds our package
 # (runs, what they have in common, by run's name: what `Work.given_up` said at the beginning) -> outcomes
 Executor = Callable[[Sequence[Work], Job, Mapping[str, str]], Generator[Outcome, None, None]]
 
@@ -89,7 +90,7 @@ def gpus() -> list[str]:
 def _has_gpu() -> bool:
     """Asked of a process of its own, since one that has found a GPU keeps its memory."""
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(cutpaste_tf.__file__).parent.parent)!r})\n"
+        f"import sys; sys.path.insert(0, {PACKAGES!r})\n"
         "from cutpaste_tf.backend import keras\n"
         "sys.exit(not keras.distribution.list_devices('gpu'))"
     )

@@ -69,14 +69,7 @@ def _chosen(examples: Examples, count: int) -> Examples:
     """At most so many test images, a quarter of them normal."""
     normal = _spread(np.flatnonzero(examples.labels == NORMAL), count // 4)
     anomalous = _spread(np.flatnonzero(examples.labels == ANOMALOUS), count - len(normal))
-    every = np.concatenate([normal, anomalous])
-    return examples._replace(
-        images=examples.images[every],
-        paths=[examples.paths[index] for index in every],
-        labels=examples.labels[every],
-        defects=[examples.defects[index] for index in every],
-        masks=[examples.masks[index] for index in every],
-    )
+    return examples.part(np.concatenate([normal, anomalous]))
 
 
 def _views(path: Path, place: str | Path, category: str, request: Request) -> None:
@@ -122,10 +115,7 @@ def _heat_maps(path: Path, place: str | Path, category: str, request: Request) -
 def _synthetic(path: Path, place: str | Path, category: str, request: Request) -> None:
     size = request.run(_IMAGE_MODEL, category, 0).config(request.data_root).data.image_size
     tests = sources.read_test(place, size, tfds_data_dir=request.tfds_data_dir)
-    chosen = np.flatnonzero(tests.labels == NORMAL)[:3]
-    normal = tests._replace(
-        images=tests.images[chosen], paths=[tests.paths[index] for index in chosen], labels=tests.labels[chosen]
-    )
+    normal = tests.part(np.flatnonzero(tests.labels == NORMAL)[:3])
     digits, _ = synthetic.read_digits(prepared.data_dir(request.tfds_data_dir))
     natural, _ = synthetic.read_natural("")
     columns = {}

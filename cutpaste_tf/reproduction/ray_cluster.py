@@ -8,9 +8,8 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cutpaste_tf
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.reproduction.executors import Executor
+from cutpaste_tf.reproduction.executors import PACKAGES, Executor
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import Job, Outcome
 
@@ -42,12 +41,12 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
     if gpu and not gpus:
         raise InputError(f"--gpu: no node of the Ray cluster at {address} has a GPU.")
     variables = {"OMP_NUM_THREADS": str(cores)} | ({} if gpus else {"TF_NUM_INTRAOP_THREADS": str(cores)})
-    package, folder = str(Path(cutpaste_tf.__file__).parent.parent), str(Path.cwd())
+    folder, packages = str(Path.cwd()), PACKAGES
 
     # Defined here, its code is sent along: a worker can import nothing of ours before it knows where that is.
     def task(content: bytes) -> bytes:
         os.chdir(folder)
-        sys.path.insert(0, package)
+        sys.path.insert(0, packages)
         from cutpaste_tf.reproduction import runner
 
         with runner.Processes() as processes:
