@@ -13,7 +13,7 @@ import time
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,15 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     write_whole(path, buffer.getvalue())
+
+
+def keep(path: Path, write: Callable[[], None], report: Callable[[str], object]) -> None:
+    """Writes what only saves time; that it cannot be written is reported."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write()
+    except OSError as error:  # a folder that is only to be read, or a full disk
+        report(f"{path} cannot be kept for the next time ({error.strerror or error}).")
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

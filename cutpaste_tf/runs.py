@@ -60,6 +60,25 @@ class TrainingData(NamedTuple):
         """What there is to remember of examples."""
         return cls(dict(zip(examples.paths, examples.hashes, strict=True)), examples.white)
 
+    def refuse(self, paths: list[str], hashes: list[str]) -> None:
+        """Sees whether test images are training images: their scores would say nothing.
+
+        Args:
+            paths: of the test images.
+            hashes: of their pixels, see `reading.Examples`.
+
+        Raises:
+            InputError: some are; the first are named.
+        """
+        trained = {own: name for name, own in self.images.items()}
+        same = [f"{path} = {trained[own]}" for path, own in zip(paths, hashes, strict=True) if own in trained]
+        if same:
+            more = f" and {len(same) - 3} more" if len(same) > 3 else ""
+            raise InputError(
+                f"{len(same)} of {len(paths)} test images have the pixels of training images ({', '.join(same[:3])}"
+                f"{more}): their scores would be too good. Remove them, or give --allow_trained_images."
+            )
+
     def write(self, folder: Path) -> None:
         """Writes training_data.json."""
         write_whole(folder / TRAINING_DATA, json.dumps(self._asdict(), indent=1).encode())

@@ -34,6 +34,9 @@ _FILL = flags.DEFINE_enum("synthetic_fill", "color", synthetic.FILLS, "Content: 
 _IMAGES = flags.DEFINE_string("synthetic_images", "", "Folder of natural images; by default scikit-learn's two.")
 _SEED = flags.DEFINE_integer("synthetic_seed", 0, "Seed of the synthetic anomalies.", lower_bound=0)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write; by default a folder in the run's.")
+_CALIBRATION = flags.DEFINE_string(
+    "calibration_data", "", "Folder of other normal images, which give the threshold in place of the training images."
+)
 _ALLOW_TRAINED = flags.DEFINE_bool(
     "allow_trained_images", False, "Score test images that have the pixels of training images, rather than refuse them."
 )
@@ -72,6 +75,7 @@ def run(locate: Callable[[str], str | Path]) -> None:
             synthetic_options=_synthetic_options(),
             heat_map_options=options.HeatMapOptions(_HEAT_MAPS.value, _LAYER.value),
             presentation=options.Presentation(_PAGE.value, tuple(_folders(_BESIDE.value)), _TENSORBOARD.value),
+            calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
             output_dir=output_dir,
             allow_trained=_ALLOW_TRAINED.value,
             tfds_data_dir=TFDS_DATA_DIR.value,
@@ -79,7 +83,19 @@ def run(locate: Callable[[str], str | Path]) -> None:
             report=report,
         )
 
-    own = (_RUN_DIR, _DATA, _OUTPUT_DIR, _ALLOW_TRAINED, _HEAT_MAPS, _LAYER, _SYNTHETIC, _FILL, _IMAGES, _SEED)
+    own = (
+        _RUN_DIR,
+        _DATA,
+        _CALIBRATION,
+        _OUTPUT_DIR,
+        _ALLOW_TRAINED,
+        _HEAT_MAPS,
+        _LAYER,
+        _SYNTHETIC,
+        _FILL,
+        _IMAGES,
+        _SEED,
+    )
     own += (_PAGE, _BESIDE, _TENSORBOARD, *device_flags.OWN)
     run_main(main, __doc__, own)
 

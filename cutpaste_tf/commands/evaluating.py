@@ -9,6 +9,7 @@ from typing import Any
 from cutpaste_tf import devices, files, runs, surroundings
 from cutpaste_tf.commands.options import HeatMapOptions, Presentation
 from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
+from cutpaste_tf.detection import calibration
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import ensembles, scoring
 from cutpaste_tf.images import layouts, reading, sources, synthetic
@@ -30,6 +31,7 @@ def evaluate(
     synthetic_options: SyntheticOptions | None = None,
     heat_map_options: HeatMapOptions = HeatMapOptions(),  # noqa: B008  immutable
     presentation: Presentation = Presentation(),  # noqa: B008  immutable
+    calibration_data: str | Path = "",
     output_dir: str | Path | None = None,
     allow_trained: bool = False,
     tfds_data_dir: str = "",
@@ -50,6 +52,8 @@ def evaluate(
         synthetic_options: paste synthetic anomalies onto the normal test images and score those.
         heat_map_options: whether and how to localize.
         presentation: what to show beside scores and figures.
+        calibration_data: a folder of normal images, others than were trained on, that give the threshold; empty: the
+            training images give it.
         output_dir: to write to; by default a folder in `run_dir`, named after the settings, and after the data where
             they are not the run's own.
         allow_trained: whether test images may have the pixels of training images.
@@ -109,6 +113,9 @@ def evaluate(
     folder = Path(output_dir) if output_dir else runs.eval_folder(run_dir, named, synthetic_options, other)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
         raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
+    all_normal = dataclasses.replace(config.data, test_split=0.0)
+    fresh = sources.list_train(calibration_data, all_normal, tfds_data_dir=tfds_data_dir) if calibration_data else []
+    calibration.check(config.decision, len(fresh) or len(scorer.data.images))
     has_masks = synthetic_options is not None or any(item.masks for item in items)
     localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted
     board = (run_dir / tensorboard.FOLDER).is_dir() and len(members) == 1
@@ -142,6 +149,12 @@ def evaluate(
             for one in scorers
         ]
         scored = ensembles.mean(found, config)
+        if fresh:
+            report(f"Scoring {len(fresh)} normal images of {calibration_data} for the threshold.")
+            normal = ensembles.mean(
+                [one.score(fresh, None, keep=True, localize=False, gradcam_layer="") for one in scorers], config
+            )
+            scored = scored._replace(held_out=normal.test.features if config.patch_size else normal.scores)
         result = judging.judge(
             folder,
             data,

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from cutpaste_tf.augmentation.settings import AugmentationSettings
 from cutpaste_tf.config.schedule import ScheduleSettings
-from cutpaste_tf.config.scoring import FeatureSettings, HeatMapSettings
+from cutpaste_tf.config.scoring import DecisionSettings, FeatureSettings, HeatMapSettings
 from cutpaste_tf.density.settings import DensitySettings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
@@ -42,6 +42,7 @@ class Config(Settings):
     features: FeatureSettings = FeatureSettings()
     density: DensitySettings = DensitySettings()
     heat_maps: HeatMapSettings = HeatMapSettings()
+    decision: DecisionSettings = DecisionSettings()
     seed: int = setting(0, "Seed of the initial weights and of the stream of views.", at_least=0, at_most=2**31 - 1)
 
     @property

@@ -56,3 +56,23 @@ class HeatMapSettings(Settings):
         choices=("map", "patches"),
         only=PATCH_MODEL,
     )
+
+
+DEFAULT_RATE = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class DecisionSettings(Settings):
+    """When an image is called anomalous: by a threshold that the normal training images give, see calibration.py."""
+
+    new_at_evaluation = True
+
+    false_alarm_rate: float = setting(
+        0.0,
+        f"Part of the normal images that may be called anomalous. 0: {DEFAULT_RATE:g}, or as little as so few training "
+        "images can tell.",
+        source="ours",
+        paper="silent",
+        at_least=0,
+        at_most=1,
+    )

@@ -4,10 +4,12 @@ As in scikit-learn, `score_samples` is the log density, higher = more normal. Th
 its negative; it is negated once, where scores are made. All of them compute in float64.
 """
 
+import copy
 from typing import Self
 
 import numpy as np
 
+from cutpaste_tf.density import held_out
 from cutpaste_tf.errors import InputError
 
 
@@ -34,11 +36,45 @@ class Density:
         try:
             self._fit(self.prepare(features))
         except ValueError as error:
-            raise InputError(
-                f"{type(self).__name__} cannot be fitted to {len(features)} feature vectors of {features.shape[1]} "
-                f"dimensions ({str(error).splitlines()[0]}); {self._hint}choose another --density."
-            ) from error
+            raise self._refusal(features, error) from error
         return self
+
+    def held_out(self, features: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+        """Log densities of the features it was fitted to, each by a density of its kind that does not know it.
+
+        Args:
+            features: [count, dimensions], as for `fit`.
+            groups: int [count]: images of a group are not known either; None: each image by itself. Groups, and single
+                images where there is no closed form, are left out in `held_out.FOLDS` parts.
+
+        Returns:
+            float64 [count]; [0] where there are fewer than two images.
+
+        Raises:
+            InputError: the density cannot be fitted without some of the features.
+        """
+        if len(features) < 2:
+            return np.empty(0)
+        prepared = self.prepare(features)
+        try:
+            found = self._leave_one_out(prepared) if groups is None else None
+            return self._by_folds(prepared, groups) if found is None else found
+        except ValueError as error:
+            raise self._refusal(features, error) from error
+
+    def _by_folds(self, prepared: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+        found = np.empty(len(prepared))
+        for chosen in held_out.folds(len(prepared), groups):
+            others = copy.deepcopy(self)
+            others._fit(np.delete(prepared, chosen, axis=0))
+            found[chosen] = others._score(prepared[chosen])
+        return found
+
+    def _refusal(self, features: np.ndarray, error: ValueError) -> InputError:
+        return InputError(
+            f"{type(self).__name__} cannot be fitted to {len(features)} feature vectors of {features.shape[1]} "
+            f"dimensions ({str(error).splitlines()[0]}); {self._hint}choose another --density."
+        )
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log density, float64 [count], of features [count, dimensions]; higher = more normal."""
@@ -67,6 +103,10 @@ class Density:
 
     def _score(self, features: np.ndarray) -> np.ndarray:
         raise NotImplementedError
+
+    def _leave_one_out(self, features: np.ndarray) -> np.ndarray | None:
+        """`held_out` of prepared features in closed form; None where there is none."""
+        del features
 
     def _score_gradient(self, features: np.ndarray) -> np.ndarray:
         raise NotImplementedError

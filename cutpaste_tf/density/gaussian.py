@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
 
+from cutpaste_tf.density import held_out
 from cutpaste_tf.density.density import Density
 
 
@@ -78,6 +79,9 @@ class GaussianDensity(MixtureDensity):
         self.restore({"weights": np.ones(1), "means": mean[None], "precisions_cholesky": whitening[None]})
         return self
 
+    def _leave_one_out(self, features: np.ndarray) -> np.ndarray | None:
+        return held_out.gaussian(features, self.reg_covar)[0]
+
     @property
     def mean_(self) -> np.ndarray:  # noqa: D102
         return self._mixture.means_[0]
@@ -101,3 +105,7 @@ class LedoitWolfDensity(GaussianDensity):
     def _fit(self, features: np.ndarray) -> None:
         shrunk = LedoitWolf().fit(features)
         self.set_moments(shrunk.location_, shrunk.covariance_)
+
+    def _leave_one_out(self, features: np.ndarray) -> np.ndarray | None:
+        """None: the shrinkage depends on every image."""
+        del features

@@ -4,10 +4,12 @@ from typing import Self
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 from sklearn.neighbors import KernelDensity
 
 from cutpaste_tf.density.density import Density
+
+_PAIRS = 2**24  # of images at a time: 134 MB
 
 
 class KernelEstimate(Density):
@@ -35,6 +37,19 @@ class KernelEstimate(Density):
         bandwidth = self._estimate.bandwidth
         log_kernels = -0.5 * cdist(features, self._features, "sqeuclidean") / bandwidth**2
         return (features - softmax(log_kernels, axis=1) @ self._features) / bandwidth**2
+
+    def _leave_one_out(self, features: np.ndarray) -> np.ndarray:
+        """With the bandwidth of all images."""
+        count, dimensions = features.shape
+        variance = self._estimate.bandwidth**2
+        found = np.empty(count)
+        together = max(1, _PAIRS // count)
+        for start in range(0, count, together):
+            log_kernels = -0.5 * cdist(features[start : start + together], features, "sqeuclidean") / variance
+            rows = np.arange(len(log_kernels))
+            log_kernels[rows, start + rows] = -np.inf
+            found[start : start + together] = logsumexp(log_kernels, axis=1)
+        return found - np.log(count - 1) - 0.5 * dimensions * np.log(2 * np.pi * variance)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The features, scaled, and the bandwidth."""

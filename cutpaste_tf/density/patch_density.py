@@ -3,7 +3,11 @@
 Features of an image are float32 [locations, dimensions]; they come one image at a time, as
 `dense.function` makes them, so that what is held does not grow with the number of images but where
 it has to: `PerLocationGaussian` keeps locations * images * dimensions numbers, in a temporary file
-beyond 1 GiB.
+beyond 1 GiB, `SharedGaussian` as many as fit into 4 GiB.
+
+Fitted, both have `held_out`, the scores float32 [images, locations] that the patches of training images get from a
+density that does not know the image (`Density.held_out`): counted, as all scores of patches, from that density's peak.
+Of fewer than two images there are none.
 """
 
 from collections.abc import Iterable
@@ -13,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from cutpaste_tf.density import held_out
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.gaussian import GaussianDensity
 from cutpaste_tf.density.low_rank import LowRankGaussian
@@ -23,6 +28,7 @@ from cutpaste_tf.images import arrays
 
 _FILE = "density.npz"
 _FACTORS = "location_factors.npy"
+_HELD_OUT = 2**32  # bytes of patch features that are held to be scored by a density without their image
 _LOCATIONS = 64  # fitted and scored together: 55 MB in float64 with 209 images of 512 dimensions
 
 
@@ -35,23 +41,50 @@ class SharedGaussian:
     """
 
     def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6):
-        self._gaussian = GaussianDensity(l2_normalize=l2_normalize, reg_covar=reg_covar)
+        self._options = {"l2_normalize": l2_normalize, "reg_covar": reg_covar}
+        self._gaussian = GaussianDensity(**self._options)
 
-    def fit(self, features: Iterable[np.ndarray], count: int) -> "SharedGaussian":
-        """Fits to the features [locations, dimensions] of `count` normal images.
+    def fit(self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None = None) -> "SharedGaussian":
+        """Fits to the features of normal images.
+
+        Args:
+            features: of each image float32 [locations, dimensions].
+            count: of the images.
+            groups: for `held_out`, as in `Density.held_out`. Images are left out in parts; where their features take
+                more than 4 GiB, `held_out` is of as many as fit, evenly spaced.
 
         Raises:
             InputError: features are not finite.
         """
-        center, total, seconds, number = None, 0.0, 0.0, 0
-        for one in features:
+        parts = list(held_out.folds(count, groups))
+        part_of = np.empty(count, int)
+        for number, chosen in enumerate(parts):
+            part_of[chosen] = number
+        moments = [_Moments() for _ in parts]
+        center, kept, held = np.empty(0), np.empty(0, int), np.empty(0)
+        for index, one in enumerate(features):
             rows = self._gaussian.prepare(_finite(one))
-            if center is None:
-                center = rows.mean(axis=0)  # near the mean, so that the squares below lose no digits
-            rows = rows - center
-            total, seconds, number = total + rows.sum(axis=0), seconds + rows.T @ rows, number + len(rows)
-        if center is None:
+            if index == 0:
+                center = rows.mean(axis=0)  # near the mean, so that squares lose no digits
+                fitting = np.linspace(0, count, max(1, min(count, _HELD_OUT // one.nbytes)), endpoint=False)
+                kept = fitting.astype(int)
+                held = arrays.allocate(len(kept), one.shape, np.float32)
+            moments[part_of[index]].add(rows - center)
+            held[kept == index] = one
+        if not len(held):
             raise InputError("There are no features to fit a density to.")
+        self.held_out = np.empty((len(kept) if count > 1 else 0, *held.shape[1:2]), np.float32)
+        for number in range(len(parts) if count > 1 else 0):
+            others = SharedGaussian(**self._options)
+            others._set_moments(center, [one for each, one in enumerate(moments) if each != number])
+            for place in np.flatnonzero(part_of[kept] == number):
+                self.held_out[place] = others.peak - others.score_samples(held[place : place + 1])[0]
+        self._set_moments(center, moments)
+        return self
+
+    def _set_moments(self, center: np.ndarray, parts: "list[_Moments]") -> None:
+        total, seconds = sum(one.total for one in parts), sum(one.seconds for one in parts)
+        number = sum(one.number for one in parts)
         offset = total / number
         covariance = seconds / number - np.outer(offset, offset)
         covariance[np.diag_indices_from(covariance)] += self._gaussian.reg_covar
@@ -59,7 +92,6 @@ class SharedGaussian:
             self._gaussian.set_moments(center + offset, covariance)
         except np.linalg.LinAlgError:
             raise InputError("The covariance of the patches' features is singular; raise --reg_covar.") from None
-        return self
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log densities float64 [images, locations] of features [images, locations, dimensions]."""
@@ -96,8 +128,10 @@ class PerLocationGaussian:
         self._options = {"l2_normalize": l2_normalize, "reg_covar": reg_covar}
         self._dtype = dtype or (np.float32 if l2_normalize else np.float64)
 
-    def fit(self, features: Iterable[np.ndarray], count: int) -> "PerLocationGaussian":
-        """Fits to the features [locations, dimensions] of `count` normal images; errors as `SharedGaussian.fit`."""
+    def fit(
+        self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None = None
+    ) -> "PerLocationGaussian":
+        """Fits as `SharedGaussian.fit`; each image is left out by itself unless there are groups."""
         held = np.empty(0)
         for index, one in enumerate(features):
             if index == 0:
@@ -105,14 +139,34 @@ class PerLocationGaussian:
             held[:, index] = _finite(one)
         rank = min(held.shape[1:])
         means, peaks = [], []
+        known = count if count > 1 else 0
+        densities, without = np.empty((known, len(held))), np.full(known, -np.inf)
         with _one_thread():
             for chosen in self._batches(len(held)):
+                if known:
+                    found, peak = self._held_out(held[chosen], groups)
+                    densities[:, chosen] = found.T
+                    without = np.maximum(without, peak.max(axis=0))
                 fitted = self._gaussian().fit(held[chosen]).to_arrays()
                 held[chosen, :rank] = fitted["factor"]  # in the place of the features, which are not needed again
                 means.append(fitted["mean"])
                 peaks.append(fitted["peak"])
+        self.held_out = (without[:, None] - densities).astype(np.float32)
         self._factors, self._means, self._peaks = held[:, :rank], np.concatenate(means), np.concatenate(peaks)
         return self
+
+    def _held_out(self, features: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Log densities, and those at the peaks, of features by the others; float64 [locations, images]."""
+        gaussian = self._gaussian()
+        prepared = gaussian.prepare(features)
+        if groups is None:
+            return held_out.gaussian(prepared, self._options["reg_covar"])
+        found, peaks = np.empty(prepared.shape[:2]), np.empty(prepared.shape[:2])
+        for chosen in held_out.folds(prepared.shape[1], groups):
+            others = gaussian.fit(np.delete(features, chosen, axis=1))
+            found[:, chosen] = others.score_samples(features[:, chosen])
+            peaks[:, chosen] = others.to_arrays()["peak"][:, None]
+        return found, peaks
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log densities float64 [images, locations] of features [images, locations, dimensions]."""
@@ -150,6 +204,19 @@ class PerLocationGaussian:
 
 
 PatchDensity = SharedGaussian | PerLocationGaussian
+
+
+class _Moments:
+    """Sums over the patches of some images."""
+
+    def __init__(self) -> None:
+        self.number, self.total, self.seconds = 0, np.float64(0), np.float64(0)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Adds the features float64 [locations, dimensions] of an image's patches."""
+        self.number += len(rows)
+        self.total = self.total + rows.sum(axis=0)
+        self.seconds = self.seconds + rows.T @ rows
 
 
 def build(settings: DensitySettings) -> PatchDensity:

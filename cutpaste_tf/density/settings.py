@@ -40,3 +40,11 @@ class DensitySettings(Settings):
         choices=("auto", "shared", "per_location"),
         only=PATCH_MODEL,
     )
+    group_by: str = setting(
+        "none",
+        "For the threshold: near-duplicates among the training images, as frames of a scene, that count as one: those "
+        "of a folder, or whose names differ in the digits at their end (prefix).",
+        source="ours",
+        paper="silent",
+        choices=("none", "folder", "prefix"),
+    )

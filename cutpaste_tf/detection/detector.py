@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import zipfile
 from pathlib import Path
 from typing import Any, Self
@@ -17,8 +16,8 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities, patch_density
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.patch_density import PatchDensity
-from cutpaste_tf.density.settings import DensitySettings
-from cutpaste_tf.detection import dense, heat_maps
+from cutpaste_tf.detection import calibration, dense, heat_maps, one_class
+from cutpaste_tf.detection.calibration import Calibration
 from cutpaste_tf.detection.dense import PatchEmbedder
 from cutpaste_tf.detection.embeddings import Embeddings, describe, without_features
 from cutpaste_tf.detection.gradcam import GradCam
@@ -28,9 +27,6 @@ from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.networks import build
 from cutpaste_tf.progress import Report, hush, track
 from cutpaste_tf.runs import TrainingData
-
-# Bytes of patch features that are scored together: 19 images of 3,249 locations and 512 dimensions, or one larger one.
-_TOGETHER = 2**27
 
 
 class Detector:
@@ -42,17 +38,30 @@ class Detector:
         network: from images in [0, 1] to the pooled feature (`build.Networks.feature`).
         density: fitted to the features of the normal training images, or of their patches.
         config: the configuration of the run that made them; says which feature is meant.
+        held_out: scores of normal images, or of their patches, that the density does not know, see `calibration.of`.
 
     Attributes:
         feature: network from images in [0, 1] to that feature.
     """
 
-    def __init__(self, network: keras.Model, density: Density | PatchDensity, config: Config):
+    def __init__(
+        self,
+        network: keras.Model,
+        density: Density | PatchDensity,
+        config: Config,
+        held_out: np.ndarray | None = None,
+    ):
         self.feature = build.feature_model(network, config.features.feature)
         self.density = density
         self.config = config
         self._network = network
+        self._held_out = held_out
         self._gradcams: dict[str, GradCam] = {}
+
+    @functools.cached_property
+    def calibration(self) -> Calibration | None:
+        """How normal images score, which gives threshold and p-values; None where no such scores are kept."""
+        return calibration.of(self._held_out, self.config)
 
     def feature_named(self, name: str) -> keras.Model:
         """The network to another feature than the run's, see `build.feature_model`."""
@@ -67,10 +76,10 @@ class Detector:
         return -self._image_density.score_samples(embed(self.feature, images))
 
     def patch_scores(self, images: np.ndarray) -> np.ndarray:
-        """Anomaly scores of patches, see `score_patches`; for a patch model."""
+        """Anomaly scores of patches, see `one_class.score_patches`; for a patch model."""
         if isinstance(self.density, Density):
             raise TypeError("an image model has no scores of patches")
-        return score_patches(self.embed_patches, self.density, images)
+        return one_class.score_patches(self.embed_patches, self.density, images)
 
     def heat_maps(self, images: np.ndarray, *, layer: str = "") -> np.ndarray:
         """Heat maps float32 [count, side, side] of RGB images: of patches, or by GradCAM.
@@ -117,13 +126,15 @@ class Detector:
         return self.density
 
     def save(self, folder: Path, data: TrainingData) -> None:
-        """Writes the folder, whole or not at all: model.keras, config.json, training_data.json and the density."""
+        """Writes the folder, whole or not at all: all that a detector needs."""
         with files.whole_folder(folder) as partial:
             self._network.save(partial / runs.MODEL)
             if isinstance(self.density, Density):
                 files.write_arrays(partial / runs.DENSITY, self.density.to_arrays())
             else:
                 self.density.save(partial)
+            if self._held_out is not None:
+                calibration.write(partial / calibration.FILE, self._held_out)
             data.write(partial)
             (partial / "config.json").write_text(self.config.to_json(), encoding="utf-8")
 
@@ -139,11 +150,11 @@ class Detector:
         if not (folder / runs.MODEL).is_file():
             raise InputError(f"{folder} holds no detector: run train_main.py until it ends, then try again.")
         config = Config.read(folder / "config.json")
-        network = _load_network(folder / runs.MODEL)
+        network, held_out = _load_network(folder / runs.MODEL), calibration.read(folder / calibration.FILE)
         if not config.patch_size:
-            return cls(network, densities.load(folder / runs.DENSITY, config.density), config)
+            return cls(network, densities.load(folder / runs.DENSITY, config.density), config, held_out)
         try:
-            return cls(network, patch_density.build(config.density).load(folder), config)
+            return cls(network, patch_density.build(config.density).load(folder), config, held_out)
         except files.DAMAGE as error:
             raise InputError(
                 f"The density in {folder} is damaged or of another version ({error}): {files.COPY_AGAIN}."
@@ -180,47 +191,11 @@ def fit(
     feature = build.feature_model(network, config.features.feature)
     if config.patch_size:
         embed_patches = dense.function(feature, config.data.image_size, config.features)
-        fitted: Density | PatchDensity = fit_patches(embed_patches, examples.images, config.density, report=report)
-        return Detector(network, fitted, config), without_features(examples)
+        of_patches, held_out = one_class.fit_patches(embed_patches, examples, config.density, report=report)
+        return Detector(network, of_patches, config, held_out), without_features(examples)
     found = describe(embed(feature, examples.images, report=report), examples)
-    return Detector(network, densities.build(config.density).fit(found.features), config), found
-
-
-def fit_patches(
-    embed_patches: PatchEmbedder, images: np.ndarray, settings: DensitySettings, *, report: Report
-) -> PatchDensity:
-    """The density of patches of normal images uint8 [count, side, side, 3]; `embed_patches` as in `score_patches`."""
-    features = track(embed_patches.each(images), len(images), "Patches of images", report)
-    return patch_density.build(settings).fit(features, len(images))
-
-
-def score_patches(
-    embed_patches: PatchEmbedder, density: PatchDensity, images: np.ndarray, *, report: Report = hush
-) -> np.ndarray:
-    """Anomaly scores of all patches of images.
-
-    Args:
-        embed_patches: makes the features of patches that the density was fitted to, as of `dense.function`.
-        density: of patches.
-        images: uint8 [count, side, side, 3], at least one.
-        report: takes a line for the user now and then.
-
-    Returns:
-        float32 [count, places, places]: negative log density, counted from the density's peak: 0 is the most normal.
-    """
-    parts: list[np.ndarray] = []
-    held, filled = np.empty(0), 0
-    for index, one in enumerate(track(embed_patches.each(images), len(images), "Patches of images", report), 1):
-        if index == 1:
-            held = np.empty((min(len(images), max(1, _TOGETHER // one.nbytes)), *one.shape), np.float32)
-        held[filled] = one
-        filled += 1
-        if filled == len(held) or index == len(images):
-            parts.append((density.peak - density.score_samples(held[:filled])).astype(np.float32))
-            filled = 0
-    scores = np.concatenate(parts)
-    side = math.isqrt(scores.shape[1])
-    return scores.reshape(-1, side, side)
+    density, held_out = one_class.fit_images(found, config.density, report=report)
+    return Detector(network, density, config, held_out), found
 
 
 def embed(feature: keras.Model, images: np.ndarray, *, batch_size: int = 64, report: Report = hush) -> np.ndarray:

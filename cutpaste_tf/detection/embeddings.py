@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cutpaste_tf import files
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import DAMAGE, write_arrays
 from cutpaste_tf.images.arrays import thumbnails
@@ -65,11 +66,7 @@ def kept(path: Path, make: Callable[[], Embeddings], report: Report) -> Embeddin
         except InputError as error:
             report(f"{error} It is computed anew.")
     made = make()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, made)
-    except OSError as error:  # a folder that is only to be read, or a full disk
-        report(f"{path} cannot be kept for the next time ({error.strerror or error}).")
+    files.keep(path, lambda: write(path, made), report)
     return made
 
 

@@ -46,12 +46,14 @@ def mean(members: Sequence[Scored], config: Config) -> Scored:
     if len(members) == 1:
         return first
     every = [member.test.features for member in members]
+    held_out = _mean_held_out([member.held_out for member in members])
     has_maps = first.maps is not None
     if config.patch_size:
         features = np.mean(every, axis=0)
         maps = heat_maps.upsample(features, config.data.image_size, config.features, config.heat_maps)
         scores = heat_maps.image_scores(features, maps, config.heat_maps)
-        return Scored(first.train, first.test._replace(features=features), scores, maps if has_maps else None)
+        test = first.test._replace(features=features)
+        return Scored(first.train, test, scores, maps if has_maps else None, held_out)
     train = first.train
     known = [member.train.features for member in members if member.train is not None]
     if train is not None:
@@ -63,4 +65,9 @@ def mean(members: Sequence[Scored], config: Config) -> Scored:
             maps += member.maps  # in place: they may lie in a file
     if maps is not None:
         maps /= len(members)
-    return Scored(train, test, np.mean([member.scores for member in members], axis=0), maps)
+    return Scored(train, test, np.mean([member.scores for member in members], axis=0), maps, held_out)
+
+
+def _mean_held_out(members: list[np.ndarray | None]) -> np.ndarray | None:
+    known = [one for one in members if one is not None]
+    return np.mean(known, axis=0) if len(known) == len(members) else None

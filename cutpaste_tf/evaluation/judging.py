@@ -10,13 +10,15 @@ import numpy as np
 
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.low_rank import LowRankGaussian
+from cutpaste_tf.detection import calibration
+from cutpaste_tf.detection.calibration import Decisions
 from cutpaste_tf.detection.embeddings import Embeddings
-from cutpaste_tf.evaluation import figures, metrics, pixel_metrics
+from cutpaste_tf.evaluation import decisions, figures, metrics, pixel_metrics
 from cutpaste_tf.evaluation.scored import Scored
 from cutpaste_tf.files import whole_folder, write_csv
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.reading import Examples
-from cutpaste_tf.pictures import heat_map_plots, page, plots
+from cutpaste_tf.pictures import drawing, heat_map_plots, page, plots
 from cutpaste_tf.progress import Report
 from cutpaste_tf.settings import PATCH_MODEL, only_for
 
@@ -64,6 +66,8 @@ def judge(
     pixels: dict[str, Any] = {}
     if scored.maps is not None and examples is not None:
         pixels = pixel_metrics.pixel_metrics(scored.maps, examples.masks, labels, test.defects)
+    normal = calibration.of(scored.held_out, config)
+    decided = normal.decide(scores, config.decision) if normal else None
     useless = [] if config.patch_size else only_for(type(config), PATCH_MODEL)
     scoring = config.features.flat() | config.density.flat() | config.heat_maps.flat()
     result = {
@@ -71,6 +75,7 @@ def judge(
         "image_auroc_by_defect": metrics.auroc_by_defect(labels, test.defects, scores),
         "pixel_gaussian_auroc": None if pixel_scores is None else metrics.auroc(labels, pixel_scores),
         **pixels,
+        **(decisions.figures(normal, decided, labels, test.defects, scores) if normal and decided else {}),
         "data": data,
         "location": sources.canonical(location),
         "train_images": train_images,
@@ -88,11 +93,11 @@ def judge(
     if not config.patch_size:
         result["feature_dimensions"] = test.features.shape[1]
     with whole_folder(folder) as partial:
-        _write(partial, result, test, scores)
+        _write(partial, result, test, scores, decided)
         _write_features(partial, scored, config)
         if scored.maps is not None and examples is not None:
             report(f"Drawing {len(scored.maps)} heat maps.")
-            heat_map_plots.save(partial, examples, scored.maps, scores, report=report)
+            heat_map_plots.save(partial, examples, scored.maps, _captions(scores, decided), report=report)
         if with_page and examples is not None:
             page.save(
                 partial,
@@ -103,6 +108,8 @@ def judge(
                 examples=examples,
                 scores=scores,
                 maps=scored.maps,
+                threshold=decided.threshold if decided else None,
+                p_values=decided.p_values if decided else None,
                 report=report,
             )
     _report(result, folder, report)
@@ -112,6 +119,15 @@ def judge(
     if (folder / page.NAME).is_file():
         report(f"Page:    {folder / page.NAME}")
     return result
+
+
+def _captions(scores: np.ndarray, decided: Decisions | None) -> list[str]:
+    """What stands above a heat map."""
+    texts = [f"score {score:.{drawing.digits(scores)}f}" for score in scores]
+    if decided is None:
+        return texts
+    each = zip(texts, decided.p_values, decided.words, strict=True)
+    return [f"{text}, p {p_value:.2g}, {word}" for text, p_value, word in each]
 
 
 def _shown(value: Any) -> str:
@@ -134,17 +150,23 @@ def _write_features(folder: Path, scored: Scored, config: Config) -> None:
     np.savez(folder / "embeddings.npz", test_features=test.features, **known)
 
 
-def _write(folder: Path, result: dict[str, Any], test: Embeddings, scores: np.ndarray) -> None:
+def _write(
+    folder: Path, result: dict[str, Any], test: Embeddings, scores: np.ndarray, decided: Decisions | None
+) -> None:
     (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     columns = zip(test.paths, test.labels, test.defects, scores, strict=True)
     rows = [
         {"path": path, "label": "" if label < 0 else int(label), "defect": defect, "score": f"{score:.6f}"}
         for path, label, defect, score in columns
     ]
+    if decided:
+        for row, p_value, word in zip(rows, decided.p_values, decided.words, strict=True):
+            row |= {"p_value": f"{p_value:.6f}", "decision": word}
     write_csv(folder / "scores.csv", rows)
     auroc = result["image_auroc"]
     title = result["data"] if auroc is None else f"{result['data']}: image AUROC {auroc:.1f} %"
-    plots.save_histogram(folder / "histogram.png", test.defects, scores, title)
+    threshold = decided.threshold if decided else None
+    plots.save_histogram(folder / "histogram.png", test.defects, scores, title, threshold=threshold)
     if auroc is not None:
         plots.save_roc(folder / "roc.png", test.labels, scores, title)
 
@@ -175,6 +197,8 @@ def _report(result: dict[str, Any], folder: Path, report: Report) -> None:
         report(f"pixel AUROC     {result['pixel_auroc']:6.2f} %   AUPRO {result['aupro']:.2f} %")
         for defect, value in result["pixel_auroc_by_defect"].items():
             report(f"  {defect:<{width}}{value:6.2f} %   AUPRO {result['aupro_by_defect'][defect]:.2f} %")
+    if "threshold" in result:
+        report(f"Decisions: {decisions.line(result)}.")
     if result.get("anomalous_without_mask"):
         report(
             f"{result['anomalous_without_mask']} of {result['test_anomalous']} anomalous images have no mask, or an "

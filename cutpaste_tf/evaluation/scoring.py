@@ -10,12 +10,16 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from cutpaste_tf import runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities
 from cutpaste_tf.density.density import Density
-from cutpaste_tf.detection import dense, detector, embeddings, gradcam, heat_maps
+from cutpaste_tf.density.patch_density import PatchDensity
+from cutpaste_tf.detection import calibration, dense, detector, embeddings, gradcam, heat_maps, one_class
+from cutpaste_tf.detection.dense import PatchEmbedder
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
@@ -84,22 +88,23 @@ class Scorer:
             test = self._made_of_tests(items, examples, self._patch_scores, keep=keep)
             maps = heat_maps.upsample(test.features, config.data.image_size, config.features, config.heat_maps)
             scores = heat_maps.image_scores(test.features, maps, config.heat_maps)
-            return Scored(self._train(needed=False), test, scores, maps if localize else None)
+            return Scored(self._train(needed=False), test, scores, maps if localize else None, self._patches_held_out())
         if localize and gradcam_layer:
             gradcam.check_layer(self._feature, gradcam_layer)
         test = self._made_of_tests(items, examples, self._embed, keep=keep)
         as_saved = self._is_density_saved
         train = self._train(needed=not as_saved)
-        if as_saved:
-            density = densities.load(self._detector_dir / runs.DENSITY, config.density)
-        else:
-            assert train is not None  # it was needed
-            density = densities.build(config.density).fit(train.features)
+        density = densities.load(self._detector_dir / runs.DENSITY, config.density) if as_saved else None
+        held_out = calibration.read(self._detector_dir / calibration.FILE) if as_saved else None
+        if held_out is None and train is not None:
+            fitted, held_out = one_class.fit_images(train, config.density, report=self._report)
+            density = density or fitted
+        assert density is not None  # the training images were needed where none is saved
         maps = None
         if localize and examples:
             cam = gradcam.GradCam(self._feature, layer=gradcam_layer)
             maps = cam.heat_maps(density, examples.images, report=self._report)
-        return Scored(train, test, -density.score_samples(test.features), maps)
+        return Scored(train, test, -density.score_samples(test.features), maps, held_out)
 
     def read_tests(self, items: list[Item]) -> Examples:
         """Reads test images as the training images were read.
@@ -108,23 +113,12 @@ class Scorer:
             InputError: as `reading.read`, or a test image was trained on.
         """
         examples = self._read(items)
-        self._refuse_trained(examples.paths, examples.hashes)
+        self._check_tests(examples.paths, examples.hashes)
         return examples
 
-    def _refuse_trained(self, paths: list[str], hashes: list[str]) -> None:
-        """Sees whether test images are training images: their scores would say nothing.
-
-        Raises:
-            InputError: some are; the first are named.
-        """
-        trained = {own: name for name, own in self.data.images.items()}
-        same = [f"{path} = {trained[own]}" for path, own in zip(paths, hashes, strict=True) if own in trained]
-        if same and not self._allow_trained:
-            more = f" and {len(same) - 3} more" if len(same) > 3 else ""
-            raise InputError(
-                f"{len(same)} of {len(paths)} test images have the pixels of training images ({', '.join(same[:3])}"
-                f"{more}): their scores would be too good. Remove them, or give --allow_trained_images."
-            )
+    def _check_tests(self, paths: list[str], hashes: list[str]) -> None:
+        if not self._allow_trained:
+            self.data.refuse(paths, hashes)
 
     def _train(self, *, needed: bool) -> Embeddings | None:
         """What is known of the training images; computed anew where the kept file is damaged."""
@@ -179,7 +173,7 @@ class Scorer:
         if examples is not None:
             return self._made(items, lambda _: examples, make, keep=keep)
         found = self._made(items, self.read_tests, make, keep=keep)
-        self._refuse_trained(found.paths, found.hashes)
+        self._check_tests(found.paths, found.hashes)
         return found
 
     def _made(
@@ -223,12 +217,27 @@ class Scorer:
         return embeddings.describe(detector.embed(self._feature, examples.images, report=self._report), examples)
 
     def _patch_scores(self, examples: Examples) -> Embeddings:
-        config, density = self._config, self._detector.density
-        embed_patches = dense.function(self._feature, config.data.image_size, config.features)
-        if not self._is_density_saved:
-            normal = self._read_train(self._train_items())
-            self._report(f"Fitting the density to the patches of {normal.note}.")
-            density = detector.fit_patches(embed_patches, normal.images, config.density, report=self._report)
+        density = self._detector.density if self._is_density_saved else self._patches_fitted[0]
         assert not isinstance(density, Density)  # a patch model's is of patches
-        scores = detector.score_patches(embed_patches, density, examples.images, report=self._report)
+        scores = one_class.score_patches(self._embed_patches, density, examples.images, report=self._report)
         return embeddings.describe(scores, examples)
+
+    @functools.cached_property
+    def _embed_patches(self) -> PatchEmbedder:
+        return dense.function(self._feature, self._config.data.image_size, self._config.features)
+
+    @functools.cached_property
+    def _patches_fitted(self) -> tuple[PatchDensity, np.ndarray]:
+        """The density that is asked for, where it is not the saved one, and what `one_class.fit_patches` adds."""
+        normal = self._read_train(self._train_items())
+        self._report(f"Fitting the density to the patches of {normal.note}.")
+        return one_class.fit_patches(self._embed_patches, normal, self._config.density, report=self._report)
+
+    def _patches_held_out(self) -> np.ndarray | None:
+        """The scores of the training images' patches by densities that do not know them."""
+        if self._is_density_saved:
+            return calibration.read(self._detector_dir / calibration.FILE)
+        named = f"held out {self._config.features} {self._config.density} {sorted(self.data.images.items())}"
+        key = embeddings.fingerprint(self._detector_dir / runs.MODEL, named, [], self._how_read)
+        path = self._run_dir / runs.EMBEDDINGS / f"{key[:32]}.npz"
+        return calibration.kept(path, lambda: self._patches_fitted[1], self._report)

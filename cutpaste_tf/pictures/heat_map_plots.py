@@ -46,17 +46,17 @@ class Scale(NamedTuple):
         return np.sqrt(np.clip((heat - self.low) / (self.high - self.low), 0, 1))
 
 
-def save(folder: Path, examples: Examples, maps: np.ndarray, scores: np.ndarray, *, report: Report = hush) -> None:
+def save(folder: Path, examples: Examples, maps: np.ndarray, captions: list[str], *, report: Report = hush) -> None:
     """Writes heatmaps/DEFECT/NAME.png for each image, and heatmaps.png, the sheet.
 
     Args:
         folder: to write to, one that is put in place as a whole.
         examples: images and masks.
         maps: float32 [count, side, side].
-        scores: [count], of the images.
+        captions: what to write above each.
         report: takes a line for the user.
     """
-    scale, digits = Scale.of(maps), drawing.digits(scores)
+    scale = Scale.of(maps)
     root = folder / "heatmaps"
     taken: set[Path] = set()
     for index, name in enumerate(track(examples.paths, len(maps), "Drawing heat maps", report)):
@@ -68,9 +68,9 @@ def save(folder: Path, examples: Examples, maps: np.ndarray, scores: np.ndarray,
         taken.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         picture = np.concatenate(list(panels(examples.images[index], examples.masks[index], maps[index], scale)), 1)
-        picture = np.concatenate([_text([f"score {scores[index]:.{digits}f}"], picture.shape[1]), picture])
+        picture = np.concatenate([_text([captions[index]], picture.shape[1]), picture])
         Image.fromarray(np.concatenate([picture, _legend(scale, picture.shape[1])])).save(path, compress_level=1)
-    sheet = _sheet(examples, maps, [f"{score:.{digits}f}" for score in scores], scale)
+    sheet = _sheet(examples, maps, captions, scale)
     Image.fromarray(sheet).save(folder / "heatmaps.png")
 
 
@@ -118,7 +118,7 @@ def panels(
     return image, outlined, colors, overlay
 
 
-def _sheet(examples: Examples, maps: np.ndarray, scores: list[str], scale: Scale) -> np.ndarray:
+def _sheet(examples: Examples, maps: np.ndarray, captions: list[str], scale: Scale) -> np.ndarray:
     """A column for each of up to twelve images, every kind of defect in turn: input, mask, heat map, overlay."""
     chosen = _chosen(examples.defects)
     stacks = [
@@ -126,7 +126,7 @@ def _sheet(examples: Examples, maps: np.ndarray, scores: list[str], scale: Scale
         for index in chosen
     ]
     width = stacks[0].shape[1]
-    labels = [f"{examples.defects[index] or 'unlabelled'}  {scores[index]}" for index in chosen]
+    labels = [f"{examples.defects[index] or 'unlabelled'}  {captions[index]}" for index in chosen]
     columns = np.concatenate([_text(labels, width), np.concatenate(stacks, axis=1)])
     return np.concatenate([columns, _legend(scale, columns.shape[1])])
 

@@ -91,7 +91,7 @@ function judge(made) {
 function startingPosition() {
   if (data.threshold !== null) {
     byId("threshold-note").textContent = `Suggested from good images alone: ${written(data.threshold)}.`;
-    return levels.findIndex((level) => level >= data.threshold);
+    return levels.findIndex((level) => level > data.threshold);
   }
   byId("threshold-note").textContent = counts.normal
     ? "It starts where one in twenty good images would be called defective: a place to look from, not a suggestion."
@@ -235,8 +235,8 @@ function card(index) {
   } else {
     picture = element("div", { className: "picture" }, image);
   }
-  const about = element("div", { className: "about" }, element("b", { textContent: written(data.scores[index]) }), " ",
-    tag(index), element("br"),
+  const about = element("div", { className: "about" }, element("b", { textContent: written(data.scores[index]) }),
+    data.pValues ? ` p ${data.pValues[index]} ` : " ", tag(index), element("br"),
     data.paths[index].includes(`${kindOf(index)}/`) ? data.paths[index] : `${kindOf(index)}: ${data.paths[index]}`);
   const made = element("li", {}, picture, about);
   made.dataset.index = index;
@@ -266,7 +266,9 @@ function refill() {
 function row(index) {
   const made = element("tr", {}, element("th", { scope: "row", textContent: data.paths[index] }),
     element("td", { textContent: kindOf(index) }),
-    element("td", { className: "number", textContent: written(data.scores[index]) }), element("td", {}, tag(index)));
+    element("td", { className: "number", textContent: written(data.scores[index]) }),
+    ...(data.pValues ? [element("td", { className: "number", textContent: data.pValues[index] })] : []),
+    element("td", {}, tag(index)));
   made.dataset.index = index;
   return made;
 }

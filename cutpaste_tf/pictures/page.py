@@ -47,6 +47,7 @@ def save(
     scores: np.ndarray,
     maps: np.ndarray | None,
     threshold: float | None = None,
+    p_values: np.ndarray | None = None,
     report: Report = hush,
 ) -> None:
     """Writes the page, and beside it the thumbnails, where they are too many for one file.
@@ -60,7 +61,8 @@ def save(
         examples: the test images.
         scores: [count], of the images.
         maps: heat maps [count, side, side], if there are any.
-        threshold: that is suggested, if there is one.
+        threshold: that is suggested, if there is one; images that score above it are called defective.
+        p_values: [count], of the images, if there are any.
         report: takes a line for the user.
     """
     inline = len(scores) <= INLINE
@@ -92,6 +94,7 @@ def save(
         "thumbnails": thumbnails,
         "overlays": overlays,
         "threshold": threshold,
+        "pValues": None if p_values is None else [f"{p_value:.2g}" for p_value in p_values],
     }
     place = "in this file" if inline else f"in {FOLDER}/, which must stay beside this file"
     text = _ENVIRONMENT.get_template("page.html").render(
@@ -102,6 +105,7 @@ def save(
         note=f"{len(scores)} images; their thumbnails, {size / 1e6:.1f} MB, are {place}.",
         data=data,
         has_heat=bool(overlays),
+        has_p_values=p_values is not None,
     )
     (folder / NAME).write_text(text, encoding="utf-8", errors="backslashreplace")
 

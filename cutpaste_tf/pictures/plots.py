@@ -77,7 +77,9 @@ def save_roc(path: Path, labels: np.ndarray, scores: np.ndarray, title: str) -> 
 
 
 @drawing.own_style()
-def save_histogram(path: Path, defects: list[str], scores: np.ndarray, title: str) -> None:
+def save_histogram(
+    path: Path, defects: list[str], scores: np.ndarray, title: str, *, threshold: float | None = None
+) -> None:
     """Anomaly scores by kind of defect, one row each, normal images first.
 
     Args:
@@ -85,6 +87,7 @@ def save_histogram(path: Path, defects: list[str], scores: np.ndarray, title: st
         defects: name of each image's defect, `good` for normal ones, empty for unknown.
         scores: [count], anomaly scores.
         title: above the rows.
+        threshold: above which images are called anomalous, if there is one.
     """
     names = np.array(defects)
     kinds = sorted(set(defects), key=lambda name: (name != GOOD, name))
@@ -98,8 +101,11 @@ def save_histogram(path: Path, defects: list[str], scores: np.ndarray, title: st
         axis.hist(scores[names == kind], bins=bins, color="tab:green" if kind == GOOD else "tab:red")
         axis.set_title(text, loc="left", fontsize=9, parse_math=False)
         axis.yaxis.get_major_locator().set_params(integer=True)
+        if threshold is not None:
+            axis.axvline(threshold, color="black", linestyle="dashed", linewidth=1)
     figure.suptitle(title, fontsize=10, parse_math=False)
-    axes[-1, 0].set_xlabel("anomaly score (negative log density)")
+    dashed = "" if threshold is None else "; dashed: threshold"
+    axes[-1, 0].set_xlabel(f"anomaly score (negative log density{dashed})")
     figure.tight_layout(pad=0.5)
     drawing.save(figure, path)
 

@@ -61,6 +61,8 @@ _TRANSFER = {"backbone": "efficientnet_b4", "weights": "imagenet"}
 _UNTRAINED = {**_TRANSFER, "epochs": 0}
 _LOCALIZED: dict[str, Any] = {"evaluation": ("--heat_maps",), "folder": "eval_localized"}
 _LEVEL7: dict[str, Any] = {"evaluation": ("--noheat_maps", "--feature=level7"), "folder": "eval_level7"}
+# The split counts as it is: test images that a class has among its training images as well stay in it.
+_AS_PUBLISHED: dict[str, Any] = {"evaluation": ("--noheat_maps", "--allow_trained_images")}
 
 # Numbers are the paper's; what it says in its text of CIFAR-10 has a name.
 TABLES: dict[int | str, dict[str, Column]] = {
@@ -94,7 +96,7 @@ TABLES: dict[int | str, dict[str, Column]] = {
         **{f"jitter_{jitter}": Column({"patch_jitter": jitter}) for jitter in (0.0, 0.1, 0.2, 0.3)},
         **{f"max_area_{area}": Column({"max_patch_area": area}) for area in (0.1, 0.15, 0.2, 0.3)},
     },
-    CIFAR10: {name: _task(name) for name in ("cutout", "cutpaste", "rotation")},
+    CIFAR10: {name: dataclasses.replace(_task(name), **_AS_PUBLISHED) for name in ("cutout", "cutpaste", "rotation")},
 }
 TITLES: dict[int | str, str] = {
     1: "Detection, image AUROC",

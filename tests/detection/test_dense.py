@@ -4,7 +4,7 @@ import pytest
 from conftest import networks_of
 
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.detection import dense, detector
+from cutpaste_tf.detection import dense, one_class
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import resnet
 
@@ -67,7 +67,7 @@ def test_patches_are_scored_image_by_image_in_bounded_memory(monkeypatch):
             held.append(len(features))
             return 1.0 - features[:, :, 0]
 
-    monkeypatch.setattr(detector, "_TOGETHER", 3 * 9 * 2 * 4)
+    monkeypatch.setattr(one_class, "_TOGETHER", 3 * 9 * 2 * 4)
     images = np.broadcast_to(np.arange(8, dtype=np.uint8)[:, None, None, None], (8, 4, 4, 3))
     made = []
 
@@ -77,7 +77,7 @@ def test_patches_are_scored_image_by_image_in_bounded_memory(monkeypatch):
             made.append(number)
             yield np.full((9, 2), number, np.float32)
 
-    found = detector.score_patches(dense.PatchEmbedder(each, 4), Density(), images)
+    found = one_class.score_patches(dense.PatchEmbedder(each, 4), Density(), images)
     assert held == [3, 3, 2]
     np.testing.assert_array_equal(found, np.broadcast_to(np.arange(8)[:, None, None], (8, 3, 3)))
 

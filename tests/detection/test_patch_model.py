@@ -1,5 +1,6 @@
 """Patch models and GradCAM from the commands: training on crops, dense evaluation, heat maps."""
 
+import csv
 import json
 import shutil
 
@@ -15,7 +16,7 @@ from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.commands.evaluating import SyntheticOptions
 from cutpaste_tf.commands.options import HeatMapOptions
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.detection import dense, detector
+from cutpaste_tf.detection import dense, detector, one_class
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.training import checkpoint
@@ -95,8 +96,8 @@ def test_a_patch_model_localizes(category, tmp_path, mode, capsys):
     examples = sources.read_test(category, 64)
     pictures = examples.images
     np.testing.assert_allclose(loaded.patch_scores(pictures), scores, rtol=1e-4)
-    rows = (run / "eval/scores.csv").read_text().splitlines()[1:]
-    found = [float(row.rsplit(",", 1)[1]) for row in rows]
+    with (run / "eval/scores.csv").open() as file:
+        found = [float(row["score"]) for row in csv.DictReader(file)]
     maps = loaded.heat_maps(pictures)
     assert maps.shape == (6, 64, 64)
     truth = [np.zeros((64, 64), bool) if mask is None else mask for mask in examples.masks]
@@ -116,8 +117,8 @@ def test_a_bright_square_is_where_the_heat_is(copied_run, category, tmp_path):
 
 def test_dense_scoring_can_be_given_anew(patch_run, category, monkeypatch):
     cutpaste_tf.evaluate(patch_run, str(category), category)
-    fits, fit = [], detector.fit_patches
-    monkeypatch.setattr(detector, "fit_patches", lambda *a, **k: fits.append(1) or fit(*a, **k))
+    fits, fit = [], one_class.fit_patches
+    monkeypatch.setattr(one_class, "fit_patches", lambda *a, **k: fits.append(1) or fit(*a, **k))
     cutpaste_tf.evaluate(patch_run, str(category), category, settings={"smoothing_sigma": 3.0})
     assert not fits  # only what becomes of the patches' scores changes
     cutpaste_tf.evaluate(patch_run, "other", category / "test/square", settings={"density_mode": "shared"})
@@ -207,7 +208,7 @@ def test_plain_images_get_heat_maps(patch_run, category):
 
 def test_a_mask_of_another_size_is_found_before_any_long_work(patch_run, category, monkeypatch):
     write_image(category / "ground_truth/square/001_mask.png", np.zeros((40, 41), np.uint8))
-    monkeypatch.setattr(detector, "score_patches", None)
+    monkeypatch.setattr(one_class, "score_patches", None)
     with pytest.raises(InputError, match=r"001_mask.png has 41 x 40 pixels, but its image .* has 40 x 40"):
         cutpaste_tf.evaluate(patch_run, str(category), category)
 

@@ -21,7 +21,7 @@ def _save(folder, count=3, defects=("good", "hole", "hole"), paths=("good/0.png"
     labels = np.array([0] + [1] * (count - 1))
     masks = [None] + [mask] * (count - 1)
     examples = Examples(images, list(paths), labels, list(defects), masks, "note")
-    heat_map_plots.save(folder, examples, maps, np.arange(count))
+    heat_map_plots.save(folder, examples, maps, [f"{number:.2f}" for number in range(count)])
     return mask
 
 

@@ -1,0 +1,89 @@
+"""What a density says of the images it is fitted to, each judged by a density that does not know it.
+
+In-sample log densities are too high: with fewer images than dimensions a Gaussian fits every one of them, and a
+threshold taken from them calls nearly every new normal image anomalous.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+FOLDS = 20  # where leaving out each image by itself would be as many fits
+
+
+def gaussian(features: np.ndarray, reg_covar: float) -> tuple[np.ndarray, np.ndarray]:
+    """Log densities of features by the Gaussian of the others, exactly, without fitting it anew for each.
+
+    With c = x - mean of the n features, B = sum c c' + (n - 1) r I, h = c' B^-1 c and g = 1 - n h / (n - 1), the
+    Gaussian without x has the squared distance n^2 / (n - 1) h / g to it and the log determinant
+    log det(B / (n - 1)) + log g (Sherman and Morrison).
+
+    Args:
+        features: float64 [..., n, dimensions], n of 2 and above; axes before the last two are Gaussians of their own.
+        reg_covar: r, the ridge of the covariance's diagonal.
+
+    Returns:
+        Log density of each feature, and that at the mean of the Gaussian without it; float64 [..., n].
+
+    Raises:
+        ValueError: without one of them the covariance is singular.
+    """
+    count, dimensions = features.shape[-2:]
+    centered = features - features.mean(axis=-2, keepdims=True)
+    ridge = (count - 1) * reg_covar
+    try:
+        with np.errstate(divide="raise", invalid="raise"):
+            left, log_determinant = (_by_gram if count <= dimensions else _by_moments)(centered, ridge)
+            leverage = (1 - left) * (count - 1) / count  # h
+            distance = count**2 / (count - 1) * leverage / left
+            log_determinant = log_determinant[..., None] - dimensions * np.log(count - 1) + np.log(left)
+    except (np.linalg.LinAlgError, FloatingPointError):
+        raise ValueError("without one of them the covariance is singular") from None
+    peak = -0.5 * (log_determinant + dimensions * np.log(2 * np.pi))
+    return peak - 0.5 * distance, peak
+
+
+def _by_moments(centered: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+    """g [..., n] and log det B [...], by B [..., dimensions, dimensions]."""
+    count, dimensions = centered.shape[-2:]
+    moments = centered.swapaxes(-1, -2) @ centered + ridge * np.eye(dimensions)
+    cholesky = np.linalg.cholesky(moments)
+    whitened = np.linalg.inv(cholesky) @ centered.swapaxes(-1, -2)
+    leverage = np.sum(whitened**2, axis=-2)
+    return 1 - count / (count - 1) * leverage, _log_determinant(cholesky)
+
+
+def _by_gram(centered: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+    """The same by the Gram matrix [..., n, n], which is smaller where images are few.
+
+    1 - h is the ridge times the diagonal of (Gram + ridge I)^-1, of which 1 / (n ridge) is due to the centered
+    features' sum being zero. With more weight on that direction it is small, so that what remains loses no digits.
+    """
+    count, dimensions = centered.shape[-2:]
+    gram = centered @ centered.swapaxes(-1, -2)
+    weight = np.trace(gram, axis1=-2, axis2=-1) / count + ridge
+    cholesky = np.linalg.cholesky(gram + ridge * np.eye(count) + weight[..., None, None] / count)
+    diagonal = np.sum(np.linalg.inv(cholesky) ** 2, axis=-2)
+    left = count / (count - 1) * ridge * (diagonal - 1 / (count * (ridge + weight[..., None])))
+    shift = np.log(ridge) - np.log(ridge + weight)
+    return left, _log_determinant(cholesky) + shift + (dimensions - count) * np.log(ridge)
+
+
+def _log_determinant(cholesky: np.ndarray) -> np.ndarray:
+    return 2 * np.sum(np.log(np.diagonal(cholesky, axis1=-2, axis2=-1)), axis=-1)
+
+
+def folds(count: int, groups: np.ndarray | None) -> Iterator[np.ndarray]:
+    """Which of so many images are left out together: FOLDS times a part, drawn at random, or of the groups.
+
+    Args:
+        count: of the images.
+        groups: int [count], the group of each; a group is left out as a whole.
+
+    Returns:
+        Indices int [part], sorted; every image once.
+    """
+    groups = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
+    order = np.random.default_rng(0).permutation(groups.max() + 1)
+    for part in np.array_split(order, min(FOLDS, len(order))):
+        yield np.flatnonzero(np.isin(groups, part))

@@ -1,0 +1,194 @@
+"""A threshold from normal images alone (conformal prediction). No TensorFlow here.
+
+The scores of normal images that the density does not know say how normal images score. A new normal image is as likely
+to rank anywhere among them, so that its score is above the k-th smallest of n with a probability of at most
+1 - k / (n + 1). That holds as far as the next images are like these ones: frames of one scene count as one image
+(`--group_by`), and another camera, light or sharpness asks for images of its own (`--calibration_data`).
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from cutpaste_tf import files
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.config.scoring import DEFAULT_RATE, DecisionSettings
+from cutpaste_tf.detection import heat_maps
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import COPY_AGAIN, DAMAGE, write_arrays
+from cutpaste_tf.progress import Report
+
+FILE = "calibration.npz"  # in the detector
+
+
+class Decisions(NamedTuple):
+    """What is decided of images.
+
+    Attributes:
+        rate: the false alarm rate that holds.
+        threshold: images that score above it are called anomalous.
+        p_values: float64 [count], see `Calibration.p_values`.
+        anomalous: bool [count].
+    """
+
+    rate: float
+    threshold: float
+    p_values: np.ndarray
+    anomalous: np.ndarray
+
+    @property
+    def words(self) -> list[str]:
+        """`anomalous` or `normal`, for each image."""
+        return ["anomalous" if one else "normal" for one in self.anomalous]
+
+
+class Calibration(NamedTuple):
+    """How normal images score.
+
+    Attributes:
+        scores: float64 [n], sorted, of normal images that the density does not know.
+        pixels: the same of their heat maps' maxima, for a patch model; else empty.
+    """
+
+    scores: np.ndarray
+    pixels: np.ndarray
+
+    def decide(self, scores: np.ndarray, settings: DecisionSettings) -> Decisions:
+        """What is decided of images by their scores, float64 [count]; raises as `rate`."""
+        rate = self.rate(settings)
+        threshold = self.threshold(rate)
+        return Decisions(rate, threshold, self.p_values(scores), scores > threshold)
+
+    def rate(self, settings: DecisionSettings) -> float:
+        """The false alarm rate that is asked for; where it is left open, what comes nearest to it.
+
+        Raises:
+            InputError: there are too few images for the rate.
+        """
+        check(settings, len(self.scores))
+        return settings.false_alarm_rate or max(DEFAULT_RATE, 1 / (len(self.scores) + 1))
+
+    def threshold(self, rate: float) -> float:
+        """Images that score above it are called anomalous; of normal ones as many as `rate` says, or fewer."""
+        return float(self.scores[self._rank(rate) - 1])
+
+    def pixel_threshold(self, rate: float) -> float:
+        """Heat above it is called anomalous; as many of the normal images as `rate` says have any."""
+        return float(self.pixels[self._rank(rate) - 1])
+
+    def p_values(self, scores: np.ndarray) -> np.ndarray:
+        """The part of normal images that score so high, float64 [count], of scores [count]; 1 / (n + 1) at the least.
+
+        A score is above the threshold of a rate where its p-value is no more than the rate.
+        """
+        lower = np.searchsorted(self.scores, scores, side="left")
+        return (1 + len(self.scores) - lower) / (len(self.scores) + 1)
+
+    def spread(self, rate: float) -> tuple[float, float]:
+        """The 90 % interval of the false alarm rate that the threshold really has: other images would give another."""
+        rank = self._rank(rate)
+        low, high = stats.beta(len(self.scores) + 1 - rank, rank).ppf([0.05, 0.95])
+        return float(low), float(high)
+
+    def _rank(self, rate: float) -> int:
+        """k of the k-th smallest score, the threshold."""
+        # Less a little: 20 * (1 - 0.05) may be 19.000000000000004.
+        return max(1, math.ceil((len(self.scores) + 1) * (1 - rate) - 1e-9))
+
+
+def check(settings: DecisionSettings, count: int) -> None:
+    """Sees whether so many normal images can tell the false alarm rate that is asked for.
+
+    Raises:
+        InputError: they are too few.
+    """
+    smallest = 1 / (count + 1)
+    if 0 < settings.false_alarm_rate < smallest:
+        raise InputError(
+            f"--false_alarm_rate={settings.false_alarm_rate:g} is below {math.ceil(1e4 * smallest) / 1e4:g}, the least "
+            f"that {count} normal images can tell (1 / (images + 1)); take that or more, or more images."
+        )
+
+
+def of(held_out: np.ndarray | None, config: Config) -> Calibration | None:
+    """The calibration by scores that normal images have where the density does not know them.
+
+    Args:
+        held_out: scores of images [n], or of their patches [n, places, places], for a patch model.
+        config: of the detector.
+
+    Returns:
+        None where there are no such scores.
+    """
+    if held_out is None or not len(held_out):
+        return None
+    if not config.patch_size:
+        return Calibration(np.sort(np.asarray(held_out, np.float64)), np.empty(0))
+    maps = heat_maps.upsample(held_out, config.data.image_size, config.features, config.heat_maps)
+    scores = heat_maps.image_scores(held_out, maps, config.heat_maps)
+    return Calibration(np.sort(scores), np.sort(maps.max(axis=(1, 2)).astype(np.float64)))
+
+
+def write(path: Path, held_out: np.ndarray) -> None:
+    """Keeps such scores in a file."""
+    write_arrays(path, {"held_out": held_out})
+
+
+def read(path: Path) -> np.ndarray | None:
+    """Reads what `write` wrote; None where there is no such file, as in detectors of version 0.2.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as arrays:
+            return np.array(arrays["held_out"])
+    except DAMAGE as error:
+        raise InputError(f"{path} is damaged ({error}): {COPY_AGAIN}.") from None
+
+
+def kept(path: Path, make: Callable[[], np.ndarray], report: Report) -> np.ndarray:
+    """Reads such a file, or makes and writes it, also where it is damaged."""
+    try:
+        found = read(path)
+    except InputError as error:
+        report(f"{error} It is computed anew.")
+        found = None
+    if found is None:
+        found = made = make()
+        files.keep(path, lambda: write(path, made), report)
+    return found
+
+
+def groups(paths: list[str], group_by: str) -> np.ndarray | None:
+    """Which training images are known together, as frames of one scene are.
+
+    Args:
+        paths: of the images.
+        group_by: `none`; `folder`; or `prefix`: the name without the digits at its end.
+
+    Returns:
+        int [count]; None for `none`.
+
+    Raises:
+        InputError: all of them are one group.
+    """
+    if group_by == "none":
+        return None
+    named: dict[str, Any] = {
+        "folder": lambda path: str(Path(path).parent),
+        "prefix": lambda path: str(Path(path).with_suffix("")).rstrip("0123456789"),
+    }
+    names, found = np.unique([named[group_by](path) for path in paths], return_inverse=True)
+    if len(names) < 2:
+        raise InputError(
+            f"--group_by={group_by}: all {len(paths)} training images are one group ({names[0]}), which leaves none to "
+            "judge it by; group by something else."
+        )
+    return found

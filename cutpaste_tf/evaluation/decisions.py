@@ -1,0 +1,82 @@
+"""What a threshold from normal images decides of test images, beside their labels."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support
+
+from cutpaste_tf.detection.calibration import Calibration, Decisions
+
+
+def figures(
+    calibration: Calibration, decided: Decisions, labels: np.ndarray, defects: list[str], scores: np.ndarray
+) -> dict[str, Any]:
+    """The part of metrics.json on decisions.
+
+    Args:
+        calibration: that they are due to.
+        decided: of each test image.
+        labels: [count]: 0 normal, 1 anomalous, others unknown.
+        defects: name of each image's defect.
+        scores: [count].
+
+    Returns:
+        Rates in percent, None where a class is missing; `best_f1_by_test_labels` is of the threshold that suits the
+        test images best, which nobody knows beforehand.
+    """
+    known, called = labels >= 0, decided.anomalous
+    low, high = calibration.spread(decided.rate)
+    found: dict[str, Any] = {
+        "threshold": decided.threshold,
+        "false_alarm_rate": decided.rate,
+        "false_alarm_rate_low": low,
+        "false_alarm_rate_high": high,
+        "calibration_images": len(calibration.scores),
+        "called_anomalous": int(np.sum(called)),
+        "true_positives": int(np.sum(called & (labels == 1))),
+        "false_positives": int(np.sum(called & (labels == 0))),
+        "true_negatives": int(np.sum(~called & (labels == 0))),
+        "false_negatives": int(np.sum(~called & (labels == 1))),
+        "false_alarms": _percent(called[labels == 0]),
+        "recall": _percent(called[labels == 1]),
+        "recall_by_defect": {},
+        "precision": None,
+        "f1": None,
+        "best_f1_by_test_labels": None,
+    }
+    names = np.array(defects)
+    for defect in sorted(set(names[labels == 1])):
+        found["recall_by_defect"][str(defect)] = _percent(called[names == defect])
+    if len(set(labels[known])) == 2:
+        precision, _, f1, _ = precision_recall_fscore_support(
+            labels[known],
+            called[known],
+            average="binary",
+            zero_division=0,  # pyright: ignore[reportArgumentType]
+        )
+        precisions, recalls, _ = precision_recall_curve(labels[known], scores[known])
+        best = np.max(2 * precisions * recalls / np.maximum(precisions + recalls, 1e-300))
+        found |= {"precision": 100.0 * float(precision), "f1": 100.0 * float(f1)}
+        found["best_f1_by_test_labels"] = 100.0 * float(best)
+    return found
+
+
+def line(found: dict[str, Any]) -> str:
+    """The decisions in a line."""
+    asked = f"threshold {found['threshold']:.6g}, false alarm rate {found['false_alarm_rate']:.3g}"
+    asked += f" (between {found['false_alarm_rate_low']:.2g} and {found['false_alarm_rate_high']:.2g}, by "
+    asked += f"{found['calibration_images']} normal images)"
+    parts = []
+    if found["false_alarms"] is not None:
+        normal = found["false_positives"] + found["true_negatives"]
+        parts.append(f"{found['false_positives']} of {normal} normal images are called anomalous")
+    if found["recall"] is not None:
+        anomalous = found["true_positives"] + found["false_negatives"]
+        parts.append(f"{found['true_positives']} of {anomalous} anomalous ones are found")
+    if not parts:
+        parts.append(f"{found['called_anomalous']} images are called anomalous")
+    return f"{asked}: {', '.join(parts)}"
+
+
+def _percent(chosen: np.ndarray) -> float | None:
+    return 100.0 * float(np.mean(chosen)) if len(chosen) else None
