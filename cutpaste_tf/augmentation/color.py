@@ -83,6 +83,15 @@ def to_float(image: tf.Tensor) -> tf.Tensor:
     return tf.cast(image, tf.float32) * (1 / 255) if image.dtype == tf.uint8 else image
 
 
+def to_uint8(views: tf.Tensor) -> tf.Tensor:
+    """float32 in [0, 1], of a static shape, to the nearest of uint8's 0..255, halves up; `to_float` scales it back."""
+    return _compiled(_rounded)(views)
+
+
+def _rounded(views: tf.Tensor) -> tf.Tensor:
+    return tf.cast(views * 255.0 + 0.5, tf.uint8)  # pyright: ignore[reportOperatorIssue]
+
+
 @functools.cache
 def _compiled(function: Any) -> Any:
     # XLA fuses each operation into one pass over the image. One function per operation, not one for
