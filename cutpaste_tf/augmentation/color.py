@@ -7,6 +7,7 @@ Inside, the three channels are kept as planes, [3, height, width]: three times f
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cutpaste_tf.backend import tf
@@ -83,13 +84,13 @@ def to_float(image: tf.Tensor) -> tf.Tensor:
     return tf.cast(image, tf.float32) * (1 / 255) if image.dtype == tf.uint8 else image
 
 
-def to_uint8(views: tf.Tensor) -> tf.Tensor:
-    """float32 in [0, 1], of a static shape, to the nearest of uint8's 0..255, halves up; `to_float` scales it back."""
-    return _compiled(_rounded)(views)
+def to_uint8(views: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Views of one static shape, float32 in [0, 1], stacked as the nearest of 0..255, halves up; see `to_float`."""
+    return _compiled(_rounded)(list(views))
 
 
-def _rounded(views: tf.Tensor) -> tf.Tensor:
-    return tf.cast(views * 255.0 + 0.5, tf.uint8)  # pyright: ignore[reportOperatorIssue]
+def _rounded(views: list[Any]) -> tf.Tensor:
+    return tf.stack([tf.cast(view * 255.0 + 0.5, tf.uint8) for view in views])
 
 
 @functools.cache

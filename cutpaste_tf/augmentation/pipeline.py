@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cutpaste_tf.augmentation import color
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.augmentation.settings import AugmentationSettings
 from cutpaste_tf.backend import tf
@@ -57,8 +56,7 @@ def stream(
 
     def augment(position: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         seed = tf.random.fold_in(view_seed, position)  # pyright: ignore[reportArgumentType]
-        views, labels = settings.task.augment(padded(index), seed, settings, side)  # pyright: ignore[reportArgumentType]
-        return color.to_uint8(views) if settings.uint8_views else views, labels
+        return settings.task.augment(padded(index), seed, settings, side)  # pyright: ignore[reportArgumentType]
 
     def flatten(views: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         view_size = settings.patch_size or side
@@ -89,6 +87,7 @@ def augmentations(images: np.ndarray, settings: AugmentationSettings, *, seed: i
         beyond the base augmentation, is left out.
     """
     padded, side = _padded(images, settings.translate), images.shape[1]
+    settings = dataclasses.replace(settings, uint8_views=False)
 
     def augment(index: tf.Tensor) -> tf.Tensor:
         views, _ = settings.task.augment(padded(index), tf.random.fold_in([seed, 0], index), settings, side)  # pyright: ignore[reportArgumentType]
