@@ -60,7 +60,7 @@ def test_killed_between_executions_on_jax(category, tmp_path):
     np.testing.assert_allclose(killed, whole, atol=1e-4)
 
 
-def test_float16_resumes_in_either_phase_with_its_loss_scale(category, tmp_path, monkeypatch):
+def test_float16_resumes_in_two_phases_with_its_loss_scale(category, tmp_path, monkeypatch):
     """On views of 8 bits, so that the classifier is not the network that was built in that arithmetic."""
     config = TINY.replaced(
         data=str(category),
