@@ -14,7 +14,7 @@ from conftest import TINY, command, logged, logged_steps, networks_of, stream_of
 from cutpaste_tf import devices
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
-from cutpaste_tf.training import fitting
+from cutpaste_tf.training import checkpoint, fitting
 from cutpaste_tf.training.execution import Execution
 
 EIGHT = TINY.replaced(steps_per_epoch=8)
@@ -60,6 +60,27 @@ def test_killed_between_executions_on_jax(category, tmp_path):
     np.testing.assert_allclose(killed, whole, atol=1e-4)
 
 
+def test_a_checkpoint_holds_the_loss_scale(tmp_path):
+    config = TINY.replaced(precision="mixed_float16")
+
+    def compiled():
+        classifier = networks_of(config).classifier
+        fitting.compile_classifier(classifier, config.schedule, config.schedule.phases[0])
+        return classifier
+
+    first, second = compiled(), compiled()
+    first.optimizer.dynamic_scale.assign(2.0**9)
+    first.optimizer.step_counter.assign(7)
+    first.optimizer.iterations.assign(5)
+    checkpoint.save(first, tmp_path / "checkpoint.npz", 6)
+    checkpoint.restore(second, tmp_path / "checkpoint.npz", with_optimizer=True)
+    assert float(second.optimizer.dynamic_scale) == 2.0**9
+    assert (int(second.optimizer.step_counter), int(second.optimizer.iterations)) == (7, 5)
+    for variable, same in zip(first.variables, second.variables, strict=True):
+        np.testing.assert_array_equal(variable, same)
+
+
+@pytest.mark.slow
 def test_float16_resumes_in_two_phases_with_its_loss_scale(category, tmp_path, monkeypatch):
     """On views of 8 bits, so that the classifier is not the network that was built in that arithmetic."""
     config = TINY.replaced(
