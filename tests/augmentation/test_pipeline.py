@@ -167,6 +167,8 @@ def test_a_sheet_shows_every_augmented_view():
     shown = pipeline.augmentations(images(2), Config.of(image_size=32, scar_max_length=20).augmentation, seed=0)
     assert list(shown) == ["cutpaste", "scar"]
     assert shown["scar"].shape == (2, 32, 32, 3)
+    of_bytes = Config.of(image_size=32, scar_max_length=20, uint8_views=True).augmentation
+    np.testing.assert_array_equal(pipeline.augmentations(images(2), of_bytes, seed=0)["scar"], shown["scar"])
     turned = pipeline.augmentations(
         images(2), Config.of(proxy_task="rotation", image_size=32, scar_max_length=20).augmentation, seed=0
     )
