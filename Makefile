@@ -28,6 +28,7 @@ bench: .venv/dev
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.pipeline --tasks
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.waiting
 	$(BIN)/python -m benchmarks.dense
 
 clean:

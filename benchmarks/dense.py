@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import app, flags
 
+from benchmarks.multiply_adds import multiply_adds
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import dense
@@ -22,17 +23,6 @@ _SIZE = flags.DEFINE_integer("extract_size", 32, "Side of the patches.")
 _STRIDE = flags.DEFINE_integer("stride", 4, "Pixels from one patch to the next.")
 _STEM = flags.DEFINE_enum("stem", "imagenet", ("imagenet", "small"), "Stem of the ResNet-18.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds; the best of each contestant counts.")
-
-
-def multiply_adds(feature: keras.Model, side: int) -> float:
-    """Of the convolutions for one image of side x side pixels, in units of 10^9."""
-    backbone = next((layer for layer in feature.layers if isinstance(layer, keras.Model)), feature)
-    total = 0
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            shape = keras.Model(backbone.input, layer.output).compute_output_shape((1, side, side, 3))
-            total += math.prod(shape[1:3]) * math.prod(layer.kernel.shape)  # pyright: ignore[reportArgumentType, reportCallIssue, reportOptionalMemberAccess]
-    return total / 1e9
 
 
 def main(_: list[str]) -> None:

@@ -68,7 +68,10 @@ def compare_with_pillow() -> None:
         "ours, independent views": stream(images, config.replaced(share_base_augmentation=False)),
         "ours, no base jitter": stream(images, config.replaced(base_jitter=0.0)),
         "ours, no patch jitter": stream(images, config.replaced(patch_jitter=0.0)),
-        "floor: copy float32 batches": lambda: copy_batch(config),
+        "ours, no jitter": stream(images, config.replaced(base_jitter=0.0, patch_jitter=0.0)),
+        "floor: copy float32 batches": lambda: copy_batch(config, np.float32),
+        "ours, uint8 views": stream(images, config.replaced(uint8_views=True)),
+        "floor: copy uint8 batches": lambda: copy_batch(config, np.uint8),
     }
     rates = time_rounds({name: (start, config.schedule.batch_size) for name, start in contestants.items()})
     for name, rate in rates.items():
@@ -173,15 +176,16 @@ def with_scar(image: Image.Image, rng: np.random.Generator, config: Config) -> I
     return result
 
 
-def copy_batch(config: Config) -> Callable[[], object]:
+def copy_batch(config: Config, kind: type[np.float32 | np.uint8]) -> Callable[[], object]:
     """What any pipeline must do at the least: write each view once and copy it into its batch."""
-    views = np.zeros((config.schedule.batch_size, config.data.image_size, config.data.image_size, 3), np.float32)
+    views = np.zeros((config.schedule.batch_size, config.data.image_size, config.data.image_size, 3), kind)
     source = np.zeros(views.shape[1:], np.uint8)
+    factor = kind(1 / 255) if kind is np.float32 else kind(1)
     batch = np.empty_like(views)
 
     def copy() -> None:
         for index in range(len(views)):
-            np.multiply(source, np.float32(1 / 255), out=views[index])
+            np.multiply(source, factor, out=views[index])
             batch[index] = views[index]
 
     return copy

@@ -3,14 +3,16 @@
     python -m benchmarks.training [--data=DIR] [--backbone=efficientnet_b0] [--image_size=128] [--batch_size=0]
 
 The ratio is what the pipeline leaves of the device's speed. Both use the same compiled step of the
-same network, in turns, once for each phase of training; the best round of each counts.
+same network, in turns, once for each phase of training; the best round of each counts. What a step waits for the
+pipeline is timed apart, in a loop that takes a batch and then trains on it: the pipeline works ahead meanwhile.
+`benchmarks.waiting` says how many cores a faster device needs.
 """
 
 import time
 
 from absl import app, flags
 
-from cutpaste_tf.augmentation import pipeline
+from cutpaste_tf.augmentation import color, pipeline
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.images import sources
@@ -22,6 +24,9 @@ _DATA = flags.DEFINE_string("data", "demo/gear", "Category folder, or demo/NAME.
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 128, "Side of the views in pixels.")
 _BACKBONE = flags.DEFINE_string("backbone", "resnet18", "Backbone network.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "Views in a step; 0: the paper's, 96 or for EfficientNet 24.")
+_PATCH_SIZE = flags.DEFINE_integer("patch_size", 0, "Side of random crops; 0: whole images.")
+_UINT8 = flags.DEFINE_bool("uint8_views", False, "Round views to 8 bits.")
+_PRECISION = flags.DEFINE_string("precision", "float32", "Arithmetic of the networks.")
 _ROUNDS = flags.DEFINE_integer("rounds", 4, "Rounds; the best one counts.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Steps in a round.")
 _WARM_UP = 2  # steps of a round that do not count: they fill the pipeline
@@ -43,15 +48,20 @@ def main(argv: list[str]) -> None:
         backbone=_BACKBONE.value,
         image_size=_IMAGE_SIZE.value,
         batch_size=_BATCH_SIZE.value,
+        patch_size=_PATCH_SIZE.value,
+        uint8_views=_UINT8.value,
+        precision=_PRECISION.value,
         stem="imagenet",
     )
-    side, batch_size, classes = config.data.image_size, config.schedule.batch_size, len(config.augmentation.views)
-    images = sources.read_train(demo.locate(_DATA.value), side).images
-    nets = build.build(config.network, classes)
+    side, batch_size, classes = config.view_size, config.schedule.batch_size, len(config.augmentation.views)
+    images = sources.read_train(demo.locate(_DATA.value), config.data.image_size).images
+    nets = fitting.initial_networks(config)
     stream = pipeline.stream(images, config.augmentation, batch_size=batch_size, seed=config.seed)
     shape = (batch_size, side, side, 3)
     labels = tf.range(batch_size) % classes
-    random = tf.data.Dataset.from_tensors((tf.random.stateless_uniform(shape, [0, 0]), labels)).repeat()  # pyright: ignore[reportArgumentType]
+    views = tf.random.stateless_uniform(shape, [0, 0])  # pyright: ignore[reportArgumentType]
+    views = color.to_uint8(tf.unstack(views)) if config.augmentation.uint8_views else views
+    random = tf.data.Dataset.from_tensors((views, labels)).repeat()
     print(f"{_DATA.value}, {_BACKBONE.value}, {side} px, batch {batch_size}, "
           f"best of {_ROUNDS.value} rounds")  # fmt: skip
     for phase in config.schedule.phases:
@@ -63,6 +73,11 @@ def main(argv: list[str]) -> None:
         for name, rate in rates.items():
             print(f"  {name:<16}{rate:8.3f} steps/s {rate * batch_size:8.1f} images/s")
         print(f"  ratio: {rates['pipeline'] / rates['random numbers']:.3f}")
+        waits = [time_waiting(nets.classifier, stream) for _ in range(_ROUNDS.value)]
+        shares = ", ".join(f"{100 * waited / (waited + trained):.1f}" for waited, trained in waits)
+        waited, trained = min(waits, key=sum)
+        print(f"  waits for the pipeline: {shares} % of a step")
+        print(f"  fastest round: waits for {1000 * waited:.1f} ms, then trains for {1000 * trained:.1f} ms")
 
 
 def time_rounds(classifier: keras.Model, contestants: dict[str, tf.data.Dataset]) -> dict[str, float]:
@@ -77,6 +92,21 @@ def time_rounds(classifier: keras.Model, contestants: dict[str, tf.data.Dataset]
             classifier.fit(dataset, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[clock])  # pyright: ignore[reportArgumentType]
             rates[name] = max(rates[name], _STEPS.value / (time.perf_counter() - clock.began))
     return rates
+
+
+def time_waiting(classifier: keras.Model, dataset: tf.data.Dataset) -> tuple[float, float]:
+    """Seconds of a step, the mean of a round's, blocked in `next` and then spent on training."""
+    batches = iter(dataset)
+    waited = trained = 0.0
+    for step in range(_WARM_UP + _STEPS.value):
+        began = time.perf_counter()
+        views, labels = next(batches)
+        taken = time.perf_counter()
+        classifier.train_on_batch(views, labels)  # asks for the loss, and so waits for the device
+        if step >= _WARM_UP:
+            waited += taken - began
+            trained += time.perf_counter() - taken
+    return waited / _STEPS.value, trained / _STEPS.value
 
 
 if __name__ == "__main__":

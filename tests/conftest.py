@@ -168,8 +168,11 @@ class StoppedError(Exception):
     pass
 
 
-def weights_after(config, category, folder, monkeypatch, stops=()):
-    """Final backbone weights of a run that is stopped after the given steps and started again each time."""
+def weights_after(config, category, folder, monkeypatch, stops=(), **options):
+    """Final backbone weights of a run that is stopped after the given steps and started again each time.
+
+    A stop may be (step, options) where it is carried out by others than the rest.
+    """
 
     kept = {}
     fit, save = detector.fit, checkpoint.save
@@ -179,7 +182,8 @@ def weights_after(config, category, folder, monkeypatch, stops=()):
         return fit(feature, *arguments, **options)
 
     monkeypatch.setattr(detector, "fit", spy)
-    for stop in stops:
+    for given in stops:
+        stop, own = given if isinstance(given, tuple) else (given, options)
 
         def save_then_stop(classifier, path, step, stop=stop):
             save(classifier, path, step)
@@ -188,8 +192,8 @@ def weights_after(config, category, folder, monkeypatch, stops=()):
 
         monkeypatch.setattr(checkpoint, "save", save_then_stop)
         with pytest.raises(StoppedError):
-            cutpaste_tf.train(config, folder, category, checkpoint_minutes=0)
+            cutpaste_tf.train(config, folder, category, checkpoint_minutes=0, **own)
     monkeypatch.setattr(checkpoint, "save", save)
-    cutpaste_tf.train(config, folder, category, checkpoint_minutes=0)
+    cutpaste_tf.train(config, folder, category, checkpoint_minutes=0, **options)
     monkeypatch.setattr(detector, "fit", fit)
     return kept["feature"]

@@ -7,6 +7,7 @@ Inside, the three channels are kept as planes, [3, height, width]: three times f
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cutpaste_tf.backend import tf
@@ -81,6 +82,15 @@ def _apply(image: tf.Tensor, jitter: Jitter) -> tf.Tensor:
 def to_float(image: tf.Tensor) -> tf.Tensor:
     """uint8 in 0..255, or float32 already in [0, 1], to float32 in [0, 1]."""
     return tf.cast(image, tf.float32) * (1 / 255) if image.dtype == tf.uint8 else image
+
+
+def to_uint8(views: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Views of one static shape, float32 in [0, 1], stacked as the nearest of 0..255, halves up; see `to_float`."""
+    return _compiled(_rounded)(list(views))
+
+
+def _rounded(views: list[Any]) -> tf.Tensor:
+    return tf.stack([tf.cast(view * 255.0 + 0.5, tf.uint8) for view in views])
 
 
 @functools.cache

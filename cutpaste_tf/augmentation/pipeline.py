@@ -17,7 +17,7 @@ from cutpaste_tf.augmentation.settings import AugmentationSettings
 from cutpaste_tf.backend import tf
 
 _FOREVER = 2**62
-_AHEAD = 4  # batches made ahead, 75 MB each at 256 px; left to tf.data, they grew to 67
+_AHEAD = 4  # batches made ahead, 75 MB each at 256 px in float32; left to tf.data, they grew to 67
 
 
 def stream(
@@ -43,8 +43,8 @@ def stream(
             share the work; together they are the same bits as the whole.
 
     Returns:
-        Batches of views float32 [batch_size / count, view_size, view_size, 3] in [0, 1] and labels int32 of as many.
-        The views of one image stand together, in the order of their labels.
+        Batches of views float32 [batch_size / count, view_size, view_size, 3] in [0, 1], with `uint8_views` uint8, and
+        labels int32 of as many. The views of one image stand together, in the order of their labels.
     """
     index_of_part, parts = part
     per_step = batch_size // len(settings.views)
@@ -55,7 +55,8 @@ def stream(
     padded = _padded(images, settings.translate)
 
     def augment(position: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return settings.task.augment(padded(index), tf.random.fold_in(view_seed, position), settings, side)  # pyright: ignore[reportArgumentType]
+        seed = tf.random.fold_in(view_seed, position)  # pyright: ignore[reportArgumentType]
+        return settings.task.augment(padded(index), seed, settings, side)  # pyright: ignore[reportArgumentType]
 
     def flatten(views: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         view_size = settings.patch_size or side
@@ -86,6 +87,7 @@ def augmentations(images: np.ndarray, settings: AugmentationSettings, *, seed: i
         beyond the base augmentation, is left out.
     """
     padded, side = _padded(images, settings.translate), images.shape[1]
+    settings = dataclasses.replace(settings, uint8_views=False)
 
     def augment(index: tf.Tensor) -> tf.Tensor:
         views, _ = settings.task.augment(padded(index), tf.random.fold_in([seed, 0], index), settings, side)  # pyright: ignore[reportArgumentType]

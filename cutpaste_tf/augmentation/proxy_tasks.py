@@ -2,7 +2,8 @@
 
 A task is a pure function (image, seed, settings, side) -> (views, labels) in graph mode. The image is uint8
 [side + 2 * margin, side + 2 * margin, 3], with the reflected border that `pipeline.pad` adds for
-the translation; views are float32 [classes, view_size, view_size, 3] in [0, 1], labels int32 [classes].
+the translation; views are float32 [classes, view_size, view_size, 3] in [0, 1], with `uint8_views` uint8, labels
+int32 [classes].
 CutSwap's images have a fourth channel, `saliency.mark`'s bits, which follows the translation.
 """
 
@@ -78,12 +79,17 @@ def _base_views(
     return [base_augment(image, one, settings, side) for one in tf.unstack(tf.random.split(seed, count))]
 
 
+def _stacked(views: list[tf.Tensor], settings: AugmentationSettings) -> tf.Tensor:
+    """The views together; rounding them in the same pass costs less than stacking them in float32."""
+    return color.to_uint8(views) if settings.uint8_views else tf.stack(views)
+
+
 def rotation(
     image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, side: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Four rotations by quarter turns, counter-clockwise, as four classes (baseline of Table 1)."""
     views = _base_views(image, seed, settings, side, count=4)
-    return tf.stack([tf.image.rot90(view, turns) for turns, view in enumerate(views)]), tf.range(4)
+    return _stacked([tf.image.rot90(view, turns) for turns, view in enumerate(views)], settings), tf.range(4)
 
 
 def against_normal(*augmentations: Augmentation) -> Augment:
@@ -96,7 +102,7 @@ def against_normal(*augmentations: Augmentation) -> Augment:
         base_seed, *seeds = tf.unstack(tf.random.split(seed, classes))
         normal, *rest = _base_views(image, base_seed, settings, side, count=classes)
         views = [augment(view, one, settings) for augment, view, one in zip(augmentations, rest, seeds, strict=True)]
-        return tf.stack([normal[:, :, :3], *views]), tf.range(classes)
+        return _stacked([normal[:, :, :3], *views], settings), tf.range(classes)
 
     return augment_all
 

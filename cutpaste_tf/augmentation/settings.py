@@ -43,6 +43,10 @@ class AugmentationSettings(Settings):
         True, "One base augmentation, and crop, for all views of an image.", source="Eq. 1, 3"
     )
 
+    uint8_views: bool = setting(
+        False, "Round views to 8 bits: a quarter of the bytes on the way to the device, which scales them."
+    )
+
     min_patch_area: float = setting(0.02, "Smallest CutPaste patch, as a part of the image's area.", source="A.2")
     max_patch_area: float = setting(
         0.15, "Largest CutPaste patch, as a part of the image's area.", source="A.2; Table 8"

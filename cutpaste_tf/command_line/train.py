@@ -18,6 +18,7 @@ from cutpaste_tf.command_line import device_flags, settings_flags
 from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.commands import sheet, training
 from cutpaste_tf.config.presets import PRESETS, shown
+from cutpaste_tf.training.execution import JIT_COMPILE, Execution
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run; made where it is missing.")
 _CHECKPOINT_MINUTES = flags.DEFINE_float("checkpoint_minutes", 5.0, "Minutes between checkpoints.", lower_bound=0.0)
@@ -26,6 +27,16 @@ _PRESET = flags.DEFINE_enum(
     "paper",
     list(PRESETS),
     "Flags that are set where they are not given. " + " ".join(f"{name}: {shown(name)}." for name in PRESETS),
+)
+_STEPS_PER_EXECUTION = flags.DEFINE_integer(
+    "steps_per_execution",
+    1,
+    "Steps that are started at once, for a device that is done with a step before the next is started; a divisor of "
+    "--steps_per_epoch.",
+    lower_bound=1,
+)
+_JIT_COMPILE = flags.DEFINE_enum(
+    "jit_compile", "auto", list(JIT_COMPILE), "Whether XLA compiles the step; auto: yes, but not by TensorFlow on CPUs."
 )
 _SHOW = flags.DEFINE_bool("show_augmentations", False, "Write RUN/proxy_tasks.png, every task's views; train nothing.")
 
@@ -54,7 +65,9 @@ def run(locate: Callable[[str], str | Path]) -> None:
                     test_location=locate(config.data.test_data) if config.data.test_data else "",
                     tfds_data_dir=tfds_data_dir,
                     device_count=device_flags.device_count(),
+                    execution=Execution(_STEPS_PER_EXECUTION.value, _JIT_COMPILE.value),
                     report=report,
                 )
 
-    run_main(main, __doc__, (_OUTPUT_DIR, _PRESET, _CHECKPOINT_MINUTES, *device_flags.OWN, _SHOW))
+    own = (_OUTPUT_DIR, _PRESET, _CHECKPOINT_MINUTES, *device_flags.OWN, _STEPS_PER_EXECUTION, _JIT_COMPILE, _SHOW)
+    run_main(main, __doc__, own)

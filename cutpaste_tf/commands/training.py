@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
+
 from cutpaste_tf import devices, files, processes, runs, surroundings
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
@@ -19,6 +21,7 @@ from cutpaste_tf.networks.build import Networks
 from cutpaste_tf.progress import Report, say
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.training import fitting, tensorboard
+from cutpaste_tf.training.execution import Execution
 
 
 def train(
@@ -30,6 +33,7 @@ def train(
     test_location: str | Path = "",
     tfds_data_dir: str = "",
     device_count: str = devices.AUTO,
+    execution: Execution = Execution(),
     report: Report = say,
 ) -> None:
     """Trains a run, or resumes it, or finds it complete.
@@ -42,12 +46,14 @@ def train(
         test_location: the same for `config.data.test_data`.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
         device_count: number of devices that share each batch, or `auto` for all that there are, see devices.py.
+        execution: how steps are carried out.
         report: takes a line for the user.
 
     Raises:
         InputError: before any long work.
     """
     surroundings.check()
+    execution.check(config.schedule)
     output_dir = Path(output_dir)
     location, test_location = location or config.data.data, test_location or config.data.test_data
     config = _with_canonical_names(config, location, test_location)
@@ -56,6 +62,7 @@ def train(
     schedule, classes = config.schedule, len(config.augmentation.views)
     sharing = {"batch_size": schedule.batch_size, "images_per_step": schedule.batch_size // classes}
     with devices.used(device_count, **sharing), contextlib.ExitStack() as held:
+        execution.check_devices()
         with processes.together():
             examples = reading.read(items, config.data.image_size, config.data, report=report)
             if config.density.density == "mixture" and config.density.mixture_components > len(examples.images):
@@ -77,7 +84,7 @@ def train(
             report(f"The run in {output_dir} is complete already.")
         else:
             nets = nets or fitting.initial_networks(config)
-            _carry_out(nets, config, examples, output_dir, checkpoint_minutes, report)
+            _carry_out(nets, config, examples, output_dir, checkpoint_minutes, execution, report)
     report(f"Detector: {output_dir}/detector/   Next: python eval_main.py --run_dir={shlex.quote(str(output_dir))}")
 
 
@@ -110,6 +117,7 @@ def _carry_out(
     examples: Examples,
     folder: Path,
     checkpoint_minutes: float,
+    execution: Execution,
     report: Report,
 ) -> None:
     """Carries a run to its end in a folder claimed by `runs.open_run`; a checkpoint in it is resumed."""
@@ -124,11 +132,14 @@ def _carry_out(
 
         stream = pipeline.stream(images, config.augmentation, batch_size=config.schedule.batch_size, seed=config.seed)
         views, labels = (one.numpy() for one in next(iter(stream)))
+        views = views.astype(np.float32) / 255 if config.augmentation.uint8_views else views
         plots.save_augmentations(folder / "augmentations.png", views, labels, config.augmentation.views)
         tensorboard.write_views(folder, views, labels, config.augmentation.views)
         tensorboard.write_settings(folder, config.flat())
     if config.schedule.phases:
-        fitting.fit(nets, images, config, folder, checkpoint_minutes=checkpoint_minutes, report=report)
+        fitting.fit(
+            nets, images, config, folder, checkpoint_minutes=checkpoint_minutes, execution=execution, report=report
+        )
     report(f"Fitting the density to {len(examples.images)} training images.")
     found, described = detector.fit(nets.feature, examples, config, report=report)
     embeddings.write(folder / runs.TRAIN_EMBEDDINGS, described)

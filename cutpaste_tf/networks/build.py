@@ -6,6 +6,8 @@ there is, is a layer inside. Everything here is Keras 3 and runs on TensorFlow a
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +28,8 @@ class Networks(NamedTuple):
         backbone: image [batch, height, width, 3] -> feature map.
         feature: image -> pooled feature [batch, channels], what detection uses.
         embedding: image -> last linear layer of the head [batch, head_dims[-1]].
-        classifier: image -> logits [batch, classes] of the proxy task, what training fits.
+        classifier: image -> logits [batch, classes] of the proxy task, what training fits; for training on views
+            uint8, see `from_uint8`.
     """
 
     backbone: keras.Model
@@ -42,10 +45,25 @@ def build(settings: NetworkSettings, classes: int) -> Networks:
         settings: with stem, normalization and freeze_batch_norm said, as `config.Config` fills them in.
         classes: of the proxy task.
     """
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(settings.precision)
-    try:
+    with _policy(settings.precision):
         return _build(settings, classes)
+
+
+def from_uint8(network: keras.Model) -> keras.Model:
+    """The same network for images uint8, which are scaled to [0, 1] where it computes, as `color.to_float` does."""
+    with _policy(network.dtype_policy.name):  # which says to Keras whether the loss is to be scaled
+        image = keras.Input((None, None, 3), dtype="uint8", name="image")
+        scaled = keras.layers.Rescaling(1 / 255, dtype="float32", name="from_uint8")(image)
+        return keras.Model(image, network(scaled), name=network.name)
+
+
+@contextlib.contextmanager
+def _policy(precision: str) -> Iterator[None]:
+    """What is built in the block computes in this arithmetic."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
     finally:
         keras.config.set_dtype_policy(before)
 

@@ -39,8 +39,8 @@ class NetworkSettings(Settings):
     )
     precision: str = setting(
         "float32",
-        "Arithmetic of the networks; logits and features are float32 in any case.",
-        choices=("float32", "mixed_bfloat16"),
+        "Arithmetic of the networks; logits and features are float32 in any case. mixed_float16 scales the loss.",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
     )
     head_dims: tuple[int, ...] = setting(
         (512, 128), "Widths of the projection head's layers.", source="Section 4; the widths ours", paper="silent"

@@ -1,7 +1,8 @@
 """What training shows, logs and keeps: a bar or a line now and then, train_log.csv, TensorBoard's files, checkpoints.
 
 Steps are counted as they begin: a callback that hears of each step's end makes Keras fetch every metric from the device
-each time. They are read only when a line or a checkpoint is due.
+each time. They are read only when a line or a checkpoint is due. Where several steps are one execution, Keras tells of
+the first of them: a line or a checkpoint waits for the execution's end.
 """
 
 import csv
@@ -29,7 +30,7 @@ class ProgressLog(keras.callbacks.Callback):
         settings: how long, and in which batches, training goes.
         folder: of the run.
         step: steps done before.
-        learning_rate: gives that of a step.
+        learning_rate: gives that of the last step.
         report: takes a line for the user.
     """
 
@@ -39,7 +40,7 @@ class ProgressLog(keras.callbacks.Callback):
         folder: Path,
         step: int,
         *,
-        learning_rate: Callable[[int], float],
+        learning_rate: Callable[[], float],
         report: progress.Report,
     ):
         super().__init__()
@@ -91,7 +92,7 @@ class ProgressLog(keras.callbacks.Callback):
             "cross_entropy": round(float(logs["cross_entropy"]), 6),
             "l2": round(float(logs["loss"]) - float(logs["cross_entropy"]), 6),
             "accuracy": round(float(logs["accuracy"]), 6),
-            "learning_rate": float(f"{self._learning_rate(self._step - 1):.8g}"),
+            "learning_rate": float(f"{self._learning_rate():.8g}"),
             "images_per_second": round((self._step - self._first) * self._settings.batch_size / seconds, 2),
         }
         self._rows.append(row)
@@ -117,7 +118,7 @@ class ProgressLog(keras.callbacks.Callback):
         cross_entropy = float(logs["cross_entropy"])  # waits for the device, so before the clock is read
         return (
             f"cross-entropy {cross_entropy:.4f}  L2 {float(logs['loss']) - cross_entropy:.4f}  "
-            f"accuracy {float(logs['accuracy']):.3f}  lr {self._learning_rate(self._step - 1):.5f}"
+            f"accuracy {float(logs['accuracy']):.3f}  lr {self._learning_rate():.5f}"
         )
 
     def _line(self, figures: str) -> str:

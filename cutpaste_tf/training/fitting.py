@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cutpaste_tf.networks import build
 from cutpaste_tf.networks.build import Networks
 from cutpaste_tf.progress import Report
 from cutpaste_tf.training import checkpoint
+from cutpaste_tf.training.execution import JIT_COMPILE, Execution
 
 
 def initial_networks(config: Config) -> Networks:
@@ -29,14 +30,17 @@ def initial_networks(config: Config) -> Networks:
     nets = build.build(config.network, len(config.augmentation.views))
     if config.network.weights:
         config.network.kind.set_weights(nets.backbone, config.network.weights, config.network.stem)
-    return nets
+    return nets._replace(classifier=build.from_uint8(nets.classifier)) if config.augmentation.uint8_views else nets
 
 
-def compile_classifier(classifier: keras.Model, settings: ScheduleSettings, phase: Phase) -> None:
+def compile_classifier(
+    classifier: keras.Model, settings: ScheduleSettings, phase: Phase, *, execution: Execution = Execution()
+) -> None:
     """Gives the network its loss, optimizer and schedule: cross-entropy + L2, momentum SGD, one cosine cycle.
 
     L2 is part of the loss, as in DROC: c * sum(w^2) / 2 over what the phase trains. SGD's
-    `weight_decay` is decoupled from the loss and would be another method.
+    `weight_decay` is decoupled from the loss and would be another method. In float16 Keras scales the loss, and leaves
+    out a step whose gradients overflow.
     """
     for variable in classifier.trainable_variables:
         if settings.l2_batch_norm or not variable.path.endswith(("/gamma", "/beta")):
@@ -46,6 +50,8 @@ def compile_classifier(classifier: keras.Model, settings: ScheduleSettings, phas
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         # Keras' loss has L2 in it, which is most of it at the start; the cross-entropy says what was learnt.
         metrics=[keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=True), "accuracy"],
+        steps_per_execution=execution.steps_per_execution,
+        jit_compile=JIT_COMPILE[execution.jit_compile],  # pyright: ignore[reportArgumentType]
     )
     classifier.optimizer.build(classifier.trainable_variables)
 
@@ -55,12 +61,6 @@ def learning_rate_schedule(phase: Phase) -> keras.optimizers.schedules.LearningR
     return keras.optimizers.schedules.CosineDecay(phase.learning_rate, phase.end - phase.start)
 
 
-def learning_rate(settings: ScheduleSettings, step: int) -> float:
-    """The learning rate of a step of the whole run."""
-    phase = next(phase for phase in settings.phases if step < phase.end)
-    return float(learning_rate_schedule(phase)(step - phase.start))
-
-
 def fit(
     nets: Networks,
     images: np.ndarray,
@@ -68,6 +68,7 @@ def fit(
     folder: Path,
     *,
     checkpoint_minutes: float,
+    execution: Execution = Execution(),
     report: Report,
 ) -> None:
     """Trains the classifier through its phases to the last step, from the folder's checkpoint if there is one.
@@ -78,6 +79,7 @@ def fit(
         config: of the run.
         folder: of the run.
         checkpoint_minutes: time between checkpoints.
+        execution: how steps are carried out.
         report: takes a line for the user.
 
     Raises:
@@ -89,8 +91,14 @@ def fit(
     step = checkpoint.saved_step(path)
     if step:
         report(f"Resuming after step {step} of {schedule.total_steps}.")
+    phase, classifier = schedule.phases[0], nets.classifier
+
+    def learning_rate() -> float:
+        """That of the last step; those that loss scaling left out are not counted."""
+        return float(learning_rate_schedule(phase)(max(0, int(np.asarray(classifier.optimizer.iterations)) - 1)))
+
     callbacks = [
-        ProgressLog(schedule, folder, step, learning_rate=functools.partial(learning_rate, schedule), report=report),
+        ProgressLog(schedule, folder, step, learning_rate=learning_rate, report=report),
         Checkpoints(schedule, path, step, checkpoint_minutes),
     ]
     freezes_batch_norm = config.network.freeze_batch_norm == "yes"
@@ -99,9 +107,9 @@ def fit(
         if step >= phase.end and phase != schedule.phases[-1]:
             continue
         build.set_trainable(nets.backbone, head_only=phase.head_only, freezes_batch_norm=freezes_batch_norm)
-        compile_classifier(nets.classifier, schedule, phase)
+        compile_classifier(classifier, schedule, phase, execution=execution)
         if not restored:
-            checkpoint.restore(nets.classifier, path, with_optimizer=step > phase.start)
+            checkpoint.restore(classifier, path, with_optimizer=step > phase.start)
             restored = True
         for first, steps, epochs in _segments(step, phase.end, schedule.steps_per_epoch):
             done = first // schedule.steps_per_epoch
@@ -113,8 +121,9 @@ def fit(
                 start_step=first,
                 part=processes.part(),
             )
-            with devices.synchronized(nets.classifier):
-                nets.classifier.fit(
+            _execute_together(classifier, math.gcd(steps, execution.steps_per_execution))
+            with devices.synchronized(classifier):
+                classifier.fit(
                     stream,
                     initial_epoch=done,
                     epochs=done + epochs,
@@ -124,6 +133,13 @@ def fit(
                     verbose=0,
                 )
         step = phase.end
+
+
+def _execute_together(classifier: keras.Model, steps: int) -> None:
+    """Changes how many steps one execution has: they must divide what `fit` is asked for, or it would do more."""
+    if classifier.steps_per_execution != steps:
+        classifier.steps_per_execution = steps
+        classifier.train_function = None  # Keras makes it anew
 
 
 def _segments(step: int, end: int, steps_per_epoch: int) -> Iterator[tuple[int, int, int]]:

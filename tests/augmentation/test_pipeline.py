@@ -136,6 +136,20 @@ def test_same_seed_same_bits_whatever_the_parallelism(threads):
         np.testing.assert_array_equal(y, other_y)
 
 
+@pytest.mark.parametrize("patch_size", [0, 16])
+def test_views_of_8_bits_are_the_views_rounded(patch_size):
+    config = SMALL.replaced(patch_size=patch_size, scar_max_length=10, scar_max_width=4)
+    plain = take(stream_of(images(), config), 3)
+    of_bytes = take(stream_of(images(), config.replaced(uint8_views=True)), 3)
+    for (views, labels), (rounded, same) in zip(plain, of_bytes, strict=True):
+        assert rounded.dtype == np.uint8
+        assert rounded.shape == views.shape
+        np.testing.assert_array_equal(labels, same)
+        exact = views.astype(np.float64) * 255
+        assert np.abs(rounded - exact).max() <= 0.5 + 1e-4  # within float32's error of a tie either is right
+        assert np.ptp(rounded) > 100
+
+
 def test_other_seed_other_stream():
     first = take(stream_of(images(), SMALL), 1)[0][0]
     second = take(stream_of(images(), SMALL.replaced(seed=1)), 1)[0][0]
@@ -153,6 +167,8 @@ def test_a_sheet_shows_every_augmented_view():
     shown = pipeline.augmentations(images(2), Config.of(image_size=32, scar_max_length=20).augmentation, seed=0)
     assert list(shown) == ["cutpaste", "scar"]
     assert shown["scar"].shape == (2, 32, 32, 3)
+    of_bytes = Config.of(image_size=32, scar_max_length=20, uint8_views=True).augmentation
+    np.testing.assert_array_equal(pipeline.augmentations(images(2), of_bytes, seed=0)["scar"], shown["scar"])
     turned = pipeline.augmentations(
         images(2), Config.of(proxy_task="rotation", image_size=32, scar_max_length=20).augmentation, seed=0
     )

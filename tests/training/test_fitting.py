@@ -167,7 +167,7 @@ def test_speed_is_timed_from_the_end_of_the_first_step(tmp_path, monkeypatch):
     now, lines = [0.0], []
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
     config = TINY.replaced(epochs=2, steps_per_epoch=10)
-    log = callbacks.ProgressLog(config.schedule, tmp_path, 4, learning_rate=lambda step: 0.03, report=lines.append)
+    log = callbacks.ProgressLog(config.schedule, tmp_path, 4, learning_rate=lambda: 0.03, report=lines.append)
     metrics = {"loss": 8.04, "cross_entropy": 0.1, "accuracy": 0.9}
     log.set_model(SimpleNamespace(get_metrics_result=lambda: metrics))
     log.set_params({"steps": 6})

@@ -101,13 +101,14 @@ def test_an_unknown_feature_is_refused_before_a_run_begins(category, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_mixed_precision_keeps_logits_and_features_in_float32():
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_mixed_precision_keeps_logits_and_features_in_float32(kind):
     keras.utils.set_random_seed(0)
-    config = Config.of(image_size=64, stem="imagenet", precision="mixed_bfloat16")
+    config = Config.of(image_size=64, stem="imagenet", precision=f"mixed_{kind}")
     nets = networks_of(config)
     assert keras.config.dtype_policy().name == "float32"  # what follows is not changed
     image = np.random.default_rng(0).uniform(0, 1, (4, 64, 64, 3)).astype(np.float32)
-    assert nets.backbone(image).dtype == "bfloat16"
+    assert nets.backbone(image).dtype == kind
     for model in (nets.feature, nets.embedding, nets.classifier, build.feature_model(nets.feature, "layer2")):
         assert model(image).dtype == "float32"
     assert {variable.dtype for variable in nets.classifier.trainable_variables} == {"float32"}

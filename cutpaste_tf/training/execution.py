@@ -1,0 +1,52 @@
+"""How Keras carries a run's steps out: no part of its method, so that it may change when a run is resumed."""
+
+from typing import NamedTuple
+
+from cutpaste_tf import devices, surroundings
+from cutpaste_tf.config.schedule import ScheduleSettings
+from cutpaste_tf.errors import InputError
+
+JIT_COMPILE = {"auto": "auto", "yes": True, "no": False}  # as Keras' `compile` takes it
+
+
+class Execution(NamedTuple):
+    """How steps are carried out. The order in which numbers are summed may change, and so a result's last bits.
+
+    Attributes:
+        steps_per_execution: steps that Keras starts at once; in between it shows and saves nothing.
+        jit_compile: whether XLA compiles the step: `yes`, `no`, or `auto`, as Keras decides.
+    """
+
+    steps_per_execution: int = 1
+    jit_compile: str = "auto"
+
+    def check(self, settings: ScheduleSettings) -> None:
+        """Sees whether a run can be carried out so.
+
+        Raises:
+            InputError: it cannot.
+        """
+        if self.jit_compile not in JIT_COMPILE:
+            raise InputError(f"--jit_compile={self.jit_compile} must be one of: {', '.join(JIT_COMPILE)}.")
+        if self.steps_per_execution < 1 or settings.steps_per_epoch % self.steps_per_execution:
+            raise InputError(
+                f"--steps_per_execution={self.steps_per_execution} must divide an epoch's "
+                f"--steps_per_epoch={settings.steps_per_epoch}."
+            )
+
+    def check_devices(self) -> None:
+        """Sees whether the devices in use can carry a run out so.
+
+        Raises:
+            InputError: they cannot.
+        """
+        if len(devices.names()) == 1 or surroundings.backend() != "tensorflow":
+            return
+        # MirroredStrategy: XLA does not find the other device's variables, and synchronized batch norm not its input
+        # within a loop of steps (TensorFlow 2.21).
+        if self.steps_per_execution > 1 or self.jit_compile == "yes":
+            name = "jit_compile=yes" if self.jit_compile == "yes" else f"steps_per_execution={self.steps_per_execution}"
+            raise InputError(
+                f"--{name} does not work on {len(devices.names())} devices with TensorFlow; give --devices=1, or "
+                "KERAS_BACKEND=jax, or leave it out."
+            )
