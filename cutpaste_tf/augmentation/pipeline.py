@@ -8,6 +8,7 @@ gives the same bits whatever the parallelism, and the stream can start at any st
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +16,10 @@ import numpy as np
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.augmentation.settings import AugmentationSettings
 from cutpaste_tf.backend import tf
+from cutpaste_tf.images import arrays
 
 _FOREVER = 2**62
+_HELD = 128  # images of a set in a file that are held in memory at a time: 25 MB at 256 px
 _AHEAD = 4  # batches made ahead, 75 MB each at 256 px; left to tf.data, they grew to 67
 
 
@@ -137,10 +140,16 @@ def _padded(images: np.ndarray, translate: float) -> Callable[[tf.Tensor], tf.Te
         with tf.device("CPU:0"):  # where tf.data works; a GPU's memory is for the network
             held = tf.Variable(pad(images, translate), trainable=False)  # pyright: ignore[reportArgumentType]
         return lambda index: tf.gather(held, index)
-    margin = _margin(images, translate)
+    margin, fetched = _margin(images, translate), itertools.count(1)
+
+    def read(index: int) -> np.ndarray:
+        image = np.array(images[index])
+        if next(fetched) % _HELD == 0:
+            arrays.release(images)
+        return image
 
     def fetch(index: tf.Tensor) -> tf.Tensor:
-        image = tf.numpy_function(images.__getitem__, [index], tf.uint8, stateful=False)
+        image = tf.numpy_function(read, [index], tf.uint8, stateful=False)
         image = tf.ensure_shape(image, images.shape[1:])
         return tf.pad(image, [[margin, margin], [margin, margin], [0, 0]], mode="REFLECT")
 

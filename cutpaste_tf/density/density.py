@@ -10,6 +10,8 @@ import numpy as np
 
 from cutpaste_tf.errors import InputError
 
+ROWS = 2**14  # features beyond so many are scored, and moments taken, in parts: 67 MB in float64 at 512 dimensions
+
 
 class Density:
     """What the densities share: features [count, dimensions] in, log densities [count] out.
@@ -32,7 +34,7 @@ class Density:
         if not np.all(np.isfinite(features)):
             raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
         try:
-            self._fit(self.prepare(features))
+            self._fit_given(features)
         except ValueError as error:
             raise InputError(
                 f"{type(self).__name__} cannot be fitted to {len(features)} feature vectors of {features.shape[1]} "
@@ -42,7 +44,7 @@ class Density:
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log density, float64 [count], of features [count, dimensions]; higher = more normal."""
-        return self._score(self.prepare(features))
+        return np.concatenate([self._score(self.prepare(part)) for part in parts(features)])
 
     def score_gradient(self, features: np.ndarray) -> np.ndarray:
         """Gradient, float64 [count, dimensions], of the anomaly score -log density at features [count, dimensions]."""
@@ -62,6 +64,10 @@ class Density:
         """Takes over what another density's `to_arrays` gave."""
         raise NotImplementedError
 
+    def _fit_given(self, features: np.ndarray) -> None:
+        """Fits to features as they were given."""
+        self._fit(self.prepare(features))
+
     def _fit(self, features: np.ndarray) -> None:
         raise NotImplementedError
 
@@ -77,6 +83,13 @@ class Density:
         if not self.l2_normalize:
             return features
         return features / _length(features)
+
+
+def parts(features: np.ndarray) -> list[np.ndarray]:
+    """Features [count, dimensions] in parts of at most ROWS; with more axes, as they are."""
+    if features.ndim != 2 or len(features) <= ROWS:
+        return [features]
+    return [features[start : start + ROWS] for start in range(0, len(features), ROWS)]
 
 
 def _length(features: np.ndarray) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Gaussian densities: one (Eq. 2), one with a shrunk covariance, several."""
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
 
-from cutpaste_tf.density.density import Density
+from cutpaste_tf.density.density import ROWS, Density, parts
 
 
 class MixtureDensity(Density):
@@ -61,6 +62,9 @@ class MixtureDensity(Density):
 class GaussianDensity(MixtureDensity):
     """Gaussian density of the features (Eq. 2), by scikit-learn as A.1 says.
 
+    Of more than ROWS images the moments are summed up in parts, to the same result: scikit-learn would hold the
+    features four times in float64.
+
     Fewer images than dimensions make the covariance rank-deficient; the ridge `reg_covar` then
     decides the scale of every direction that the training images do not span.
 
@@ -71,6 +75,13 @@ class GaussianDensity(MixtureDensity):
 
     def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6):
         super().__init__(components=1, l2_normalize=l2_normalize, reg_covar=reg_covar)
+
+    def _fit_given(self, features: np.ndarray) -> None:
+        if len(features) <= ROWS:
+            super()._fit_given(features)
+            return
+        _, mean, covariance = moments(self.prepare(part) for part in parts(features))
+        self.set_moments(mean, covariance + self.reg_covar * np.eye(len(mean)))
 
     def set_moments(self, mean: np.ndarray, covariance: np.ndarray) -> Self:
         """Takes mean [dimensions] and covariance [dimensions, dimensions], ridge included, instead of fitting them."""
@@ -98,6 +109,26 @@ class LedoitWolfDensity(GaussianDensity):
     def __init__(self, *, l2_normalize: bool = True):
         super().__init__(l2_normalize=l2_normalize, reg_covar=0.0)
 
+    def _fit_given(self, features: np.ndarray) -> None:
+        self._fit(self.prepare(features))  # not from moments: the shrinkage needs more
+
     def _fit(self, features: np.ndarray) -> None:
         shrunk = LedoitWolf().fit(features)
         self.set_moments(shrunk.location_, shrunk.covariance_)
+
+
+def moments(parts: Iterable[np.ndarray]) -> tuple[int, np.ndarray, np.ndarray]:
+    """Number, mean [dimensions] and covariance [dimensions, dimensions] of features that come in parts.
+
+    Args:
+        parts: float64 [count, dimensions] each; without any the number is 0.
+    """
+    center, total, seconds, number = np.empty(0), np.empty(0), np.empty((0, 0)), 0
+    for rows in parts:
+        if not number:
+            center = rows.mean(axis=0)  # near the mean, so that the squares below lose no digits
+            total, seconds = np.zeros(len(center)), np.zeros((len(center), len(center)))
+        rows = rows - center
+        total, seconds, number = total + rows.sum(axis=0), seconds + rows.T @ rows, number + len(rows)
+    offset = total / max(1, number)
+    return number, center + offset, seconds / max(1, number) - np.outer(offset, offset)

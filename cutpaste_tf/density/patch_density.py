@@ -14,7 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cutpaste_tf.density.density import Density
-from cutpaste_tf.density.gaussian import GaussianDensity
+from cutpaste_tf.density.gaussian import GaussianDensity, moments
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.density.settings import DensitySettings
 from cutpaste_tf.errors import InputError
@@ -43,20 +43,12 @@ class SharedGaussian:
         Raises:
             InputError: features are not finite.
         """
-        center, total, seconds, number = None, 0.0, 0.0, 0
-        for one in features:
-            rows = self._gaussian.prepare(_finite(one))
-            if center is None:
-                center = rows.mean(axis=0)  # near the mean, so that the squares below lose no digits
-            rows = rows - center
-            total, seconds, number = total + rows.sum(axis=0), seconds + rows.T @ rows, number + len(rows)
-        if center is None:
+        number, mean, covariance = moments(self._gaussian.prepare(_finite(one)) for one in features)
+        if not number:
             raise InputError("There are no features to fit a density to.")
-        offset = total / number
-        covariance = seconds / number - np.outer(offset, offset)
         covariance[np.diag_indices_from(covariance)] += self._gaussian.reg_covar
         try:
-            self._gaussian.set_moments(center + offset, covariance)
+            self._gaussian.set_moments(mean, covariance)
         except np.linalg.LinAlgError:
             raise InputError("The covariance of the patches' features is singular; raise --reg_covar.") from None
         return self

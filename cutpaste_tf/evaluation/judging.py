@@ -10,7 +10,7 @@ import numpy as np
 
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.low_rank import LowRankGaussian
-from cutpaste_tf.detection.embeddings import Embeddings
+from cutpaste_tf.detection.embeddings import THUMBNAILS, Embeddings
 from cutpaste_tf.evaluation import figures, metrics, pixel_metrics
 from cutpaste_tf.evaluation.scored import Scored
 from cutpaste_tf.files import whole_folder, write_csv
@@ -19,8 +19,6 @@ from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.pictures import heat_map_plots, page, plots
 from cutpaste_tf.progress import Report
 from cutpaste_tf.settings import PATCH_MODEL, only_for
-
-_THUMBNAILS = 2000  # as many training images at most say what raw pixels would do
 
 
 def judge(
@@ -151,7 +149,7 @@ def _write(folder: Path, result: dict[str, Any], test: Embeddings, scores: np.nd
 
 def _pixel_scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Scores of a baseline that learns no representation: the pixels themselves are the feature."""
-    train = train[:: math.ceil(len(train) / _THUMBNAILS)]
+    train = train[:: math.ceil(len(train) / THUMBNAILS)]
     density = LowRankGaussian(l2_normalize=False).fit(train.reshape(len(train), -1) / 255)
     parts = np.array_split(test, math.ceil(len(test) / 1000))  # in parts, to bound the memory
     return np.concatenate([-density.score_samples(part.reshape(len(part), -1) / 255) for part in parts])
