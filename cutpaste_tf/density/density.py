@@ -10,7 +10,7 @@ import numpy as np
 
 from cutpaste_tf.errors import InputError
 
-ROWS = 2**14  # features beyond so many are scored, and moments taken, in parts: 67 MB in float64 at 512 dimensions
+ROWS = 2**12  # features beyond so many are scored, and moments taken, in parts: 17 MB in float64 at 512 dimensions
 
 
 class Density:
