@@ -3,7 +3,7 @@
 Features of an image are float32 [locations, dimensions]; they come one image at a time, as
 `dense.function` makes them, so that what is held does not grow with the number of images but where
 it has to: `PerLocationGaussian` keeps locations * images * dimensions numbers, in a temporary file
-beyond 1 GiB.
+beyond 128 MiB.
 """
 
 from collections.abc import Iterable

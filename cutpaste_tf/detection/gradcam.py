@@ -51,7 +51,7 @@ class GradCam:
             report: takes a line for the user.
 
         Returns:
-            float32 [count, side, side], 0 and above, bilinear; in memory up to 1 GiB, else in a file.
+            float32 [count, side, side], 0 and above, bilinear; in memory up to 128 MiB, else in a file.
         """
         side = images.shape[1]
         result = arrays.allocate(len(images), (side, side), np.float32)

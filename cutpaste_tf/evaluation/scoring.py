@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cutpaste_tf import runs
@@ -111,7 +111,7 @@ class Scorer:
         self._refuse_trained(examples.paths, examples.hashes)
         return examples
 
-    def _refuse_trained(self, paths: list[str], hashes: list[str]) -> None:
+    def _refuse_trained(self, paths: list[str], hashes: Sequence[str]) -> None:
         """Sees whether test images are training images: their scores would say nothing.
 
         Raises:

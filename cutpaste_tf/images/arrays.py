@@ -11,9 +11,9 @@ from PIL import Image
 
 from cutpaste_tf.errors import InputError
 
-# Arrays up to this size stay in memory, larger ones in a file: 1,365 images of 256 px. Training holds a set in memory
-# twice, and three times while it is padded: so, it takes less than 1 GB of it, however many images there are.
-MEMORY_LIMIT = 2**28
+# Arrays up to this size stay in memory, larger ones in a file: 682 images of 256 px. Training holds those that are in
+# memory once more with their border, and twice while that is added: 820 MB at most, however many images there are.
+MEMORY_LIMIT = 2**27
 
 
 def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> np.ndarray:
