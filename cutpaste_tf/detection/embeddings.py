@@ -14,7 +14,7 @@ import numpy as np
 
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import DAMAGE, write_arrays
-from cutpaste_tf.images.arrays import thumbnails
+from cutpaste_tf.images.arrays import release, thumbnails
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.progress import Report
 
@@ -96,6 +96,7 @@ def read(path: Path) -> Embeddings:
 def write(path: Path, embeddings: Embeddings) -> None:
     """Writes embeddings as .npz, whole or not at all."""
     write_arrays(path, {name: np.asarray(value) for name, value in embeddings._asdict().items()})
+    release(embeddings.thumbnails)
 
 
 def describe(features: np.ndarray, examples: Examples, *, trained: bool = False) -> Embeddings:

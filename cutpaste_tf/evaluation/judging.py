@@ -14,7 +14,7 @@ from cutpaste_tf.detection.embeddings import THUMBNAILS, Embeddings
 from cutpaste_tf.evaluation import figures, metrics, pixel_metrics
 from cutpaste_tf.evaluation.scored import Scored
 from cutpaste_tf.files import whole_folder, write_csv
-from cutpaste_tf.images import sources
+from cutpaste_tf.images import arrays, sources
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.pictures import heat_map_plots, page, plots
 from cutpaste_tf.progress import Report
@@ -151,7 +151,7 @@ def _pixel_scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Scores of a baseline that learns no representation: the pixels themselves are the feature."""
     train = train[:: math.ceil(len(train) / THUMBNAILS)]
     density = LowRankGaussian(l2_normalize=False).fit(train.reshape(len(train), -1) / 255)
-    parts = np.array_split(test, math.ceil(len(test) / 1000))  # in parts, to bound the memory
+    parts = arrays.batches(test, 1000)  # in parts, to bound the memory
     return np.concatenate([-density.score_samples(part.reshape(len(part), -1) / 255) for part in parts])
 
 

@@ -81,4 +81,5 @@ def thumbnails(images: np.ndarray, size: int = 32) -> np.ndarray:
     result = allocate(len(images), (size, size, 3))
     for index, image in enumerate(rows(images)):
         result[index] = np.asarray(resize(Image.fromarray(image), size, size))
+    release(result)
     return result

@@ -104,6 +104,8 @@ def read(
         settings.reading.max_megapixels,
     )
     pixels = arrays.allocate(len(items), (size, size, 3))
+    places = {index: place for place, index in enumerate(i for i, item in enumerate(items) if item.masks)}
+    held_masks = arrays.allocate(len(places), (size, size), bool)
 
     def read_one(numbered: tuple[int, Item]) -> _Read:
         index, item = numbered
@@ -121,6 +123,9 @@ def read(
                 "save the image upright."
             )
         mask, notice = _read_mask(item, image.size, size, settings) if item.masks else (None, "")
+        if mask is not None:
+            held_masks[places[index]] = mask
+            mask = held_masks[places[index]]
         return _Read(kind, mask, notice, pixel_hash(pixels[index]))
 
     found: list[_Read] = []
@@ -128,6 +133,7 @@ def read(
         found.append(one)
         if len(found) % _HELD == 0:
             arrays.release(pixels)
+            arrays.release(held_masks)
     kinds = [one.kind for one in found]
     said = f", white {white}" if any(kind.startswith("16") for kind in kinds) else ""
     if any("transparency" in kind for kind in kinds):

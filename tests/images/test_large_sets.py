@@ -101,6 +101,21 @@ def test_an_array_in_a_file_leaves_memory_and_keeps_its_content(monkeypatch):
     arrays.release(np.zeros(3))  # in memory: stays as it is
 
 
+def test_images_and_masks_of_a_large_set_lie_in_files(monkeypatch, category):
+    small = sources.read_test(category, 32)
+    monkeypatch.setattr(arrays, "MEMORY_LIMIT", 100)
+    monkeypatch.setattr(reading, "_HELD", 2)
+    large = sources.read_test(category, 32)
+    assert isinstance(large.images, np.memmap)
+    np.testing.assert_array_equal(large.images, small.images)
+    assert [mask is None for mask in large.masks] == [mask is None for mask in small.masks]
+    for ours, theirs in zip(large.masks[-3:], small.masks[-3:], strict=True):
+        assert isinstance(ours, np.memmap)
+        assert ours.any()
+        np.testing.assert_array_equal(ours, theirs)
+    assert large.hashes == small.hashes
+
+
 def test_hashes_are_those_of_the_pixels(category):
     examples = sources.read_train(category, 32)
     assert examples.hashes == [reading.pixel_hash(image) for image in examples.images]
