@@ -9,21 +9,21 @@ import time
 import pytest
 from conftest import ROOT
 
-from benchmarks import large_sets, session
+from benchmarks import drawn_set, memory, session  # no module that defines flags: these stay in the process
 from cutpaste_tf.images import sources
 
 SAYS = "import json, sys; result = sys.argv[-1].partition('=')[2]; "
 
 
 def test_drawn_images_are_all_different_and_kept(tmp_path):
-    large_sets.draw(tmp_path, {"train/good": 9, "test/crack": 4}, 3)
+    drawn_set.draw(tmp_path, {"train/good": 9, "test/crack": 4}, 3)
     train, test = sources.read_train(tmp_path, 256), sources.read_test(tmp_path, 256)
     assert train.images.shape == (9, 256, 256, 3)
     assert test.labels.tolist() == [1] * 4
     assert len({*train.hashes, *test.hashes}) == 13
     kept = tmp_path / "train/good/000004.jpg"
     kept.write_bytes(b"mine")
-    large_sets.draw(tmp_path, {"train/good": 10}, 3)
+    drawn_set.draw(tmp_path, {"train/good": 10}, 3)
     assert kept.read_bytes() == b"mine"
     assert (tmp_path / "train/good/000009.jpg").is_file()
 
@@ -31,7 +31,7 @@ def test_drawn_images_are_all_different_and_kept(tmp_path):
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="memory is read from /proc")
 def test_the_memory_of_a_process_is_what_it_takes():
     code = "import time; held = bytearray(b'x') * 150_000_000; print('held', flush=True); time.sleep(0.5); print(1)"
-    found = large_sets.measured([sys.executable, "-c", code])
+    found = memory.measured([sys.executable, "-c", code])
     assert found["exit_code"] == 0
     assert 150 < found["peak_anonymous_mb"] < 250
     assert found["peak_anonymous_mb"] <= found["peak_resident_mb"] < 300
