@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import filelock
 import numpy as np
@@ -77,10 +77,17 @@ def check_writable(folder: Path) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file so that a reader finds all of it or, if the process is killed, what was there before."""
+    with _whole(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the path's place when the block ends well."""
     partial = _partial(path)
     try:
         with partial.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         _move(partial, path)
@@ -123,9 +130,8 @@ def _move(source: Path, target: Path) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Writes an .npz, whole or not at all."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    write_whole(path, buffer.getvalue())
+    with _whole(path) as file:
+        np.savez(file, **arrays)
 
 
 def keep(path: Path, write: Callable[[], None], report: Callable[[str], object]) -> None:

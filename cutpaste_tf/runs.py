@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -60,7 +60,7 @@ class TrainingData(NamedTuple):
         """What there is to remember of examples."""
         return cls(dict(zip(examples.paths, examples.hashes, strict=True)), examples.white)
 
-    def refuse(self, paths: list[str], hashes: list[str]) -> None:
+    def refuse(self, paths: list[str], hashes: Sequence[str]) -> None:
         """Sees whether test images are training images: their scores would say nothing.
 
         Args:

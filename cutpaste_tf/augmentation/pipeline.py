@@ -8,6 +8,7 @@ gives the same bits whatever the parallelism, and the stream can start at any st
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +16,10 @@ import numpy as np
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.augmentation.settings import AugmentationSettings
 from cutpaste_tf.backend import tf
+from cutpaste_tf.images import arrays
 
 _FOREVER = 2**62
+_HELD = 128  # images of a set in a file that are held in memory at a time: 25 MB at 256 px
 _AHEAD = 4  # batches made ahead, 75 MB each at 256 px in float32; left to tf.data, they grew to 67
 
 
@@ -139,14 +142,31 @@ def _padded(images: np.ndarray, translate: float) -> Callable[[tf.Tensor], tf.Te
         with tf.device("CPU:0"):  # where tf.data works; a GPU's memory is for the network
             held = tf.Variable(pad(images, translate), trainable=False)  # pyright: ignore[reportArgumentType]
         return lambda index: tf.gather(held, index)
-    margin = _margin(images, translate)
+    side, margin, fetched = images.shape[1], _margin(images, translate), itertools.count(1)
+
+    def read(index: int) -> np.ndarray:
+        image = _reflected(images[index], margin)
+        if next(fetched) % _HELD == 0:
+            arrays.release(images)
+        return image
 
     def fetch(index: tf.Tensor) -> tf.Tensor:
-        image = tf.numpy_function(images.__getitem__, [index], tf.uint8, stateful=False)
-        image = tf.ensure_shape(image, images.shape[1:])
-        return tf.pad(image, [[margin, margin], [margin, margin], [0, 0]], mode="REFLECT")
+        image = tf.numpy_function(read, [index], tf.uint8, stateful=False)
+        return tf.ensure_shape(image, (side + 2 * margin, side + 2 * margin, images.shape[3]))
 
     return fetch
+
+
+def _reflected(image: np.ndarray, margin: int) -> np.ndarray:
+    """A copy of one image with `pad`'s border; with TensorFlow's padding the pipeline has two thirds of the speed."""
+    side = len(image)
+    result = np.empty((side + 2 * margin, side + 2 * margin, image.shape[2]), image.dtype)
+    own = slice(margin, margin + side)
+    result[own, own] = image
+    for rows in (result, result.swapaxes(0, 1)):
+        inner = rows[own]
+        rows[:margin], rows[margin + side :] = inner[margin:0:-1], inner[-2 : -2 - margin : -1]
+    return result
 
 
 def _margin(images: np.ndarray, translate: float) -> int:

@@ -128,13 +128,7 @@ def _carry_out(
         arrays = weights.read_saliency_network(config.saliency_weights)
         images = saliency.mark(images, arrays, report=report)
     if not (folder / "augmentations.png").exists():
-        from cutpaste_tf.pictures import plots  # matplotlib is slow to load
-
-        stream = pipeline.stream(images, config.augmentation, batch_size=config.schedule.batch_size, seed=config.seed)
-        views, labels = (one.numpy() for one in next(iter(stream)))
-        views = views.astype(np.float32) / 255 if config.augmentation.uint8_views else views
-        plots.save_augmentations(folder / "augmentations.png", views, labels, config.augmentation.views)
-        tensorboard.write_views(folder, views, labels, config.augmentation.views)
+        _show_views(images, config, folder)
         tensorboard.write_settings(folder, config.flat())
     if config.schedule.phases:
         fitting.fit(
@@ -145,6 +139,17 @@ def _carry_out(
     embeddings.write(folder / runs.TRAIN_EMBEDDINGS, described)
     found.save(folder / runs.DETECTOR, TrainingData.read(folder))
     (folder / runs.CHECKPOINT).unlink(missing_ok=True)
+
+
+def _show_views(images: np.ndarray, config: Config, folder: Path) -> None:
+    """Shows what the network will be shown first; what makes it goes with its memory before training begins."""
+    from cutpaste_tf.pictures import plots  # matplotlib is slow to load
+
+    stream = pipeline.stream(images, config.augmentation, batch_size=config.schedule.batch_size, seed=config.seed)
+    views, labels = (one.numpy() for one in next(iter(stream)))
+    views = views.astype(np.float32) / 255 if config.augmentation.uint8_views else views
+    plots.save_augmentations(folder / "augmentations.png", views, labels, config.augmentation.views)
+    tensorboard.write_views(folder, views, labels, config.augmentation.views)
 
 
 def _with_canonical_names(config: Config, location: str | Path, test_location: str | Path) -> Config:

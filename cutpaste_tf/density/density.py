@@ -12,6 +12,8 @@ import numpy as np
 from cutpaste_tf.density import held_out
 from cutpaste_tf.errors import InputError
 
+ROWS = 2**12  # features beyond so many are scored, and moments taken, in parts: 17 MB in float64 at 512 dimensions
+
 
 class Density:
     """What the densities share: features [count, dimensions] in, log densities [count] out.
@@ -34,7 +36,7 @@ class Density:
         if not np.all(np.isfinite(features)):
             raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
         try:
-            self._fit(self.prepare(features))
+            self._fit_given(features)
         except ValueError as error:
             raise self._refusal(features, error) from error
         return self
@@ -55,10 +57,9 @@ class Density:
         """
         if len(features) < 2:
             return np.empty(0)
-        prepared = self.prepare(features)
         try:
-            found = self._leave_one_out(prepared) if groups is None else None
-            return self._by_folds(prepared, groups) if found is None else found
+            found = self._leave_one_out(features) if groups is None else None
+            return self._by_folds(self.prepare(features), groups) if found is None else found
         except ValueError as error:
             raise self._refusal(features, error) from error
 
@@ -78,7 +79,7 @@ class Density:
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log density, float64 [count], of features [count, dimensions]; higher = more normal."""
-        return self._score(self.prepare(features))
+        return np.concatenate([self._score(self.prepare(part)) for part in parts(features)])
 
     def score_gradient(self, features: np.ndarray) -> np.ndarray:
         """Gradient, float64 [count, dimensions], of the anomaly score -log density at features [count, dimensions]."""
@@ -98,6 +99,10 @@ class Density:
         """Takes over what another density's `to_arrays` gave."""
         raise NotImplementedError
 
+    def _fit_given(self, features: np.ndarray) -> None:
+        """Fits to features as they were given."""
+        self._fit(self.prepare(features))
+
     def _fit(self, features: np.ndarray) -> None:
         raise NotImplementedError
 
@@ -105,7 +110,7 @@ class Density:
         raise NotImplementedError
 
     def _leave_one_out(self, features: np.ndarray) -> np.ndarray | None:
-        """`held_out` of prepared features in closed form; None where there is none."""
+        """`held_out` of features as they were given, in closed form; None where there is none."""
         del features
 
     def _score_gradient(self, features: np.ndarray) -> np.ndarray:
@@ -117,6 +122,13 @@ class Density:
         if not self.l2_normalize:
             return features
         return features / _length(features)
+
+
+def parts(features: np.ndarray) -> list[np.ndarray]:
+    """Features [count, dimensions] in parts of at most ROWS; with more axes, as they are."""
+    if features.ndim != 2 or len(features) <= ROWS:
+        return [features]
+    return [features[start : start + ROWS] for start in range(0, len(features), ROWS)]
 
 
 def _length(features: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Gaussian densities: one (Eq. 2), one with a shrunk covariance, several."""
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -7,7 +8,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.mixture import GaussianMixture
 
 from cutpaste_tf.density import held_out
-from cutpaste_tf.density.density import Density
+from cutpaste_tf.density.density import ROWS, Density, parts
 
 
 class MixtureDensity(Density):
@@ -62,6 +63,9 @@ class MixtureDensity(Density):
 class GaussianDensity(MixtureDensity):
     """Gaussian density of the features (Eq. 2), by scikit-learn as A.1 says.
 
+    Of more than ROWS images the moments are summed up in parts, to the same result: scikit-learn would hold the
+    features four times in float64.
+
     Fewer images than dimensions make the covariance rank-deficient; the ridge `reg_covar` then
     decides the scale of every direction that the training images do not span.
 
@@ -73,6 +77,13 @@ class GaussianDensity(MixtureDensity):
     def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6):
         super().__init__(components=1, l2_normalize=l2_normalize, reg_covar=reg_covar)
 
+    def _fit_given(self, features: np.ndarray) -> None:
+        if len(features) <= ROWS:
+            super()._fit_given(features)
+            return
+        _, mean, covariance = moments(self.prepare(part) for part in parts(features))
+        self.set_moments(mean, covariance + self.reg_covar * np.eye(len(mean)))
+
     def set_moments(self, mean: np.ndarray, covariance: np.ndarray) -> Self:
         """Takes mean [dimensions] and covariance [dimensions, dimensions], ridge included, instead of fitting them."""
         whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
@@ -80,7 +91,10 @@ class GaussianDensity(MixtureDensity):
         return self
 
     def _leave_one_out(self, features: np.ndarray) -> np.ndarray | None:
-        return held_out.gaussian(features, self.reg_covar)[0]
+        if len(features) <= ROWS:
+            return held_out.gaussian(self.prepare(features), self.reg_covar)[0]
+        prepared = (self.prepare(part) for part in parts(features))
+        return held_out.of_fitted(prepared, len(features), self.mean_, self.covariance_, self.reg_covar)
 
     @property
     def mean_(self) -> np.ndarray:  # noqa: D102
@@ -102,6 +116,9 @@ class LedoitWolfDensity(GaussianDensity):
     def __init__(self, *, l2_normalize: bool = True):
         super().__init__(l2_normalize=l2_normalize, reg_covar=0.0)
 
+    def _fit_given(self, features: np.ndarray) -> None:
+        self._fit(self.prepare(features))  # not from moments: the shrinkage needs more
+
     def _fit(self, features: np.ndarray) -> None:
         shrunk = LedoitWolf().fit(features)
         self.set_moments(shrunk.location_, shrunk.covariance_)
@@ -109,3 +126,20 @@ class LedoitWolfDensity(GaussianDensity):
     def _leave_one_out(self, features: np.ndarray) -> np.ndarray | None:
         """None: the shrinkage depends on every image."""
         del features
+
+
+def moments(parts: Iterable[np.ndarray]) -> tuple[int, np.ndarray, np.ndarray]:
+    """Number, mean [dimensions] and covariance [dimensions, dimensions] of features that come in parts.
+
+    Args:
+        parts: float64 [count, dimensions] each; without any the number is 0.
+    """
+    center, total, seconds, number = np.empty(0), np.empty(0), np.empty((0, 0)), 0
+    for rows in parts:
+        if not number:
+            center = rows.mean(axis=0)  # near the mean, so that the squares below lose no digits
+            total, seconds = np.zeros(len(center)), np.zeros((len(center), len(center)))
+        rows = rows - center
+        total, seconds, number = total + rows.sum(axis=0), seconds + rows.T @ rows, number + len(rows)
+    offset = total / max(1, number)
+    return number, center + offset, seconds / max(1, number) - np.outer(offset, offset)

@@ -4,7 +4,7 @@ In-sample log densities are too high: with fewer images than dimensions a Gaussi
 threshold taken from them calls nearly every new normal image anomalous.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -33,13 +33,39 @@ def gaussian(features: np.ndarray, reg_covar: float) -> tuple[np.ndarray, np.nda
     ridge = (count - 1) * reg_covar
     try:
         with np.errstate(divide="raise", invalid="raise"):
-            left, log_determinant = (_by_gram if count <= dimensions else _by_moments)(centered, ridge)
-            leverage = (1 - left) * (count - 1) / count  # h
-            distance = count**2 / (count - 1) * leverage / left
-            log_determinant = log_determinant[..., None] - dimensions * np.log(count - 1) + np.log(left)
+            return _without_each(*(_by_gram if count <= dimensions else _by_moments)(centered, ridge), dimensions)
     except (np.linalg.LinAlgError, FloatingPointError):
         raise ValueError("without one of them the covariance is singular") from None
-    peak = -0.5 * (log_determinant + dimensions * np.log(2 * np.pi))
+
+
+def of_fitted(
+    parts: Iterable[np.ndarray], count: int, mean: np.ndarray, covariance: np.ndarray, reg_covar: float
+) -> np.ndarray:
+    """The log densities of `gaussian` where the Gaussian of all features is known, and features come in parts.
+
+    Args:
+        parts: float64 [part, dimensions] each.
+        count: of the features, all parts together.
+        mean, covariance: [dimensions] and [dimensions, dimensions], with the ridge; by division by `count`.
+        reg_covar: the ridge.
+
+    Returns:
+        float64 [count].
+    """
+    cholesky = np.linalg.cholesky(count * covariance - reg_covar * np.eye(len(mean)))
+    whitening = np.linalg.inv(cholesky).T
+    leverage = np.concatenate([np.sum(((part - mean) @ whitening) ** 2, axis=1) for part in parts])
+    log_density, _ = _without_each(1 - count / (count - 1) * leverage, _log_determinant(cholesky), len(mean))
+    return log_density
+
+
+def _without_each(left: np.ndarray, log_determinant: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
+    """Log densities and peaks [..., n] from g [..., n] and log det B [...]."""
+    count = left.shape[-1]
+    leverage = (1 - left) * (count - 1) / count  # h
+    distance = count**2 / (count - 1) * leverage / left
+    without = np.asarray(log_determinant)[..., None] - dimensions * np.log(count - 1) + np.log(left)
+    peak = -0.5 * (without + dimensions * np.log(2 * np.pi))
     return peak - 0.5 * distance, peak
 
 

@@ -40,6 +40,7 @@ class KernelEstimate(Density):
 
     def _leave_one_out(self, features: np.ndarray) -> np.ndarray:
         """With the bandwidth of all images."""
+        features = self.prepare(features)
         count, dimensions = features.shape
         variance = self._estimate.bandwidth**2
         found = np.empty(count)

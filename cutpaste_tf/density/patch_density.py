@@ -3,7 +3,7 @@
 Features of an image are float32 [locations, dimensions]; they come one image at a time, as
 `dense.function` makes them, so that what is held does not grow with the number of images but where
 it has to: `PerLocationGaussian` keeps locations * images * dimensions numbers, in a temporary file
-beyond 1 GiB, `SharedGaussian` as many as fit into 4 GiB.
+beyond 128 MiB, `SharedGaussian` as many as fit into 4 GiB.
 
 Fitted, both have `held_out`, the scores float32 [images, locations] that the patches of training images get from a
 density that does not know the image (`Density.held_out`): counted, as all scores of patches, from that density's peak.

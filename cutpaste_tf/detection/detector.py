@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import zipfile
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +28,10 @@ from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.networks import build
 from cutpaste_tf.progress import Report, hush, track
 from cutpaste_tf.runs import TrainingData
+
+# Pixels that go through a network at a time on the way to features of images: 16 images of 256 px; and bytes of a
+# device's memory for each of them, where it is known and large.
+_PIXELS, _BYTES = 2**20, 2**12
 
 
 class Detector:
@@ -193,16 +198,21 @@ def fit(
         embed_patches = dense.function(feature, config.data.image_size, config.features)
         of_patches, held_out = one_class.fit_patches(embed_patches, examples, config.density, report=report)
         return Detector(network, of_patches, config, held_out), without_features(examples)
-    found = describe(embed(feature, examples.images, report=report), examples)
+    found = describe(embed(feature, examples.images, report=report), examples, trained=True)
     density, held_out = one_class.fit_images(found, config.density, report=report)
     return Detector(network, density, config, held_out), found
 
 
-def embed(feature: keras.Model, images: np.ndarray, *, batch_size: int = 64, report: Report = hush) -> np.ndarray:
+def embed(feature: keras.Model, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
     """Features float32 [count, dimensions] of uint8 images [count, side, side, 3], not augmented."""
-    parts = []
-    starts = range(0, len(images), batch_size)
-    for start in track(starts, len(starts), "Batches of images", report):
-        batch = images[start : start + batch_size].astype(np.float32) / 255
-        parts.append(devices.outputs(feature, batch))
-    return np.concatenate(parts)
+    pixels = max(_PIXELS, devices.memory() // _BYTES) * max(1, len(devices.names()))
+    batch_size = max(1, pixels // math.prod(images.shape[1:3]))
+    found, start = np.empty((0, 0), np.float32), 0
+    batches = arrays.batches(images, batch_size)
+    for batch in track(batches, -(-len(images) // batch_size), "Batches of images", report):
+        features = devices.outputs(feature, np.divide(batch, np.float32(255)))
+        if not start:
+            found = np.empty((len(images), features.shape[1]), np.float32)
+        found[start : start + len(batch)] = features
+        start += len(batch)
+    return found

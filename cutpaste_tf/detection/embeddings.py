@@ -5,6 +5,7 @@ when one of them changes, the name does, and the file is not found.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +15,11 @@ import numpy as np
 from cutpaste_tf import files
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import DAMAGE, write_arrays
-from cutpaste_tf.images.arrays import thumbnails
+from cutpaste_tf.images.arrays import release, thumbnails
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.progress import Report
+
+THUMBNAILS = 2000  # as many training images at most say what raw pixels would do
 
 
 class Embeddings(NamedTuple):
@@ -25,7 +28,7 @@ class Embeddings(NamedTuple):
     Attributes:
         features: float32 [count, dimensions]. Of a patch model the scores of the patches, [count, places, places],
             or nothing, [count, 0]: its features are too many to keep.
-        thumbnails: uint8 [count, 32, 32, 3].
+        thumbnails: uint8 [count, 32, 32, 3]; of training images THUMBNAILS at most, in even steps.
         paths: of each image.
         labels: int32 [count]: 0 normal, 1 anomalous, -1 unknown.
         defects: name of each image's defect.
@@ -90,20 +93,22 @@ def read(path: Path) -> Embeddings:
 def write(path: Path, embeddings: Embeddings) -> None:
     """Writes embeddings as .npz, whole or not at all."""
     write_arrays(path, {name: np.asarray(value) for name, value in embeddings._asdict().items()})
+    release(embeddings.thumbnails)
 
 
-def describe(features: np.ndarray, examples: Examples) -> Embeddings:
-    """Puts features and what else is known of examples together."""
+def describe(features: np.ndarray, examples: Examples, *, trained: bool = False) -> Embeddings:
+    """Puts features and what else is known of examples together; `trained`: these are training images."""
+    every = math.ceil(len(examples.images) / THUMBNAILS) if trained else 1
     return Embeddings(
         features,
-        thumbnails(examples.images),
+        thumbnails(examples.images[::every]),
         examples.paths,
         examples.labels,
         examples.defects,
-        examples.hashes,
+        list(examples.hashes),
     )
 
 
 def without_features(examples: Examples) -> Embeddings:
     """What is known of a patch model's training images, whose features are too many to keep."""
-    return describe(np.zeros((len(examples.images), 0), np.float32), examples)
+    return describe(np.zeros((len(examples.images), 0), np.float32), examples, trained=True)

@@ -51,13 +51,14 @@ class GradCam:
             report: takes a line for the user.
 
         Returns:
-            float32 [count, side, side], 0 and above, bilinear; in memory up to 1 GiB, else in a file.
+            float32 [count, side, side], 0 and above, bilinear; in memory up to 128 MiB, else in a file.
         """
         side = images.shape[1]
         result = arrays.allocate(len(images), (side, side), np.float32)
         starts = range(0, len(images), batch_size)
-        for start in track(starts, len(starts), "GradCAM, batches of images", report):
-            batch = images[start : start + batch_size].astype(np.float32) / 255
+        batches = zip(starts, arrays.batches(images, batch_size), strict=True)
+        for start, own in track(batches, len(starts), "GradCAM, batches of images", report):
+            batch = np.divide(own, np.float32(255))
             activations = np.asarray(devices.outputs(self._own, batch), np.float32)
             weights = density.score_gradient(activations.mean(axis=(1, 2))) / np.prod(activations.shape[1:3])
             if self._layer:
@@ -66,6 +67,7 @@ class GradCam:
             maps = np.maximum(np.einsum("bhwc,bc->bhw", activations, weights, optimize=True), 0)
             for index, one in enumerate(maps, start):
                 result[index] = np.asarray(arrays.resize(Image.fromarray(one.astype(np.float32)), side, side))
+            arrays.release(result)
         return result
 
 

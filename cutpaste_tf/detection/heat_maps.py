@@ -20,7 +20,7 @@ def upsample(scores: np.ndarray, side: int, features: FeatureSettings, settings:
             that reach it. Without, border pixels, which few patches cover, are damped towards 0.
 
     Returns:
-        float32 [count, side, side], in the unit of the scores; in memory up to 1 GiB, else in a file.
+        float32 [count, side, side], in the unit of the scores; in memory up to 128 MiB, else in a file.
     """
     size, stride, places = features.extract_size, features.stride, scores.shape[1]
     offsets = np.arange(size) - (size - 1) / 2
@@ -35,6 +35,8 @@ def upsample(scores: np.ndarray, side: int, features: FeatureSettings, settings:
     maps = arrays.allocate(len(scores), (side, side), np.float32)
     for index, one in enumerate(scores):
         maps[index] = spread @ one @ spread.T
+        if index % 64 == 0:
+            arrays.release(maps)
     return maps
 
 

@@ -12,17 +12,15 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.detection.calibration import Decisions
-from cutpaste_tf.detection.embeddings import Embeddings
+from cutpaste_tf.detection.embeddings import THUMBNAILS, Embeddings
 from cutpaste_tf.evaluation import decisions, figures, metrics, pixel_metrics
 from cutpaste_tf.evaluation.scored import Scored
 from cutpaste_tf.files import whole_folder, write_csv
-from cutpaste_tf.images import sources
+from cutpaste_tf.images import arrays, sources
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.pictures import drawing, heat_map_plots, page, plots
 from cutpaste_tf.progress import Report
 from cutpaste_tf.settings import PATCH_MODEL, only_for
-
-_THUMBNAILS = 2000  # as many training images at most say what raw pixels would do
 
 
 def judge(
@@ -173,9 +171,9 @@ def _write(
 
 def _pixel_scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Scores of a baseline that learns no representation: the pixels themselves are the feature."""
-    train = train[:: math.ceil(len(train) / _THUMBNAILS)]
+    train = train[:: math.ceil(len(train) / THUMBNAILS)]
     density = LowRankGaussian(l2_normalize=False).fit(train.reshape(len(train), -1) / 255)
-    parts = np.array_split(test, math.ceil(len(test) / 1000))  # in parts, to bound the memory
+    parts = arrays.batches(test, 1000)  # in parts, to bound the memory
     return np.concatenate([-density.score_samples(part.reshape(len(part), -1) / 255) for part in parts])
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +116,7 @@ class Scorer:
         self._check_tests(examples.paths, examples.hashes)
         return examples
 
-    def _check_tests(self, paths: list[str], hashes: list[str]) -> None:
+    def _check_tests(self, paths: list[str], hashes: Sequence[str]) -> None:
         if not self._allow_trained:
             self.data.refuse(paths, hashes)
 

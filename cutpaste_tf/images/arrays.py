@@ -1,7 +1,9 @@
 """Arrays of images: where large ones are held, and how they are resized."""
 
+import mmap
 import os
 import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -9,15 +11,16 @@ from PIL import Image
 
 from cutpaste_tf.errors import InputError
 
-# Sets up to this size stay in memory, larger ones in a file: 5,461 images of 256 px.
-MEMORY_LIMIT = 2**30
+# Arrays up to this size stay in memory, larger ones in a file: 682 images of 256 px. Training holds those that are in
+# memory once more with their border, and twice while that is added: 820 MB at most, however many images there are.
+MEMORY_LIMIT = 2**27
 
 
 def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> np.ndarray:
     """An empty array [count, *shape]: in memory up to MEMORY_LIMIT, else in a temporary file.
 
     The file is nameless, in TMPDIR or else in /var/tmp (on many machines /tmp is memory too), and goes
-    with the process, however it ends. What the system keeps of it in memory, it can drop.
+    with the process, however it ends. What the system keeps of it in memory, it can drop, see `release`.
     """
     whole = (count, *shape)
     size = int(np.prod(whole, dtype=np.int64)) * np.dtype(dtype).itemsize
@@ -38,6 +41,31 @@ def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
         return np.memmap(file, dtype, "r+", shape=whole)
 
 
+def release(array: np.ndarray) -> None:
+    """Takes from the process the memory in which it has an array of `allocate`'s, or a part of one, that is in a file.
+
+    Nothing is lost: the system writes what is new to the file, and reads it again when it is asked for.
+    """
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def batches(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """An array's rows, `size` of them at a time, in order; of an array in a file none stay in memory."""
+    for start in range(0, len(array), size):
+        yield array[start : start + size]
+        release(array)
+
+
+def rows(array: np.ndarray) -> Iterator[np.ndarray]:
+    """An array's rows one by one, as `batches`."""
+    for batch in batches(array, 64):
+        yield from batch
+
+
 def resize(image: Image.Image, width: int, height: int) -> Image.Image:
     """Resizes antialiased bilinear: first the width, rounding to whole grey levels, then the height.
 
@@ -50,4 +78,8 @@ def resize(image: Image.Image, width: int, height: int) -> Image.Image:
 
 def thumbnails(images: np.ndarray, size: int = 32) -> np.ndarray:
     """Images uint8 [count, side, side, 3] reduced to uint8 [count, size, size, 3], antialiased bilinear."""
-    return np.stack([np.asarray(resize(Image.fromarray(image), size, size)) for image in images])
+    result = allocate(len(images), (size, size, 3))
+    for index, image in enumerate(rows(images)):
+        result[index] = np.asarray(resize(Image.fromarray(image), size, size))
+    release(result)
+    return result

@@ -6,6 +6,7 @@ composited on a color. EXIF rotation is applied. LAB is converted by its definit
 
 import contextlib
 import io
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +15,36 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import parallel
 
 WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 _ORIENTATION = 0x0112  # EXIF
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+class _Limit:
+    """Sets aside Pillow's own limit on pixels while a file is open, in whose place is ours, which a flag raises.
+
+    Pillow has one limit for all threads: the first to open a file takes it away, the last one brings it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._open, self._limit = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._open:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._open += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._open -= 1
+            if not self._open:
+                Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_no_limit = _Limit()
 
 
 class Decoded(NamedTuple):
@@ -46,9 +73,8 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
     Raises:
         InputError: it is no whole image, too large, or holds several; also where the block fails to decode it.
     """
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours, which a flag raises, takes its place
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with _no_limit, Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             megapixels = image.width * image.height / 1e6
             if megapixels > max_megapixels:
                 raise InputError(
@@ -64,8 +90,6 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
         raise
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         raise InputError(f"{name} cannot be read as an image ({error}); mend or remove it.") from None
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def decode(
@@ -83,10 +107,10 @@ def decode(
     Raises:
         InputError: as `opened`; a pixel is brighter than white; or the file's mode is not understood.
     """
-    with opened(source, name, max_megapixels) as file:
-        deep, turned = is_deep(file), _orientation(file) != 1
-        image = ImageOps.exif_transpose(file)
+    with opened(source, name, max_megapixels) as image:
+        deep, turned = is_deep(image), _orientation(image) != 1
         image.load()
+        ImageOps.exif_transpose(image, in_place=True)  # of large photographs a copy takes half as long as decoding
     _check_mode(image, name)
     color = "grey" if image.mode.startswith(("L", "I;16", "1")) and image.mode != "LAB" else image.mode
     kind = "RGB" if color.startswith("RGB") else color
@@ -101,17 +125,19 @@ def find_white(sources: Iterable[tuple[Path | bytes, str]], max_megapixels: floa
 
     Cameras of 10, 12 or 14 bits store their values in files of 16, which do not say how many of them count.
     """
-    brightest = 0
-    for source, name in sources:
+
+    def brightest(named: tuple[Path | bytes, str]) -> int:
+        source, name = named
         with opened(source, name, max_megapixels) as image:
             if not is_deep(image):
-                continue
+                return 0
             image.load()
         _check_mode(image, name)
         # Pillow keeps the upper 8 of 16 bits of a color: 15 stands for 3840 to 4095.
         pixels = np.asarray(image)
-        brightest = max(brightest, int(pixels.max()) if pixels.dtype != np.uint8 else 256 * int(pixels.max()) + 255)
-    return _next_white(brightest)
+        return int(pixels.max()) if pixels.dtype != np.uint8 else 256 * int(pixels.max()) + 255
+
+    return _next_white(max(parallel.in_order(brightest, sources), default=0))
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -176,4 +202,4 @@ def _to_rgb(image: Image.Image, name: str, background: tuple[int, ...]) -> Image
             raise InputError(f"{name} is a LAB image that cannot be converted ({error}); save it as RGB.") from None
         assert found is not None  # only None for a transformation in place
         return found
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy

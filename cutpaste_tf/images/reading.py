@@ -1,7 +1,8 @@
 """Images in memory: files read by Pillow -> uint8 of one size, with what is known of them.
 
-They are read at once and before TensorFlow is loaded: a broken file is found in seconds. Every image becomes 8-bit RGB
-(`decoding.py`) and is resized to a square, antialiased bilinear.
+They are read at once, by all cores, and before TensorFlow is loaded: a broken file is found in seconds. Every image
+becomes 8-bit RGB (`decoding.py`) and is resized to a square, antialiased bilinear. JPEG's `draft` mode, which decodes
+at a fraction of the size, would read large photographs several times faster and is not used: the pixels are others.
 """
 
 import collections
@@ -13,11 +14,12 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import arrays, decoding, masks
+from cutpaste_tf.images import arrays, decoding, masks, parallel
 from cutpaste_tf.images.settings import DataSettings
 from cutpaste_tf.progress import Report, hush, track
 
 NORMAL, ANOMALOUS, UNKNOWN = 0, 1, -1
+_HELD = 256  # images of a set in a file that are held in memory while it is written
 
 
 class Item(NamedTuple):
@@ -50,6 +52,7 @@ class Examples(NamedTuple):
         note: what was read and what was done to it, for the user.
         white: value of files with more than 8 bits that became 255.
         notices: what the user should look at, a line each.
+        hashes: of each image's pixels: two images with the same are the same.
     """
 
     images: np.ndarray
@@ -60,6 +63,7 @@ class Examples(NamedTuple):
     note: str
     white: int = 255
     notices: tuple[str, ...] = ()
+    hashes: Sequence[str] = ()
 
     def part(self, indices: np.ndarray) -> Self:
         """Some of the images, with what is known of them, in the order of the indices [number]."""
@@ -69,12 +73,22 @@ class Examples(NamedTuple):
             labels=self.labels[indices],
             defects=[self.defects[index] for index in indices],
             masks=[self.masks[index] for index in indices],
+            hashes=[self.hashes[index] for index in indices],
         )
 
-    @property
-    def hashes(self) -> list[str]:
-        """Of each image's pixels: two images with the same are the same."""
-        return [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest() for image in self.images]
+
+def pixel_hash(image: np.ndarray) -> str:
+    """A hash of an image's pixels uint8 [side, side, 3]."""
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest()
+
+
+class _Read(NamedTuple):
+    """What is known of one image that was read."""
+
+    kind: str
+    mask: np.ndarray | None
+    notice: str
+    hash: str
 
 
 def read(
@@ -86,11 +100,15 @@ def read(
         InputError: a file is no whole image, too large or brighter than white, or a mask does not fit its image.
     """
     white = settings.white or decoding.find_white(
-        ((item.image, _name(item)) for item in items), settings.reading.max_megapixels
+        ((item.image, _name(item)) for item in track(items, len(items), "Looking at images", report)),
+        settings.reading.max_megapixels,
     )
     pixels = arrays.allocate(len(items), (size, size, 3))
-    found_masks, kinds, notices = [], [], []
-    for index, item in enumerate(track(items, len(items), "Reading images", report)):
+    places = {index: place for place, index in enumerate(i for i, item in enumerate(items) if item.masks)}
+    held_masks = arrays.allocate(len(places), (size, size), bool)
+
+    def read_one(numbered: tuple[int, Item]) -> _Read:
+        index, item = numbered
         image, kind, turned = decoding.decode(
             item.image,
             _name(item),
@@ -99,13 +117,24 @@ def read(
             max_megapixels=settings.reading.max_megapixels,
         )
         pixels[index] = np.asarray(arrays.resize(image, size, size))
-        kinds.append(kind)
         if item.masks and turned:
             raise InputError(
                 f"{_name(item)} is turned by its EXIF data, and whether its mask is turned too is not known; "
                 "save the image upright."
             )
-        found_masks.append(_read_mask(item, image.size, size, settings, notices) if item.masks else None)
+        mask, notice = _read_mask(item, image.size, size, settings) if item.masks else (None, "")
+        if mask is not None:
+            held_masks[places[index]] = mask
+            mask = held_masks[places[index]]
+        return _Read(kind, mask, notice, pixel_hash(pixels[index]))
+
+    found: list[_Read] = []
+    for one in track(parallel.in_order(read_one, enumerate(items)), len(items), "Reading images", report):
+        found.append(one)
+        if len(found) % _HELD == 0:
+            arrays.release(pixels)
+            arrays.release(held_masks)
+    kinds = [one.kind for one in found]
     said = f", white {white}" if any(kind.startswith("16") for kind in kinds) else ""
     if any("transparency" in kind for kind in kinds):
         said += f", on the background {','.join(map(str, settings.background))}"
@@ -114,10 +143,11 @@ def read(
         [item.path for item in items],
         np.array([item.label for item in items], np.int32),
         [item.defect for item in items],
-        found_masks,
+        [one.mask for one in found],
         f"{len(items)} images ({_count(kinds)}{said}), resized to {size} x {size}",
         white,
-        tuple(notices),
+        tuple(one.notice for one in found if one.notice),
+        [one.hash for one in found],
     )
 
 
@@ -135,20 +165,19 @@ def _name(item: Item) -> str:
 
 
 def _read_mask(
-    item: Item, image_size: tuple[int, int], size: int, settings: DataSettings, notices: list[str]
-) -> np.ndarray | None:
-    """An item's mask bool [size, size]; what the user should know of it is added to the notices."""
+    item: Item, image_size: tuple[int, int], size: int, settings: DataSettings
+) -> tuple[np.ndarray | None, str]:
+    """An item's mask bool [size, size], and what the user should know of it, if anything."""
     mask, part = masks.read(item.masks, _name(item), image_size, size, settings.reading)
     if item.label == NORMAL:
-        if mask.any():
-            notices.append(f"{item.path} is a normal image, but its mask marks a defect; it counts as normal.")
-        return None
+        marked = f"{item.path} is a normal image, but its mask marks a defect; it counts as normal."
+        return None, marked if mask.any() else ""
     if part > 0.5:
-        notices.append(
+        return mask, (
             f"The mask of {item.path} covers {100 * part:.0f} % of the image; if masks are zero on the defect, give "
             "--invert_masks."
         )
-    return mask
+    return mask, ""
 
 
 def _count(kinds: Iterable[str]) -> str:

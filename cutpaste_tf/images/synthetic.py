@@ -105,6 +105,7 @@ def make(
         masks,
         f"{count} normal images of {side} px and their twins with an anomaly ({shape}), filled with "
         + ("a random color" if fill == "color" else "a piece of a natural image"),
+        hashes=[reading.pixel_hash(image) for image in arrays.rows(pixels)],
     )
 
 

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from cutpaste_tf.images import arrays
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.pictures import drawing, heat_map_plots
 from cutpaste_tf.progress import Report, hush, track
@@ -70,9 +71,9 @@ def save(
         (folder / FOLDER).mkdir()
     scale = None if maps is None else heat_map_plots.Scale.of(maps)
     size, thumbnails, overlays = 0, [], []
-    for index in track(range(len(scores)), len(scores), "Drawing thumbnails", report):
-        image, mask = examples.images[index], examples.masks[index]
-        pictures = [image]
+    images = enumerate(arrays.rows(examples.images))
+    for index, image in track(images, len(scores), "Drawing thumbnails", report):
+        mask, pictures = examples.masks[index], [image]
         if maps is not None and scale is not None:
             *_, overlay = heat_map_plots.panels(image, mask, maps[index], scale)
             pictures.append(overlay)

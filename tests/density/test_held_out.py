@@ -39,6 +39,15 @@ def test_the_closed_form_equals_a_fit_without_each_image(count, dimensions, reg_
     assert np.mean(expected < density().fit(features).score_samples(features)) > 0.9  # it is not what it says in-sample
 
 
+def test_many_features_are_left_out_in_parts(monkeypatch):
+    features = _features(90, 7)
+    whole = GaussianDensity(reg_covar=1e-3).fit(features).held_out(features)
+    for module in ("density", "gaussian"):
+        monkeypatch.setattr(f"cutpaste_tf.density.{module}.ROWS", 20)
+    found = GaussianDensity(reg_covar=1e-3).fit(features).held_out(features)
+    np.testing.assert_allclose(found, whole, rtol=1e-9)
+
+
 def test_the_closed_form_needs_no_ridge_where_images_are_many():
     features = _features(40, 6)
     density = GaussianDensity(reg_covar=0.0)

@@ -1,0 +1,177 @@
+"""A session on a machine that is lent by the minute: measurements one after the other, until the clock stops them.
+
+Each is a process of its own, so that one that runs out of memory, or hangs, costs its own figures only. After each,
+FOLDER/NAME.json and FOLDER/NAME.md are written whole: whatever kills the session, what was measured stands. The same
+command again measures what is missing.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cutpaste_tf import files
+
+_SLACK = 0.9  # of a measured speed is counted on
+_NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "OutOfMemory", "ResourceExhausted", "OOM when")
+
+
+class Session:
+    """What was measured so far, and how much time is left.
+
+    Args:
+        folder: to write to, made where it is missing.
+        name: of the files.
+        seconds: that the session may take, from now on.
+    """
+
+    def __init__(self, folder: Path, name: str, seconds: float):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._name = folder, name
+        self._deadline = time.monotonic() + seconds
+        self.records: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or none that can be read
+            self.records = dict(json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["records"])
+
+    def left(self) -> float:
+        """Seconds until the session must end."""
+        return self._deadline - time.monotonic()
+
+    def has(self, name: str) -> bool:
+        """Whether something was measured already."""
+        return name in self.records and not {"failed", "skipped"} & set(self.records[name])
+
+    def measure(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        limit: float,
+        keep: float = 0.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Runs a command that writes what it measured, a JSON object, to the file that is added to it as `--result`.
+
+        Args:
+            name: of what it measures.
+            command: its words.
+            limit: seconds that it may take.
+            keep: seconds of the session that must be left when it ends.
+            environment: variables that are added to this process's.
+
+        Returns:
+            What it measured, with the `seconds` that took; or `failed` or `skipped`, with the reason.
+        """
+        if self.has(name):
+            return self.records[name]
+        limit = min(limit, self.left() - keep)
+        if limit <= 0:
+            return self.record(name, {"skipped": "no time left"})
+        result = self._folder / f".{name.replace(' ', '_').replace('/', '_')}.result"
+        result.unlink(missing_ok=True)
+        began = time.monotonic()
+        code, said = run([*command, f"--result={result}"], limit, environment)
+        taken = {"seconds": round(time.monotonic() - began, 1)}
+        try:
+            found = json.loads(result.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return self.record(name, {"failed": reason(code, said, limit), **taken})
+        finally:
+            result.unlink(missing_ok=True)
+        return self.record(name, {**found, **taken})
+
+    def commands(
+        self, name: str, commands: Sequence[Sequence[str]], metrics: Path, environment: Mapping[str, str]
+    ) -> None:
+        """Runs commands in turn, to the end of the session, and records the figures that the last of them wrote."""
+        began = time.monotonic()
+        for command in commands:
+            limit = self.left()
+            code, said = run(command, limit, environment) if limit > 0 else (None, "")
+            if code != 0:
+                self.record(name, {"failed": reason(code, said, limit), "command": " ".join(command)})
+                return
+        found = json.loads(metrics.read_text(encoding="utf-8"))
+        kept = ("image_auroc", "pixel_auroc", "aupro", "pixel_gaussian_auroc", "steps", "seed", "train_images")
+        figures = {key: found[key] for key in kept if key in found}
+        self.record(name, {**figures, "seconds": round(time.monotonic() - began, 1)})
+
+    def record(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
+        """Keeps values, and writes the files."""
+        self.records[name] = values
+        text = json.dumps({"records": self.records}, indent=1) + "\n"
+        files.write_whole(self._folder / f"{self._name}.json", text.encode())
+        files.write_whole(self._folder / f"{self._name}.md", table(self.records).encode())
+        return values
+
+
+def affordable(seconds: float, steps_per_second: float, steps_per_epoch: int, *, most: int) -> int:
+    """Whole epochs that fit into so many seconds, at most so many."""
+    return min(most, max(0, int(_SLACK * seconds * steps_per_second / steps_per_epoch)))
+
+
+def run(command: Sequence[str], limit: float, environment: Mapping[str, str] | None = None) -> tuple[int | None, str]:
+    """Runs a command, and ends it with all that it has started when it takes longer than `limit` seconds.
+
+    Returns:
+        Its exit code, None where it was ended, and what it said.
+    """
+    with subprocess.Popen(
+        list(command),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, **(environment or {})},
+        start_new_session=True,
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            said, _ = process.communicate()
+            return None, said
+        return process.returncode, said
+
+
+def reason(code: int | None, said: str, limit: float) -> str:
+    """Why a command gave nothing, in a line: what it said of memory, or else its last line."""
+    if code is None:
+        return f"took longer than {limit:.0f} s"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    memory = [line for line in lines if any(word in line for word in _NO_MEMORY)]
+    if memory:
+        return f"out of memory: {memory[0][:200]}"
+    return f"exit code {code}: {lines[-1][:200] if lines else 'it said nothing'}"
+
+
+def table(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Records as tables of Markdown, one for all that have the same kinds of values; what failed below."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    lost = []
+    for name, values in records.items():
+        if {"failed", "skipped"} & set(values):
+            lost.append(f"- {name}: {values.get('failed') or values.get('skipped')}")
+        else:
+            kinds.setdefault(tuple(values), []).append(name)
+    parts = []
+    for columns, names in kinds.items():
+        titles = ["", *(column.replace("_", " ") for column in columns)]
+        lines = [titles, ["---"] * len(titles)]
+        lines += [[name, *(_shown(records[name][column]) for column in columns)] for name in names]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    if lost:
+        parts.append("Not measured:\n\n" + "\n".join(lost))
+    return "\n\n".join(parts) + "\n"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "/").replace("\n", " ")

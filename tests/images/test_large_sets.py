@@ -1,0 +1,147 @@
+"""Sets beyond memory: arrays in files, and files read by several threads."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from conftest import write_image
+from PIL import Image
+
+from cutpaste_tf.density import density
+from cutpaste_tf.density.gaussian import GaussianDensity
+from cutpaste_tf.detection import embeddings
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import arrays, decoding, parallel, reading, sources
+
+
+def test_results_come_in_order_and_little_is_taken_ahead(monkeypatch):
+    monkeypatch.setattr(parallel, "cores", lambda: 3)
+    taken, at_work, threads = [], threading.Barrier(3, timeout=20), set()
+
+    def items():
+        for index in range(40):
+            taken.append(index)
+            yield index
+
+    def work(index):
+        threads.add(threading.get_ident())
+        if index < 3:
+            at_work.wait()  # three are at work at the same time, or this breaks
+        time.sleep(0.002 * (index % 3))
+        return 2 * index
+
+    results = parallel.in_order(work, items())
+    assert next(results) == 0
+    assert len(taken) <= 13
+    assert list(results) == list(range(2, 80, 2))
+    assert len(threads) == 3
+
+
+def test_the_error_is_the_first_item_s(monkeypatch):
+    monkeypatch.setattr(parallel, "cores", lambda: 4)
+
+    def work(index):
+        if index in (3, 9):
+            time.sleep(0.05 if index == 3 else 0)
+            raise ValueError(str(index))
+        return index
+
+    results, found = parallel.in_order(work, range(20)), []
+    with pytest.raises(ValueError, match="3"):
+        found.extend(results)
+    assert list(parallel.in_order(work, range(3))) == [0, 1, 2]
+
+
+def test_reading_by_threads_names_the_first_bad_file_and_keeps_pillow_s_limit(monkeypatch, tmp_path):
+    monkeypatch.setattr(parallel, "cores", lambda: 8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # Pillow alone would refuse every one of these
+    for index in range(60):
+        write_image(tmp_path / f"{index:03d}.png", np.full((20, 20, 3), index, np.uint8))
+    examples = sources.read_train(tmp_path, 32)
+    assert examples.images[:, 5, 5, 0].tolist() == list(range(60))
+    assert Image.MAX_IMAGE_PIXELS == 50
+    for index in (17, 31, 44):
+        (tmp_path / f"{index:03d}.png").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"017\.png cannot be read"):
+        sources.read_train(tmp_path, 32)
+    assert Image.MAX_IMAGE_PIXELS == 50
+
+
+def test_an_image_turned_by_exif_is_upright(tmp_path):
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, 20:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "turned.jpg"
+    Image.fromarray(pixels).save(path, quality=95, exif=exif)
+    decoded = decoding.decode(path, "turned", white=255, background=(0, 0, 0), max_megapixels=1)
+    assert decoded.turned
+    assert decoded.image.size == (20, 40)
+    assert np.asarray(decoded.image)[35, 10, 0] > 200
+
+
+def _resident(kind):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(kind)) * 1024
+
+
+def test_an_array_in_a_file_leaves_memory_and_keeps_its_content(monkeypatch):
+    monkeypatch.setattr(arrays, "MEMORY_LIMIT", 0)
+    filed = arrays.allocate(64, (1000, 1000))
+    filed[:] = np.arange(64, dtype=np.uint8)[:, None, None]
+    try:
+        before = _resident("VmRSS:")
+        arrays.release(filed[3:5])
+        assert before - _resident("VmRSS:") > 50e6
+    except FileNotFoundError:
+        pass  # no Linux; what follows holds everywhere
+    assert [int(row[7, 7]) for row in arrays.rows(filed)] == list(range(64))
+    assert [len(batch) for batch in arrays.batches(filed, 30)] == [30, 30, 4]
+    arrays.release(np.zeros(3))  # in memory: stays as it is
+
+
+def test_images_and_masks_of_a_large_set_lie_in_files(monkeypatch, category):
+    small = sources.read_test(category, 32)
+    monkeypatch.setattr(arrays, "MEMORY_LIMIT", 100)
+    monkeypatch.setattr(reading, "_HELD", 2)
+    large = sources.read_test(category, 32)
+    assert isinstance(large.images, np.memmap)
+    np.testing.assert_array_equal(large.images, small.images)
+    assert [mask is None for mask in large.masks] == [mask is None for mask in small.masks]
+    for ours, theirs in zip(large.masks[-3:], small.masks[-3:], strict=True):
+        assert isinstance(ours, np.memmap)
+        assert ours.any()
+        np.testing.assert_array_equal(ours, theirs)
+    assert large.hashes == small.hashes
+
+
+def test_hashes_are_those_of_the_pixels(category):
+    examples = sources.read_train(category, 32)
+    assert examples.hashes == [reading.pixel_hash(image) for image in examples.images]
+    assert len(set(examples.hashes)) == 6
+    assert examples.part(np.array([4, 1])).hashes == [examples.hashes[4], examples.hashes[1]]
+
+
+def test_moments_in_parts_are_scikit_learn_s(monkeypatch):
+    rng = np.random.default_rng(0)
+    features = (5 + rng.normal(size=(500, 12)) @ rng.normal(size=(12, 12))).astype(np.float32)
+    for l2_normalize in (False, True):
+        whole = GaussianDensity(l2_normalize=l2_normalize).fit(features)
+        scores = whole.score_samples(features)
+        with monkeypatch.context() as changed:
+            changed.setattr(density, "ROWS", 64)
+            changed.setattr("cutpaste_tf.density.gaussian.ROWS", 64)
+            parted = GaussianDensity(l2_normalize=l2_normalize).fit(features)
+            np.testing.assert_allclose(parted.mean_, whole.mean_, rtol=1e-12)
+            np.testing.assert_allclose(parted.covariance_, whole.covariance_, rtol=1e-8, atol=1e-10)
+            np.testing.assert_allclose(parted.score_samples(features), scores, rtol=1e-7)
+
+
+def test_thumbnails_of_training_images_are_few(monkeypatch, category):
+    examples = sources.read_train(category, 32)
+    monkeypatch.setattr(embeddings, "THUMBNAILS", 4)
+    features = np.zeros((6, 3), np.float32)
+    every, few = embeddings.describe(features, examples), embeddings.describe(features, examples, trained=True)
+    assert (len(every.thumbnails), len(few.thumbnails)) == (6, 3)
+    np.testing.assert_array_equal(few.thumbnails, every.thumbnails[::2])
