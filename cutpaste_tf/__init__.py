@@ -1,8 +1,9 @@
 """CutPaste (Li et al., CVPR 2021): self-supervised anomaly detection and localization.
 
-What a program uses is here (docs/python.md): `Config`, `train`, `evaluate`, `Detector`. The wings, in the order in
-which images meet them, each with its own account: images, networks, augmentation, density; config and runs.py, which
-know the settings and folder of a run; pictures, detection, training, evaluation, reproduction; commands, command_line.
+What a program uses is here (docs/python.md): `Config`, `train`, `evaluate`, `export`, `Detector`. The wings, in the
+order in which images meet them, each with its own account: images, networks, augmentation, density; config and
+runs.py, which know the settings and folder of a run; pictures, detection, training, exporting, evaluation,
+reproduction; commands, command_line.
 Beneath all stand backend.py, and devices.py and processes.py, which divide the work.
 """
 
@@ -21,6 +22,7 @@ surroundings.prepare()
 
 if TYPE_CHECKING:
     from cutpaste_tf.commands.evaluating import evaluate
+    from cutpaste_tf.commands.exporting import export
     from cutpaste_tf.commands.training import train
     from cutpaste_tf.config.config import Config
     from cutpaste_tf.detection.detector import Detector
@@ -31,9 +33,10 @@ _PUBLIC = {
     "Detector": "detection.detector",
     "InputError": "errors",
     "evaluate": "commands.evaluating",
+    "export": "commands.exporting",
     "train": "commands.training",
 }
-__all__ = ["Config", "Detector", "InputError", "evaluate", "train"]
+__all__ = ["Config", "Detector", "InputError", "evaluate", "export", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -39,6 +39,7 @@ TRAINING_DATA = "training_data.json"  # in the detector, too
 TRAIN_EMBEDDINGS = "train_embeddings.npz"
 EMBEDDINGS = "embeddings"
 EVAL = "eval"
+EXPORT = "export.json"  # in an export, see exporting/record.py
 # What the processes of a command need of the folder: to train on, and to evaluate.
 BEGUN = ("config.json", TRAINING_DATA, CHECKPOINT, f"{DETECTOR}/config.json")
 ENDED = ("config.json", TRAINING_DATA, TRAIN_EMBEDDINGS, f"{DETECTOR}/*", f"{EMBEDDINGS}/*", MODEL, DENSITY)
@@ -167,7 +168,7 @@ def check(folder: Path, config: Config) -> None:
 
 
 def find_detector(folder: Path) -> Path:
-    """The detector of a run, or the folder itself if it is one that was copied alone.
+    """The detector of a run, or the folder itself if it is one that was copied alone, or an export.
 
     Raises:
         InputError: it is neither, or the run has not ended.
@@ -176,7 +177,7 @@ def find_detector(folder: Path) -> Path:
         if not (folder / DETECTOR / MODEL).is_file():
             raise InputError(f"{folder / DETECTOR / MODEL} is missing: {COPY_AGAIN}.")
         return folder / DETECTOR
-    if (folder / MODEL).is_file() and (folder / "config.json").is_file():
+    if ((folder / MODEL).is_file() or is_export(folder)) and (folder / "config.json").is_file():
         return folder
     Config.read(folder / "config.json")
     raise InputError(f"The run in {folder} is not complete; run its train_main.py command again to finish it.")
@@ -185,6 +186,11 @@ def find_detector(folder: Path) -> Path:
 def is_complete(folder: Path) -> bool:
     """Whether the run has ended; its detector is the last thing it writes."""
     return (folder / DETECTOR).is_dir()
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder is what `export_main.py` writes."""
+    return (folder / EXPORT).is_file()
 
 
 def eval_folder(run_dir: Path, named: Mapping[str, Any], options: SyntheticOptions | None, other_data: str) -> Path:

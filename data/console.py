@@ -24,6 +24,13 @@ def evaluate() -> None:
     command.run(demo.locate)
 
 
+def export() -> None:
+    """Exports a detector."""
+    from cutpaste_tf.command_line import export as command
+
+    command.run(demo.locate)
+
+
 def reproduce() -> None:
     """Reproduces tables of the paper."""
     from cutpaste_tf.command_line import reproduce as command

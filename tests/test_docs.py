@@ -1,9 +1,11 @@
 """The pages of the manual: every command runs as written, made tiny; the Python page does what it says."""
 
+import csv
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -29,6 +31,8 @@ def _commands(page, *, kind="sh"):
 def _made_tiny(words, places):
     for name, place in places.items():
         words = [word.replace(name, str(place)) for word in words]
+    if words[0] == "export_main.py":
+        return [*words, "--false_alarm_rate=0.3"]  # of few images
     if words[0] != "train_main.py" or "--help" in words:
         return words
     given = {word.partition("=")[0] for word in words}
@@ -74,7 +78,7 @@ _LONG = ("localization.md", "proxy_tasks.md")
     "page",
     [
         "README.md",
-        *(f"docs/{page}" for page in PAGES if page not in ("transfer.md", *_LONG)),
+        *(f"docs/{page}" for page in PAGES if page not in ("deploy.md", "transfer.md", *_LONG)),
         *(pytest.param(f"docs/{page}", marks=pytest.mark.slow) for page in _LONG),
     ],
 )
@@ -84,6 +88,40 @@ def test_every_command_of_a_page_runs(page, places):
 
 def test_fine_tuning_runs(places):
     _run("docs/transfer.md", places)
+
+
+def test_the_page_on_deployment_does_what_it_says(places, tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs/deploy.md").read_text()
+    _run("docs/deploy.md", places)
+    write_image(tmp_path / "deep.png", np.zeros((40, 40), np.uint16))
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
+    files = sorted(map(str, places["/data/mvtec_ad/bottle"].glob("test/*/*.png")))
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["score.py", "exports/bottle", *files, "deep.png"])
+    exec(compile(code, "score.py", "exec"), {})
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert re.match(r"threshold \S+, for 30% false alarms", first)
+    with open("exports/bottle/eval/scores.csv", newline="") as file:
+        scores = {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
+    for file, line in zip(files, lines, strict=False):
+        shown = re.match(rf"{re.escape(file)} (ok|DEFECT) score (\S+) p \S+, hottest at \d+% from the top", line)
+        expected = next(score for path, score in scores.items() if file.endswith(path))
+        assert float(shown[2]) == pytest.approx(expected, rel=1e-3)
+    assert lines[len(files) :] == ["deep.png cannot be read: " + lines[-1].partition(": ")[2]]
+    assert "has 16 bits" in lines[-1]
+
+
+def test_the_page_on_deployment_runs_onnx_and_litert(places, tmp_path, capsys):
+    for package in ("tf2onnx", "onnxruntime", "ai_edge_litert"):
+        pytest.importorskip(package)
+    page = (ROOT / "docs/deploy.md").read_text()
+    command(*_made_tiny(_commands("docs/deploy.md")[0], places))
+    _run("docs/deploy.md", places, kind="sh export")
+    shutil.copy(places["/data/mvtec_ad/bottle"] / "test/square/000.png", tmp_path / "part.png")
+    (code,) = re.findall(r"^```python export\n(.*?)^```", page, re.S | re.M)
+    capsys.readouterr()
+    exec(compile(code, "docs/deploy.md", "exec"), {})
+    assert re.match(r"(ok|DEFECT) \S+ \S+\n", capsys.readouterr().out)
 
 
 def test_the_demo_of_the_makefile_runs(places, tmp_path, capsys):

@@ -26,7 +26,9 @@ from cutpaste_tf.images import synthetic
 from cutpaste_tf.progress import Report
 
 _RUN_DIR = flags.DEFINE_string(
-    "run_dir", None, "Folder that train_main.py wrote; several, with commas, are one detector, an ensemble."
+    "run_dir",
+    None,
+    "Folder that train_main.py wrote, or export_main.py; several runs, with commas, are one detector, an ensemble.",
 )
 _DATA = flags.DEFINE_string("data", None, "Test images; by default the run's --test_data, or else its --data.")
 _SYNTHETIC = flags.DEFINE_enum("synthetic", None, synthetic.SHAPES, "Score synthetic anomalies of this shape instead.")

@@ -11,7 +11,7 @@ from cutpaste_tf.commands.options import HeatMapOptions, Presentation
 from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.evaluation import ensembles, scoring
+from cutpaste_tf.evaluation import ensembles, exports, scoring
 from cutpaste_tf.images import layouts, reading, sources, synthetic
 from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN, Examples, Item
 from cutpaste_tf.images.settings import ReadingSettings
@@ -41,8 +41,8 @@ def evaluate(
     """Scores test images with the run in `run_dir`, or with several runs as one detector.
 
     Args:
-        run_dir: the folder of a complete run, or a detector copied from one; or several, for an ensemble, whose first
-            gives the test images and settings, and which takes an `output_dir`.
+        run_dir: the folder of a complete run, a detector copied from one, or an export; or several runs, for an
+            ensemble, whose first gives the test images and settings, and which takes an `output_dir`.
         data: the test images: a folder, the name of a prepared set; empty for the run's own.
         location: what `data` stands for, if it is neither.
         train_location: what the run's `config.data.data` stands for, if that is neither; read only where a density has
@@ -72,6 +72,10 @@ def evaluate(
     run_dir = member_dirs[0]
     if len(member_dirs) > 1 and not output_dir:
         raise InputError("Several runs are one detector, an ensemble: give it an --output_dir.")
+    if len(member_dirs) > 1 and any(map(runs.is_export, member_dirs)):
+        raise InputError("An export is a detector of its own, and cannot be one of several.")
+    if calibration_data and runs.is_export(run_dir):
+        raise InputError("An export's threshold is what it was made with; leave out --calibration_data.")
     members = [(one, Config.read(runs.find_detector(one) / "config.json")) for one in member_dirs]
     saved = members[0][1]
     settings = dict(settings or {})
@@ -88,7 +92,7 @@ def evaluate(
     if not is_own and _is_moved(location, run_dir, saved):
         is_own, train_location = True, location
     scorers = [
-        scoring.Scorer(
+        (exports.ExportScorer if runs.is_export(member_dir) else scoring.Scorer)(
             member_dir,
             member,
             member.replaced(**settings),

@@ -100,12 +100,16 @@ class SharedGaussian:
     @property
     def peak(self) -> float:
         """The highest log density there can be."""
-        whitening = self._gaussian.to_arrays()["precisions_cholesky"][0]
+        whitening = self.to_arrays()["precisions_cholesky"][0]
         return float(np.sum(np.log(np.diag(whitening))) - 0.5 * len(whitening) * np.log(2 * np.pi))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """As `GaussianDensity.to_arrays`."""
+        return self._gaussian.to_arrays()
 
     def save(self, folder: Path) -> None:
         """Writes density.npz."""
-        write_arrays(folder / _FILE, self._gaussian.to_arrays())
+        write_arrays(folder / _FILE, self.to_arrays())
 
     def load(self, folder: Path) -> "SharedGaussian":
         """Reads what `save` wrote."""
@@ -182,6 +186,10 @@ class PerLocationGaussian:
     def peak(self) -> float:
         """The highest log density there can be at any location."""
         return float(self._peaks.max())
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """As `LowRankGaussian.to_arrays`, of all locations."""
+        return {"mean": self._means, "factor": self._factors, "peak": self._peaks}
 
     def save(self, folder: Path) -> None:
         """Writes density.npz and location_factors.npy, [locations, rank, dimensions]."""

@@ -74,18 +74,16 @@ def function(feature: keras.Model, side: int, settings: FeatureSettings) -> Patc
 def exact(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmbedder:
     """Every patch through the network, in batches of one size; one is cut while the device is at the one before."""
     size, stride = settings.extract_size, settings.stride
-    count = places(side, settings) ** 2
-    pixels = max(_PIXELS, devices.memory() // _BYTES) * max(1, len(devices.names()))
-    batch_size = math.ceil(count / math.ceil(count * size**2 / pixels))  # batches of one size, the last nearly full
+    count, together = places(side, settings) ** 2, batch_size(side, settings)
     rows, columns = np.divmod(np.arange(count), places(side, settings))
 
     def batches(images: np.ndarray) -> Iterator[np.ndarray]:
         for image in images:
             windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))[::stride, ::stride]
-            for start in range(0, count, batch_size):
-                chosen = slice(start, start + batch_size)
+            for start in range(0, count, together):
+                chosen = slice(start, start + together)
                 patches = windows[rows[chosen], columns[chosen]].transpose(0, 2, 3, 1)
-                batch = np.zeros((batch_size, size, size, 3), np.float32)  # the last one is not full
+                batch = np.zeros((together, size, size, 3), np.float32)  # the last one is not full
                 np.divide(patches, np.float32(255), out=batch[: len(patches)])
                 yield batch
 
@@ -93,11 +91,18 @@ def exact(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEm
         parts: list[np.ndarray] = []
         for batch in _ahead(batches(images)):
             parts.append(devices.outputs(feature, batch))
-            if len(parts) * batch_size >= count:
+            if len(parts) * together >= count:
                 yield np.concatenate(parts)[:count]
                 parts = []
 
     return PatchEmbedder(each, side)
+
+
+def batch_size(side: int, settings: FeatureSettings) -> int:
+    """Patches that `exact` puts through the network at a time: batches of one size, the last nearly full."""
+    count = places(side, settings) ** 2
+    pixels = max(_PIXELS, devices.memory() // _BYTES) * max(1, len(devices.names()))
+    return math.ceil(count / math.ceil(count * settings.extract_size**2 / pixels))
 
 
 def fast(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmbedder:

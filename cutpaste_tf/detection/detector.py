@@ -60,13 +60,13 @@ class Detector:
         self.density = density
         self.config = config
         self._network = network
-        self._held_out = held_out
+        self.held_out = held_out
         self._gradcams: dict[str, GradCam] = {}
 
     @functools.cached_property
     def calibration(self) -> Calibration | None:
         """How normal images score, which gives threshold and p-values; None where no such scores are kept."""
-        return calibration.of(self._held_out, self.config)
+        return calibration.of(self.held_out, self.config)
 
     def feature_named(self, name: str) -> keras.Model:
         """The network to another feature than the run's, see `build.feature_model`."""
@@ -138,8 +138,8 @@ class Detector:
                 files.write_arrays(partial / runs.DENSITY, self.density.to_arrays())
             else:
                 self.density.save(partial)
-            if self._held_out is not None:
-                calibration.write(partial / calibration.FILE, self._held_out)
+            if self.held_out is not None:
+                calibration.write(partial / calibration.FILE, self.held_out)
             data.write(partial)
             (partial / "config.json").write_text(self.config.to_json(), encoding="utf-8")
 

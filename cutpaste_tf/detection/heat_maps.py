@@ -22,7 +22,18 @@ def upsample(scores: np.ndarray, side: int, features: FeatureSettings, settings:
     Returns:
         float32 [count, side, side], in the unit of the scores; in memory up to 128 MiB, else in a file.
     """
-    size, stride, places = features.extract_size, features.stride, scores.shape[1]
+    spread = spreading(scores.shape[1], side, features, settings)
+    maps = arrays.allocate(len(scores), (side, side), np.float32)
+    for index, one in enumerate(scores):
+        maps[index] = spread @ one @ spread.T
+        if index % 64 == 0:
+            arrays.release(maps)
+    return maps
+
+
+def spreading(places: int, side: int, features: FeatureSettings, settings: HeatMapSettings) -> np.ndarray:
+    """How `upsample` spreads scores along one axis: float64 [side, places]; other arguments as there."""
+    size, stride = features.extract_size, features.stride
     offsets = np.arange(size) - (size - 1) / 2
     kernel = np.exp(-0.5 * (offsets / settings.smoothing_sigma) ** 2)
     spread = np.zeros((side, places))
@@ -32,12 +43,7 @@ def upsample(scores: np.ndarray, side: int, features: FeatureSettings, settings:
         spread /= np.maximum(spread.sum(axis=1, keepdims=True), 1e-300)  # stride > size leaves pixels uncovered
     else:
         spread *= stride / kernel.sum()  # well inside, weights sum to 1 on average
-    maps = arrays.allocate(len(scores), (side, side), np.float32)
-    for index, one in enumerate(scores):
-        maps[index] = spread @ one @ spread.T
-        if index % 64 == 0:
-            arrays.release(maps)
-    return maps
+    return spread
 
 
 def image_scores(patch_scores: np.ndarray, maps: np.ndarray, settings: HeatMapSettings) -> np.ndarray:

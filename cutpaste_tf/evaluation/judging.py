@@ -88,7 +88,7 @@ def judge(
         **({"synthetic": synthetic} if synthetic else {}),
         **({"ensemble": ensemble} if ensemble else {}),
     }
-    if not config.patch_size:
+    if test.features.size and not config.patch_size:
         result["feature_dimensions"] = test.features.shape[1]
     with whole_folder(folder) as partial:
         _write(partial, result, test, scores, decided)
@@ -133,8 +133,10 @@ def _shown(value: Any) -> str:
 
 
 def _write_features(folder: Path, scored: Scored, config: Config) -> None:
-    """What scores were made of: features, or the scores of patches."""
+    """What scores were made of: features, or the scores of patches; an export keeps them to itself."""
     test = scored.test
+    if not test.features.size:
+        return
     known: dict[str, Any] = {
         "test_paths": np.array(test.paths),
         "test_labels": test.labels,

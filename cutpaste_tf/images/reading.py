@@ -151,12 +151,12 @@ def read(
     )
 
 
-def read_pixels(path: Path, settings: DataSettings = DataSettings()) -> np.ndarray:
-    """One image at its own size, uint8 [height, width, 3]; errors as `read`."""
-    white = settings.white or decoding.find_white([(path, str(path))], settings.reading.max_megapixels)
-    decoded = decoding.decode(
-        path, str(path), white=white, background=settings.background, max_megapixels=settings.reading.max_megapixels
-    )
+def read_pixels(source: Path | bytes, settings: DataSettings = DataSettings(), *, name: str = "") -> np.ndarray:
+    """One image, a file or its content, at its own size, uint8 [height, width, 3]; errors as `read`."""
+    limit = settings.reading.max_megapixels
+    name = str(source) if isinstance(source, Path) else name
+    white = settings.white or decoding.find_white([(source, name)], limit)
+    decoded = decoding.decode(source, name, white=white, background=settings.background, max_megapixels=limit)
     return np.asarray(decoded.image)
 
 

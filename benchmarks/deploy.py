@@ -1,0 +1,103 @@
+"""Exports: seconds per image of each format, beside the detector that they were made of, in one run.
+
+  python -m benchmarks.deploy --run_dir=RUN [--sizes=256,900] [--threads=1,2] [--rounds=5]
+
+Each number of threads has a process of its own. Scores and heat maps are made; images of other sizes than the
+detector's are resized, by Pillow for ONNX Runtime and LiteRT, which take one size. The best of all rounds counts.
+"""
+
+import io
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+from PIL import Image
+from threadpoolctl import threadpool_limits
+
+from cutpaste_tf.backend import tf
+from cutpaste_tf.commands import exporting
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.exporting import record, single_precision
+from cutpaste_tf.images import arrays
+from cutpaste_tf.progress import hush
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of a complete run.", required=True)
+_SIZES = flags.DEFINE_list("sizes", ["256", "900"], "Sides of the images in pixels.")
+_THREADS = flags.DEFINE_list("threads", ["1", "2"], "Numbers of threads.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds; the best of each contestant counts.")
+_EXPORTS = flags.DEFINE_string("exports", "", "Where exports lie, in the processes that measure; not to be given.")
+
+
+def main(_: list[str]) -> None:
+    """Exports, and measures in processes of their own."""
+    if _EXPORTS.value:
+        _measure(Path(_EXPORTS.value), int(_THREADS.value[0]))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for name in exporting.FORMATS:
+            begun = time.perf_counter()
+            exporting.export(_RUN_DIR.value, Path(folder) / name, format=name, report=hush)
+            seconds, size = time.perf_counter() - begun, sum(map(_size, (Path(folder) / name).rglob("*")))
+            print(f"{name:<12} written in {seconds:.0f} s, {size / 1e6:.0f} MB", flush=True)
+        for threads in _THREADS.value:
+            words = [f"--run_dir={_RUN_DIR.value}", f"--exports={folder}", f"--threads={threads}"]
+            words += [f"--sizes={','.join(_SIZES.value)}", f"--rounds={_ROUNDS.value}"]
+            subprocess.run([sys.executable, "-m", "benchmarks.deploy", *words], check=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _measure(folder: Path, threads: int) -> None:
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    detector = Detector.load(_RUN_DIR.value)
+    side = detector.config.data.image_size
+    model = tf.saved_model.load(str(folder / exporting.SAVED_MODEL / record.SAVED_MODEL))
+    serve, serve_encoded = (model.signatures[name] for name in ("serving_default", "serve_encoded"))
+    files = {
+        name: single_precision.FORMATS[name].load(folder / name / single_precision.FORMATS[name].file, threads)
+        for name in single_precision.FORMATS
+    }
+    print(f"{threads} thread{'s' if threads > 1 else ''}, images that the network sees at {side} px")
+    for size in map(int, _SIZES.value):
+        image = np.asarray(Image.effect_mandelbrot((size, size), (-2, -1.2, 1, 1.2), 60).convert("RGB"))
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=90)
+        one, many, content = image[None], np.repeat(image[None], 8, axis=0), buffer.getvalue()
+
+        def resized(image: np.ndarray = image) -> np.ndarray:
+            return np.asarray(arrays.resize(Image.fromarray(image), side, side))[None]
+
+        def detect(one: np.ndarray = one) -> None:
+            detector.score(one)
+            detector.heat_maps(one)
+
+        contestants: dict[str, tuple[int, Callable[[], object]]] = {
+            "Detector.score, .heat_maps": (1, detect),
+            "SavedModel": (1, lambda one=one: serve(images=tf.constant(one))["score"].numpy()),
+            "SavedModel, 8 at a time": (8, lambda many=many: serve(images=tf.constant(many))["score"].numpy()),
+            "SavedModel, JPEG": (1, lambda c=content: serve_encoded(image_bytes=tf.constant([c]))["score"].numpy()),
+            **{f"{name}, Pillow": (1, lambda run=run: run(resized())) for name, run in files.items()},
+        }
+        best = dict.fromkeys(contestants, math.inf)
+        with threadpool_limits(threads):
+            for turn in range(_ROUNDS.value + 1):
+                for name, (count, function) in contestants.items():
+                    start = time.perf_counter()
+                    function()
+                    if turn:  # the first is for compilation
+                        best[name] = min(best[name], (time.perf_counter() - start) / count)
+        for name, seconds in best.items():
+            print(f"  {size:4} px  {name:<28}{seconds:8.3f} s/image {1 / seconds:8.1f} images/s", flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,51 @@
+"""Exports a trained run as one model that scores as its evaluation does and needs nothing of this package.
+
+  python export_main.py --run_dir=RUN --output=DIR [--format=saved_model|onnx|litert] [--false_alarm_rate=0.01]
+
+DIR receives the model (1/, a SavedModel under its version's number as TensorFlow Serving expects it; or model.onnx, or
+model.tflite), export.json, config.json and training_data.json. A SavedModel takes images of any size, or the bytes of
+files, and gives score, p_value, is_anomalous and heat_map; `python eval_main.py --run_dir=DIR --data=DATA` evaluates
+it. ONNX and LiteRT compute in single precision, and their scores are compared with the evaluation's before they are
+written. docs/deploy.md shows how to use them.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+
+from cutpaste_tf import runs
+from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
+from cutpaste_tf.commands import exporting
+from cutpaste_tf.config.config import Config
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder that train_main.py wrote, or a detector copied from one.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write; an export that lies there is replaced.")
+_FORMAT = flags.DEFINE_enum("format", exporting.SAVED_MODEL, exporting.FORMATS, "What to write.")
+_RATE = flags.DEFINE_float(
+    "false_alarm_rate", 0.0, "Part of the normal images that may be called anomalous. 0: as the run says, or else 0.05."
+)
+_IMAGES = flags.DEFINE_string(
+    "calibration_images",
+    "",
+    "Folder of normal images that ONNX and LiteRT are compared with the evaluation on; by default the training images.",
+)
+
+
+def run(locate: Callable[[str], str | Path]) -> None:
+    """The command; `locate` as in `train.run`."""
+
+    def main() -> None:
+        run_dir, output = (Path(required(flag)).expanduser() for flag in (_RUN_DIR, _OUTPUT))
+        data = Config.read(runs.find_detector(run_dir) / "config.json").data.data
+        exporting.export(
+            run_dir,
+            output,
+            false_alarm_rate=_RATE.value,
+            format=_FORMAT.value,
+            calibration_images=_IMAGES.value,
+            train_location=locate(data),
+            tfds_data_dir=TFDS_DATA_DIR.value,
+        )
+
+    run_main(main, __doc__, (_RUN_DIR, _OUTPUT, _FORMAT, _RATE, _IMAGES))

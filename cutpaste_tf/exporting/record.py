@@ -1,0 +1,112 @@
+"""The folder of an export: what lies where, and what is recorded of it.
+
+export.json            what `Record` holds
+config.json            the settings of the run
+calibration.npz        scores of normal images, see calibration.py
+training_data.json     names and hashes of the training images: an evaluation refuses them as test images
+1/                     the SavedModel, under a number, as TensorFlow Serving expects versions
+model.onnx             or one of these instead
+model.tflite
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any, Self
+
+from cutpaste_tf import runs
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import COPY_AGAIN
+from cutpaste_tf.runs import TrainingData
+
+SAVED_MODEL = "1"
+_PACKAGES = ("cutpaste_tf", "tensorflow", "keras", "numpy", "pillow", "tf2onnx", "onnxruntime", "ai-edge-litert")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What export.json holds.
+
+    Attributes:
+        format: `saved_model`, `onnx` or `litert`.
+        image_size: side in pixels that the network sees.
+        false_alarm_rate: that the threshold is made for.
+        threshold: images with a score above it are anomalous.
+        calibration_images: number of normal images whose scores decide thresholds and p-values.
+        training_data: SHA-256 of the names and pixels of the training images.
+        versions: of Python and of the packages at work.
+        files: SHA-256 of each file of the model, by its path in the folder.
+        difference: of the scores to the evaluation's, see `comparison.Difference`; None where it was not measured.
+    """
+
+    format: str
+    image_size: int
+    false_alarm_rate: float
+    threshold: float
+    calibration_images: int
+    training_data: str
+    versions: dict[str, str]
+    files: dict[str, str]
+    difference: dict[str, Any] | None = None
+
+    def write(self, folder: Path) -> None:
+        """Writes export.json."""
+        text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        (folder / runs.EXPORT).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Reads export.json, and sees whether the files are those that were written.
+
+        Raises:
+            InputError: the folder is no export, is of another version, or a file of it is missing or damaged.
+        """
+        path = folder / runs.EXPORT
+        try:
+            found = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"{folder} holds no {runs.EXPORT}; it should be a folder that export_main.py wrote."
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"{path} is damaged or of another version of cutpaste_tf ({error}): export again."
+            ) from None
+        for name, digest in found.files.items():
+            if not (folder / name).is_file():
+                raise InputError(f"{folder / name} is missing: {COPY_AGAIN}.")
+            if _sha256(folder / name) != digest:
+                raise InputError(f"{folder / name} is not the file that was written: export again, or {COPY_AGAIN}.")
+        return found
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder, by its path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+
+
+def training_digest(data: TrainingData) -> str:
+    """SHA-256 of names and pixels, whatever the order."""
+    return hashlib.sha256(json.dumps(sorted(data.images.items())).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Of Python and, where they are installed, of the packages that make an export."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # as this package, run from its checkout
+            continue
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,88 @@
+"""Pillow's antialiased bilinear resizing, as a graph, bit for bit: `images.arrays.resize` for images of any size.
+
+Each of the two passes is a weighted sum along one axis. Pillow computes the weights in double precision, makes whole
+multiples of 2^-22 of them, sums in integers and rounds to grey levels; so does this. Weights are made in the graph,
+since the size is known only there. They are banded: each place of the result sees a few of its source, one after the
+other, so that no more is held than a result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cutpaste_tf.backend import tf
+from cutpaste_tf.exporting.variables import keep
+
+_BITS = 22  # Pillow's PRECISION_BITS, of images of 8 bits
+
+
+class Resizer:
+    """Resizes to a square.
+
+    Args:
+        side: of the result, in pixels.
+    """
+
+    def __init__(self, side: int):
+        self._side = side
+        # A variable: to divide by a constant, TensorFlow multiplies by its reciprocal, which changes the last bit.
+        self._divisor = keep(float(side), "side", tf.float64)
+
+    def __call__(self, images: Any) -> Any:
+        """Images uint8 [count, height, width, channels] as uint8 [count, side, side, channels]."""
+        shape = tf.shape(images)
+        narrowed = self._pass(images, shape[2], axis=2)
+        result = self._pass(narrowed, shape[1], axis=1)
+        return tf.ensure_shape(result, [None, self._side, self._side, images.shape[-1]])
+
+    def _pass(self, images: Any, size: Any, *, axis: int) -> Any:
+        first, weights = band(size, self._side, self._divisor)
+        weights = tf.cast(weights * 2**_BITS + 0.5, tf.int32)
+        shape = tf.tensor_scatter_nd_update(tf.shape(images), [[axis]], [self._side])
+        broadcast = [1] * 4
+        broadcast[axis] = self._side
+
+        def add(offset: Any, total: Any) -> tuple[Any, Any]:
+            place = tf.minimum(first + offset, size - 1)  # beyond the border the weights are 0
+            seen = tf.cast(tf.gather(images, place, axis=axis), tf.int32)
+            return offset + 1, total + seen * tf.reshape(weights[:, offset], broadcast)
+
+        start = tf.fill(shape, 1 << (_BITS - 1))  # a half, for rounding
+        _, total = tf.while_loop(lambda offset, _: offset < tf.shape(weights)[1], add, (tf.constant(0), start))
+        return tf.cast(tf.bitwise.right_shift(total, _BITS), tf.uint8)
+
+
+def band(size: Any, side: int, divisor: Any) -> tuple[Any, Any]:
+    """Which places of an axis each place of the resized one sees, and how much of them.
+
+    Args:
+        size: of the axis, int32.
+        side: of the resized axis.
+        divisor: `side` as float64.
+
+    Returns:
+        int32 [side], the first place; and float64 [side, number], the weights of the places from there on.
+    """
+    length = tf.cast(size, tf.float64)
+    scale = length / divisor
+    reach = tf.maximum(scale, 1.0)
+    center = (tf.range(side, dtype=tf.float64) + 0.5) * scale
+    first = tf.maximum(tf.cast(center - reach + 0.5, tf.int32), 0)
+    end = tf.minimum(tf.cast(center + reach + 0.5, tf.int32), size)
+    places = first[:, None] + tf.range(2 * tf.cast(tf.math.ceil(reach), tf.int32) + 1)
+    distance = tf.abs((tf.cast(places, tf.float64) - center[:, None] + 0.5) * (1.0 / reach))
+    weights = tf.where(places < end[:, None], tf.maximum(1.0 - distance, 0.0), 0.0)
+    # A running sum adds from the left, as Pillow does; a reduction would add in another order.
+    return first, weights / tf.cumsum(weights, axis=1)[:, -1:]
+
+
+def matrix(size: int, side: int) -> np.ndarray:
+    """The same weights as a matrix float64 [side, size], for float maps, of which Pillow rounds no weights."""
+    first, weights = (one.numpy() for one in band(tf.constant(size), side, tf.constant(float(side), tf.float64)))
+    result = np.zeros((side, size))
+    for row, (start, values) in enumerate(zip(first, weights, strict=True)):
+        count = min(len(values), size - start)
+        result[row, start : start + count] = values[:count]
+    return result

@@ -1,0 +1,134 @@
+"""A graph in single precision as one file, for ONNX Runtime and for LiteRT: one image at a time, already resized.
+
+Both take no images of other sizes, since neither resizes as Pillow does, and no double precision: scores differ from
+the evaluation's, see `comparison.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cutpaste_tf.backend import keras, tf
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.exporting.graph import Graph, Outputs
+from cutpaste_tf.exporting.variables import keep
+
+_OPSET = 17  # of ONNX: the newest that tf2onnx has been tried with
+
+
+class Format(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+        file: its name.
+        packages: that write and run it.
+        convert: a tf.function of one image uint8 [1, side, side, 3] -> the file's content.
+        load: (file, number of threads, 0 for the runtime's default) -> what scores one image uint8 [1, side, side, 3]:
+            the outputs by name.
+    """
+
+    file: str
+    packages: tuple[str, ...]
+    convert: Callable[[Any], bytes]
+    load: Callable[[Path, int], Callable[[np.ndarray], dict[str, np.ndarray]]]
+
+
+def _to_onnx(function: Any) -> bytes:
+    import tf2onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    model, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=_OPSET)
+    return model.SerializeToString()
+
+
+def _load_onnx(path: Path, threads: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda image: dict(zip(names, session.run(names, {"images": image}), strict=True))
+
+
+def _to_litert(function: Any) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:  # a file has named inputs and outputs only if it comes from there
+        module: Any = tf.Module()
+        module.serve = function
+        module.kept = function.get_concrete_function().graph.variables  # what is not named is not saved
+        tf.saved_model.save(module, folder, signatures={"serve": function})
+        return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"]).convert()
+
+
+def _load_litert(path: Path, threads: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner: Any = Interpreter(model_path=str(path), num_threads=threads or None).get_signature_runner("serve")
+    return lambda image: runner(images=image)
+
+
+FORMATS = {
+    "onnx": Format("model.onnx", ("tf2onnx", "onnxruntime"), _to_onnx, _load_onnx),
+    "litert": Format("model.tflite", ("ai_edge_litert",), _to_litert, _load_litert),
+}
+
+
+def check(name: str) -> None:
+    """Sees whether a format's packages are installed.
+
+    Raises:
+        InputError: one is missing.
+    """
+    for package in FORMATS[name].packages:
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"--format={name} needs the package {package}: pip install 'cutpaste_tf[export]'.")
+
+
+def write(path: Path, name: str, detector: Detector, threshold: float) -> None:
+    """Writes a detector in one of FORMATS.
+
+    Args:
+        path: of the file.
+        name: of the format.
+        detector: with a calibration.
+        threshold: above which a score is anomalous.
+
+    Raises:
+        InputError: the network has something that the format lacks.
+    """
+    side = detector.config.data.image_size
+    graph = Graph(detector, threshold, single=True)
+    for layer in detector.feature.layers:
+        if isinstance(layer, keras.layers.Normalization):  # its constants would become inputs
+            layer.mean, layer.variance = keep(layer.mean, "mean"), keep(layer.variance, "variance")
+    signature = [tf.TensorSpec([1, side, side, 3], tf.uint8, name="images")]
+    function = tf.function(lambda images: graph(images)._asdict(), input_signature=signature, autograph=False)
+    try:
+        content = FORMATS[name].convert(function)
+    except Exception as error:  # the converters raise nearly anything
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"The detector cannot be written as {name} ({reason}); take --format=saved_model.") from error
+    path.write_bytes(content)
+
+
+def score(path: Path, name: str, images: np.ndarray) -> Outputs:
+    """Scores images uint8 [count, side, side, 3] with a file, one after the other.
+
+    Raises:
+        InputError: the format's runtime cannot read it.
+    """
+    try:
+        run = FORMATS[name].load(path, 0)
+        found = [run(image[None]) for image in images]
+    except Exception as error:  # as above
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{path.name} was written and cannot be run ({reason}); take --format=saved_model.") from error
+    return Outputs(*(np.concatenate([one[field] for one in found]) for field in Outputs._fields))

@@ -1,0 +1,19 @@
+"""Where a graph's arrays lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cutpaste_tf.backend import tf
+
+
+def keep(array: Any, name: str, number: Any = None) -> Any:
+    """An array as a variable that stays as it is: a constant would be written into each graph that uses it.
+
+    Args:
+        array: numbers of any shape.
+        name: of the variable.
+        number: its format, as tf.float32; by default the array's.
+    """
+    make: Any = tf.Variable
+    return make(array, trainable=False, name=name, dtype=number)

@@ -1,0 +1,6 @@
+"""Exports a detector: `python export_main.py --help`. What it does stands in cutpaste_tf/command_line/export.py."""
+
+from data import console
+
+if __name__ == "__main__":
+    console.export()

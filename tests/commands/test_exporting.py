@@ -1,0 +1,197 @@
+"""`export_main.py`: what it refuses, what it leaves behind, and what an evaluation by an export refuses."""
+
+import csv
+import json
+import os
+import resource
+import signal
+
+import numpy as np
+import pytest
+from conftest import TINY, command, write_image
+
+import cutpaste_tf
+from cutpaste_tf.commands.evaluating import evaluate
+from cutpaste_tf.commands.exporting import export
+from cutpaste_tf.commands.options import HeatMapOptions
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.progress import hush
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A run and its export, not to be changed."""
+    from conftest import draw_category
+
+    root = tmp_path_factory.mktemp("exported")
+    category = draw_category(root / "category")
+    cutpaste_tf.train(TINY.replaced(epochs=0, data=str(category)), root / "run", report=hush)
+    export(root / "run", root / "export", false_alarm_rate=0.3, report=hush)
+    return root
+
+
+def test_the_command_writes_an_export_and_an_evaluation_takes_it(tiny_run, tmp_path, capsys):
+    command("export_main.py", f"--run_dir={tiny_run}", f"--output={tmp_path / 'out'}", "--false_alarm_rate=0.3")
+    shown = capsys.readouterr()
+    assert "30 % false alarms, by the scores of 6 normal images" in shown.out
+    assert not shown.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "1",
+        "calibration.npz",
+        "config.json",
+        "export.json",
+        "training_data.json",
+    ]
+    command("eval_main.py", f"--run_dir={tmp_path / 'out'}")
+    assert (tmp_path / "out/eval/report.html").is_file()
+    command("eval_main.py", f"--run_dir={tiny_run}")
+    decided = []
+    for place in (tiny_run, tmp_path / "out"):
+        with (place / "eval/scores.csv").open() as file:
+            decided.append([(row["path"], row["p_value"], row["decision"]) for row in csv.DictReader(file)])
+    assert decided[0] == decided[1]
+    with pytest.raises(SystemExit):
+        command("eval_main.py", f"--run_dir={tmp_path / 'out'}", f"--calibration_data={tmp_path}")
+    assert "An export's threshold is what it was made with" in capsys.readouterr().err
+
+
+def test_an_export_takes_the_place_of_another(tiny_run, tmp_path):
+    export(tiny_run, tmp_path / "out", false_alarm_rate=0.3, report=hush)
+    first = json.loads((tmp_path / "out/export.json").read_text())
+    assert export(tiny_run, tmp_path / "out", false_alarm_rate=0.5, report=hush)["threshold"] < first["threshold"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["category", "out", "run"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"run_dir": "nowhere"}, "has no config.json"),
+        ({"output": "file"}, "is a file; name a folder"),
+        ({"output": "category"}, "holds something else than an export"),
+        ({"output": "/proc/export"}, "cannot be written"),
+        ({"run_dir": "export"}, "is an export already"),
+        ({"false_alarm_rate": 1.0}, "must lie between 0 and 1"),
+        ({"false_alarm_rate": 0.01}, r"--false_alarm_rate=0.01.*0\.1429"),
+        ({"format": "pickle"}, "must be one of: saved_model, onnx, litert"),
+    ],
+)
+def test_what_is_refused(options, message, exported):
+    (exported / "file").touch()
+    before = sorted(exported.iterdir())
+    places = {"run_dir": "run", "output": "out", **options}
+    run_dir, output = (exported / places.pop(name) for name in ("run_dir", "output"))
+    with pytest.raises(InputError, match=message):
+        export(run_dir, output, report=hush, **{"false_alarm_rate": 0.3, **places})
+    assert sorted(exported.iterdir()) == before
+
+
+def test_an_incomplete_run_is_refused(tmp_path):
+    config = TINY.replaced(data="parts")
+    (tmp_path / "config.json").write_text(config.to_json())
+    with pytest.raises(InputError, match="is not complete; run its train_main"):
+        export(tmp_path, tmp_path / "out")
+    (tmp_path / "config.json").write_text(json.dumps({"data": "parts"}))
+    (tmp_path / "detector").mkdir()
+    (tmp_path / "detector/model.keras").touch()
+    (tmp_path / "detector/config.json").write_text(json.dumps({"data": "parts"}))
+    with pytest.raises(InputError, match=r"was written by cutpaste_tf 0\.1"):
+        export(tmp_path, tmp_path / "out")
+
+
+def test_a_detector_without_scores_of_normal_images_is_refused(exported, tmp_path, monkeypatch):
+    loaded = Detector.load(exported / "run")
+    loaded.calibration = None
+    monkeypatch.setattr(Detector, "load", lambda folder: loaded)
+    with pytest.raises(InputError, match="made by an earlier version of cutpaste_tf"):
+        export(exported / "run", tmp_path / "out")
+
+
+def test_another_backend_is_refused(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(cutpaste_tf.surroundings, "backend", lambda: "jax")
+    with pytest.raises(InputError, match="KERAS_BACKEND is jax: give KERAS_BACKEND=tensorflow"):
+        export(exported / "run", tmp_path / "out")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
+def test_a_disk_that_fills_up_leaves_nothing(exported, tmp_path):
+    """A limit to the size of files fails in the same places."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        with pytest.raises(InputError, match="out cannot be written"):
+            export(exported / "run", tmp_path / "out", false_alarm_rate=0.3, report=hush)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_evaluation_by_an_export_refuses(exported, tmp_path):
+    folder = exported / "export"
+    with pytest.raises(InputError, match="is an export, whose density are what they were when it was made"):
+        evaluate(folder, settings={"density": "kde"})
+    with pytest.raises(InputError, match="whose GradCAM is of what its feature pools"):
+        evaluate(folder, heat_map_options=HeatMapOptions(gradcam_layer="layer4_1"), report=hush)
+    with pytest.raises(InputError, match="cannot be one of several"):
+        evaluate([folder, exported / "run"], output_dir=tmp_path / "out")
+    with pytest.raises(InputError, match="test images have the pixels of training images"):
+        evaluate(folder, str(exported / "category/train/good"), report=hush)
+
+
+def test_a_damaged_export_is_named(tiny_run, tmp_path):
+    out = tmp_path / "out"
+    export(tiny_run, out, false_alarm_rate=0.3, report=hush)
+    graph = out / "1/saved_model.pb"
+    content = graph.read_bytes()
+    graph.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"saved_model\.pb is not the file that was written"):
+        evaluate(out)
+    graph.unlink()
+    with pytest.raises(InputError, match=r"saved_model\.pb is missing"):
+        evaluate(out)
+    (out / "export.json").write_text('{"format": "saved_model"}')
+    with pytest.raises(InputError, match="is damaged or of another version"):
+        evaluate(out)
+
+
+def test_formats_of_single_precision(exported, tmp_path):
+    for package in ("tf2onnx", "onnxruntime", "ai_edge_litert"):
+        pytest.importorskip(package)
+    for name, file in (("onnx", "model.onnx"), ("litert", "model.tflite")):
+        record = export(exported / "run", tmp_path / name, false_alarm_rate=0.3, format=name, report=hush)
+        assert set(record["files"]) == {file}
+        assert record["difference"]["images"] == 12  # six, and the same mirrored
+        assert record["difference"]["score_of_range"] < 1e-3
+        assert record["difference"]["p_value"] < 1e-6
+        with pytest.raises(InputError, match=f"is an export with --format={name}"):
+            evaluate(tmp_path / name)
+
+
+def test_without_the_training_images_others_are_named(tiny_run, category, tmp_path):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    category.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match=r"not where they were .* by --calibration_images"):
+        export(tiny_run, tmp_path / "out", false_alarm_rate=0.3, format="onnx")
+    for index in range(4):
+        write_image(tmp_path / f"others/{index}.png", np.full((40, 40, 3), 90 + 9 * index, np.uint8))
+    options = {"false_alarm_rate": 0.3, "format": "onnx", "report": hush}
+    record = export(tiny_run, tmp_path / "out", calibration_images=tmp_path / "others", **options)
+    assert record["difference"]["images"] == 8
+
+
+def test_a_missing_package_is_named(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs the package tf2onnx: pip install 'cutpaste_tf\[export\]'"):
+        export(exported / "run", tmp_path / "out", format="onnx")
+
+
+def test_an_export_that_decides_otherwise_is_refused(exported, tmp_path, monkeypatch):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(Detector, "score", lambda self, images: np.full(len(images), 1e9))
+    with pytest.raises(InputError, match=r"of 12 images are decided otherwise than by the evaluation"):
+        export(exported / "run", tmp_path / "out", false_alarm_rate=0.3, format="onnx", report=hush)
+    assert list(tmp_path.iterdir()) == []

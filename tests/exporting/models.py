@@ -1,0 +1,50 @@
+"""Detectors of every kind, of random weights and tiny, and images for them."""
+
+import numpy as np
+from conftest import RESNET, TINY, networks_of
+from PIL import Image
+
+from cutpaste_tf.backend import keras
+from cutpaste_tf.detection import detector
+from cutpaste_tf.images.reading import Examples
+
+RUN = TINY.replaced(epochs=0)
+PATCHES = RUN.replaced(image_size=64, patch_size=32, extract_size=32, stride=4)
+MODELS = {
+    "gaussian": RUN,
+    "ledoit_wolf": RUN.replaced(density="ledoit_wolf"),
+    "mixture": RUN.replaced(density="mixture", mixture_components=2),
+    "kde": RUN.replaced(density="kde"),
+    "features of any length": RUN.replaced(l2_normalize=False),
+    "an earlier layer": RUN.replaced(feature="layer2"),
+    "a side that is no power of two": RUN.replaced(image_size=45),
+    "ResNet-18": RESNET.replaced(epochs=0, image_size=48, normalization="imagenet"),
+    "bfloat16": RUN.replaced(precision="mixed_bfloat16"),
+    "shared, exact": PATCHES.replaced(density_mode="shared"),
+    "per location, exact": PATCHES.replaced(density_mode="per_location", image_score="patches"),
+    "shared, fast": PATCHES.replaced(dense="fast", density_mode="shared", feature="layer2", normalize_coverage=True),
+    "per location, fast": PATCHES.replaced(dense="fast", density_mode="per_location", l2_normalize=False),
+}
+
+
+def pictures(seed=0):
+    """Images of several sizes; two of one size follow each other."""
+    rng = np.random.default_rng(seed)
+    sizes = [(40, 40), (40, 40), (64, 64), (31, 77), (90, 50), (32, 32)]
+    coarse = [rng.integers(40, 220, (5, 6, 3), np.uint8) for _ in sizes]
+    return [
+        np.asarray(Image.fromarray(one).resize(size[::-1], Image.Resampling.BICUBIC))
+        for one, size in zip(coarse, sizes, strict=True)
+    ]
+
+
+def fitted_and_pictures(config):
+    """A detector of a configuration, of random weights, and images that it has not seen."""
+    keras.utils.set_random_seed(0)
+    side = config.data.image_size
+    images, normal = (
+        np.stack([np.asarray(Image.fromarray(one).resize((side, side))) for one in pictures(seed)]) for seed in (0, 1)
+    )
+    names = [""] * len(normal)
+    examples = Examples(normal, names, np.zeros(len(normal), np.int32), names, [None] * len(normal), "")
+    return detector.fit(networks_of(config).feature, examples, config)[0], images

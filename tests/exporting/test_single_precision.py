@@ -1,0 +1,45 @@
+"""Files for ONNX Runtime and LiteRT score nearly as the detector they were made of."""
+
+import numpy as np
+import pytest
+from models import MODELS, fitted_and_pictures
+
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.exporting import single_precision
+
+# Packages of `pip install .[export]`.
+_QUICK = "gaussian", "kde", "shared, exact", "per location, fast"
+
+
+@pytest.mark.parametrize("format", single_precision.FORMATS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "bfloat16"],
+)
+def test_a_file_scores_nearly_as_the_detector(name, format, tmp_path):
+    for package in single_precision.FORMATS[format].packages:
+        pytest.importorskip(package)
+    detector, images = fitted_and_pictures(MODELS[name])
+    path = tmp_path / "model"
+    scores = detector.score(images)
+    threshold = float(np.sort(scores)[2:4].mean())
+    single_precision.write(path, format, detector, threshold)
+    found = single_precision.score(path, format, images)
+    extent = np.ptp(np.concatenate([scores, detector.calibration.scores]))
+    np.testing.assert_allclose(found.score, scores, rtol=0, atol=1e-4 * extent)
+    np.testing.assert_array_equal(found.is_anomalous, scores > threshold)
+    maps = detector.heat_maps(images)
+    np.testing.assert_allclose(found.heat_map, maps, rtol=0, atol=1e-3 * maps.max())
+
+
+def test_what_a_format_lacks_is_told_in_a_line(tmp_path):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    detector, images = fitted_and_pictures(MODELS["bfloat16"])
+
+    def write_and_score():
+        single_precision.write(tmp_path / "model", "onnx", detector, 0.0)
+        single_precision.score(tmp_path / "model", "onnx", images)
+
+    with pytest.raises(InputError, match="take --format=saved_model"):
+        write_and_score()
