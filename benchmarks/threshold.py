@@ -3,8 +3,8 @@
     python -m benchmarks.threshold --run_dir=RUN [--splits=200]
 
 RUN is a complete run of an image model, evaluated with its density. Its normal images, of training and test, are
-divided anew each time, as many for training as before; the density is fitted to them, and the threshold is taken from their
-scores by densities that do not know them - beside one from their scores by the density that knows them.
+divided anew each time, as many for training as before; the density is fitted to them, and the threshold is taken
+from their scores by densities that do not know them - beside one from their scores by the density that knows them.
 """
 
 from pathlib import Path
