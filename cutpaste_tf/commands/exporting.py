@@ -72,9 +72,10 @@ def export(
             f"The detector in {detector_dir} knows no scores of normal images, which thresholds come from: it was made "
             "by an earlier version of cutpaste_tf, or of too few images; train it again."
         )
-    decision = config.replaced(**({"false_alarm_rate": false_alarm_rate} if false_alarm_rate else {})).decision
-    rate = detector.calibration.rate(decision)
+    asked = config.replaced(false_alarm_rate=false_alarm_rate) if false_alarm_rate else config
+    rate = detector.calibration.rate(asked.decision)
     threshold = detector.calibration.threshold(rate)
+    config = config.replaced(false_alarm_rate=rate)  # an evaluation of the export decides as the export does
     difference = None
     report(f"Exporting the detector in {detector_dir} as {format}.")
     with _told(output), _quietly(), files.whole_folder(output) as partial:

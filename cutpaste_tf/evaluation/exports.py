@@ -28,11 +28,11 @@ class ExportScorer(Scorer):
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         saved, config = self._saved, self._config
-        groups = ("features", "density", "heat_maps")
+        groups = ("features", "density", "heat_maps", "decision")
         if changed := [name for name in groups if getattr(saved, name) != getattr(config, name)]:
             raise InputError(
-                f"{self._run_dir} is an export, whose {' and '.join(changed)} are what they were when it was made: "
-                "evaluate the run to give them anew."
+                f"{self._run_dir} is an export, whose settings of {' and '.join(changed)} are those that it was made "
+                "with: evaluate the run to give them anew."
             )
         self._exported = Exported(self._run_dir)
         self._held_out = calibration.read(self._run_dir / calibration.FILE)

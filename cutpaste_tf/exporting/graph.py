@@ -77,8 +77,11 @@ class Graph:
         features = tf.cast(pooled, self._number)
         score = -self._density.log_density(features)
         rows, columns = self._enlarge
-        weights = self._density.score_slope(features) / (rows.shape[1] * columns.shape[1])
-        maps = tf.einsum("bhwc,bc->bhw", tf.cast(activations, self._number), weights)
+        height, width, channels = rows.shape[1], columns.shape[1], activations.shape[-1]
+        weights = self._density.score_slope(features) / (height * width)
+        # A product of matrices: OpenVINO cannot read what becomes of tf.einsum.
+        places = tf.reshape(tf.cast(activations, self._number), [-1, height * width, channels])
+        maps = tf.reshape(tf.linalg.matvec(places, weights), [-1, height, width])
         maps = tf.cast(tf.nn.relu(maps), tf.float32)
         narrowed = tf.linalg.matmul(tf.cast(maps, self._number), columns, transpose_b=True)
         narrowed = tf.cast(tf.cast(narrowed, tf.float32), self._number)  # as Pillow does between its two passes

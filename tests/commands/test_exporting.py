@@ -45,10 +45,10 @@ def test_the_command_writes_an_export_and_an_evaluation_takes_it(tiny_run, tmp_p
     ]
     command("eval_main.py", f"--run_dir={tmp_path / 'out'}")
     assert (tmp_path / "out/eval/report.html").is_file()
-    command("eval_main.py", f"--run_dir={tiny_run}")
+    command("eval_main.py", f"--run_dir={tiny_run}", "--false_alarm_rate=0.3")
     decided = []
-    for place in (tiny_run, tmp_path / "out"):
-        with (place / "eval/scores.csv").open() as file:
+    for place in (tiny_run / "eval_false_alarm_rate=0.3", tmp_path / "out/eval"):
+        with (place / "scores.csv").open() as file:
             decided.append([(row["path"], row["p_value"], row["decision"]) for row in csv.DictReader(file)])
     assert decided[0] == decided[1]
     with pytest.raises(SystemExit):
@@ -130,8 +130,10 @@ def test_a_disk_that_fills_up_leaves_nothing(exported, tmp_path):
 
 def test_what_an_evaluation_by_an_export_refuses(exported, tmp_path):
     folder = exported / "export"
-    with pytest.raises(InputError, match="is an export, whose density are what they were when it was made"):
+    with pytest.raises(InputError, match="is an export, whose settings of density are those that it was made with"):
         evaluate(folder, settings={"density": "kde"})
+    with pytest.raises(InputError, match="is an export, whose settings of decision are"):
+        evaluate(folder, settings={"false_alarm_rate": 0.5})
     with pytest.raises(InputError, match="whose GradCAM is of what its feature pools"):
         evaluate(folder, heat_map_options=HeatMapOptions(gradcam_layer="layer4_1"), report=hush)
     with pytest.raises(InputError, match="cannot be one of several"):

@@ -34,7 +34,9 @@ def assert_same(found, detector, images, threshold):
     assert np.ptp(scores) > 0
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "ResNet-18" else name for name in MODELS]
+)
 def test_a_graph_scores_as_the_detector(name, monkeypatch):
     monkeypatch.setattr(dense, "_PIXELS", 2**14)  # several batches of patches, the last not full
     fitted, images = fitted_and_pictures(MODELS[name])
@@ -94,8 +96,8 @@ def exported(tmp_path_factory):
         image_path = category / "test/square" / path.name.replace("_mask", "")
         with Image.open(path) as mask, Image.open(image_path) as image:
             mask.resize(image.size).save(path)
-    cutpaste_tf.train(RUN.replaced(data=str(category)), root / "run", report=hush)
-    export(root / "run", root / "export", false_alarm_rate=0.3, report=hush)
+    cutpaste_tf.train(RUN.replaced(data=str(category), false_alarm_rate=0.3), root / "run", report=hush)
+    export(root / "run", root / "export", report=hush)
     return root
 
 

@@ -8,7 +8,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.exporting import single_precision
 
 # Packages of `pip install .[export]`.
-_QUICK = "gaussian", "kde", "shared, exact", "per location, fast"
+_QUICK = "gaussian", "per location, fast"
 
 
 @pytest.mark.parametrize("format", single_precision.FORMATS)
