@@ -57,9 +57,12 @@ def test_the_command_writes_an_export_and_an_evaluation_takes_it(tiny_run, tmp_p
 
 
 def test_an_export_takes_the_place_of_another(tiny_run, tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in ("export.json", "model.onnx"):
+        (tmp_path / "out" / name).write_text("{}")
     export(tiny_run, tmp_path / "out", false_alarm_rate=0.3, report=hush)
-    first = json.loads((tmp_path / "out/export.json").read_text())
-    assert export(tiny_run, tmp_path / "out", false_alarm_rate=0.5, report=hush)["threshold"] < first["threshold"]
+    assert json.loads((tmp_path / "out/export.json").read_text())["format"] == "saved_model"
+    assert not (tmp_path / "out/model.onnx").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["category", "out", "run"]
 
 
