@@ -15,12 +15,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import filelock
 import numpy as np
 
 from cutpaste_tf.errors import InputError
+
+T = TypeVar("T")
 
 # What NumPy raises on an array file that is damaged, or half of one.
 DAMAGE = (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
@@ -134,13 +136,26 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         np.savez(file, **arrays)
 
 
-def keep(path: Path, write: Callable[[], None], report: Callable[[str], object]) -> None:
-    """Writes what only saves time; that it cannot be written is reported."""
+def kept(
+    path: Path,
+    read: Callable[[Path], T],
+    make: Callable[[], T],
+    write: Callable[[Path, T], None],
+    report: Callable[[str], object],
+) -> T:
+    """Reads a file that only saves time, or makes and writes it, also where it is damaged."""
+    if path.is_file():
+        try:
+            return read(path)
+        except InputError as error:
+            report(f"{error} It is computed anew.")
+    made = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write()
+        write(path, made)
     except OSError as error:  # a folder that is only to be read, or a full disk
         report(f"{path} cannot be kept for the next time ({error.strerror or error}).")
+    return made
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -35,6 +35,7 @@ CHECKPOINT = "checkpoint.npz"
 DETECTOR = "detector"
 MODEL = "model.keras"  # in the detector
 DENSITY = "density.npz"  # in the detector
+CALIBRATION = "calibration.npz"  # in the detector, see detection/calibration.py
 TRAINING_DATA = "training_data.json"  # in the detector, too
 TRAIN_EMBEDDINGS = "train_embeddings.npz"
 EMBEDDINGS = "embeddings"
@@ -42,7 +43,16 @@ EVAL = "eval"
 EXPORT = "export.json"  # in an export, see exporting/record.py
 # What the processes of a command need of the folder: to train on, and to evaluate.
 BEGUN = ("config.json", TRAINING_DATA, CHECKPOINT, f"{DETECTOR}/config.json")
-ENDED = ("config.json", TRAINING_DATA, TRAIN_EMBEDDINGS, f"{DETECTOR}/*", f"{EMBEDDINGS}/*", MODEL, DENSITY)
+ENDED = (
+    "config.json",
+    TRAINING_DATA,
+    TRAIN_EMBEDDINGS,
+    f"{DETECTOR}/*",
+    f"{EMBEDDINGS}/*",
+    MODEL,
+    DENSITY,
+    CALIBRATION,
+)
 
 
 class TrainingData(NamedTuple):

@@ -3,7 +3,7 @@
   python export_main.py --run_dir=RUN --output=DIR [--format=saved_model|onnx|litert] [--false_alarm_rate=0.01]
 
 DIR receives the model (1/, a SavedModel under its version's number as TensorFlow Serving expects it; or model.onnx, or
-model.tflite), export.json, config.json and training_data.json. A SavedModel takes images of any size, or the bytes of
+model.tflite), export.json, and what an evaluation needs. A SavedModel takes images of any size, or the bytes of
 files, and gives score, p_value, is_anomalous and heat_map; `python eval_main.py --run_dir=DIR --data=DATA` evaluates
 it. ONNX and LiteRT compute in single precision, and their scores are compared with the evaluation's before they are
 written. docs/deploy.md shows how to use them.

@@ -119,6 +119,7 @@ def evaluate(
         raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
     all_normal = dataclasses.replace(config.data, test_split=0.0)
     fresh = sources.list_train(calibration_data, all_normal, tfds_data_dir=tfds_data_dir) if calibration_data else []
+    calibration.groups(list(scorer.data.images), config.density.group_by)
     calibration.check(config.decision, len(fresh) or len(scorer.data.images))
     has_masks = synthetic_options is not None or any(item.masks for item in items)
     localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted

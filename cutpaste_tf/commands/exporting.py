@@ -103,7 +103,7 @@ def export(
             path.replace(partial / path.name)
         model.rmdir()
         data.write(partial)
-        calibration.write(partial / calibration.FILE, detector.held_out)
+        calibration.write(partial / runs.CALIBRATION, detector.held_out)
         (partial / "config.json").write_text(config.to_json(), encoding="utf-8")
         found.write(partial)
     report(

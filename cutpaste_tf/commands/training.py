@@ -12,7 +12,7 @@ from cutpaste_tf import devices, files, processes, runs, surroundings
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.detection import detector, embeddings
+from cutpaste_tf.detection import calibration, detector, embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, reading, sources
 from cutpaste_tf.images.reading import Examples, Item
@@ -69,6 +69,8 @@ def train(
                 raise InputError(
                     f"--mixture_components={config.density.mixture_components} is more than the training images."
                 )
+            calibration.groups(examples.paths, config.density.group_by)
+            calibration.check(config.decision, len(examples.images))
             nets = None
             is_plain = config.network.backbone == "resnet18" and config.features.feature == "pool"
             if not is_plain and not runs.is_complete(output_dir):  # only a network can tell whether the feature is its

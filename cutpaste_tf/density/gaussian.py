@@ -1,6 +1,6 @@
 """Gaussian densities: one (Eq. 2), one with a shrunk covariance, several."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -81,7 +81,10 @@ class GaussianDensity(MixtureDensity):
         if len(features) <= ROWS:
             super()._fit_given(features)
             return
-        _, mean, covariance = moments(self.prepare(part) for part in parts(features))
+        center, sums = self.prepare(features[:ROWS]).mean(axis=0), Moments()
+        for part in parts(features):
+            sums.add(self.prepare(part) - center)
+        mean, covariance = mean_and_covariance(center, [sums])
         self.set_moments(mean, covariance + self.reg_covar * np.eye(len(mean)))
 
     def set_moments(self, mean: np.ndarray, covariance: np.ndarray) -> Self:
@@ -128,18 +131,21 @@ class LedoitWolfDensity(GaussianDensity):
         del features
 
 
-def moments(parts: Iterable[np.ndarray]) -> tuple[int, np.ndarray, np.ndarray]:
-    """Number, mean [dimensions] and covariance [dimensions, dimensions] of features that come in parts.
+class Moments:
+    """Sums over features, each less a point near their mean, so that squares lose no digits."""
 
-    Args:
-        parts: float64 [count, dimensions] each; without any the number is 0.
-    """
-    center, total, seconds, number = np.empty(0), np.empty(0), np.empty((0, 0)), 0
-    for rows in parts:
-        if not number:
-            center = rows.mean(axis=0)  # near the mean, so that the squares below lose no digits
-            total, seconds = np.zeros(len(center)), np.zeros((len(center), len(center)))
-        rows = rows - center
-        total, seconds, number = total + rows.sum(axis=0), seconds + rows.T @ rows, number + len(rows)
-    offset = total / max(1, number)
-    return number, center + offset, seconds / max(1, number) - np.outer(offset, offset)
+    def __init__(self) -> None:
+        self.number, self.total, self.seconds = 0, np.float64(0), np.float64(0)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Adds features float64 [count, dimensions]."""
+        self.number += len(rows)
+        self.total = self.total + rows.sum(axis=0)
+        self.seconds = self.seconds + rows.T @ rows
+
+
+def mean_and_covariance(center: np.ndarray, parts: Sequence[Moments]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [dimensions] and covariance [dimensions, dimensions] of features summed up in parts, about a center."""
+    number = sum(one.number for one in parts)
+    offset = sum(one.total for one in parts) / number
+    return center + offset, sum(one.seconds for one in parts) / number - np.outer(offset, offset)

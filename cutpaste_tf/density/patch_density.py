@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from cutpaste_tf.density import held_out
 from cutpaste_tf.density.density import Density
-from cutpaste_tf.density.gaussian import GaussianDensity
+from cutpaste_tf.density.gaussian import GaussianDensity, Moments, mean_and_covariance
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.density.settings import DensitySettings
 from cutpaste_tf.errors import InputError
@@ -60,12 +60,12 @@ class SharedGaussian:
         part_of = np.empty(count, int)
         for number, chosen in enumerate(parts):
             part_of[chosen] = number
-        moments = [_Moments() for _ in parts]
+        moments = [Moments() for _ in parts]
         center, kept, held = np.empty(0), np.empty(0, int), np.empty(0)
         for index, one in enumerate(features):
             rows = self._gaussian.prepare(_finite(one))
             if index == 0:
-                center = rows.mean(axis=0)  # near the mean, so that squares lose no digits
+                center = rows.mean(axis=0)
                 fitting = np.linspace(0, count, max(1, min(count, _HELD_OUT // one.nbytes)), endpoint=False)
                 kept = fitting.astype(int)
                 held = arrays.allocate(len(kept), one.shape, np.float32)
@@ -82,14 +82,11 @@ class SharedGaussian:
         self._set_moments(center, moments)
         return self
 
-    def _set_moments(self, center: np.ndarray, parts: "list[_Moments]") -> None:
-        total, seconds = sum(one.total for one in parts), sum(one.seconds for one in parts)
-        number = sum(one.number for one in parts)
-        offset = total / number
-        covariance = seconds / number - np.outer(offset, offset)
+    def _set_moments(self, center: np.ndarray, parts: list[Moments]) -> None:
+        mean, covariance = mean_and_covariance(center, parts)
         covariance[np.diag_indices_from(covariance)] += self._gaussian.reg_covar
         try:
-            self._gaussian.set_moments(center + offset, covariance)
+            self._gaussian.set_moments(mean, covariance)
         except np.linalg.LinAlgError:
             raise InputError("The covariance of the patches' features is singular; raise --reg_covar.") from None
 
@@ -212,19 +209,6 @@ class PerLocationGaussian:
 
 
 PatchDensity = SharedGaussian | PerLocationGaussian
-
-
-class _Moments:
-    """Sums over the patches of some images."""
-
-    def __init__(self) -> None:
-        self.number, self.total, self.seconds = 0, np.float64(0), np.float64(0)
-
-    def add(self, rows: np.ndarray) -> None:
-        """Adds the features float64 [locations, dimensions] of an image's patches."""
-        self.number += len(rows)
-        self.total = self.total + rows.sum(axis=0)
-        self.seconds = self.seconds + rows.T @ rows
 
 
 def build(settings: DensitySettings) -> PatchDensity:

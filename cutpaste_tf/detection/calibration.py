@@ -7,22 +7,18 @@ to rank anywhere among them, so that its score is above the k-th smallest of n w
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from cutpaste_tf import files
+from cutpaste_tf import runs
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.config.scoring import DEFAULT_RATE, DecisionSettings
 from cutpaste_tf.detection import heat_maps
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN, DAMAGE, write_arrays
-from cutpaste_tf.progress import Report
-
-FILE = "calibration.npz"  # in the detector
 
 
 class Decisions(NamedTuple):
@@ -138,14 +134,12 @@ def write(path: Path, held_out: np.ndarray) -> None:
     write_arrays(path, {"held_out": held_out})
 
 
-def read(path: Path) -> np.ndarray | None:
-    """Reads what `write` wrote; None where there is no such file, as in detectors of version 0.2.
+def read(path: Path) -> np.ndarray:
+    """Reads what `write` wrote.
 
     Raises:
         InputError: it is damaged.
     """
-    if not path.is_file():
-        return None
     try:
         with np.load(path) as arrays:
             return np.array(arrays["held_out"])
@@ -153,17 +147,10 @@ def read(path: Path) -> np.ndarray | None:
         raise InputError(f"{path} is damaged ({error}): {COPY_AGAIN}.") from None
 
 
-def kept(path: Path, make: Callable[[], np.ndarray], report: Report) -> np.ndarray:
-    """Reads such a file, or makes and writes it, also where it is damaged."""
-    try:
-        found = read(path)
-    except InputError as error:
-        report(f"{error} It is computed anew.")
-        found = None
-    if found is None:
-        found = made = make()
-        files.keep(path, lambda: write(path, made), report)
-    return found
+def read_of(detector_dir: Path) -> np.ndarray | None:
+    """Reads a detector's scores; None where it has none, as one of version 0.2. Raises as `read`."""
+    path = detector_dir / runs.CALIBRATION
+    return read(path) if path.is_file() else None
 
 
 def groups(paths: list[str], group_by: str) -> np.ndarray | None:

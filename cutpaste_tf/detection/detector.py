@@ -139,7 +139,7 @@ class Detector:
             else:
                 self.density.save(partial)
             if self.held_out is not None:
-                calibration.write(partial / calibration.FILE, self.held_out)
+                calibration.write(partial / runs.CALIBRATION, self.held_out)
             data.write(partial)
             (partial / "config.json").write_text(self.config.to_json(), encoding="utf-8")
 
@@ -155,7 +155,7 @@ class Detector:
         if not (folder / runs.MODEL).is_file():
             raise InputError(f"{folder} holds no detector: run train_main.py until it ends, then try again.")
         config = Config.read(folder / "config.json")
-        network, held_out = _load_network(folder / runs.MODEL), calibration.read(folder / calibration.FILE)
+        network, held_out = _load_network(folder / runs.MODEL), calibration.read_of(folder)
         if not config.patch_size:
             return cls(network, densities.load(folder / runs.DENSITY, config.density), config, held_out)
         try:

@@ -63,14 +63,7 @@ def fingerprint(model: Path, feature: str, items: Sequence[Item], how: str) -> s
 
 def kept(path: Path, make: Callable[[], Embeddings], report: Report) -> Embeddings:
     """Reads a file of embeddings, or makes and writes it, also where it is damaged."""
-    if path.is_file():
-        try:
-            return read(path)
-        except InputError as error:
-            report(f"{error} It is computed anew.")
-    made = make()
-    files.keep(path, lambda: write(path, made), report)
-    return made
+    return files.kept(path, read, make, write, report)
 
 
 def read(path: Path) -> Embeddings:

@@ -35,7 +35,7 @@ class ExportScorer(Scorer):
                 "with: evaluate the run to give them anew."
             )
         self._exported = Exported(self._run_dir)
-        self._held_out = calibration.read(self._run_dir / calibration.FILE)
+        self._held_out = calibration.read_of(self._run_dir)
 
     def score(
         self, items: list[Item], examples: Examples | None, *, keep: bool, localize: bool, gradcam_layer: str

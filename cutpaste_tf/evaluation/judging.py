@@ -121,7 +121,8 @@ def judge(
 
 def _captions(scores: np.ndarray, decided: Decisions | None) -> list[str]:
     """What stands above a heat map."""
-    texts = [f"score {score:.{drawing.digits(scores)}f}" for score in scores]
+    digits = drawing.digits(scores)
+    texts = [f"score {score:.{digits}f}" for score in scores]
     if decided is None:
         return texts
     each = zip(texts, decided.p_values, decided.words, strict=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cutpaste_tf import runs
+from cutpaste_tf import files, runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities
@@ -95,7 +95,7 @@ class Scorer:
         as_saved = self._is_density_saved
         train = self._train(needed=not as_saved)
         density = densities.load(self._detector_dir / runs.DENSITY, config.density) if as_saved else None
-        held_out = calibration.read(self._detector_dir / calibration.FILE) if as_saved else None
+        held_out = calibration.read_of(self._detector_dir) if as_saved else None
         if held_out is None and train is not None:
             fitted, held_out = one_class.fit_images(train, config.density, report=self._report)
             density = density or fitted
@@ -236,8 +236,8 @@ class Scorer:
     def _patches_held_out(self) -> np.ndarray | None:
         """The scores of the training images' patches by densities that do not know them."""
         if self._is_density_saved:
-            return calibration.read(self._detector_dir / calibration.FILE)
+            return calibration.read_of(self._detector_dir)
         named = f"held out {self._config.features} {self._config.density} {sorted(self.data.images.items())}"
         key = embeddings.fingerprint(self._detector_dir / runs.MODEL, named, [], self._how_read)
         path = self._run_dir / runs.EMBEDDINGS / f"{key[:32]}.npz"
-        return calibration.kept(path, lambda: self._patches_fitted[1], self._report)
+        return files.kept(path, calibration.read, lambda: self._patches_fitted[1], calibration.write, self._report)

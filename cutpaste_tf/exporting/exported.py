@@ -52,7 +52,7 @@ class Exported:
             count: how many.
 
         Returns:
-            Arrays, see `graph.Outputs`; heat maps in memory up to 1 GiB, else in a file.
+            Arrays, see `graph.Outputs`; heat maps in memory up to 128 MiB, else in a file.
         """
         serve = self._model.signatures["serving_default"]
         side = self.record.image_size

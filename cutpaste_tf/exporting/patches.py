@@ -74,7 +74,7 @@ class Embedder:
 
 
 class Scorer:
-    """Anomaly scores of patches from their features, see `detector.score_patches`.
+    """Anomaly scores of patches from their features, see `one_class.score_patches`.
 
     Args:
         density: of patches.

@@ -188,3 +188,20 @@ def test_patches_given_anew_have_a_threshold_that_is_kept(copied_run, category, 
     assert again["threshold"] == first["threshold"]
     normalized = cutpaste_tf.evaluate(run, str(category), category, settings={"normalize_coverage": True})
     assert normalized["threshold"] != cutpaste_tf.evaluate(run, str(category), category)["threshold"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"group_by": "folder"}, "training images are one group"),
+        ({"false_alarm_rate": 0.01}, "the least that 6 normal"),
+    ],
+)
+def test_what_gives_no_threshold_is_refused_before_training(tiny_run, category, tmp_path, settings, message):
+    config = TINY.replaced(data=str(category), **settings)
+    with pytest.raises(InputError, match=message):
+        cutpaste_tf.train(config, tmp_path / "new", category)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(InputError, match=message):
+        cutpaste_tf.evaluate(tiny_run, str(category), category, settings=settings)
+    assert not list(tiny_run.glob("eval*"))
