@@ -2,8 +2,8 @@
 
 What a program uses is here (docs/python.md): `Config`, `train`, `evaluate`, `export`, `Detector`. The wings, in the
 order in which images meet them, each with its own account: images, networks, augmentation, density; config and
-runs.py, which know the settings and folder of a run; pictures, detection, training, exporting, evaluation,
-reproduction; commands, command_line.
+runs.py, which know the settings and folder of a run; pictures, detection, training, exporting, predicting,
+evaluation, reproduction; commands, command_line.
 Beneath all stand backend.py, and devices.py and processes.py, which divide the work.
 """
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import math
 import zipfile
 from pathlib import Path
 from typing import Any, Self
@@ -11,27 +11,25 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from cutpaste_tf import devices, files, runs
+from cutpaste_tf import files, runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities, patch_density
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.patch_density import PatchDensity
-from cutpaste_tf.detection import calibration, dense, heat_maps, one_class
+from cutpaste_tf.detection import calibration, dense, one_class, prediction, whole
+from cutpaste_tf.detection import heat_maps as upsampling
 from cutpaste_tf.detection.calibration import Calibration
 from cutpaste_tf.detection.dense import PatchEmbedder
 from cutpaste_tf.detection.embeddings import Embeddings, describe, without_features
 from cutpaste_tf.detection.gradcam import GradCam
+from cutpaste_tf.detection.prediction import Prediction
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import arrays
+from cutpaste_tf.images import arrays, reading
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.networks import build
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, hush
 from cutpaste_tf.runs import TrainingData
-
-# Pixels that go through a network at a time on the way to features of images: 16 images of 256 px; and bytes of a
-# device's memory for each of them, where it is known and large.
-_PIXELS, _BYTES = 2**20, 2**12
 
 
 class Detector:
@@ -44,9 +42,11 @@ class Detector:
         density: fitted to the features of the normal training images, or of their patches.
         config: the configuration of the run that made them; says which feature is meant.
         held_out: scores of normal images, or of their patches, that the density does not know, see `calibration.of`.
+        white: value of files with more than 8 bits that becomes 255, see `TrainingData`.
 
     Attributes:
         feature: network from images in [0, 1] to that feature.
+        how_read: how files become images for it.
     """
 
     def __init__(
@@ -55,12 +55,14 @@ class Detector:
         density: Density | PatchDensity,
         config: Config,
         held_out: np.ndarray | None = None,
+        white: int = 255,
     ):
         self.feature = build.feature_model(network, config.features.feature)
         self.density = density
         self.config = config
         self._network = network
         self.held_out = held_out
+        self.how_read = dataclasses.replace(config.data, white=white)
         self._gradcams: dict[str, GradCam] = {}
 
     @functools.cached_property
@@ -72,13 +74,46 @@ class Detector:
         """The network to another feature than the run's, see `build.feature_model`."""
         return build.feature_model(self._network, name)
 
+    def predict(
+        self, image: np.ndarray | str | Path, *, heat_map: bool = False, false_alarm_rate: float = 0.0
+    ) -> Prediction:
+        """All that the detector says of one image, as `predict_main.py` does.
+
+        Args:
+            image: RGB, uint8 [height, width, 3] of any size; or a file, which is read as the training images were.
+            heat_map: whether to give the heat map as well.
+            false_alarm_rate: of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
+
+        Raises:
+            InputError: the file cannot be read, or the rate is less than the normal images can tell.
+            ValueError: the array is of another shape or type.
+        """
+        pixels = image if isinstance(image, np.ndarray) else reading.read_pixels(Path(image), self.how_read)
+        settings = self.config.replaced(false_alarm_rate=false_alarm_rate) if false_alarm_rate else self.config
+        scores, maps = self.score_and_localize(self.resized(pixels[None]), heat_maps=heat_map)
+        size = (pixels.shape[1], pixels.shape[0])
+        (found,) = prediction.of(scores, maps, [size], self.calibration, settings.decision)
+        return found if heat_map else found._replace(heat_map=None)
+
     def score(self, images: np.ndarray) -> np.ndarray:
         """Anomaly scores float64 [count], higher = more anomalous, of RGB images uint8 [count, height, width, 3]."""
-        images = self.resized(images)
+        return self.score_and_localize(self.resized(images), heat_maps=False)[0]
+
+    def score_and_localize(self, images: np.ndarray, *, heat_maps: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores of RGB images uint8 [count, side, side, 3], and their heat maps.
+
+        A patch model's scores come from its heat maps, which are given in any case; an image model's, by GradCAM, only
+        where they are asked for.
+
+        Returns:
+            float64 [count]; float32 [count, side, side], or None.
+        """
         if self.config.patch_size:
             scores = self.patch_scores(images)
-            return heat_maps.image_scores(scores, self._upsampled(scores), self.config.heat_maps)
-        return -self._image_density.score_samples(embed(self.feature, images))
+            maps = self._upsampled(scores)
+            return upsampling.image_scores(scores, maps, self.config.heat_maps), maps
+        scores = -self._image_density.score_samples(whole.embed(self.feature, images))
+        return scores, self.heat_maps(images) if heat_maps else None
 
     def patch_scores(self, images: np.ndarray) -> np.ndarray:
         """Anomaly scores of patches, see `one_class.score_patches`; for a patch model."""
@@ -122,7 +157,7 @@ class Detector:
 
     def _upsampled(self, scores: np.ndarray) -> np.ndarray:
         config = self.config
-        return heat_maps.upsample(scores, config.data.image_size, config.features, config.heat_maps)
+        return upsampling.upsample(scores, config.data.image_size, config.features, config.heat_maps)
 
     @property
     def _image_density(self) -> Density:
@@ -154,12 +189,12 @@ class Detector:
         folder = folder / runs.DETECTOR if runs.is_complete(folder) else folder
         if not (folder / runs.MODEL).is_file():
             raise InputError(f"{folder} holds no detector: run train_main.py until it ends, then try again.")
-        config = Config.read(folder / "config.json")
+        config, white = Config.read(folder / "config.json"), TrainingData.read(folder).white
         network, held_out = _load_network(folder / runs.MODEL), calibration.read_of(folder)
         if not config.patch_size:
-            return cls(network, densities.load(folder / runs.DENSITY, config.density), config, held_out)
+            return cls(network, densities.load(folder / runs.DENSITY, config.density), config, held_out, white)
         try:
-            return cls(network, patch_density.build(config.density).load(folder), config, held_out)
+            return cls(network, patch_density.build(config.density).load(folder), config, held_out, white)
         except files.DAMAGE as error:
             raise InputError(
                 f"The density in {folder} is damaged or of another version ({error}): {files.COPY_AGAIN}."
@@ -197,22 +232,7 @@ def fit(
     if config.patch_size:
         embed_patches = dense.function(feature, config.data.image_size, config.features)
         of_patches, held_out = one_class.fit_patches(embed_patches, examples, config.density, report=report)
-        return Detector(network, of_patches, config, held_out), without_features(examples)
-    found = describe(embed(feature, examples.images, report=report), examples, trained=True)
+        return Detector(network, of_patches, config, held_out, examples.white), without_features(examples)
+    found = describe(whole.embed(feature, examples.images, report=report), examples, trained=True)
     density, held_out = one_class.fit_images(found, config.density, report=report)
-    return Detector(network, density, config, held_out), found
-
-
-def embed(feature: keras.Model, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
-    """Features float32 [count, dimensions] of uint8 images [count, side, side, 3], not augmented."""
-    pixels = max(_PIXELS, devices.memory() // _BYTES) * max(1, len(devices.names()))
-    batch_size = max(1, pixels // math.prod(images.shape[1:3]))
-    found, start = np.empty((0, 0), np.float32), 0
-    batches = arrays.batches(images, batch_size)
-    for batch in track(batches, -(-len(images) // batch_size), "Batches of images", report):
-        features = devices.outputs(feature, np.divide(batch, np.float32(255)))
-        if not start:
-            found = np.empty((len(images), features.shape[1]), np.float32)
-        found[start : start + len(batch)] = features
-        start += len(batch)
-    return found
+    return Detector(network, density, config, held_out, examples.white), found

@@ -18,7 +18,7 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.patch_density import PatchDensity
-from cutpaste_tf.detection import calibration, dense, detector, embeddings, gradcam, heat_maps, one_class
+from cutpaste_tf.detection import calibration, dense, embeddings, gradcam, heat_maps, one_class, whole
 from cutpaste_tf.detection.dense import PatchEmbedder
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.embeddings import Embeddings
@@ -214,7 +214,7 @@ class Scorer:
         return self._detector.feature_named(self._config.features.feature)
 
     def _embed(self, examples: Examples) -> Embeddings:
-        return embeddings.describe(detector.embed(self._feature, examples.images, report=self._report), examples)
+        return embeddings.describe(whole.embed(self._feature, examples.images, report=self._report), examples)
 
     def _patch_scores(self, examples: Examples) -> Embeddings:
         density = self._detector.density if self._is_density_saved else self._patches_fitted[0]

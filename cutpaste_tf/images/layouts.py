@@ -212,7 +212,7 @@ def _masks(test: Path, found: list[Path]) -> tuple[dict[Path, tuple[Path, ...]],
     truth = _truth(test)
     if not truth.is_dir():
         return {}, []
-    files = sorted(path for path in folders.files_below(truth, ()) if path.suffix.lower() in folders.EXTENSIONS)
+    files = [path for path in folders.files_below(truth) if path.suffix.lower() in folders.EXTENSIONS]
     return masks.pair([path.relative_to(test) for path in found], [path.relative_to(truth) for path in files])
 
 

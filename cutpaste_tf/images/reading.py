@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+from PIL import Image
 
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import arrays, decoding, masks, parallel
@@ -149,6 +150,12 @@ def read(
         tuple(one.notice for one in found if one.notice),
         [one.hash for one in found],
     )
+
+
+def read_resized(source: Path, side: int, settings: DataSettings) -> tuple[np.ndarray, tuple[int, int]]:
+    """One file, resized as `read` does, uint8 [side, side, 3]; and its own (width, height). Errors as `read`."""
+    image = Image.fromarray(read_pixels(source, settings))
+    return np.asarray(arrays.resize(image, side, side)), image.size
 
 
 def read_pixels(source: Path | bytes, settings: DataSettings = DataSettings(), *, name: str = "") -> np.ndarray:

@@ -12,7 +12,7 @@ from sklearn.manifold import TSNE
 
 from cutpaste_tf import runs
 from cutpaste_tf.augmentation import pipeline
-from cutpaste_tf.detection import detector
+from cutpaste_tf.detection import whole
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.files import write_whole
 from cutpaste_tf.images import prepared, reading, sources, synthetic
@@ -91,7 +91,7 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
     views = pipeline.augmentations(np.array(trained), config.augmentation, seed=0)
     kinds = {name: images for name, images in (("normal", normal), ("anomalous", anomalous)) if len(images)}
     kinds |= {name: np.round(255 * pictures).astype(np.uint8) for name, pictures in views.items()}
-    features = np.concatenate([detector.embed(found.feature, images) for images in kinds.values()])
+    features = np.concatenate([whole.embed(found.feature, images) for images in kinds.values()])
     names = np.repeat([*kinds], [len(images) for images in kinds.values()])
     perplexity = min(30.0, (len(features) - 1) / 3)
     points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(features)

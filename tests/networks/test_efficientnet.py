@@ -11,7 +11,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 import cutpaste_tf
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.detection import detector
+from cutpaste_tf.detection import whole
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
@@ -159,7 +159,7 @@ def test_trains_a_step_in_each_phase_saves_and_loads(category, tmp_path, backbon
     images = sources.read_test(category, 32).images
     assert loaded.feature.output.shape == (None, channels)
     assert np.all(np.isfinite(loaded.score(images)))
-    assert detector.embed(loaded.feature_named("level7"), images).shape == (6, level7_channels)
+    assert whole.embed(loaded.feature_named("level7"), images).shape == (6, level7_channels)
 
 
 def test_level_7_is_the_average_of_its_layer():

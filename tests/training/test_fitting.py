@@ -13,7 +13,7 @@ from conftest import RESNET, TINY, logged, logged_steps, networks_of, stream_of
 import cutpaste_tf
 from cutpaste_tf import runs
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.detection import detector
+from cutpaste_tf.detection import whole
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
@@ -98,7 +98,7 @@ def test_end_to_end(category, tmp_path, capsys):
         loaded = Detector.load(folder / "detector")
         np.testing.assert_allclose(-loaded.density.score_samples(arrays["test_features"]), values, atol=1e-5)
         train = sources.read_train(category, 32)
-        np.testing.assert_allclose(arrays["train_features"], detector.embed(loaded.feature, train.images), atol=1e-5)
+        np.testing.assert_allclose(arrays["train_features"], whole.embed(loaded.feature, train.images), atol=1e-5)
     images = sources.read_test(category, 32).images
     np.testing.assert_allclose(loaded.score(images), values, rtol=1e-3, atol=1e-3)
 

@@ -12,7 +12,7 @@ from conftest import ROOT, TINY, StoppedError, logged_steps, weights_after
 
 import cutpaste_tf
 from cutpaste_tf import files, runs
-from cutpaste_tf.detection import detector
+from cutpaste_tf.detection import whole
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
@@ -96,8 +96,9 @@ def test_resumes_after_sigkill(category, tmp_path):
     assert logged_steps(folder) == list(range(3, 451, 3))
 
     cutpaste_tf.train(config, tmp_path / "whole", category)
-    killed, whole = (Detector.load(path / "detector").feature.get_weights() for path in (folder, tmp_path / "whole"))
-    for first, second in zip(killed, whole, strict=True):
+    paths = (folder, tmp_path / "whole")
+    killed, undisturbed = (Detector.load(path / "detector").feature.get_weights() for path in paths)
+    for first, second in zip(killed, undisturbed, strict=True):
         np.testing.assert_allclose(first, second, atol=1e-4)
 
 
@@ -131,5 +132,5 @@ def test_trains_on_jax(category, tmp_path, name, folder):
     examples = sources.read_test(category, 32)
     with np.load(made.parent / "train_embeddings.npz") as arrays:
         train = sources.read_train(category, 32)
-        np.testing.assert_allclose(detector.embed(loaded.feature, train.images), arrays["features"], atol=1e-4)
+        np.testing.assert_allclose(whole.embed(loaded.feature, train.images), arrays["features"], atol=1e-4)
     assert np.ptp(loaded.score(examples.images)) > 0

@@ -11,7 +11,7 @@ from conftest import RESNET, TINY, networks_of, weights_after, write_image
 import cutpaste_tf
 from cutpaste_tf.commands import sheet
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.detection import detector
+from cutpaste_tf.detection import whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import build
 from cutpaste_tf.training import fitting
@@ -121,8 +121,8 @@ def test_mixed_precision_keeps_logits_and_features_in_float32(kind):
 def embedded(monkeypatch):
     """Counts how often features are computed."""
     calls = []
-    embed = detector.embed
-    monkeypatch.setattr(detector, "embed", lambda *given, **named: calls.append(1) or embed(*given, **named))
+    embed = whole.embed
+    monkeypatch.setattr(whole, "embed", lambda *given, **named: calls.append(1) or embed(*given, **named))
     return calls
 
 

@@ -1,0 +1,111 @@
+"""What a detector says of single images: score, p-value, decision, heat map, and the regions that are too hot."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from cutpaste_tf.config.scoring import DecisionSettings
+from cutpaste_tf.detection.calibration import Calibration
+
+
+class Box(NamedTuple):
+    """The box around a region whose heat is above the pixel threshold, in pixels of the image at its own size.
+
+    Attributes:
+        left: column of its first pixel, from 0.
+        top: row of its first pixel, from 0.
+        width: number of columns.
+        height: number of rows.
+        heat: the largest in the region.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    heat: float
+
+
+class Prediction(NamedTuple):
+    """What a detector says of an image.
+
+    Attributes:
+        score: anomaly score, higher = more anomalous.
+        p_value: the part of normal images that score so high, see `Calibration.p_values`; None, as the next, of a
+            detector that knows no scores of normal images.
+        is_anomalous: whether the score is above the threshold of the false alarm rate.
+        boxes: of a patch model, the regions above its pixel threshold, the hottest first; None of an image model,
+            whose GradCAM maps have no scale that images share.
+        heat_map: float32 [side, side], 0 and above; None where it was not asked for.
+    """
+
+    score: float
+    p_value: float | None
+    is_anomalous: bool | None
+    boxes: tuple[Box, ...] | None
+    heat_map: np.ndarray | None
+
+    @property
+    def decision(self) -> str:
+        """`anomalous` or `normal`; empty where it is not known."""
+        return "" if self.is_anomalous is None else "anomalous" if self.is_anomalous else "normal"
+
+
+def of(
+    scores: np.ndarray,
+    maps: np.ndarray | None,
+    sizes: list[tuple[int, int]],
+    calibration: Calibration | None,
+    settings: DecisionSettings,
+) -> list[Prediction]:
+    """Predictions by scores and heat maps.
+
+    Args:
+        scores: float64 [count].
+        maps: float32 [count, side, side], or None.
+        sizes: (width, height) of the images as they were before they were resized, which boxes are counted in.
+        calibration: of the detector.
+        settings: when an image is called anomalous.
+
+    Raises:
+        InputError: the calibration has too few images for the rate.
+    """
+    p_values: list[float | None] = [None] * len(scores)
+    decided: list[bool | None] = [None] * len(scores)
+    limit = None
+    if calibration is not None:
+        decisions = calibration.decide(scores, settings)
+        p_values, decided = decisions.p_values.tolist(), decisions.anomalous.tolist()
+        limit = calibration.pixel_threshold(decisions.rate) if len(calibration.pixels) else None
+    found = []
+    for index, size in enumerate(sizes):
+        heat = None if maps is None else maps[index]
+        its = boxes(heat, limit, size) if heat is not None and limit is not None else None
+        found.append(Prediction(float(scores[index]), p_values[index], decided[index], its, heat))
+    return found
+
+
+def boxes(heat: np.ndarray, limit: float, size: tuple[int, int]) -> tuple[Box, ...]:
+    """Boxes around the connected regions of a heat map [side, side] above a limit, the hottest first.
+
+    Args:
+        heat: the heat map.
+        limit: of the heat.
+        size: (width, height) of the image that the boxes are for.
+    """
+    labelled: Any = ndimage.label(heat > limit)
+    regions, count = labelled
+    hottest = ndimage.maximum(heat, regions, range(1, count + 1))
+    found: list[Box] = []
+    for place, most in zip(ndimage.find_objects(regions), hottest, strict=True):
+        rows, columns = place
+        left, right = _stretched(columns, heat.shape[1], size[0])
+        top, bottom = _stretched(rows, heat.shape[0], size[1])
+        found.append(Box(left, top, right - left, bottom - top, float(most)))
+    return tuple(sorted(found, key=lambda box: -box.heat))
+
+
+def _stretched(part: slice, places: int, pixels: int) -> tuple[int, int]:
+    """The pixels, from the first to one after the last, that a part of an axis of so many places covers."""
+    return part.start * pixels // places, -(-part.stop * pixels // places)

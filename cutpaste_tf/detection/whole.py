@@ -1,0 +1,33 @@
+"""Features of whole images; dense.py makes those of patches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cutpaste_tf import devices
+from cutpaste_tf.backend import keras
+from cutpaste_tf.images import arrays
+from cutpaste_tf.progress import Report, hush, track
+
+# Pixels that go through a network at a time: 16 images of 256 px; and bytes of a device's memory for each of them,
+# where it is known and large.
+_PIXELS, _BYTES = 2**20, 2**12
+
+
+def embed(feature: keras.Model, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    """Features float32 [count, dimensions] of uint8 images [count, side, side, 3], not augmented."""
+    size = batch_size(images.shape[1])
+    found, start = np.empty((0, 0), np.float32), 0
+    for batch in track(arrays.batches(images, size), -(-len(images) // size), "Batches of images", report):
+        features = devices.outputs(feature, np.divide(batch, np.float32(255)))
+        if not start:
+            found = np.empty((len(images), features.shape[1]), np.float32)
+        found[start : start + len(batch)] = features
+        start += len(batch)
+    return found
+
+
+def batch_size(side: int) -> int:
+    """Images of a side in pixels that go through a network at a time."""
+    pixels = max(_PIXELS, devices.memory() // _BYTES) * max(1, len(devices.names()))
+    return max(1, pixels // side**2)
