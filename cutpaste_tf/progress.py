@@ -24,6 +24,12 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def say_aside(line: str) -> None:
+    """Shows a line on standard error, where standard output is for results."""
+    if not _quiet or line.startswith("Warning:"):
+        print(line, file=sys.stderr, flush=True)
+
+
 def hush(line: str) -> None:
     """Shows nothing."""
 

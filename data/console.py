@@ -18,10 +18,17 @@ def train() -> None:
 
 
 def evaluate() -> None:
-    """Scores images with a detector."""
+    """Evaluates a detector."""
     from cutpaste_tf.command_line import evaluate as command
 
     command.run(demo.locate)
+
+
+def predict() -> None:
+    """Scores images with a detector, row by row."""
+    from cutpaste_tf.command_line import predict as command
+
+    command.run()
 
 
 def export() -> None:

@@ -28,6 +28,7 @@ def command(main, *arguments):
         mains = {
             "train_main.py": console.train,
             "eval_main.py": console.evaluate,
+            "predict_main.py": console.predict,
             "export_main.py": console.export,
             "reproduce_main.py": console.reproduce,
         }

@@ -58,7 +58,10 @@ def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flag
                 raise
             _fail("Another process of this command has ended. The same commands again go on from the last checkpoint.")
         except KeyboardInterrupt:
-            print("Stopped. A training goes on from its last checkpoint by the same command.", file=sys.stderr)
+            print(
+                "Stopped. What was written stands; a training goes on from its last checkpoint by the same command.",
+                file=sys.stderr,
+            )
             sys.exit(130)
 
     app.run(guarded, flags_parser=parse)

@@ -40,6 +40,10 @@ class Exported:
             )
         self._folder = folder
 
+    def load(self) -> None:
+        """Loads the model now rather than when it first scores."""
+        _ = self._model
+
     @functools.cached_property
     def _model(self) -> Any:
         return tf.saved_model.load(str(self._folder / SAVED_MODEL))  # the folder is loaded when it is first used

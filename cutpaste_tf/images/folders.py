@@ -12,7 +12,7 @@ _LITTER = {"thumbs.db", "desktop.ini"}  # file managers leave these behind, besi
 
 def image_files(folder: Path) -> list[Path]:
     """All images below a folder, sorted; links are followed, hidden files passed over, other files refused."""
-    files = sorted(files_below(folder, ()))
+    files = list(files_below(folder))
     for path in files:
         if path.suffix.lower() not in EXTENSIONS:
             raise InputError(f"{path} is not an image ({', '.join(EXTENSIONS)}); move it out of the folder.")
@@ -33,22 +33,33 @@ def count(place: Path) -> int:
     """Images at or below a place."""
     if not place.is_dir():
         return int(is_image(place))
-    return sum(path.suffix.lower() in EXTENSIONS for path in files_below(place, ()))
+    return sum(path.suffix.lower() in EXTENSIONS for path in files_below(place))
 
 
-def files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    """Files below a folder, through links too."""
-    real = folder.resolve()
-    if real in above:
+def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Files below a folder, through links too, in the order of their names, folder by folder; raises as `entries`."""
+    for path, is_folder in entries(folder, above):
+        if is_folder:
+            yield from files_below(path, (*above, folder.resolve()))
+        else:
+            yield path
+
+
+def entries(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[Path, bool]]:
+    """What is in a folder, in the order of the names, and whether it is a folder; without hidden files and litter.
+
+    Raises:
+        InputError: the folder is one of those `above` it: a link leads back.
+    """
+    if folder.resolve() in above:
         raise InputError(f"{folder} is a link to a folder that it lies in; remove it.")
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in _LITTER:
-                continue
-            if entry.is_dir():
-                yield from files_below(folder / entry.name, (*above, real))
-            else:
-                yield folder / entry.name
+    with os.scandir(folder) as found:
+        every = sorted((entry.name, entry.is_dir()) for entry in found if not _is_passed_over(entry.name))
+    return ((folder / name, is_folder) for name, is_folder in every)
+
+
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LITTER
 
 
 def shown(path: Path, root: Path) -> str:

@@ -10,18 +10,20 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def in_order(function: Callable[[T], R], items: Iterable[T], *, ahead: int = 0) -> Iterator[R]:
     """What a function gives for each item, in the order of the items; as many at a time as there are cores.
 
-    An error is that of the first item that has one. Items are taken a few ahead only, so that little waits in memory.
+    An error is that of the first item that has one. Items are taken `ahead` only, so that little waits in memory; 0:
+    four for each core.
     """
     count = cores()
+    ahead = ahead or 4 * count
     with ThreadPoolExecutor(count) as pool:
         waiting: collections.deque[Future[R]] = collections.deque()
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) == 4 * count:
+                if len(waiting) >= ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

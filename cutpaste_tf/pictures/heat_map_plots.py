@@ -106,16 +106,21 @@ def panels(
     outlined = image.copy()
     if mask is not None:
         outlined[mask & ~ndimage.binary_erosion(mask, iterations=2)] = _RED
-    level = scale.level(heat)
-    colors = _COLORS[(255 * level).astype(np.uint8)]
-    opacity = 0.15 + 0.5 * level[:, :, None]
-    grey = image.mean(axis=2, keepdims=True)
-    overlay = (opacity * colors + (1 - opacity) * grey).astype(np.uint8)
+    colors, overlay = colored(image, heat, scale)
     times = math.ceil(_LEAST / len(image))
     image, outlined, colors, overlay = (
         np.repeat(np.repeat(one, times, axis=0), times, axis=1) for one in (image, outlined, colors, overlay)
     )
     return image, outlined, colors, overlay
+
+
+def colored(image: np.ndarray, heat: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
+    """A heat map in colors, and those over the image in grey; uint8 [height, width, 3]."""
+    level = scale.level(heat)
+    colors = _COLORS[(255 * level).astype(np.uint8)]
+    opacity = 0.15 + 0.5 * level[:, :, None]
+    grey = image.mean(axis=2, keepdims=True)
+    return colors, (opacity * colors + (1 - opacity) * grey).astype(np.uint8)
 
 
 def _sheet(examples: Examples, maps: np.ndarray, captions: list[str], scale: Scale) -> np.ndarray:

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TINY
 
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.config.config import Config
@@ -128,11 +128,44 @@ def test_evaluation_of_what_is_no_run(tmp_path, run):
     assert (code, "README.md has no config.json" in error) == (2, True), error
 
 
-@pytest.mark.parametrize("main", ["train_main.py", "eval_main.py"])
-def test_help_reads_well(main, run):
+def test_predictions_refuse_before_the_network_is_loaded(category, tmp_path, run, copied_run):
+    detector = copied_run(TINY.replaced(epochs=0), category, tmp_path / "run")
+    for config in detector.rglob("config.json"):  # the tests' own backbone is not known to another process
+        config.write_text(config.read_text().replace('"toy"', '"resnet18"'))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/a.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    test = category / "test"
+    for arguments, message in [
+        ([], "--detector is missing"),
+        ([f"--detector={detector}"], "--images is missing"),
+        ([f"--detector={tmp_path / 'full'}", f"--images={test}"], "has no config.json"),
+        ([f"--images={category}"], "is a data set's folder (it holds train, test, ground_truth/)"),
+        ([f"--images={test}/none*.png"], "there is no such file or folder"),
+        ([f"--images={tmp_path / 'empty'}"], "holds no images"),
+        ([f"--images={test}", f"--output={category / 'test/rows.csv'}"], "would be scored as well"),
+        ([f"--images={test}", f"--output={tmp_path / 'full/a.txt'}"], "is there already"),
+        ([f"--images={test}", f"--heat_maps={tmp_path / 'full'}"], "not an empty folder"),
+        ([f"--images={test}", f"--heat_maps={category / 'test/maps'}"], "would be scored as well"),
+        ([f"--images={test}", "--false_alarm_rate=0.1"], "is below 0.1429, the least that 6 normal images can tell"),
+        ([f"--images={test}", "--format=xml"], "should be one of <csv|jsonl>"),
+    ]:
+        given = {argument.partition("=")[0] for argument in arguments}
+        more = [f"--detector={detector}"] if arguments and "--detector" not in given else []
+        more += [f"--output={tmp_path / 'new/rows.csv'}"] if "--output" not in given else []
+        code, out, error = run("predict_main.py", *more, *arguments)
+        assert (code, out, message in error, error.count("\n")) == (2, "", True, 1), error
+    assert not (tmp_path / "new/rows.csv").exists()
+    assert not (category / "test/rows.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("main", "flag"), [("train_main.py", "data"), ("eval_main.py", "data"), ("predict_main.py", "images")]
+)
+def test_help_reads_well(main, flag, run):
     _, out, _ = run(main, "--help")
     assert f"python {main} --" in out
-    assert out.count("  --data\n") == 1
+    assert out.count(f"  --{flag}\n") == 1
 
 
 def test_every_setting_is_a_flag_with_its_default(run):

@@ -1,5 +1,6 @@
 """An export scores as the evaluation does: the same scores, p-values, decisions and heat maps."""
 
+import io
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from PIL import Image
 
 import cutpaste_tf
 from cutpaste_tf.commands.exporting import export
+from cutpaste_tf.commands.predicting import predict
 from cutpaste_tf.detection import dense
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.exporting import saved_model
@@ -99,6 +101,14 @@ def exported(tmp_path_factory):
     cutpaste_tf.train(RUN.replaced(data=str(category), false_alarm_rate=0.3), root / "run", report=hush)
     export(root / "run", root / "export", report=hush)
     return root
+
+
+def test_predictions_by_it_are_the_run_s(exported):
+    outputs = io.StringIO(), io.StringIO()
+    for name, output in zip(("run", "export"), outputs, strict=True):
+        predict(exported / name, str(exported / "category/test"), output, report=hush)
+    assert outputs[0].getvalue() == outputs[1].getvalue()
+    assert len(outputs[0].getvalue().splitlines()) == 7
 
 
 def test_an_evaluation_by_it_gives_the_same_file_of_scores(exported):

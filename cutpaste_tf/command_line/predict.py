@@ -1,0 +1,106 @@
+"""Scores images with a detector, a row for each as it goes: path, score, p-value, decision.
+
+  python predict_main.py --detector=RUN --images=FILE|DIR|GLOB|- [--heat_maps=DIR] [--format=csv|jsonl] [--output=FILE]
+
+RUN is the folder of a run, a detector copied from one, or an export as SavedModel. With `-` the names of files come on
+standard input, a line each. Rows go to standard output, everything else to standard error. A patch model's rows have
+the boxes of the regions above its pixel threshold. DIR receives NAME.heat.npy (or .png), the heat map at the image's
+own size, and NAME.overlay.jpg. An image that cannot be read is a row with its error, and the exit code is then 1.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from absl import flags
+
+from cutpaste_tf import files
+from cutpaste_tf.command_line.main import required, run_main
+from cutpaste_tf.commands import predicting
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import named_files
+from cutpaste_tf.pictures import heat_map_files
+from cutpaste_tf.predicting import rows
+from cutpaste_tf.predicting.stream import HeatMapFiles
+
+_DETECTOR = flags.DEFINE_string("detector", None, "Folder of a run, of a detector copied from one, or of an export.")
+_IMAGES = flags.DEFINE_string(
+    "images", None, "A file, a folder with all below it, a pattern as 'photos/*.png', or - for names on standard input."
+)
+_OUTPUT = flags.DEFINE_string("output", None, "New file for the rows; by default standard output.")
+_FORMAT = flags.DEFINE_enum("format", rows.FORMATS[0], rows.FORMATS, "Rows as CSV, or as lines of JSON.")
+_HEAT_MAPS = flags.DEFINE_string("heat_maps", None, "New folder for heat maps and overlays.")
+_MAP_FORMAT = flags.DEFINE_enum(
+    "heat_map_format",
+    heat_map_files.FORMATS[0],
+    heat_map_files.FORMATS,
+    "Heat maps as float32 arrays, or as grey PNG of 16 bits, whose 65535 is heat_of_65535 in the row.",
+)
+_RATE = flags.DEFINE_float(
+    "false_alarm_rate",
+    0.0,
+    "Part of the normal images that may be called anomalous. 0: as the run says, or else 0.05.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+_BATCH = flags.DEFINE_integer(
+    "batch_size",
+    0,
+    "Images that are read ahead and scored together; 1 for names that come one by one, as from a camera. 0: as many as "
+    "in an evaluation.",
+    lower_bound=0,
+)
+_MEGAPIXELS = flags.DEFINE_float(
+    "max_megapixels", 0.0, "Images with more million pixels are errors. 0: as the run says.", lower_bound=0.0
+)
+
+
+def run() -> None:
+    """The command."""
+
+    def main() -> None:
+        detector, images = Path(required(_DETECTOR)).expanduser(), required(_IMAGES)
+        folder = Path(_HEAT_MAPS.value).expanduser() if _HEAT_MAPS.value else None
+        try:
+            with _output(images) as output:
+                done = predicting.predict(
+                    detector,
+                    images,
+                    output,
+                    format=_FORMAT.value,
+                    heat_maps=HeatMapFiles(folder, _MAP_FORMAT.value),
+                    false_alarm_rate=_RATE.value,
+                    batch_size=_BATCH.value,
+                    max_megapixels=_MEGAPIXELS.value,
+                    lines=sys.stdin.buffer if images == named_files.STANDARD_INPUT else (),
+                )
+        except BrokenPipeError:  # whoever reads the rows has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        if done.errors:
+            sys.exit(1)
+
+    run_main(main, __doc__, (_DETECTOR, _IMAGES, _OUTPUT, _FORMAT, _HEAT_MAPS, _MAP_FORMAT, _RATE, _BATCH, _MEGAPIXELS))
+
+
+@contextlib.contextmanager
+def _output(images: str) -> Iterator[TextIO]:
+    """What takes the rows; a file is made, and is gone where it was refused before the first of them."""
+    if not _OUTPUT.value:
+        yield sys.stdout
+        return
+    path = Path(_OUTPUT.value).expanduser()
+    if path.exists():
+        raise InputError(f"--output={path} is there already; name another file.")
+    named_files.refuse_inside(path, images, "--output")
+    files.check_writable(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8", newline="") as file:
+            yield file
+    except InputError:
+        path.unlink()
+        raise

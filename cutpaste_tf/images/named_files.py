@@ -1,0 +1,135 @@
+"""Files that a user names to be scored: one, those of a folder or of a pattern, or names on standard input.
+
+They are listed as they are needed, so that a million takes no more memory than the names of the largest folder. What
+cannot be listed is an entry with its error.
+"""
+
+import glob
+import hashlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import folders
+
+STANDARD_INPUT = "-"
+_PARTS = ("train", "test", "ground_truth")  # folders that make a folder one of a data set, where masks are too
+_LONGEST = 240  # bytes of a name that is made of a file's: most systems allow 255
+
+
+class NamedFile(NamedTuple):
+    """A file that was named.
+
+    Attributes:
+        path: of the file, or of the folder that cannot be listed.
+        place: where what belongs to it lies in a folder of results, relative; no two files have the same.
+        error: why it is no image; empty where that is still to be seen.
+    """
+
+    path: Path
+    place: Path
+    error: str = ""
+
+
+def check(named: str) -> None:
+    """Sees whether anything goes by that name.
+
+    Args:
+        named: a file, a folder, a pattern as `photos/*.png`, or `-` for standard input.
+
+    Raises:
+        InputError: it does not, or it is a data set's folder, where masks lie beside images.
+    """
+    if named == STANDARD_INPUT:
+        return
+    path = Path(named).expanduser()
+    if path.is_dir():
+        if parts := [name for name in _PARTS if (path / name).is_dir()]:
+            inside = next((path / name for name in ("test", "good") if (path / name).is_dir()), path / parts[0])
+            raise InputError(
+                f"--images={named} is a data set's folder (it holds {', '.join(parts)}/), where not all is to be "
+                f"scored: name a folder of images, as {inside}."
+            )
+        if next(folders.files_below(path), None) is None:
+            raise InputError(f"--images={named} holds no images ({', '.join(folders.EXTENSIONS)}).")
+    elif not path.exists() and next(glob.iglob(str(path), recursive=True), None) is None:
+        raise InputError(f"--images={named}: there is no such file or folder, and no file that fits it as a pattern.")
+
+
+def refuse_inside(place: Path, named: str, flag: str) -> None:
+    """Sees that results do not go where they would be scored as well.
+
+    Args:
+        place: of the results.
+        named: as `check` takes it.
+        flag: that names the place.
+
+    Raises:
+        InputError: they do.
+    """
+    if named != STANDARD_INPUT and place.resolve().is_relative_to(Path(named).expanduser().resolve()):
+        raise InputError(
+            f"{flag}={place} lies in --images={named}, where it would be scored as well; name another place."
+        )
+
+
+def listed(named: str, lines: Iterable[bytes] = ()) -> Iterator[NamedFile]:
+    """The files, in the order of their names, or of the lines.
+
+    Args:
+        named: as `check` takes it.
+        lines: of standard input: a name each.
+    """
+    path = Path(named).expanduser()
+    if named == STANDARD_INPUT:
+        for line in lines:
+            if name := line.rstrip(b"\r\n"):
+                given = Path(os.fsdecode(name))
+                yield NamedFile(given, _place(given))
+    elif path.is_dir():
+        yield from _below(path, path, ())
+    elif path.exists():
+        yield NamedFile(path, Path(path.name))
+    else:
+        root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        for name in sorted(glob.iglob(str(path), recursive=True)):
+            found = Path(name)
+            if not found.is_dir():
+                yield NamedFile(found, _place(found.relative_to(root)))
+            elif "**" not in named:  # which lists what is in folders by itself
+                yield from _below(found, root, ())
+
+
+def _below(folder: Path, root: Path, above: tuple[Path, ...]) -> Iterator[NamedFile]:
+    try:
+        every = folders.entries(folder, above)
+    except (InputError, OSError) as error:
+        reason = f"{folder} cannot be listed ({error.strerror})." if isinstance(error, OSError) else str(error)
+        yield NamedFile(folder, folder.relative_to(root), reason)
+        return
+    for path, is_folder in every:
+        if is_folder:
+            yield from _below(path, root, (*above, folder.resolve()))
+            continue
+        is_image = path.suffix.lower() in folders.EXTENSIONS
+        error = "" if is_image else f"{path} is not an image ({', '.join(folders.EXTENSIONS)})."
+        yield NamedFile(path, path.relative_to(root), error)
+
+
+def _place(path: Path) -> Path:
+    """A relative path that leads nowhere else."""
+    if path.is_absolute() or ".." in path.parts:
+        absolute = Path(os.path.abspath(path))
+        return absolute.relative_to(absolute.anchor)
+    return path
+
+
+def beside(place: Path, ending: str) -> Path:
+    """A name for a result: the file's own, which may be `a.png` beside `a.jpg`, and an ending."""
+    name = f"{place.name}{ending}"
+    if len(os.fsencode(name)) > _LONGEST:
+        name = f"{hashlib.sha256(os.fsencode(place.name)).hexdigest()[:32]}{ending}"
+    return place.with_name(name)

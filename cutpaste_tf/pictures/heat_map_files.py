@@ -1,0 +1,80 @@
+"""A heat map as files: its values at the image's own size, and a picture of it over the image."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
+
+from cutpaste_tf.files import write_whole
+from cutpaste_tf.images import arrays, named_files
+from cutpaste_tf.pictures import heat_map_plots
+from cutpaste_tf.pictures.heat_map_plots import Scale
+
+FORMATS = ("npy", "png")
+_MOST = 65535  # of 16 bits
+_TOGETHER = 2**20  # pixels that are colored together, which takes 100 bytes for each
+
+
+def write(
+    place: Path,
+    image: np.ndarray,
+    heat: np.ndarray,
+    boxes: Iterable[tuple[int, int, int, int]],
+    *,
+    hottest: float,
+    format: str,
+) -> dict[str, Any]:
+    """Writes PLACE.heat.npy, or PLACE.heat.png, and PLACE.overlay.jpg.
+
+    Args:
+        place: the file's name among the results.
+        image: uint8 [height, width, 3].
+        heat: the map, float32 [side, side], 0 and above; enlarged to the image's size, bilinear.
+        boxes: (left, top, width, height) in pixels of the image, drawn onto the overlay.
+        hottest: heat of the hottest color; 0: the map's own largest.
+        format: one of FORMATS: float32 [height, width]; or grey of 16 bits, whose 65535 stands for the map's largest
+            heat.
+
+    Returns:
+        The columns of the image's row: `heat_map` and `overlay`, paths, and for `png` what 65535 stands for.
+    """
+    height, width = image.shape[:2]
+    enlarged = np.asarray(arrays.resize(Image.fromarray(heat), width, height))
+    largest = max(float(enlarged.max()), 1e-30)
+    raw = named_files.beside(place, f".heat.{format}")
+    overlay = named_files.beside(place, ".overlay.jpg")
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    written: dict[str, Any] = {"heat_map": str(raw), "overlay": str(overlay)}
+    if format == "npy":
+        np.save(buffer, enlarged)
+    else:
+        written["heat_of_65535"] = largest
+        note = PngInfo()
+        note.add_text("heat_of_65535", repr(largest))
+        scaled = np.round(np.clip(enlarged, 0, None) * (_MOST / largest)).astype(np.uint16)
+        Image.fromarray(scaled).save(buffer, "PNG", pnginfo=note, compress_level=1)
+    write_whole(raw, buffer.getvalue())
+    write_whole(overlay, _overlay(image, enlarged, boxes, hottest or largest))
+    return written
+
+
+def _overlay(image: np.ndarray, heat: np.ndarray, boxes: Iterable[tuple[int, int, int, int]], hottest: float) -> bytes:
+    """A JPEG."""
+    rows = max(1, _TOGETHER // image.shape[1])
+    parts = [slice(start, start + rows) for start in range(0, len(image), rows)]
+    scale = Scale(0.0, hottest)
+    picture = Image.fromarray(
+        np.concatenate([heat_map_plots.colored(image[one], heat[one], scale)[1] for one in parts])
+    )
+    draw = ImageDraw.Draw(picture)
+    for left, top, width, height in boxes:
+        corners = (left, top, left + width - 1, top + height - 1)
+        draw.rectangle(corners, outline=(255, 255, 255), width=max(1, round(max(picture.size) / 300)))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()

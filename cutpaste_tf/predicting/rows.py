@@ -1,0 +1,58 @@
+"""Rows of results, written as they come: CSV, or lines of JSON."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from cutpaste_tf.detection.prediction import Prediction
+from cutpaste_tf.images import folders
+
+FORMATS = ("csv", "jsonl")
+
+
+class Rows:
+    """Rows of one kind.
+
+    Args:
+        output: takes them.
+        format: one of FORMATS: `csv`, all columns, named in its first line; or `jsonl`, of each image what there is.
+        columns: that there may be.
+    """
+
+    def __init__(self, output: TextIO, format: str, columns: Sequence[str]):
+        self._output = output
+        self._table = csv.DictWriter(output, columns, lineterminator="\n") if format == "csv" else None
+        if self._table:
+            self._table.writeheader()
+
+    def write(self, path: Path, found: Prediction | None, written: Mapping[str, Any], error: str = "") -> None:
+        """Writes the row of an image.
+
+        Args:
+            path: of the image.
+            found: what the detector says of it; None where it could not be read.
+            written: more columns.
+            error: why it could not be read.
+        """
+        row: dict[str, Any] = {"path": folders.printable(str(path))}
+        if found is None:
+            row["error"] = error
+        else:
+            row["score"] = found.score
+            if found.p_value is not None:
+                row |= {"p_value": found.p_value, "decision": found.decision}
+            if found.boxes is not None:
+                row["boxes"] = [box._asdict() for box in found.boxes]
+        row |= written
+        if self._table is None:
+            self._output.write(json.dumps(row, ensure_ascii=False) + "\n")
+            return
+        row |= {name: f"{row[name]:.6f}" for name in ("score", "p_value") if name in row}
+        row |= {"boxes": json.dumps(row["boxes"])} if "boxes" in row else {}
+        self._table.writerow(row)
+
+    def flush(self) -> None:
+        """Hands on what was written."""
+        self._output.flush()

@@ -1,0 +1,6 @@
+"""Scores images, row by row: `predict_main.py --help`. What it does stands in cutpaste_tf/command_line/predict.py."""
+
+from data import console
+
+if __name__ == "__main__":
+    console.predict()
