@@ -2,50 +2,97 @@
 
     python -m benchmarks.threshold --run_dir=RUN [--splits=200]
 
-RUN is a complete run of an image model, evaluated with its density. Its normal images, of training and test, are
-divided anew each time, as many for training as before; the density is fitted to them, and the threshold is taken
-from their scores by densities that do not know them - beside one from their scores by the density that knows them.
+RUN is a complete run of a data set with anomalous test images. Its normal images, of training and test, are divided
+anew each time, as many for training as before; the density is fitted to them, and the threshold is taken from their
+scores by densities that do not know them - beside one from their scores by the density that knows them. The first line
+of each is the split that the run was trained with. A network that was trained has seen the training images of all.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from absl import app, flags
 
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.density import densities
-from cutpaste_tf.detection.calibration import Calibration
+from cutpaste_tf.density import densities, patch_density
+from cutpaste_tf.detection import calibration, heat_maps, whole
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.images import reading, sources
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "The run.", required=True)
-_SPLITS = flags.DEFINE_integer("splits", 200, "Number of splits.", lower_bound=1)
+_SPLITS = flags.DEFINE_integer("splits", 200, "Number of splits.", lower_bound=2)
 RATES = (0.01, 0.05, 0.1)
+
+
+class _Scores(NamedTuple):
+    """Of normal images by densities that do not know them and by the one that does, and of others; float64 [count]."""
+
+    held_out: np.ndarray
+    in_sample: np.ndarray
+    normal: np.ndarray
+    anomalous: np.ndarray
 
 
 def main(argv: list[str]) -> None:
     """Prints the table."""
     del argv
-    folder = Path(_RUN_DIR.value)
-    config = Config.read(folder / "config.json")
-    with np.load(folder / "eval/embeddings.npz") as arrays:
-        train, test, labels = (arrays[name] for name in ("train_features", "test_features", "test_labels"))
+    detector = Detector.load(_RUN_DIR.value)
+    config = Config.read(Path(_RUN_DIR.value) / "config.json")
+    train, _ = _features(detector, sources.list_train(config.data.data, detector.how_read))
+    test, labels = _features(detector, sources.list_test(config.data.data, detector.how_read))
     normal, anomalous = np.concatenate([train, test[labels == 0]]), test[labels == 1]
-    rates = [rate for rate in RATES if rate * (len(train) + 1) >= 1]
-    found: dict[tuple[str, float], list[tuple[float, float]]] = {}
-    for split in range(_SPLITS.value):
-        order = np.random.default_rng(split).permutation(len(normal))
-        fitted, others = normal[order[: len(train)]], normal[order[len(train) :]]
-        density = densities.build(config.density).fit(fitted)
-        normals = {"held out": -density.held_out(fitted), "in sample": -density.score_samples(fitted)}
-        scores = [-density.score_samples(one) for one in (others, anomalous)]
-        for name, own in normals.items():
-            calibration = Calibration(np.sort(own), np.empty(0))
-            for rate in rates:
-                alarms, hits = (np.mean(one > calibration.threshold(rate)) for one in scores)
-                found.setdefault((name, rate), []).append((float(alarms), float(hits)))
     print(f"{len(train)} training, {len(normal) - len(train)} normal and {len(anomalous)} anomalous test images")
-    for (name, rate), values in found.items():
-        (alarms, hits), (spread, _) = 100 * np.mean(values, axis=0), 100 * np.std(values, axis=0, ddof=1)
-        print(f"{name:<10} rate {rate:4.0%}   false alarms {alarms:5.1f} % +/- {spread:4.1f}   found {hits:5.1f} %")
+    orders = [np.random.default_rng(split).permutation(len(normal)) for split in range(_SPLITS.value)]
+    found = []
+    for order in [np.arange(len(normal)), *orders]:
+        fitted, others = normal[order[: len(train)]], normal[order[len(train) :]]
+        found.append((_of_patches if config.patch_size else _of_images)(config, fitted, others, anomalous))
+    for name in ("held_out", "in_sample"):
+        for rate in RATES:
+            if rate * (len(train) + 1) < 1:
+                continue
+            (alarms, hits), *splits = [_at(rate, np.sort(getattr(scores, name)), scores) for scores in found]
+            means, spreads = np.mean(splits, axis=0), np.std(splits, axis=0, ddof=1)
+            print(
+                f"{name:<9} rate {rate:4.0%}   given split: false alarms {alarms:5.1f} %, found {hits:5.1f} %   "
+                f"{_SPLITS.value} splits: false alarms {means[0]:5.1f} +/- {spreads[0]:4.1f} %, "
+                f"found {means[1]:5.1f} +/- {spreads[1]:4.1f} %"
+            )
+
+
+def _features(detector: Detector, items: list[reading.Item]) -> tuple[np.ndarray, np.ndarray]:
+    """Features [count, ...] of images, or of their patches, and the images' labels."""
+    examples = reading.read(items, detector.config.data.image_size, detector.how_read)
+    if detector.config.patch_size:
+        return np.stack(list(detector.embed_patches.each(examples.images))), examples.labels
+    return whole.embed(detector.feature, examples.images), examples.labels
+
+
+def _of_images(config: Config, fitted: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> _Scores:
+    density = densities.build(config.density).fit(fitted)
+    scores = (-density.score_samples(features) for features in (fitted, normal, anomalous))
+    return _Scores(-density.held_out(fitted), *scores)
+
+
+def _of_patches(config: Config, fitted: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> _Scores:
+    density = patch_density.build(config.density).fit(iter(fitted), len(fitted))
+
+    def of_images(patches: np.ndarray) -> np.ndarray:
+        side = round(patches.shape[1] ** 0.5)
+        patches = patches.reshape(-1, side, side).astype(np.float32)
+        maps = heat_maps.upsample(patches, config.data.image_size, config.features, config.heat_maps)
+        return heat_maps.image_scores(patches, maps, config.heat_maps)
+
+    scores = (of_images(density.peak - density.score_samples(features)) for features in (fitted, normal, anomalous))
+    return _Scores(of_images(density.held_out), *scores)
+
+
+def _at(rate: float, known: np.ndarray, scores: _Scores) -> tuple[float, float]:
+    """Percents of other normal images and of anomalous ones above the threshold by scores of normal images, sorted."""
+    threshold = calibration.Calibration(known, np.empty(0)).threshold(rate)
+    alarms, hits = (100 * np.mean(one > threshold) for one in (scores.normal, scores.anomalous))
+    return float(alarms), float(hits)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class TrainingData(NamedTuple):
         if same:
             more = f" and {len(same) - 3} more" if len(same) > 3 else ""
             raise InputError(
-                f"{len(same)} of {len(paths)} test images have the pixels of training images ({', '.join(same[:3])}"
+                f"{len(same)} of {len(paths)} images have the pixels of training images ({', '.join(same[:3])}"
                 f"{more}): their scores would be too good. Remove them, or give --allow_trained_images."
             )
 

@@ -25,10 +25,14 @@ _FORMAT = flags.DEFINE_enum("format", exporting.SAVED_MODEL, exporting.FORMATS, 
 _RATE = flags.DEFINE_float(
     "false_alarm_rate", 0.0, "Part of the normal images that may be called anomalous. 0: as the run says, or else 0.05."
 )
+_CALIBRATION = flags.DEFINE_string(
+    "calibration_data", "", "Folder of other normal images, which give the threshold in place of the training images."
+)
 _IMAGES = flags.DEFINE_string(
-    "calibration_images",
+    "comparison_images",
     "",
-    "Folder of normal images that ONNX and LiteRT are compared with the evaluation on; by default the training images.",
+    "Folder of normal images that ONNX and LiteRT are compared with the evaluation on; by default those of "
+    "--calibration_data, or else the training images.",
 )
 
 
@@ -43,9 +47,10 @@ def run(locate: Callable[[str], str | Path]) -> None:
             output,
             false_alarm_rate=_RATE.value,
             format=_FORMAT.value,
-            calibration_images=_IMAGES.value,
+            calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
+            comparison_images=Path(_IMAGES.value).expanduser() if _IMAGES.value else "",
             train_location=locate(data),
             tfds_data_dir=TFDS_DATA_DIR.value,
         )
 
-    run_main(main, __doc__, (_RUN_DIR, _OUTPUT, _FORMAT, _RATE, _IMAGES))
+    run_main(main, __doc__, (_RUN_DIR, _OUTPUT, _FORMAT, _RATE, _CALIBRATION, _IMAGES))

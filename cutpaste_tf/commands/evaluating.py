@@ -117,10 +117,11 @@ def evaluate(
     folder = Path(output_dir) if output_dir else runs.eval_folder(run_dir, named, synthetic_options, other)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
         raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
-    all_normal = dataclasses.replace(config.data, test_split=0.0)
-    fresh = sources.list_train(calibration_data, all_normal, tfds_data_dir=tfds_data_dir) if calibration_data else []
-    calibration.groups(list(scorer.data.images), config.density.group_by)
+    with sources.named_by(f"--calibration_data={calibration_data}"):
+        fresh = sources.list_normal(calibration_data, config.data, tfds_data_dir) if calibration_data else []
+        normal = scorer.read_tests(fresh) if fresh else None
     calibration.check(config.decision, len(fresh) or len(scorer.data.images))
+    calibration.groups(list(scorer.data.images), config.density.group_by)
     has_masks = synthetic_options is not None or any(item.masks for item in items)
     localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted
     board = (run_dir / tensorboard.FOLDER).is_dir() and len(members) == 1
@@ -154,12 +155,11 @@ def evaluate(
             for one in scorers
         ]
         scored = ensembles.mean(found, config)
-        if fresh:
+        if normal:
             report(f"Scoring {len(fresh)} normal images of {calibration_data} for the threshold.")
-            normal = ensembles.mean(
-                [one.score(fresh, None, keep=True, localize=False, gradcam_layer="") for one in scorers], config
-            )
-            scored = scored._replace(held_out=normal.test.features if config.patch_size else normal.scores)
+            found = [one.score(fresh, normal, keep=True, localize=False, gradcam_layer="") for one in scorers]
+            known = ensembles.mean(found, config)
+            scored = scored._replace(held_out=known.test.features if config.patch_size else known.scores)
         result = judging.judge(
             folder,
             data,

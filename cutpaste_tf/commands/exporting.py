@@ -32,7 +32,8 @@ def export(
     *,
     false_alarm_rate: float = 0.0,
     format: str = SAVED_MODEL,
-    calibration_images: str | Path = "",
+    calibration_data: str | Path = "",
+    comparison_images: str | Path = "",
     train_location: str | Path = "",
     tfds_data_dir: str = "",
     report: Report = say,
@@ -44,8 +45,10 @@ def export(
         output: the folder to write, whole or not at all; an export that lies there is replaced.
         false_alarm_rate: of normal images above the threshold, see `config.scoring.DecisionSettings`; 0: the run's.
         format: one of FORMATS.
-        calibration_images: folder of normal images that a format in single precision is compared on; empty for the
-            training images.
+        calibration_data: folder of normal images, others than were trained on, that give threshold and p-values; empty:
+            the training images give them.
+        comparison_images: folder of normal images that a format in single precision is compared on; empty: those of
+            `calibration_data`, or else the training images.
         train_location: what the run's `config.data.data` stands for, if that is neither a folder nor a prepared set.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
         report: takes a line for the user.
@@ -60,20 +63,24 @@ def export(
     run_dir, output = Path(run_dir), Path(output)
     detector_dir = _check(run_dir, output, false_alarm_rate, format)
     config, data = Config.read(detector_dir / "config.json"), TrainingData.read(detector_dir)
+    config = config.replaced(false_alarm_rate=false_alarm_rate) if false_alarm_rate else config
     is_single = format in single_precision.FORMATS
+    fresh = _fresh_images(config, data, calibration_data, tfds_data_dir) if calibration_data else None
     images = (
-        _comparison_images(config, data, calibration_images, train_location, tfds_data_dir)
+        _comparison_images(config, data, comparison_images or calibration_data, train_location, tfds_data_dir)
         if is_single
         else np.empty(0)
     )
     detector = Detector.load(detector_dir)
+    if fresh is not None:
+        report(f"Scoring {len(fresh)} normal images of {calibration_data} for the threshold.")
+        detector.calibrate(fresh)
     if detector.calibration is None or detector.held_out is None:
         raise InputError(
             f"The detector in {detector_dir} knows no scores of normal images, which thresholds come from: it was made "
             "by an earlier version of cutpaste_tf, or of too few images; train it again."
         )
-    asked = config.replaced(false_alarm_rate=false_alarm_rate) if false_alarm_rate else config
-    rate = detector.calibration.rate(asked.decision)
+    rate = detector.calibration.rate(config.decision)
     threshold = detector.calibration.threshold(rate)
     config = config.replaced(false_alarm_rate=rate)  # an evaluation of the export decides as the export does
     difference = None
@@ -170,6 +177,21 @@ def _quietly() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
+def _fresh_images(config: Config, data: TrainingData, named: str | Path, tfds_data_dir: str) -> np.ndarray:
+    """Images uint8 [count, side, side, 3] for the threshold.
+
+    Raises:
+        InputError: they cannot be read, were trained on, or are too few for the rate.
+    """
+    settings = dataclasses.replace(config.data, white=data.white)
+    with sources.named_by(f"--calibration_data={named}"):
+        items = sources.list_normal(named, settings, tfds_data_dir)
+        calibration.check(config.decision, len(items))
+        found = reading.read(items, config.data.image_size, settings)
+        data.refuse(found.paths, found.hashes)
+    return found.images
+
+
 def _comparison_images(
     config: Config, data: TrainingData, named: str | Path, train_location: str | Path, tfds_data_dir: str
 ) -> np.ndarray:
@@ -183,7 +205,7 @@ def _comparison_images(
             raise
         raise InputError(
             "This format is compared with the evaluation on the training images, which are not where they were "
-            f"({str(error).rstrip('.')}): name a folder of normal images by --calibration_images."
+            f"({str(error).rstrip('.')}): name a folder of normal images by --comparison_images."
         ) from None
     chosen = [items[index] for index in comparison.chosen(len(items))]
     return comparison.with_mirrored(reading.read(chosen, config.data.image_size, settings).images)

@@ -70,6 +70,16 @@ class Detector:
         """How normal images score, which gives threshold and p-values; None where no such scores are kept."""
         return calibration.of(self.held_out, self.config)
 
+    def calibrate(self, images: np.ndarray) -> None:
+        """Lets other normal images give threshold and p-values, in place of the training images.
+
+        Args:
+            images: RGB, uint8 [count, height, width, 3], which the density was not fitted to.
+        """
+        images = self.resized(images)
+        self.held_out = self.patch_scores(images) if self.config.patch_size else self.score(images)
+        self.__dict__.pop("calibration", None)
+
     def feature_named(self, name: str) -> keras.Model:
         """The network to another feature than the run's, see `build.feature_model`."""
         return build.feature_model(self._network, name)

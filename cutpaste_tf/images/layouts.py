@@ -42,7 +42,7 @@ def list_train(
         InputError: no folder, no normal images, fewer than two, or a file that is no image.
     """
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder; --data must be a category folder or a folder of normal images.")
+        raise InputError(f"{root} is not a folder; it must be a category folder, or hold normal images.")
     names = [folder.name for folder in folders.inside(root)]
     normal = settings.reading.normal_name
     if "train" in names:

@@ -1,5 +1,7 @@
 """Where images come from: a name -> items to read. A folder, or one of the sets in SOURCES."""
 
+import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -65,6 +67,20 @@ def list_train(
     if is_named(str(data)):
         return _items(str(data), "train", tfds_data_dir)
     return layouts.list_train(Path(data).expanduser(), settings, trained=trained)
+
+
+def list_normal(data: str | Path, settings: DataSettings, tfds_data_dir: str = "") -> list[Item]:
+    """All normal images that `list_train` may find: none is held out."""
+    return list_train(data, dataclasses.replace(settings, test_split=0.0), tfds_data_dir=tfds_data_dir)
+
+
+@contextlib.contextmanager
+def named_by(flag: str) -> Iterator[None]:
+    """Lets errors with other data than the run's begin with the flag that names it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from None
 
 
 def list_test(

@@ -8,7 +8,7 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import TINY, command, write_image
+from conftest import TINY, command, draw_category, write_image
 
 import cutpaste_tf
 from cutpaste_tf.commands.evaluating import evaluate
@@ -18,12 +18,12 @@ from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import hush
 
+PATCHES = TINY.replaced(image_size=64, patch_size=32, extract_size=32, stride=8, epochs=0, scar_max_length=20)
+
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A run and its export, not to be changed."""
-    from conftest import draw_category
-
     root = tmp_path_factory.mktemp("exported")
     category = draw_category(root / "category")
     cutpaste_tf.train(TINY.replaced(epochs=0, data=str(category)), root / "run", report=hush)
@@ -141,7 +141,7 @@ def test_what_an_evaluation_by_an_export_refuses(exported, tmp_path):
         evaluate(folder, heat_map_options=HeatMapOptions(gradcam_layer="layer4_1"), report=hush)
     with pytest.raises(InputError, match="cannot be one of several"):
         evaluate([folder, exported / "run"], output_dir=tmp_path / "out")
-    with pytest.raises(InputError, match="test images have the pixels of training images"):
+    with pytest.raises(InputError, match="images have the pixels of training images"):
         evaluate(folder, str(exported / "category/train/good"), report=hush)
 
 
@@ -174,16 +174,38 @@ def test_formats_of_single_precision(exported, tmp_path):
             evaluate(tmp_path / name)
 
 
+@pytest.mark.parametrize("config", [TINY.replaced(epochs=0), PATCHES], ids=["image", "patches"])
+def test_the_threshold_of_other_normal_images(copied_run, category, tmp_path, config):
+    run = copied_run(config, category, tmp_path / "run")
+    fresh = draw_category(tmp_path / "other") / "train/good"
+    for index, path in enumerate(sorted(fresh.iterdir())):
+        write_image(path, np.random.default_rng(index).integers(0, 255, (40, 40, 3), np.uint8))
+    options = {"false_alarm_rate": 0.2, "report": hush}
+    record = export(run, tmp_path / "out", calibration_data=fresh, **options)
+    settings = {"false_alarm_rate": 0.2}
+    found = cutpaste_tf.evaluate(run, str(category), category, calibration_data=fresh, settings=settings)
+    assert record["threshold"] == pytest.approx(found["threshold"], rel=1e-9)
+    assert evaluate(tmp_path / "out")["threshold"] == pytest.approx(found["threshold"], rel=1e-9)
+    assert export(run, tmp_path / "own", **options)["threshold"] < record["threshold"]
+    for named, message in [
+        (category / "train/good", "6 of 6 images have the pixels of training images"),
+        (tmp_path / "none", "none is not a folder; it must be"),
+    ]:
+        with pytest.raises(InputError, match=f"^--calibration_data={named}: .*{message}"):
+            export(run, tmp_path / "refused", calibration_data=named, **options)
+    assert not (tmp_path / "refused").exists()
+
+
 def test_without_the_training_images_others_are_named(tiny_run, category, tmp_path):
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
     category.rename(tmp_path / "moved")
-    with pytest.raises(InputError, match=r"not where they were .* by --calibration_images"):
+    with pytest.raises(InputError, match=r"not where they were .* by --comparison_images"):
         export(tiny_run, tmp_path / "out", false_alarm_rate=0.3, format="onnx")
     for index in range(4):
         write_image(tmp_path / f"others/{index}.png", np.full((40, 40, 3), 90 + 9 * index, np.uint8))
     options = {"false_alarm_rate": 0.3, "format": "onnx", "report": hush}
-    record = export(tiny_run, tmp_path / "out", calibration_images=tmp_path / "others", **options)
+    record = export(tiny_run, tmp_path / "out", comparison_images=tmp_path / "others", **options)
     assert record["difference"]["images"] == 8
 
 

@@ -79,7 +79,7 @@ def test_what_is_trained_on_is_not_tested_on(parts, tmp_path):
     shutil.copytree(parts / "bad", tmp_path / "test")
     Image.open(parts / "lot1/3.png").save(tmp_path / "test/same.bmp")
     for keep in range(2):  # found when features are computed, and when they are kept
-        with pytest.raises(InputError, match=r"1 of 11 test images .*\(same\.bmp = 3\.png\).*--allow_trained_images"):
+        with pytest.raises(InputError, match=r"1 of 11 images .*\(same\.bmp = 3\.png\).*--allow_trained_images"):
             cutpaste_tf.evaluate(tmp_path / "run", "test", tmp_path / "test")
         if not keep:
             cutpaste_tf.evaluate(tmp_path / "run", "test", tmp_path / "test", allow_trained=True)
