@@ -35,6 +35,7 @@ CHECKPOINT = "checkpoint.npz"
 DETECTOR = "detector"
 MODEL = "model.keras"  # in the detector
 DENSITY = "density.npz"  # in the detector
+FACTORS = "location_factors.npy"  # in the detector, of a density for each location
 CALIBRATION = "calibration.npz"  # in the detector, see detection/calibration.py
 TRAINING_DATA = "training_data.json"  # in the detector, too
 TRAIN_EMBEDDINGS = "train_embeddings.npz"
@@ -51,6 +52,7 @@ ENDED = (
     f"{EMBEDDINGS}/*",
     MODEL,
     DENSITY,
+    FACTORS,
     CALIBRATION,
 )
 
