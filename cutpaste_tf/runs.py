@@ -3,7 +3,7 @@
 .lock                  held by the process at work; .HASH.lock by one that fills an evaluation's folder
 config.json            the configuration, enough to make the run again
 training_data.json     names and hashes of the training images: a resumed run must find the same ones
-augmentations.png      what the network is shown
+augmentations.png      what the network is shown, where it is trained
 checkpoint.npz         weights, optimizer state and step, while training
 train_log.csv          loss, accuracy, learning rate, images/s of every epoch
 tensorboard/           the same for TensorBoard

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from command_lines import command  # noqa: F401
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 import cutpaste_tf
 from cutpaste_tf.augmentation import pipeline
@@ -21,9 +22,11 @@ from cutpaste_tf.networks import build, weights
 from cutpaste_tf.networks.backbones import BACKBONES, Backbone
 from cutpaste_tf.training import checkpoint
 
-# Two processes share two cores: threads that wait for each other would cost more than they gain. TensorFlow, which is
-# not loaded yet, reads it.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+# Two processes share two cores: threads that wait for each other would cost more than they gain, those of BLAS thirty
+# times as much. TensorFlow, which is not loaded yet, and the processes that tests start read the variables.
+for _name in ("TF_NUM_INTRAOP_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+threadpool_limits(1, user_api="blas")
 
 
 def _toy(stem):

@@ -99,6 +99,7 @@ def _benchmark(name, *flags, **environment):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="memory is read from /proc")
 def test_large_sets_made_small(tmp_path):
     said = _benchmark("large_sets", f"--folder={tmp_path}", "--tiny", "--train=--epochs=0")

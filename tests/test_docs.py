@@ -71,7 +71,7 @@ def places(tmp_path, monkeypatch, imagenet_like):
     return {"/data/mvtec_ad/bottle": draw_category(tmp_path / "bottle"), "/data/mvtec_ad": tmp_path}
 
 
-_LONG = ("localization.md", "proxy_tasks.md")
+_LONG = ("data.md", "localization.md", "proxy_tasks.md", "training.md")
 
 
 @pytest.mark.parametrize(

@@ -129,10 +129,11 @@ def _carry_out(
         report("Finding salient pixels.")
         arrays = weights.read_saliency_network(config.saliency_weights)
         images = saliency.mark(images, arrays, report=report)
-    if not (folder / "augmentations.png").exists():
-        _show_views(images, config, folder)
+    if not (folder / tensorboard.FOLDER).exists():
         tensorboard.write_settings(folder, config.flat())
     if config.schedule.phases:
+        if not (folder / "augmentations.png").exists():
+            _show_views(images, config, folder)
         fitting.fit(
             nets, images, config, folder, checkpoint_minutes=checkpoint_minutes, execution=execution, report=report
         )

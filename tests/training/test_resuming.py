@@ -67,33 +67,33 @@ def test_two_processes_do_not_share_a_run(tmp_path):
 
 
 def command(category, folder, config):
-    """The command line of a configuration, with a checkpoint about every second."""
+    """The command line of a configuration, with a checkpoint about every half second."""
     settings = [f"--{name}={value}" for name, value in config.flat().items() if name != "data"]
     settings = [text.replace("(", "").replace(")", "").replace(" ", "") for text in settings]
     # With conftest, which adds the small network.
     code = "import sys; sys.path.insert(0, 'tests'); import conftest; conftest.command('train_main.py', *sys.argv[1:])"
     return [sys.executable, "-c", code, f"--data={category}", f"--output_dir={folder}",
-            "--checkpoint_minutes=0.02", *settings]  # fmt: skip
+            "--checkpoint_minutes=0.008", *settings]  # fmt: skip
 
 
 def test_resumes_after_sigkill(category, tmp_path):
     """Killed at any moment, between checkpoints as a rule, it ends with the weights of an uninterrupted run."""
-    config = TINY.replaced(data=str(category), epochs=150)
+    config = TINY.replaced(data=str(category), epochs=90)
     folder = tmp_path / "killed"
     arguments = command(category, folder, config)
     process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (folder / "checkpoint.npz").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.7)
+    time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     process.wait()
     with np.load(folder / "checkpoint.npz") as arrays:
         step = int(arrays["step"])
-    assert 1 <= step < 450
+    assert 1 <= step < 270
     result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert f"Resuming after step {step} of 450" in result.stdout
-    assert logged_steps(folder) == list(range(3, 451, 3))
+    assert f"Resuming after step {step} of 270" in result.stdout
+    assert logged_steps(folder) == list(range(3, 271, 3))
 
     cutpaste_tf.train(config, tmp_path / "whole", category)
     paths = (folder, tmp_path / "whole")
@@ -102,15 +102,12 @@ def test_resumes_after_sigkill(category, tmp_path):
         np.testing.assert_allclose(first, second, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "folder"),
     [
         ("training/test_fitting.py::test_the_log_says_cross_entropy_and_l2_apart", "run"),
-        pytest.param(
-            "training/test_transfer.py::test_resumes_inside_either_phase_and_between_them",
-            "stopped",
-            marks=pytest.mark.slow,
-        ),
+        ("training/test_transfer.py::test_resumes_inside_either_phase_and_between_them", "stopped"),
     ],
 )
 def test_trains_on_jax(category, tmp_path, name, folder):
