@@ -30,6 +30,11 @@ DAMAGE = (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.
 COPY_AGAIN = "copy the folder again from where it was trained, or delete it and train again"
 
 
+def damage(error: BaseException) -> str:
+    """What one of DAMAGE says, in a few words: what NumPy does not know it takes for pickled objects."""
+    return "not a file of arrays" if "pickle" in str(error) else str(error)
+
+
 AT_WORK = "Another process is at work"  # so a process says that it found a lock
 
 
@@ -93,6 +98,9 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         _move(partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk names none
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

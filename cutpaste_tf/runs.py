@@ -73,12 +73,15 @@ class TrainingData(NamedTuple):
         """What there is to remember of examples."""
         return cls(dict(zip(examples.paths, examples.hashes, strict=True)), examples.white)
 
-    def refuse(self, paths: list[str], hashes: Sequence[str]) -> None:
+    def refuse(
+        self, paths: list[str], hashes: Sequence[str], mend: str = "Remove them, or give --allow_trained_images."
+    ) -> None:
         """Sees whether test images are training images: their scores would say nothing.
 
         Args:
             paths: of the test images.
             hashes: of their pixels, see `reading.Examples`.
+            mend: what a user can do.
 
         Raises:
             InputError: some are; the first are named.
@@ -89,7 +92,7 @@ class TrainingData(NamedTuple):
             more = f" and {len(same) - 3} more" if len(same) > 3 else ""
             raise InputError(
                 f"{len(same)} of {len(paths)} images have the pixels of training images ({', '.join(same[:3])}"
-                f"{more}): their scores would be too good. Remove them, or give --allow_trained_images."
+                f"{more}): their scores would be too good. {mend}"
             )
 
     def write(self, folder: Path) -> None:

@@ -104,3 +104,6 @@ def _output(images: str) -> Iterator[TextIO]:
     except InputError:
         path.unlink()
         raise
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk names none
+        raise

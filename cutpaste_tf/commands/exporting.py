@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,7 +163,8 @@ def _told(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error}).") from None
     except tf.errors.OpError as error:
-        reason = next(iter(str(error.message).splitlines()), type(error).__name__)
+        said = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error.message))  # names of operations
+        reason = next(iter(said.splitlines()), type(error).__name__)
         raise InputError(f"{folder} cannot be written ({reason}).") from None
 
 
@@ -188,7 +190,7 @@ def _fresh_images(config: Config, data: TrainingData, named: str | Path, tfds_da
         items = sources.list_normal(named, settings, tfds_data_dir)
         calibration.check(config.decision, len(items))
         found = reading.read(items, config.data.image_size, settings)
-        data.refuse(found.paths, found.hashes)
+        data.refuse(found.paths, found.hashes, "Name images that were not trained on.")
     return found.images
 
 

@@ -12,7 +12,7 @@ from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.gaussian import GaussianDensity, LedoitWolfDensity, MixtureDensity
 from cutpaste_tf.density.kernel import KernelEstimate
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import COPY_AGAIN, DAMAGE
+from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage
 
 if TYPE_CHECKING:
     from cutpaste_tf.density.settings import DensitySettings
@@ -43,4 +43,4 @@ def load(path: Path, settings: DensitySettings) -> Density:
         with np.load(path) as arrays:
             return build(settings).restore(dict(arrays))
     except DAMAGE as error:
-        raise InputError(f"{path} is damaged or of another version ({error}): {COPY_AGAIN}.") from None
+        raise InputError(f"{path} is damaged or of another version ({damage(error)}): {COPY_AGAIN}.") from None

@@ -18,7 +18,7 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.config.scoring import DEFAULT_RATE, DecisionSettings
 from cutpaste_tf.detection import heat_maps
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import COPY_AGAIN, DAMAGE, write_arrays
+from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage, write_arrays
 
 
 class Decisions(NamedTuple):
@@ -144,7 +144,7 @@ def read(path: Path) -> np.ndarray:
         with np.load(path) as arrays:
             return np.array(arrays["held_out"])
     except DAMAGE as error:
-        raise InputError(f"{path} is damaged ({error}): {COPY_AGAIN}.") from None
+        raise InputError(f"{path} is damaged ({damage(error)}): {COPY_AGAIN}.") from None
 
 
 def read_of(detector_dir: Path) -> np.ndarray | None:

@@ -207,7 +207,7 @@ class Detector:
             return cls(network, patch_density.build(config.density).load(folder), config, held_out, white)
         except files.DAMAGE as error:
             raise InputError(
-                f"The density in {folder} is damaged or of another version ({error}): {files.COPY_AGAIN}."
+                f"The density in {folder} is damaged or of another version ({files.damage(error)}): {files.COPY_AGAIN}."
             ) from None
 
 

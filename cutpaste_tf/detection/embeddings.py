@@ -14,7 +14,7 @@ import numpy as np
 
 from cutpaste_tf import files
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import DAMAGE, write_arrays
+from cutpaste_tf.files import DAMAGE, damage, write_arrays
 from cutpaste_tf.images.arrays import release, thumbnails
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.progress import Report
@@ -76,7 +76,7 @@ def read(path: Path) -> Embeddings:
         with np.load(path) as arrays:
             values = dict(arrays)
     except DAMAGE as error:
-        raise InputError(f"{path} is damaged ({error}).") from None
+        raise InputError(f"{path} is damaged ({damage(error)}).") from None
     if set(values) != set(Embeddings._fields):
         raise InputError(f"{path} was written by another version of cutpaste_tf.")
     lists = {name: [str(value) for value in values[name]] for name in ("paths", "defects", "hashes")}

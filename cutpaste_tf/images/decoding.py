@@ -88,6 +88,8 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
             yield image
     except InputError:
         raise
+    except FileNotFoundError:
+        raise InputError(f"{name} cannot be read: there is no such file.") from None
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
         raise InputError(f"{name} cannot be read as an image ({error}); mend or remove it.") from None
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cutpaste_tf.backend import keras
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import DAMAGE, write_arrays
+from cutpaste_tf.files import DAMAGE, damage, write_arrays
 
 
 def save(classifier: keras.Model, path: Path, step: int) -> None:
@@ -27,7 +27,9 @@ def saved_step(path: Path) -> int:
         with np.load(path) as arrays:
             return int(dict(arrays)["step"])  # all of it, so that damage is found
     except DAMAGE as error:
-        raise InputError(f"{path} is damaged ({error}): delete it to begin again from the first step.") from None
+        raise InputError(
+            f"{path} is damaged ({damage(error)}): delete it to begin again from the first step."
+        ) from None
 
 
 def restore(classifier: keras.Model, path: Path, *, with_optimizer: bool) -> None:

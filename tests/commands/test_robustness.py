@@ -139,7 +139,9 @@ def test_a_damaged_checkpoint_is_named(category, tmp_path):
     config = TINY.replaced(data=str(category))
     (tmp_path / "run").mkdir()
     (tmp_path / "run/checkpoint.npz").write_bytes(os.urandom(5000))
-    with pytest.raises(InputError, match=r"checkpoint\.npz is damaged .*delete it to begin again"):
+    with pytest.raises(
+        InputError, match=r"checkpoint\.npz is damaged \(not a file of arrays\): delete it to begin again"
+    ):
         cutpaste_tf.train(config, tmp_path / "run", category, checkpoint_minutes=5)
 
 

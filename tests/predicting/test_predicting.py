@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import resource
+import signal
 
 import numpy as np
 import pytest
@@ -127,7 +129,7 @@ def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(copied_run, category,
         "a.png": "cannot be read as an image",
         "c.txt": "is not an image",
         "d/again": "is a link to a folder that it lies in",
-        "e.png": "No such file",
+        "e.png": "there is no such file",
         "g.png": "more than --max_megapixels=0.1",
     }
     for name, row in rows.items():
@@ -135,6 +137,25 @@ def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(copied_run, category,
         assert bool(row["error"]) == (name in errors) == (not row["score"])
     assert "Scored 3 images" in told.err
     assert "5 more could not be read" in told.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
+@pytest.mark.parametrize(("flag", "full"), [("--heat_maps", "maps/good/000.png.heat.npy"), ("--output", "rows.csv")])
+def test_a_disk_that_fills_up_is_named(copied_run, category, tmp_path, capsys, flag, full):
+    """A limit to the size of files fails in the same places."""
+    run = copied_run(PATCHES, category, tmp_path / "run")
+    words = [f"--detector={run}", f"--images={category / 'test'}", f"{flag}={tmp_path / full.partition('/')[0]}"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(SystemExit):
+            command("predict_main.py", *words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert f"error: {tmp_path / full}: File too large." in capsys.readouterr().err
+    assert not [path for path in tmp_path.rglob("*.npy") if path.parent.name == "good"]
 
 
 def test_names_on_standard_input_are_answered_one_by_one(copied_run, category, tmp_path):
