@@ -194,6 +194,8 @@ def find_detector(folder: Path) -> Path:
         return folder / DETECTOR
     if ((folder / MODEL).is_file() or is_export(folder)) and (folder / "config.json").is_file():
         return folder
+    if not folder.exists():
+        raise InputError(f"{folder} does not exist; name the folder of a run, or of a detector copied from one.")
     Config.read(folder / "config.json")
     raise InputError(f"The run in {folder} is not complete; run its train_main.py command again to finish it.")
 

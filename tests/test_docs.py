@@ -97,7 +97,7 @@ def test_the_page_on_deployment_does_what_it_says(places, tmp_path, monkeypatch,
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
     files = sorted(map(str, places["/data/mvtec_ad/bottle"].glob("test/*/*.png")))
     capsys.readouterr()
-    monkeypatch.setattr(sys, "argv", ["score.py", "exports/bottle", *files, "deep.png"])
+    monkeypatch.setattr(sys, "argv", ["score.py", "exports/bottle", *files, "none.png", "deep.png"])
     exec(compile(code, "score.py", "exec"), {})
     first, *lines = capsys.readouterr().out.splitlines()
     assert re.match(r"threshold \S+, for 30% false alarms", first)
@@ -107,7 +107,10 @@ def test_the_page_on_deployment_does_what_it_says(places, tmp_path, monkeypatch,
         shown = re.match(rf"{re.escape(file)} (ok|DEFECT) score (\S+) p \S+, hottest at \d+% from the top", line)
         expected = next(score for path, score in scores.items() if file.endswith(path))
         assert float(shown[2]) == pytest.approx(expected, rel=1e-3)
-    assert lines[len(files) :] == ["deep.png cannot be read: " + lines[-1].partition(": ")[2]]
+    assert lines[len(files) :] == [
+        "none.png cannot be read: No such file or directory",
+        "deep.png cannot be read: " + lines[-1].partition(": ")[2],
+    ]
     assert "has 16 bits" in lines[-1]
 
 

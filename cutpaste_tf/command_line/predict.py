@@ -88,22 +88,30 @@ def run() -> None:
 
 @contextlib.contextmanager
 def _output(images: str) -> Iterator[TextIO]:
-    """What takes the rows; a file is made, and is gone where it was refused before the first of them."""
+    """What takes the rows; a file is made, and is gone if it ends without any."""
     if not _OUTPUT.value:
-        yield sys.stdout
+        with _named("standard output"):
+            yield sys.stdout
         return
     path = Path(_OUTPUT.value).expanduser()
     if path.exists():
         raise InputError(f"--output={path} is there already; name another file.")
-    named_files.refuse_inside(path, images, "--output")
+    named_files.refuse_inside(path, images, "--output", is_folder=False)
     files.check_writable(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with path.open("x", encoding="utf-8", newline="") as file:
+        with _named(str(path)), path.open("x", encoding="utf-8", newline="") as file:
             yield file
-    except InputError:
-        path.unlink()
-        raise
+    finally:
+        if path.is_file() and not path.stat().st_size:  # refused, stopped, or a full disk, before the first row
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Names what cannot be written, which a full disk does not."""
+    try:
+        yield
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk names none
+        error.filename = error.filename or place
         raise

@@ -159,6 +159,8 @@ def evaluate(
             report(f"Scoring {len(fresh)} normal images of {calibration_data} for the threshold.")
             found = [one.score(fresh, normal, keep=True, localize=False, gradcam_layer="") for one in scorers]
             known = ensembles.mean(found, config)
+            if both := len({*normal.hashes} & {*scored.test.hashes}):
+                report(f"Warning: {both} of the test images give the threshold as well: their decisions say little.")
             scored = scored._replace(held_out=known.test.features if config.patch_size else known.scores)
         result = judging.judge(
             folder,

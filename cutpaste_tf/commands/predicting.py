@@ -53,7 +53,7 @@ def predict(
     if folder is not None:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise InputError(f"--heat_maps={folder} is there already and not an empty folder; name another one.")
-        named_files.refuse_inside(folder, images, "--heat_maps")
+        named_files.refuse_inside(folder, images, "--heat_maps", is_folder=True)
         files.check_writable(folder)
     found = opened.open_at(runs.find_detector(Path(detector)), false_alarm_rate, max_megapixels)
     began = time.monotonic()
@@ -63,10 +63,11 @@ def predict(
         rows = Rows(output, format, stream.columns(found, heat_maps))
         named = named_files.listed(images, lines)
         done = stream.run(found, score, named, rows, heat_maps=heat_maps, batch_size=batch_size, report=report)
-    rate = f", {done.images / done.seconds:.1f} images/s" if done.images else ""
+    scored = done.images - done.errors
+    rate = f", {scored / done.seconds:.1f} images/s" if scored else ""
     failed = f"; {done.errors} more could not be read, see the rows with an error" if done.errors else ""
     decided = f": {done.anomalous} anomalous" if found.calibration else ""
-    report(f"Scored {done.images - done.errors} images in {done.seconds:.1f} s{rate}{decided}{failed}.")
+    report(f"Scored {scored} images in {done.seconds:.1f} s{rate}{decided}{failed}.")
     if done.trained_on:
         report(f"Warning: {done.trained_on} of them are training images, whose scores are too low.")
     return done

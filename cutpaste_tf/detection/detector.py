@@ -95,8 +95,8 @@ class Detector:
             false_alarm_rate: of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
 
         Raises:
-            InputError: the file cannot be read, or the rate is less than the normal images can tell.
-            ValueError: the array is of another shape or type.
+            InputError: the file cannot be read, the array is of another shape or type, or the rate is less than the
+                normal images can tell.
         """
         pixels = image if isinstance(image, np.ndarray) else reading.read_pixels(Path(image), self.how_read)
         settings = self.config.replaced(false_alarm_rate=false_alarm_rate) if false_alarm_rate else self.config
@@ -154,12 +154,12 @@ class Detector:
         """RGB images uint8 [count, height, width, 3] at the detector's side, as those that it learnt from.
 
         Raises:
-            ValueError: they are of another shape or type.
+            InputError: they are of another shape or type.
         """
         side = self.config.data.image_size
-        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-            raise ValueError(
-                f"images are {images.dtype} {list(images.shape)}; expected uint8 [count, height, width, 3], RGB"
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not all(images.shape[1:]):
+            raise InputError(
+                f"an image is {images.dtype} {list(images.shape[1:])}; expected RGB, uint8 [height, width, 3]"
             )
         if images.shape[1:3] == (side, side):
             return images
@@ -198,7 +198,8 @@ class Detector:
         folder = Path(folder)
         folder = folder / runs.DETECTOR if runs.is_complete(folder) else folder
         if not (folder / runs.MODEL).is_file():
-            raise InputError(f"{folder} holds no detector: run train_main.py until it ends, then try again.")
+            mend = "name the run that the export is of" if runs.is_export(folder) else "run train_main.py until it ends"
+            raise InputError(f"{folder} holds no detector: {mend}, then try again.")
         config, white = Config.read(folder / "config.json"), TrainingData.read(folder).white
         network, held_out = _load_network(folder / runs.MODEL), calibration.read_of(folder)
         if not config.patch_size:

@@ -73,6 +73,8 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
     Raises:
         InputError: it is no whole image, too large, or holds several; also where the block fails to decode it.
     """
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise InputError(f"{name} is no file, but a {'folder' if source.is_dir() else 'pipe or a device'}.")
     try:
         with _no_limit, Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             megapixels = image.width * image.height / 1e6

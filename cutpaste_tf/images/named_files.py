@@ -59,18 +59,22 @@ def check(named: str) -> None:
         raise InputError(f"--images={named}: there is no such file or folder, and no file that fits it as a pattern.")
 
 
-def refuse_inside(place: Path, named: str, flag: str) -> None:
+def refuse_inside(place: Path, named: str, flag: str, *, is_folder: bool) -> None:
     """Sees that results do not go where they would be scored as well.
 
     Args:
         place: of the results.
         named: as `check` takes it.
         flag: that names the place.
+        is_folder: whether the place is a folder of results, rather than a file.
 
     Raises:
         InputError: they do.
     """
-    if named != STANDARD_INPUT and place.resolve().is_relative_to(Path(named).expanduser().resolve()):
+    path = Path(named).expanduser()
+    results = (place, place / "a.heat.png") if is_folder else (place,)
+    fits = not path.exists() and any(one.resolve().match(str(path.absolute())) for one in results)
+    if named != STANDARD_INPUT and (fits or place.resolve().is_relative_to(path.resolve())):
         raise InputError(
             f"{flag}={place} lies in --images={named}, where it would be scored as well; name another place."
         )
@@ -111,12 +115,16 @@ def _below(folder: Path, root: Path, above: tuple[Path, ...]) -> Iterator[NamedF
         yield NamedFile(folder, folder.relative_to(root), reason)
         return
     for path, is_folder in every:
-        if is_folder:
+        place = path.relative_to(root)
+        if is_folder and path.name == _PARTS[-1]:
+            yield NamedFile(path, place, f"{path} is a folder of masks, which are not scored.")
+        elif is_folder:
             yield from _below(path, root, (*above, folder.resolve()))
-            continue
-        is_image = path.suffix.lower() in folders.EXTENSIONS
-        error = "" if is_image else f"{path} is not an image ({', '.join(folders.EXTENSIONS)})."
-        yield NamedFile(path, path.relative_to(root), error)
+        else:
+            is_image = path.suffix.lower() in folders.EXTENSIONS
+            yield NamedFile(
+                path, place, "" if is_image else f"{path} is not an image ({', '.join(folders.EXTENSIONS)})."
+            )
 
 
 def _place(path: Path) -> Path:

@@ -16,6 +16,7 @@ from cutpaste_tf.pictures.heat_map_plots import Scale
 
 FORMATS = ("npy", "png")
 _MOST = 65535  # of 16 bits
+_LONGEST = 65500  # pixels that a JPEG may be wide or high
 _TOGETHER = 2**20  # pixels that are colored together, which takes 100 bytes for each
 
 
@@ -75,6 +76,7 @@ def _overlay(image: np.ndarray, heat: np.ndarray, boxes: Iterable[tuple[int, int
     for left, top, width, height in boxes:
         corners = (left, top, left + width - 1, top + height - 1)
         draw.rectangle(corners, outline=(255, 255, 255), width=max(1, round(max(picture.size) / 300)))
+    picture.thumbnail((_LONGEST, _LONGEST))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()

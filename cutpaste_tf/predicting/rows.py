@@ -24,8 +24,7 @@ class Rows:
     def __init__(self, output: TextIO, format: str, columns: Sequence[str]):
         self._output = output
         self._table = csv.DictWriter(output, columns, lineterminator="\n") if format == "csv" else None
-        if self._table:
-            self._table.writeheader()
+        self._is_begun = self._table is None
 
     def write(self, path: Path, found: Prediction | None, written: Mapping[str, Any], error: str = "") -> None:
         """Writes the row of an image.
@@ -45,7 +44,8 @@ class Rows:
                 row |= {"p_value": found.p_value, "decision": found.decision}
             if found.boxes is not None:
                 row["boxes"] = [box._asdict() for box in found.boxes]
-        row |= written
+        row |= {name: folders.printable(value) if isinstance(value, str) else value for name, value in written.items()}
+        self._begin()
         if self._table is None:
             self._output.write(json.dumps(row, ensure_ascii=False) + "\n")
             return
@@ -54,5 +54,11 @@ class Rows:
         self._table.writerow(row)
 
     def flush(self) -> None:
-        """Hands on what was written."""
+        """Hands on what was written, if only the names of the columns."""
+        self._begin()
         self._output.flush()
+
+    def _begin(self) -> None:
+        if not self._is_begun and self._table:
+            self._table.writeheader()
+        self._is_begun = True

@@ -113,6 +113,7 @@ def run(
         if time.monotonic() - said > _PAUSE:
             said = time.monotonic()
             report(f"{images} images, {images / (said - began):.1f} images/s")
+    rows.flush()
     return Summary(images, anomalous, trained_on, errors, time.monotonic() - began)
 
 

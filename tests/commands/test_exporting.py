@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import resource
+import shutil
 import signal
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_an_export_takes_the_place_of_another(tiny_run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"run_dir": "nowhere"}, "has no config.json"),
+        ({"run_dir": "nowhere"}, "nowhere does not exist; name the folder of a run"),
         ({"output": "file"}, "is a file; name a folder"),
         ({"output": "category"}, "holds something else than an export"),
         ({"output": "/proc/export"}, "cannot be written"),
@@ -143,6 +144,15 @@ def test_what_an_evaluation_by_an_export_refuses(exported, tmp_path):
         evaluate([folder, exported / "run"], output_dir=tmp_path / "out")
     with pytest.raises(InputError, match="images have the pixels of training images"):
         evaluate(folder, str(exported / "category/train/good"), report=hush)
+
+
+def test_an_export_without_its_calibration_is_no_export(exported, tmp_path):
+    shutil.copytree(exported / "export", tmp_path / "copy")
+    (tmp_path / "copy/calibration.npz").unlink()
+    with pytest.raises(InputError, match=r"copy/calibration.npz is missing: copy the folder again"):
+        evaluate(tmp_path / "copy")
+    with pytest.raises(InputError, match="holds no detector: name the run that the export is of"):
+        Detector.load(tmp_path / "copy")
 
 
 def test_a_damaged_export_is_named(tiny_run, tmp_path):

@@ -150,13 +150,17 @@ def test_a_rate_that_cannot_be_told_is_refused_before_any_work(tiny_run, categor
 
 
 @pytest.mark.parametrize("config", [TINY.replaced(epochs=0), PATCHES], ids=["image", "patches"])
-def test_other_normal_images_can_give_the_threshold(copied_run, category, tmp_path, config):
+def test_other_normal_images_can_give_the_threshold(copied_run, category, tmp_path, config, capsys):
     run = copied_run(config, category, tmp_path / "run")
     fresh = draw_category(tmp_path / "other") / "train/good"
     rng = np.random.default_rng(1)
     for path in sorted(fresh.iterdir()):
         write_image(path, rng.integers(0, 255, (40, 40, 3), np.uint8))
     result = cutpaste_tf.evaluate(run, str(category), category, calibration_data=fresh)
+    shown = capsys.readouterr().out
+    assert "Warning" not in shown.partition("Scoring")[2]
+    cutpaste_tf.evaluate(run, str(category), category, calibration_data=category / "test/good")
+    assert "Warning: 3 of the test images give the threshold as well" in capsys.readouterr().out
     images = sources.read_train(fresh, config.data.image_size).images
     np.testing.assert_allclose(result["threshold"], Detector.load(run).score(images).max(), rtol=1e-5)
     assert result["calibration_images"] == 6

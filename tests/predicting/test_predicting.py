@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import os
+import re
 import resource
+import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -17,7 +20,9 @@ from cutpaste_tf import Detector
 from cutpaste_tf.commands.predicting import predict
 from cutpaste_tf.detection import prediction
 from cutpaste_tf.detection.prediction import Box
+from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import named_files
+from cutpaste_tf.predicting.rows import FORMATS
 from cutpaste_tf.predicting.stream import HeatMapFiles
 from cutpaste_tf.progress import hush
 
@@ -117,6 +122,8 @@ def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(copied_run, category,
     (photos / "c.txt").write_text("no image")
     (photos / "d/again").symlink_to(photos)
     (photos / "e.png").symlink_to(tmp_path / "nothing.png")
+    os.mkfifo(photos / "h.png")
+    write_image(photos / "set/ground_truth/i_mask.png", np.zeros((30, 30), np.uint8))
     write_image(photos / "g.png", np.zeros((400, 400, 3), np.uint8))
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:
@@ -124,19 +131,39 @@ def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(copied_run, category,
     assert end.value.code == 1
     told = capsys.readouterr()
     rows = {os.path.relpath(row["path"], photos): row for row in csv.DictReader(io.StringIO(told.out))}
-    assert list(rows) == ["a.png", "b.png", "c.txt", "d/again", "d/ü.png", "e.png", "f.png", "g.png"]
+    names = ["a.png", "b.png", "c.txt", "d/again", "d/ü.png", "e.png", "f.png", "g.png", "h.png", "set/ground_truth"]
+    assert list(rows) == names
     errors = {
         "a.png": "cannot be read as an image",
         "c.txt": "is not an image",
         "d/again": "is a link to a folder that it lies in",
         "e.png": "there is no such file",
         "g.png": "more than --max_megapixels=0.1",
+        "h.png": "is no file, but a pipe",
+        "set/ground_truth": "is a folder of masks, which are not scored",
     }
     for name, row in rows.items():
         assert errors.get(name, "") in row["error"]
         assert bool(row["error"]) == (name in errors) == (not row["score"])
     assert "Scored 3 images" in told.err
-    assert "5 more could not be read" in told.err
+    assert "7 more could not be read" in told.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are UTF-8")
+@pytest.mark.parametrize("format", FORMATS)
+def test_odd_names_and_sizes_have_heat_maps(copied_run, category, tmp_path, format):
+    """A name that is not UTF-8, and a picture wider than a JPEG may be."""
+    run = copied_run(PATCHES, category, tmp_path / "run")
+    odd = os.fsencode(tmp_path / "photos/") + b"/\xff.png"
+    write_image(tmp_path / "photos/wide.png", np.full((2, 70000, 3), 99, np.uint8))
+    shutil.copy(next(category.glob("test/good/*.png")), odd)
+    with (tmp_path / "rows").open("x", encoding="utf-8") as output:
+        maps = HeatMapFiles(tmp_path / "maps")
+        done = predict(run, str(tmp_path / "photos"), output, format=format, heat_maps=maps, report=hush)
+    assert (done.images, done.errors) == (2, 0)
+    assert (tmp_path / "rows").read_text().count("xff.png") == 3  # path, heat map, overlay
+    assert Image.open(tmp_path / "maps/wide.png.overlay.jpg").width == 65500
+    assert np.load(tmp_path / "maps/wide.png.heat.npy").shape == (2, 70000)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
@@ -155,7 +182,7 @@ def test_a_disk_that_fills_up_is_named(copied_run, category, tmp_path, capsys, f
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert f"error: {tmp_path / full}: File too large." in capsys.readouterr().err
-    assert not [path for path in tmp_path.rglob("*.npy") if path.parent.name == "good"]
+    assert (tmp_path / full).exists() == (flag == "--output")  # the rows that fit stand, half a map does not
 
 
 def test_names_on_standard_input_are_answered_one_by_one(copied_run, category, tmp_path):
@@ -186,6 +213,29 @@ def test_few_names_are_taken_ahead(copied_run, category, tmp_path):
     done = predict(run, "-", output, format="jsonl", batch_size=8, lines=names(), report=hush)
     assert done.images == 200
     assert max(taken) <= 16
+
+
+def test_what_is_no_picture_is_refused_in_programs(copied_run, category, tmp_path):
+    detector = Detector.load(copied_run(IMAGES, category, tmp_path / "run"))
+    for pixels in (
+        np.zeros((3, 3), np.uint8),
+        np.zeros((0, 3, 3), np.uint8),
+        np.zeros((3, 3, 3)),
+        np.zeros((3, 3, 4), np.uint8),
+    ):
+        shown = f"an image is {pixels.dtype} {list(pixels.shape)}; expected RGB, uint8 [height, width, 3]"
+        with pytest.raises(InputError, match=re.escape(shown)):
+            detector.predict(pixels)
+
+
+def test_results_do_not_go_where_a_pattern_finds_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "photos/x.png", np.zeros((4, 4, 3), np.uint8))
+    for place, named in [("photos/rows.csv", "photos/*"), ("photos/maps", "photos/*"), ("photos/maps", "*/*/*.png")]:
+        with pytest.raises(InputError, match=r"lies in --images="):
+            named_files.refuse_inside(tmp_path / place, named, "--heat_maps", is_folder=True)
+    for place, named in [("rows.csv", "*.png"), ("photos/rows.csv", "photos/*/*.png"), ("maps", "photos/*")]:
+        named_files.refuse_inside(tmp_path / place, named, "--output", is_folder=False)
 
 
 def test_training_images_are_told(copied_run, category, tmp_path):
