@@ -8,7 +8,6 @@ scores by densities that do not know them - beside one from their scores by the 
 of each is the split that the run was trained with. A network that was trained has seen the training images of all.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from absl import app, flags
 
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities, patch_density
-from cutpaste_tf.detection import calibration, heat_maps, whole
+from cutpaste_tf.detection import calibration, whole
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.images import reading, sources
 
@@ -38,7 +37,7 @@ def main(argv: list[str]) -> None:
     """Prints the table."""
     del argv
     detector = Detector.load(_RUN_DIR.value)
-    config = Config.read(Path(_RUN_DIR.value) / "config.json")
+    config = detector.config
     train, _ = _features(detector, sources.list_train(config.data.data, detector.how_read))
     test, labels = _features(detector, sources.list_test(config.data.data, detector.how_read))
     normal, anomalous = np.concatenate([train, test[labels == 0]]), test[labels == 1]
@@ -80,9 +79,9 @@ def _of_patches(config: Config, fitted: np.ndarray, normal: np.ndarray, anomalou
 
     def of_images(patches: np.ndarray) -> np.ndarray:
         side = round(patches.shape[1] ** 0.5)
-        patches = patches.reshape(-1, side, side).astype(np.float32)
-        maps = heat_maps.upsample(patches, config.data.image_size, config.features, config.heat_maps)
-        return heat_maps.image_scores(patches, maps, config.heat_maps)
+        found = calibration.of(patches.reshape(-1, side, side).astype(np.float32), config)
+        assert found is not None  # there are patches
+        return found.scores
 
     scores = (of_images(density.peak - density.score_samples(features)) for features in (fitted, normal, anomalous))
     return _Scores(of_images(density.held_out), *scores)

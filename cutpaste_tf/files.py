@@ -89,18 +89,25 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
+def naming(place: Path | str) -> Iterator[None]:
+    """Names what cannot be written in errors that name nothing, as a full disk's."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(place)
+        raise
+
+
+@contextlib.contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the path's place when the block ends well."""
     partial = _partial(path)
     try:
-        with partial.open("wb") as file:
+        with naming(path), partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         _move(partial, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk names none
-        raise
     finally:
         partial.unlink(missing_ok=True)
 

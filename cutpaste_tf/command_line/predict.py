@@ -90,7 +90,7 @@ def run() -> None:
 def _output(images: str) -> Iterator[TextIO]:
     """What takes the rows; a file is made, and is gone if it ends without any."""
     if not _OUTPUT.value:
-        with _named("standard output"):
+        with files.naming("standard output"):
             yield sys.stdout
         return
     path = Path(_OUTPUT.value).expanduser()
@@ -100,18 +100,8 @@ def _output(images: str) -> Iterator[TextIO]:
     files.check_writable(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _named(str(path)), path.open("x", encoding="utf-8", newline="") as file:
+        with files.naming(path), path.open("x", encoding="utf-8", newline="") as file:
             yield file
     finally:
         if path.is_file() and not path.stat().st_size:  # refused, stopped, or a full disk, before the first row
             path.unlink()
-
-
-@contextlib.contextmanager
-def _named(place: str) -> Iterator[None]:
-    """Names what cannot be written, which a full disk does not."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or place
-        raise

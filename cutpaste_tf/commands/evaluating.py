@@ -119,7 +119,6 @@ def evaluate(
         raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
     with sources.named_by(f"--calibration_data={calibration_data}"):
         fresh = sources.list_normal(calibration_data, config.data, tfds_data_dir) if calibration_data else []
-        normal = scorer.read_tests(fresh) if fresh else None
     calibration.check(config.decision, len(fresh) or len(scorer.data.images))
     calibration.groups(list(scorer.data.images), config.density.group_by)
     has_masks = synthetic_options is not None or any(item.masks for item in items)
@@ -136,6 +135,8 @@ def evaluate(
     others = figures.of_others(presentation.beside, location, items, synthetic_options)
     # Masks are read before any long work: one that does not fit its image is found here.
     examples = scorer.read_tests(items) if localizes or synthetic_options or presentation.page else None
+    with sources.named_by(f"--calibration_data={calibration_data}"):
+        normal = scorer.read_tests(fresh) if fresh else None
     lock = f".{hashlib.sha256(folder.name.encode()).hexdigest()[:16]}.lock"
     with files.locked(folder.parent, lock), devices.used(device_count):
         if synthetic_options and examples:

@@ -16,7 +16,8 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import folders
 
 STANDARD_INPUT = "-"
-_PARTS = ("train", "test", "ground_truth")  # folders that make a folder one of a data set, where masks are too
+_MASKS = "ground_truth"
+_PARTS = ("train", "test", _MASKS)  # folders that make a folder one of a data set, where masks are too
 _LONGEST = 240  # bytes of a name that is made of a file's: most systems allow 255
 
 
@@ -116,7 +117,7 @@ def _below(folder: Path, root: Path, above: tuple[Path, ...]) -> Iterator[NamedF
         return
     for path, is_folder in every:
         place = path.relative_to(root)
-        if is_folder and path.name == _PARTS[-1]:
+        if is_folder and path.name == _MASKS:
             yield NamedFile(path, place, f"{path} is a folder of masks, which are not scored.")
         elif is_folder:
             yield from _below(path, root, (*above, folder.resolve()))
