@@ -5,12 +5,14 @@ its negative; it is negated once, where scores are made. All of them compute in 
 """
 
 import copy
+from collections.abc import Iterator
 from typing import Self
 
 import numpy as np
 
 from cutpaste_tf.density import held_out
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import arrays
 
 ROWS = 2**12  # features beyond so many are scored, and moments taken, in parts: 17 MB in float64 at 512 dimensions
 
@@ -33,7 +35,7 @@ class Density:
         Raises:
             InputError: features are not finite, or the density cannot be fitted to them.
         """
-        if not np.all(np.isfinite(features)):
+        if not all(np.isfinite(part).all() for part in parts(features)):
             raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
         try:
             self._fit_given(features)
@@ -124,11 +126,11 @@ class Density:
         return features / _length(features)
 
 
-def parts(features: np.ndarray) -> list[np.ndarray]:
-    """Features [count, dimensions] in parts of at most ROWS; with more axes, as they are."""
+def parts(features: np.ndarray) -> Iterator[np.ndarray]:
+    """Features [count, dimensions] in parts of at most ROWS, see `arrays.batches`; with more axes, as they are."""
     if features.ndim != 2 or len(features) <= ROWS:
-        return [features]
-    return [features[start : start + ROWS] for start in range(0, len(features), ROWS)]
+        return iter([features])
+    return arrays.batches(features, ROWS)
 
 
 def _length(features: np.ndarray) -> np.ndarray:

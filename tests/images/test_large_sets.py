@@ -2,15 +2,17 @@
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import write_image
 from PIL import Image
 
+from cutpaste_tf.backend import keras
 from cutpaste_tf.density import density
 from cutpaste_tf.density.gaussian import GaussianDensity
-from cutpaste_tf.detection import embeddings
+from cutpaste_tf.detection import embeddings, whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import arrays, decoding, parallel, reading, sources
 
@@ -127,15 +129,38 @@ def test_moments_in_parts_are_scikit_learn_s(monkeypatch):
     rng = np.random.default_rng(0)
     features = (5 + rng.normal(size=(500, 12)) @ rng.normal(size=(12, 12))).astype(np.float32)
     for l2_normalize in (False, True):
-        whole = GaussianDensity(l2_normalize=l2_normalize).fit(features)
-        scores = whole.score_samples(features)
+        undivided = GaussianDensity(l2_normalize=l2_normalize).fit(features)
+        scores = undivided.score_samples(features)
         with monkeypatch.context() as changed:
             changed.setattr(density, "ROWS", 64)
             changed.setattr("cutpaste_tf.density.gaussian.ROWS", 64)
             parted = GaussianDensity(l2_normalize=l2_normalize).fit(features)
-            np.testing.assert_allclose(parted.mean_, whole.mean_, rtol=1e-12)
-            np.testing.assert_allclose(parted.covariance_, whole.covariance_, rtol=1e-8, atol=1e-10)
+            np.testing.assert_allclose(parted.mean_, undivided.mean_, rtol=1e-12)
+            np.testing.assert_allclose(parted.covariance_, undivided.covariance_, rtol=1e-8, atol=1e-10)
             np.testing.assert_allclose(parted.score_samples(features), scores, rtol=1e-7)
+
+
+def test_features_of_a_large_set_lie_in_a_file(monkeypatch, category):
+    images = sources.read_train(category, 32).images
+    feature = keras.Sequential([keras.layers.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D()])
+    small = whole.embed(feature, images)
+    monkeypatch.setattr(arrays, "MEMORY_LIMIT", 0)
+    large = whole.embed(feature, images)
+    assert isinstance(large, np.memmap)
+    np.testing.assert_array_equal(large, small)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory as Linux counts it")
+def test_a_density_holds_no_features_that_lie_in_a_file(monkeypatch):
+    monkeypatch.setattr(arrays, "MEMORY_LIMIT", 0)
+    features = arrays.allocate(100_000, (64,), np.float32)
+    features[:] = np.random.default_rng(0).normal(size=features.shape)
+    arrays.release(features)
+    before = _resident("RssFile:")
+    fitted = GaussianDensity().fit(features)
+    fitted.score_samples(features)
+    fitted.held_out(features)
+    assert _resident("RssFile:") - before < 5e6  # of 26 MB
 
 
 def test_thumbnails_of_training_images_are_few(monkeypatch, category):
