@@ -73,29 +73,36 @@ def function(feature: keras.Model, side: int, settings: FeatureSettings) -> Patc
 
 def exact(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmbedder:
     """Every patch through the network, in batches of one size; one is cut while the device is at the one before."""
-    size, stride = settings.extract_size, settings.stride
     count, together = places(side, settings) ** 2, batch_size(side, settings)
-    rows, columns = np.divmod(np.arange(count), places(side, settings))
-
-    def batches(images: np.ndarray) -> Iterator[np.ndarray]:
-        for image in images:
-            windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))[::stride, ::stride]
-            for start in range(0, count, together):
-                chosen = slice(start, start + together)
-                patches = windows[rows[chosen], columns[chosen]].transpose(0, 2, 3, 1)
-                batch = np.zeros((together, size, size, 3), np.float32)  # the last one is not full
-                np.divide(patches, np.float32(255), out=batch[: len(patches)])
-                yield batch
 
     def each(images: np.ndarray) -> Iterator[np.ndarray]:
         parts: list[np.ndarray] = []
-        for batch in _ahead(batches(images)):
+        for batch in _ahead(cut(images, settings)):
             parts.append(devices.outputs(feature, batch))
             if len(parts) * together >= count:
                 yield np.concatenate(parts)[:count]
                 parts = []
 
     return PatchEmbedder(each, side)
+
+
+def cut(images: np.ndarray, settings: FeatureSettings) -> Iterator[np.ndarray]:
+    """The patches of images uint8 [count, side, side, 3], one image after the other.
+
+    Returns:
+        Batches float32 [`batch_size`, extract_size, extract_size, 3] in [0, 1]; an image's last is filled with zeros.
+    """
+    side, size, stride = images.shape[1], settings.extract_size, settings.stride
+    count, together = places(side, settings) ** 2, batch_size(side, settings)
+    rows, columns = np.divmod(np.arange(count), places(side, settings))
+    for image in images:
+        windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))[::stride, ::stride]
+        for start in range(0, count, together):
+            chosen = slice(start, start + together)
+            patches = windows[rows[chosen], columns[chosen]].transpose(0, 2, 3, 1)
+            batch = np.zeros((together, size, size, 3), np.float32)
+            np.divide(patches, np.float32(255), out=batch[: len(patches)])
+            yield batch
 
 
 def batch_size(side: int, settings: FeatureSettings) -> int:
