@@ -24,7 +24,7 @@ from cutpaste_tf.backend import tf
 from cutpaste_tf.commands import exporting
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.exporting import record, single_precision
-from cutpaste_tf.images import arrays
+from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.progress import hush
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of a complete run.", required=True)
@@ -74,7 +74,7 @@ def _measure(folder: Path, threads: int) -> None:
         one, many, content = image[None], np.repeat(image[None], 8, axis=0), buffer.getvalue()
 
         def resized(image: np.ndarray = image) -> np.ndarray:
-            return np.asarray(arrays.resize(Image.fromarray(image), side, side))[None]
+            return np.asarray(resize(Image.fromarray(image), side, side))[None]
 
         def detect(one: np.ndarray = one) -> None:
             detector.score(one)

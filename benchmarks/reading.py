@@ -18,8 +18,9 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from cutpaste_tf.images import arrays, parallel, reading
+from cutpaste_tf.images import parallel, reading
 from cutpaste_tf.images.reading import NORMAL, Item
+from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.images.settings import GOOD
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where to draw.", required=True)
@@ -81,7 +82,7 @@ def _plain(path: Path, *, draft: bool = False) -> np.ndarray:
     with Image.open(path) as image:
         if draft:
             image.draft("RGB", (_SIDE, _SIDE))
-        return np.asarray(arrays.resize(image.convert("RGB"), _SIDE, _SIDE))
+        return np.asarray(resize(image.convert("RGB"), _SIDE, _SIDE))
 
 
 def _decode(path: Path) -> None:

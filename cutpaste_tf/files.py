@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, TypeVar
 import filelock
 import numpy as np
 
+from cutpaste_tf import arrays
 from cutpaste_tf.errors import InputError
 
 T = TypeVar("T")
@@ -145,10 +146,42 @@ def _move(source: Path, target: Path) -> None:
             return
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes an .npz, whole or not at all."""
-    with _whole(path) as file:
-        np.savez(file, **arrays)
+def write_arrays(path: Path, given: Mapping[str, Any]) -> None:
+    """Writes an .npz, whole or not at all; what lies in a file, see `arrays.allocate`, passes memory in parts."""
+    with _whole(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, value in given.items():
+            array = np.asanyarray(value)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                if not (isinstance(array, np.memmap) and array.flags.c_contiguous):
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+                    continue
+                np.lib.format.write_array_header_2_0(member, np.lib.format.header_data_from_array_1_0(array))
+                for part in arrays.batches(array, 1000):
+                    member.write(part.data)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads an .npz; arrays that are large lie in files, see `arrays.allocate`.
+
+    Raises:
+        one of DAMAGE: it is no .npz, or damaged.
+    """
+    found: dict[str, np.ndarray] = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as member:
+                major, _ = np.lib.format.read_magic(member)
+                read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[major]
+                shape, by_columns, dtype = read_header(member)
+                if dtype.hasobject:
+                    raise ValueError(f"{name} has pickled objects")
+                count, *rest = (shape[::-1] if by_columns else shape) or (1,)
+                array = arrays.allocate(count, tuple(rest), dtype)
+                for part in arrays.batches(array, 1000):
+                    part[:] = np.frombuffer(member.read(part.nbytes), dtype).reshape(part.shape)
+                array = array.T if by_columns else array
+                found[name.removesuffix(".npy")] = array if shape else array[0]
+    return found
 
 
 def kept(

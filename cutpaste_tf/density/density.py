@@ -10,9 +10,9 @@ from typing import Self
 
 import numpy as np
 
+from cutpaste_tf import arrays
 from cutpaste_tf.density import held_out
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import arrays
 
 ROWS = 2**12  # features beyond so many are scored, and moments taken, in parts: 17 MB in float64 at 512 dimensions
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from cutpaste_tf import arrays
 from cutpaste_tf.density import held_out
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.gaussian import GaussianDensity, Moments, mean_and_covariance
@@ -24,7 +25,6 @@ from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.density.settings import DensitySettings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import write_arrays
-from cutpaste_tf.images import arrays
 
 _FILE = "density.npz"
 _FACTORS = "location_factors.npy"

@@ -25,8 +25,9 @@ from cutpaste_tf.detection.embeddings import Embeddings, describe, without_featu
 from cutpaste_tf.detection.gradcam import GradCam
 from cutpaste_tf.detection.prediction import Prediction
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import arrays, reading
+from cutpaste_tf.images import reading
 from cutpaste_tf.images.reading import Examples
+from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.networks import build
 from cutpaste_tf.progress import Report, hush
 from cutpaste_tf.runs import TrainingData
@@ -163,7 +164,7 @@ class Detector:
             )
         if images.shape[1:3] == (side, side):
             return images
-        return np.stack([np.asarray(arrays.resize(Image.fromarray(image), side, side)) for image in images])
+        return np.stack([np.asarray(resize(Image.fromarray(image), side, side)) for image in images])
 
     def _upsampled(self, scores: np.ndarray) -> np.ndarray:
         config = self.config

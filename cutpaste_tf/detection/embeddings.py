@@ -14,9 +14,9 @@ import numpy as np
 
 from cutpaste_tf import files
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import DAMAGE, damage, write_arrays
-from cutpaste_tf.images.arrays import release, thumbnails
+from cutpaste_tf.files import DAMAGE, damage, read_arrays, write_arrays
 from cutpaste_tf.images.reading import Examples, Item
+from cutpaste_tf.images.resizing import thumbnails
 from cutpaste_tf.progress import Report
 
 THUMBNAILS = 2000  # as many training images at most say what raw pixels would do
@@ -73,8 +73,7 @@ def read(path: Path) -> Embeddings:
         InputError: the file is damaged, or written by another version.
     """
     try:
-        with np.load(path) as arrays:
-            values = dict(arrays)
+        values = read_arrays(path)
     except DAMAGE as error:
         raise InputError(f"{path} is damaged ({damage(error)}).") from None
     if set(values) != set(Embeddings._fields):
@@ -85,8 +84,7 @@ def read(path: Path) -> Embeddings:
 
 def write(path: Path, embeddings: Embeddings) -> None:
     """Writes embeddings as .npz, whole or not at all."""
-    write_arrays(path, {name: np.asarray(value) for name, value in embeddings._asdict().items()})
-    release(embeddings.thumbnails)
+    write_arrays(path, embeddings._asdict())
 
 
 def describe(features: np.ndarray, examples: Examples, *, trained: bool = False) -> Embeddings:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cutpaste_tf import devices
+from cutpaste_tf import arrays, devices
 from cutpaste_tf.backend import keras
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import arrays
+from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.networks.saliency import gradient
 from cutpaste_tf.progress import Report, hush, track
 
@@ -66,7 +66,7 @@ class GradCam:
                 weights = slopes.mean(axis=(1, 2))
             maps = np.maximum(np.einsum("bhwc,bc->bhw", activations, weights, optimize=True), 0)
             for index, one in enumerate(maps, start):
-                result[index] = np.asarray(arrays.resize(Image.fromarray(one.astype(np.float32)), side, side))
+                result[index] = np.asarray(resize(Image.fromarray(one.astype(np.float32)), side, side))
             arrays.release(result)
         return result
 

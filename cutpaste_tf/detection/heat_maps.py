@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from cutpaste_tf import arrays
 from cutpaste_tf.config.scoring import FeatureSettings, HeatMapSettings
-from cutpaste_tf.images import arrays
 
 
 def upsample(scores: np.ndarray, side: int, features: FeatureSettings, settings: HeatMapSettings) -> np.ndarray:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cutpaste_tf import devices
+from cutpaste_tf import arrays, devices
 from cutpaste_tf.backend import keras
-from cutpaste_tf.images import arrays
 from cutpaste_tf.progress import Report, hush, track
 
 # Pixels that go through a network at a time: 16 images of 256 px; and bytes of a device's memory for each of them,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cutpaste_tf import arrays
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.detection import calibration
@@ -15,8 +16,8 @@ from cutpaste_tf.detection.calibration import Decisions
 from cutpaste_tf.detection.embeddings import THUMBNAILS, Embeddings
 from cutpaste_tf.evaluation import decisions, figures, metrics, pixel_metrics
 from cutpaste_tf.evaluation.scored import Scored
-from cutpaste_tf.files import whole_folder, write_csv
-from cutpaste_tf.images import arrays, sources
+from cutpaste_tf.files import whole_folder, write_arrays, write_csv
+from cutpaste_tf.images import sources
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.pictures import drawing, heat_map_plots, page, plots
 from cutpaste_tf.progress import Report
@@ -144,11 +145,11 @@ def _write_features(folder: Path, scored: Scored, config: Config) -> None:
         "test_defects": np.array(test.defects),
     }
     if config.patch_size:
-        np.savez(folder / "patch_scores.npz", test_patch_scores=test.features, **known)
+        write_arrays(folder / "patch_scores.npz", {"test_patch_scores": test.features, **known})
         return
     if scored.train is not None:
         known |= {"train_features": scored.train.features, "train_paths": np.array(scored.train.paths)}
-    np.savez(folder / "embeddings.npz", test_features=test.features, **known)
+    write_arrays(folder / "embeddings.npz", {"test_features": test.features, **known})
 
 
 def _write(

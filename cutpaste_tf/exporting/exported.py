@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from cutpaste_tf import runs
+from cutpaste_tf import arrays, runs
 from cutpaste_tf.backend import tf
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.exporting.graph import Outputs
 from cutpaste_tf.exporting.record import SAVED_MODEL, Record
 from cutpaste_tf.files import COPY_AGAIN
-from cutpaste_tf.images import arrays
 
 _PIXELS = 2**21  # of images that are scored together, which are of one size: 32 of 256 px
 

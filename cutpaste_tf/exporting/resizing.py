@@ -1,4 +1,4 @@
-"""Pillow's antialiased bilinear resizing, as a graph, bit for bit: `images.arrays.resize` for images of any size.
+"""Pillow's antialiased bilinear resizing, as a graph, bit for bit: `images.resizing.resize` for images of any size.
 
 Each of the two passes is a weighted sum along one axis. Pillow computes the weights in double precision, makes whole
 multiples of 2^-22 of them, sums in integers and rounds to grey levels; so does this. Weights are made in the graph,

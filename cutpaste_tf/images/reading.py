@@ -14,8 +14,10 @@ from typing import NamedTuple, Self
 import numpy as np
 from PIL import Image
 
+from cutpaste_tf import arrays
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import arrays, decoding, masks, parallel
+from cutpaste_tf.images import decoding, masks, parallel
+from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.images.settings import DataSettings
 from cutpaste_tf.progress import Report, hush, track
 
@@ -117,7 +119,7 @@ def read(
             background=settings.background,
             max_megapixels=settings.reading.max_megapixels,
         )
-        pixels[index] = np.asarray(arrays.resize(image, size, size))
+        pixels[index] = np.asarray(resize(image, size, size))
         if item.masks and turned:
             raise InputError(
                 f"{_name(item)} is turned by its EXIF data, and whether its mask is turned too is not known; "
@@ -155,7 +157,7 @@ def read(
 def read_resized(source: Path, side: int, settings: DataSettings) -> tuple[np.ndarray, tuple[int, int]]:
     """One file, resized as `read` does, uint8 [side, side, 3]; and its own (width, height). Errors as `read`."""
     image = Image.fromarray(read_pixels(source, settings))
-    return np.asarray(arrays.resize(image, side, side)), image.size
+    return np.asarray(resize(image, side, side)), image.size
 
 
 def read_pixels(source: Path | bytes, settings: DataSettings = DataSettings(), *, name: str = "") -> np.ndarray:

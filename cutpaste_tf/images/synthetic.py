@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from cutpaste_tf import arrays
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import arrays, folders, prepared, reading
+from cutpaste_tf.images import folders, prepared, reading
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Examples
 from cutpaste_tf.images.settings import GOOD
 from cutpaste_tf.progress import Report

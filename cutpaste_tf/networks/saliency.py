@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 from sklearn.cluster import KMeans
 
+from cutpaste_tf import arrays as stores
 from cutpaste_tf.backend import keras, tf
-from cutpaste_tf.images import arrays as stores
 from cutpaste_tf.networks import resnet
 from cutpaste_tf.networks.build import IMAGENET_MEAN, IMAGENET_STD
 from cutpaste_tf.progress import Report, hush, track

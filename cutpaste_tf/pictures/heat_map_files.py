@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from cutpaste_tf.files import write_whole
-from cutpaste_tf.images import arrays, named_files
+from cutpaste_tf.images import named_files
+from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.pictures import heat_map_plots
 from cutpaste_tf.pictures.heat_map_plots import Scale
 
@@ -44,7 +45,7 @@ def write(
         The columns of the image's row: `heat_map` and `overlay`, paths, and for `png` what 65535 stands for.
     """
     height, width = image.shape[:2]
-    enlarged = np.asarray(arrays.resize(Image.fromarray(heat), width, height))
+    enlarged = np.asarray(resize(Image.fromarray(heat), width, height))
     largest = max(float(enlarged.max()), 1e-30)
     raw = named_files.beside(place, f".heat.{format}")
     overlay = named_files.beside(place, ".overlay.jpg")

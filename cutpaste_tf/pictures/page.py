@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from cutpaste_tf.images import arrays
+from cutpaste_tf import arrays
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.pictures import drawing, heat_map_plots
 from cutpaste_tf.progress import Report, hush, track

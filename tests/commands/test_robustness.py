@@ -12,12 +12,12 @@ import pytest
 from conftest import ROOT, TINY, command, write_image
 
 import cutpaste_tf
-from cutpaste_tf import backend, files, runs, surroundings
+from cutpaste_tf import arrays, backend, files, runs, surroundings
 from cutpaste_tf.commands.options import Presentation
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import scoring
-from cutpaste_tf.images import arrays, sources
+from cutpaste_tf.images import sources
 
 
 def test_a_refused_command_changes_nothing(category, tmp_path):

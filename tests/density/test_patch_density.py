@@ -3,10 +3,10 @@ import pytest
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_info
 
+from cutpaste_tf import arrays
 from cutpaste_tf.density import patch_density
 from cutpaste_tf.density.patch_density import PerLocationGaussian, SharedGaussian
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import arrays
 
 
 def _features(count, locations, dimensions, seed=0):

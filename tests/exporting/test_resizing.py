@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cutpaste_tf.exporting import resizing
-from cutpaste_tf.images import arrays
+from cutpaste_tf.images.resizing import resize
 
 SIZES = [1, 2, 3, 17, 31, 32, 33, 48, 63, 64, 65, 96, 97, 128, 150, 255, 256, 257, 300, 511, 640, 899, 900, 1025]
 
@@ -24,7 +24,7 @@ def test_it_is_pillow_s_to_the_bit(side, tmp_path):
     for height, width in zip(SIZES, rng.permutation(SIZES), strict=True):
         images = rng.integers(0, 256, (2, height, width, 3), np.uint8)
         images[1] = np.where(rng.random(images[1].shape) < 0.5, 0, 255)  # the extremes, which round furthest
-        expected = [np.asarray(arrays.resize(Image.fromarray(one), side, side)) for one in images]
+        expected = [np.asarray(resize(Image.fromarray(one), side, side)) for one in images]
         np.testing.assert_array_equal(loaded.resize(images), expected, err_msg=f"{height} x {width}")
 
 
@@ -33,5 +33,5 @@ def test_float_maps_are_resized_as_pillow_does(height, width, side):
     one = np.random.default_rng(0).normal(size=(height, width)).astype(np.float32)
     narrowed = (one @ resizing.matrix(width, side).T).astype(np.float32)
     found = (resizing.matrix(height, side) @ narrowed).astype(np.float32)
-    expected = np.asarray(arrays.resize(Image.fromarray(one), side, side))
+    expected = np.asarray(resize(Image.fromarray(one), side, side))
     np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -9,12 +9,13 @@ import pytest
 from conftest import write_image
 from PIL import Image
 
+from cutpaste_tf import arrays, files
 from cutpaste_tf.backend import keras
 from cutpaste_tf.density import density
 from cutpaste_tf.density.gaussian import GaussianDensity
 from cutpaste_tf.detection import embeddings, whole
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import arrays, decoding, parallel, reading, sources
+from cutpaste_tf.images import decoding, parallel, reading, sources
 
 
 def test_results_come_in_order_and_little_is_taken_ahead(monkeypatch):
@@ -140,7 +141,7 @@ def test_moments_in_parts_are_scikit_learn_s(monkeypatch):
             np.testing.assert_allclose(parted.score_samples(features), scores, rtol=1e-7)
 
 
-def test_features_of_a_large_set_lie_in_a_file(monkeypatch, category):
+def test_features_of_a_large_set_lie_in_a_file(tmp_path, monkeypatch, category):
     images = sources.read_train(category, 32).images
     feature = keras.Sequential([keras.layers.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D()])
     small = whole.embed(feature, images)
@@ -148,10 +149,23 @@ def test_features_of_a_large_set_lie_in_a_file(monkeypatch, category):
     large = whole.embed(feature, images)
     assert isinstance(large, np.memmap)
     np.testing.assert_array_equal(large, small)
+    written = {"large": large, "small": small, "names": np.array(list("abc")), "step": np.array(7), "none": small[:0]}
+    written["by columns"] = np.arange(6.0).reshape(2, 3).T
+    files.write_arrays(tmp_path / "features.npz", written)
+    read = files.read_arrays(tmp_path / "features.npz")
+    with np.load(tmp_path / "features.npz") as by_numpy:
+        assert set(read) == set(by_numpy) == set(written)
+        for name, array in written.items():
+            np.testing.assert_array_equal(read[name], array)
+            np.testing.assert_array_equal(by_numpy[name], array)
+    assert isinstance(read["small"], np.memmap)
+    assert read["by columns"].flags.f_contiguous  # so that sums over it are the same to the last bit
+    np.savez(tmp_path / "numpy.npz", **written)
+    np.testing.assert_array_equal(files.read_arrays(tmp_path / "numpy.npz")["large"], large)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory as Linux counts it")
-def test_a_density_holds_no_features_that_lie_in_a_file(monkeypatch):
+def test_features_in_a_file_are_never_all_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "MEMORY_LIMIT", 0)
     features = arrays.allocate(100_000, (64,), np.float32)
     features[:] = np.random.default_rng(0).normal(size=features.shape)
@@ -160,7 +174,10 @@ def test_a_density_holds_no_features_that_lie_in_a_file(monkeypatch):
     fitted = GaussianDensity().fit(features)
     fitted.score_samples(features)
     fitted.held_out(features)
+    files.write_arrays(tmp_path / "features.npz", {"features": features})
+    again = files.read_arrays(tmp_path / "features.npz")["features"]
     assert _resident("RssFile:") - before < 5e6  # of 26 MB
+    np.testing.assert_array_equal(again, features)
 
 
 def test_thumbnails_of_training_images_are_few(monkeypatch, category):

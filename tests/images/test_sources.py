@@ -8,9 +8,10 @@ import pytest
 from conftest import read_image, write_image
 from PIL import Image
 
-from cutpaste_tf import runs
+from cutpaste_tf import arrays, runs
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import arrays, reading, sources
+from cutpaste_tf.images import reading, sources
+from cutpaste_tf.images.resizing import resize
 
 
 def test_reads_mvtec_layout(category):
@@ -85,7 +86,7 @@ def test_the_width_is_resized_first_whatever_pillow_s_version():
         return np.clip(result, 0, 255)
 
     expected = halve(halve(pixels, 20).T, 16).T
-    found = np.asarray(arrays.resize(Image.fromarray(pixels), 20, 16))
+    found = np.asarray(resize(Image.fromarray(pixels), 20, 16))
     np.testing.assert_array_equal(found, expected)
 
 

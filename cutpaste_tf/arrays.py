@@ -1,4 +1,4 @@
-"""Arrays of images: where large ones are held, and how they are resized."""
+"""Where large arrays are held: in a file, of which the process keeps in memory only what it is at."""
 
 import mmap
 import os
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from cutpaste_tf.errors import InputError
 
@@ -64,22 +63,3 @@ def rows(array: np.ndarray) -> Iterator[np.ndarray]:
     """An array's rows one by one, as `batches`."""
     for batch in batches(array, 64):
         yield from batch
-
-
-def resize(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Resizes antialiased bilinear: first the width, rounding to whole grey levels, then the height.
-
-    Two calls, since versions of Pillow differ in the order in which one call does the two, and with it by a grey
-    level here and there.
-    """
-    narrowed = image.resize((width, image.height), Image.Resampling.BILINEAR)
-    return narrowed.resize((width, height), Image.Resampling.BILINEAR)
-
-
-def thumbnails(images: np.ndarray, size: int = 32) -> np.ndarray:
-    """Images uint8 [count, side, side, 3] reduced to uint8 [count, size, size, 3], antialiased bilinear."""
-    result = allocate(len(images), (size, size, 3))
-    for index, image in enumerate(rows(images)):
-        result[index] = np.asarray(resize(Image.fromarray(image), size, size))
-    release(result)
-    return result
