@@ -27,14 +27,18 @@ from cutpaste_tf.reproduction.runner import Commands
 from cutpaste_tf.reproduction.tables import CATEGORIES, CIFAR10, SCALES, TABLES, title
 
 T = TypeVar("T", bound=int | str)
+# What the paper shows again for other categories.
+_SAME_FIGURE = {"5": "2", **{str(number): "4" for number in range(7, 22)}}
 _TABLE = flags.DEFINE_list(
-    "table", [], "Tables to make, or all of MVTec AD's. " + " ".join(f"{title(table)}." for table in TABLES)
+    "table",
+    [],
+    "Tables to make, as 1,5 or 1..8, or all of MVTec AD's. " + " ".join(f"{title(table)}." for table in TABLES),
 )
 _FIGURE = flags.DEFINE_list(
     "figure",
     [],
-    "Figures to draw for each category, or all. 2: views of every proxy task. 3: t-SNE of features, also for "
-    "TensorBoard's projector. 4: 24 images with heat maps, as 7 to 21. 6: synthetic anomalies.",
+    "Figures to draw for each category, or all. 2, 5: views of every proxy task. 3: t-SNE of features, also for "
+    "TensorBoard's projector. 4, 7..21: 24 images with heat maps. 6: synthetic anomalies.",
 )
 _DATA_ROOT = flags.DEFINE_string("data_root", None, "Folder of the categories.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of runs and tables; made where it is missing.")
@@ -80,7 +84,7 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
         from cutpaste_tf.commands import reproducing
         from cutpaste_tf.reproduction import figures
 
-        named = _chosen(_TABLE.value, "table", TABLES)
+        named = _chosen(_TABLE.value, "table", TABLES) if _TABLE.value else ()
         needs_root = bool(_FIGURE.value) or set(named) != {CIFAR10}
         failures = reproducing.reproduce(
             Request(
@@ -96,7 +100,7 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
             ),
             commands,
             locate,
-            drawings=_chosen(_FIGURE.value, "figure", figures.COLUMNS),
+            drawings=_chosen(_FIGURE.value, "figure", figures.COLUMNS) if _FIGURE.value else (),
             jobs=_JOBS.value,
             tries=_TRIES.value,
             gpu=_GPU.value,
@@ -113,10 +117,17 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
 
 
 def _chosen(given: list[str], flag: str, known: Collection[T]) -> tuple[T, ...]:
-    """Those of the known that are named; `all` are those that have numbers."""
+    """Those of the known that are named, as 1..3 too, and by a figure's other numbers; `all` are those with numbers."""
     if given == ["all"]:
         return tuple(one for one in known if isinstance(one, int))
     by_name = {str(one): one for one in known}
-    if unknown := [name for name in given if name not in by_name]:
-        raise InputError(f"--{flag}={','.join(unknown)} is not one of {', '.join(by_name)}, or all.")
-    return tuple(by_name[name] for name in given)
+    if flag == "figure":
+        by_name |= {name: by_name[as_drawn] for name, as_drawn in _SAME_FIGURE.items()}
+    names = []
+    for name in given:
+        first, dots, last = name.partition("..")
+        is_range = dots and first.isdigit() and last.isdigit()
+        names += map(str, range(int(first), int(last) + 1)) if is_range else [name]
+    if not names or any(name not in by_name for name in names):
+        raise InputError(f"--{flag}={','.join(given)} is not of {', '.join(map(str, known))}, or all.")
+    return tuple(dict.fromkeys(by_name[name] for name in names))

@@ -5,6 +5,7 @@ that was cut off is resumed by the same command.
 """
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ from cutpaste_tf.reproduction.executors import Executor
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import LOG, Job
 
+# Variable: when the command was given, in nanoseconds, where that was before this process began, as with Slurm.
+BEGAN = "CUTPASTE_REPRODUCTION_BEGAN"
 _PAUSE = 5.0  # seconds between looks at runs that others have claimed
 
 
@@ -57,10 +60,13 @@ def carry_out(
     """
     root = job.request.output_dir
     todo = [one for one in work if not one.is_done(root)]
-    before = {one.run.name: one.given_up(root) for one in todo}
+    # What was given up before this command was given is tried again; what the others give up meanwhile is not.
+    began = int(os.environ.get(BEGAN) or time.time_ns())
+    marks = {one.run.name: one.given_up(root) for one in todo}
+    before = {name: mark if mark and int(mark.partition(" ")[0]) < began else "" for name, mark in marks.items()}
     failures: list[Failure] = []
     report(f"{len(work) - len(todo)} of {len(work)} runs are done.")
-    with _shown(work, job, write_tables):
+    with _shown(work, job, write_tables, report):
         while todo:
             busy: list[Work] = []
             with contextlib.closing(executor(todo, job, before)) as outcomes:
@@ -79,14 +85,19 @@ def carry_out(
 
 
 @contextlib.contextmanager
-def _shown(work: Sequence[Work], job: Job, write_tables: Callable[[], None]) -> Iterator[None]:
+def _shown(work: Sequence[Work], job: Job, write_tables: Callable[[], None], report: Report) -> Iterator[None]:
     """Keeps index.html and the tables up to date."""
     ended = threading.Event()
 
     def keep() -> None:
+        said = ""
         while not ended.is_set():
-            live.write(work, job.request)
-            write_tables()
+            try:
+                live.write(work, job.request)
+                write_tables()
+            except OSError as error:  # a disk that is full, a share that is away: the runs go on, and so do we
+                if said != (said := f"Warning: the page and the tables stay as they are for now ({error})."):
+                    report(said)
             ended.wait(live.REFRESH)
 
     keeper = threading.Thread(target=keep, daemon=True)

@@ -15,7 +15,7 @@ import cutpaste_tf
 from cutpaste_tf import surroundings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.reproduction.plan import Work
-from cutpaste_tf.reproduction.runner import Job, Outcome, Processes, attend
+from cutpaste_tf.reproduction.runner import Job, Outcome, Processes, Share, attend
 
 PACKAGES = str(Path(cutpaste_tf.__file__).parent.parent)  # where another process finds our package
 # (runs, what they have in common, by run's name: what `Work.given_up` said at the beginning) -> outcomes
@@ -66,13 +66,17 @@ def local(jobs: int = 0, *, gpu: bool = False) -> Executor:
     return execute
 
 
-def share(slot: int, jobs: int, found: Sequence[str]) -> dict[str, str]:
-    """Variables of the process in a slot: its part of the cores, and a GPU of its own where there are several jobs."""
-    cores = str(max(1, (os.cpu_count() or 1) // jobs))
-    environment = {"TF_NUM_INTRAOP_THREADS": cores, "OMP_NUM_THREADS": cores} if jobs > 1 else {}
-    if found and jobs > 1:
+def share(slot: int, jobs: int, found: Sequence[str]) -> Share:
+    """What the process in a slot may use: its part of the cores, and a GPU of its own where there are several jobs."""
+    if jobs == 1:
+        return Share()
+    every = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    each = max(1, len(every) // jobs)
+    cores = [every[(slot * each + index) % len(every)] for index in range(each)]
+    environment = {"TF_NUM_INTRAOP_THREADS": str(each), "OMP_NUM_THREADS": str(each)}
+    if found:
         environment["CUDA_VISIBLE_DEVICES"] = found[slot % len(found)]
-    return environment
+    return Share(environment, tuple(cores))
 
 
 def gpus() -> list[str]:

@@ -24,6 +24,12 @@ from cutpaste_tf.reproduction.tables import SYNTHETIC, TABLES, Column
 _IMAGES = 24  # of figures 7 to 21
 _POINTS = 200  # of each kind at most, in figure 3
 _IMAGE_MODEL, _PATCH_MODEL = TABLES[1]["cutpaste_3way"], TABLES[2]["cutpaste_3way"]
+_PROJECTOR = """embeddings {
+  tensor_name: "features"
+  tensor_path: "tensors.tsv"
+  metadata_path: "metadata.tsv"
+}
+"""
 # Figure -> the columns whose runs of seed 0 it is drawn from.
 COLUMNS: dict[int, tuple[Column, ...]] = {
     2: (),
@@ -45,7 +51,7 @@ def draw(number: int, category: str, place: str | Path, request: Request) -> Pat
     Returns:
         The PNG.
     """
-    path = request.output_dir / f"figure{number}_{category}.png"
+    path = request.output_dir / f"figure{number}_{category.replace('/', '_')}.png"
     draws: dict[int, Callable[[Path, str | Path, str, Request], None]] = {
         2: _views,
         3: _embedded,
@@ -96,11 +102,12 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
     perplexity = min(30.0, (len(features) - 1) / 3)
     points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(features)
     plots.save_points(path, points, names, f"{category}: features by t-SNE")
-    # What TensorBoard's projector, or projector.tensorflow.org, reads.
+    # What TensorBoard's projector reads, by `tensorboard --logdir=FOLDER`, or projector.tensorflow.org.
     folder = path.with_suffix("")
     folder.mkdir(exist_ok=True)
     write_whole(folder / "tensors.tsv", "".join("\t".join(f"{x:.6g}" for x in row) + "\n" for row in features).encode())
     write_whole(folder / "metadata.tsv", "".join(f"{name}\n" for name in names).encode())
+    write_whole(folder / "projector_config.pbtxt", _PROJECTOR.encode())
 
 
 def _heat_maps(path: Path, place: str | Path, category: str, request: Request) -> None:

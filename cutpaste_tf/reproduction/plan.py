@@ -1,10 +1,10 @@
 """From tables to runs: each run once, whichever tables it is for, with the evaluations that they need of it."""
 
-import csv
 import hashlib
+import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -173,9 +173,17 @@ class Work(NamedTuple):
         return not self.missing(root) and runs.is_complete(root / "runs" / self.run.name)
 
     def missing(self, root: Path) -> list[str]:
-        """The folders of the evaluations that are not there yet."""
+        """The folders of the evaluations that are not there yet, or damaged."""
         place = root / "runs" / self.run.name
-        return [folder for folder in self.evaluations if not (place / folder / "metrics.json").is_file()]
+        return [folder for folder in self.evaluations if figures_of(place / folder) is None]
+
+
+def figures_of(folder: Path) -> dict[str, Any] | None:
+    """What an evaluation's metrics.json says; None where there is none, or half of one, as after a power cut."""
+    try:
+        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
 
 
 def plan(request: Request) -> list[Work]:
@@ -199,44 +207,3 @@ def plan(request: Request) -> list[Work]:
         for category in request.categories:
             found.setdefault(request.run(column, category, 0), {})
     return [Work(run, evaluations) for run, evaluations in found.items()]
-
-
-def described(work: Sequence[Work], request: Request) -> list[str]:
-    """The plan in lines: what is done, what is left, and what that takes at the speeds measured so far."""
-    root = request.output_dir
-    lines, left, unknown = [], 0.0, 0
-    speeds = _speeds(work, request)
-    for one in work:
-        config = one.run.config(request.data_root)
-        steps = config.schedule.total_steps
-        state = "done" if one.is_done(root) else "to do"
-        if state == "to do" and not runs.is_complete(root / "runs" / one.run.name):
-            speed = speeds.get(_kind(config))
-            left += steps * config.schedule.batch_size / speed if speed else 0
-            unknown += 0 if speed else steps
-        lines.append(f"{state:6} {one.run.name}   {steps} steps, {len(one.evaluations)} evaluations")
-    done = sum(one.is_done(root) for one in work)
-    lines.append(f"{done} of {len(work)} runs are done.")
-    if left:
-        lines.append(f"Left, where the speed has been measured: {left / 3600:.1f} hours of training on this machine.")
-    if unknown:
-        lines.append(f"Left, of kinds of runs whose speed has not been measured here yet: {unknown} steps.")
-    return lines
-
-
-def _kind(config: Config) -> tuple[Any, ...]:
-    return config.network.backbone, config.view_size, config.network.stem
-
-
-def _speeds(work: Sequence[Work], request: Request) -> dict[tuple[Any, ...], float]:
-    """Images/s of training, of the last epoch that was logged of each kind of run."""
-    found = {}
-    for one in work:
-        try:
-            with (request.output_dir / "runs" / one.run.name / "train_log.csv").open(encoding="utf-8") as file:
-                found[_kind(one.run.config(request.data_root))] = float(
-                    [*csv.DictReader(file)][-1]["images_per_second"]
-                )
-        except (OSError, IndexError, KeyError, ValueError):
-            continue
-    return found

@@ -1,5 +1,6 @@
 """Runs carried out by a Ray cluster whose nodes see the same folders: a task for each, on another node if one dies."""
 
+import collections
 import logging
 import os
 import pickle
@@ -12,6 +13,8 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.reproduction.executors import PACKAGES, Executor
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import Job, Outcome
+
+_RETRIES = 20  # of a run whose node, or worker, has died
 
 
 def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
@@ -27,7 +30,7 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
     """
     try:
         import ray
-        from ray.exceptions import RayTaskError
+        from ray.exceptions import RayError, RayTaskError
     except ImportError:
         raise InputError("--executor=ray needs Ray: pip install 'ray>=2.40,<3' here and on every node.") from None
     try:
@@ -51,25 +54,28 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
 
         with runner.Processes() as processes:
             work, job, variables, before = pickle.loads(content)
-            return pickle.dumps(runner.attend(work, job, variables, processes, before))
+            return pickle.dumps(runner.attend(work, job, runner.Share(variables), processes, before))
 
-    remote: Any = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=-1)(task)
+    remote: Any = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=_RETRIES)(task)
 
     def execute(todo: Sequence[Work], job: Job, before: Mapping[str, str]) -> Generator[Outcome, None, None]:
-        waiting = {
-            remote.remote(pickle.dumps((work, job, variables, before[work.run.name]))): work.run.name for work in todo
-        }
+        left, waiting = collections.deque(todo), {}
         try:
-            while waiting:
+            while left or waiting:
+                while left and not (jobs and len(waiting) >= jobs):
+                    one = left.popleft()
+                    waiting[remote.remote(pickle.dumps((one, job, variables, before[one.run.name])))] = one
                 (first,), _ = ray.wait([*waiting])
-                name = waiting.pop(first)
+                one = waiting.pop(first)
                 try:
                     yield pickle.loads(ray.get(first))
                 except RayTaskError as error:
-                    raise InputError(f"A worker of Ray failed on {name}: {error.cause}") from None
+                    raise InputError(f"A worker of Ray failed on {one.run.name}: {error.cause}") from None
+                except RayError as error:  # its process died as often as _RETRIES, for lack of memory perhaps
+                    yield Outcome(one, "failed", str(error).strip().splitlines()[0])
         finally:
-            for left in waiting:
-                ray.cancel(left)
+            for each in waiting:
+                ray.cancel(each)
             if waiting:
                 ray.wait([*waiting], num_returns=len(waiting), timeout=60)
 
@@ -78,9 +84,12 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
 
 def _share(nodes: Sequence[Mapping[str, float]], jobs: int) -> tuple[int, int]:
     """Cores and GPUs of a task, so that the cluster carries out as many at a time as are wanted."""
+    nodes = [node for node in nodes if node.get("CPU")]  # a head may have none
+    if not nodes:
+        raise InputError("No node of the Ray cluster has cores to give: ray start --num-cpus=N.")
     with_gpu = [node for node in nodes if node.get("GPU")]
     if with_gpu:
-        return max(1, int(min(node.get("CPU", 1) // node["GPU"] for node in with_gpu))), 1
-    smallest = int(min(node.get("CPU", 1) for node in nodes))
-    every = int(sum(node.get("CPU", 1) for node in nodes))
+        return max(1, int(min(node["CPU"] // node["GPU"] for node in with_gpu))), 1
+    smallest = int(min(node["CPU"] for node in nodes))
+    every = int(sum(node["CPU"] for node in nodes))
     return max(1, min(smallest, every // jobs if jobs else smallest)), 0

@@ -4,12 +4,14 @@ Whoever carries it out - a thread, a job of Slurm, a worker of Ray - holds the r
 process, so that no run is done twice; a process that was cut off is resumed by the next.
 """
 
+import contextlib
 import os
 import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Self
 
 from cutpaste_tf import files, runs
@@ -44,6 +46,18 @@ class Job(NamedTuple):
     request: Request
     commands: Commands
     tries: int
+
+
+class Share(NamedTuple):
+    """What a run's processes may use of the machine.
+
+    Attributes:
+        environment: variables beside ours.
+        cores: numbers of the processor's, where the system can hold a process to them; none: all.
+    """
+
+    environment: Mapping[str, str] = MappingProxyType({})
+    cores: tuple[int, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -88,13 +102,13 @@ class Processes:
                 for process in self._running:
                     process.terminate()
 
-    def run(self, words: Sequence[str], place: Path, environment: Mapping[str, str]) -> str:
+    def run(self, words: Sequence[str], place: Path, share: Share) -> str:
         """Runs a command, and adds what it says to the run's log.
 
         Args:
             words: of the command.
             place: folder of the run.
-            environment: variables beside ours.
+            share: what it may use.
 
         Returns:
             Its last line where it failed, else nothing.
@@ -115,9 +129,12 @@ class Processes:
                     stdout=log,
                     stderr=log,
                     stdin=subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+                    env={**os.environ, "PYTHONUNBUFFERED": "1", **share.environment},
                     process_group=0 if os.name == "posix" else None,
                 )
+                if share.cores and hasattr(os, "sched_setaffinity"):
+                    with contextlib.suppress(OSError):  # it has ended, or its container has other cores
+                        os.sched_setaffinity(process.pid, share.cores)
                 self._running.add(process)
             try:
                 code = process.wait()
@@ -134,15 +151,13 @@ class Processes:
         return said[-1] if said else f"ended with code {code}"
 
 
-def attend(
-    one: Work, job: Job, environment: Mapping[str, str], processes: Processes, given_up_before: str = ""
-) -> Outcome:
+def attend(one: Work, job: Job, share: Share, processes: Processes, given_up_before: str = "") -> Outcome:
     """Does what is not done of a run, if nobody else does.
 
     Args:
         one: the run and its evaluations.
         job: of the plan.
-        environment: variables for its processes.
+        share: what its processes may use.
         processes: to start them.
         given_up_before: what `Work.given_up` said when the command began: what others have given up since is not tried
             again.
@@ -160,7 +175,7 @@ def attend(
             place = root / "runs" / one.run.name
             said = ""
             for _ in range(job.tries):
-                said = _attempt(one, job, place, environment, processes)
+                said = _attempt(one, job, place, share, processes)
                 if not said:
                     return Outcome(one, "done", "", time.monotonic() - began)
                 if files.AT_WORK in said:
@@ -173,7 +188,7 @@ def attend(
         return Outcome(one, "stopped")
 
 
-def _attempt(one: Work, job: Job, place: Path, environment: Mapping[str, str], processes: Processes) -> str:
+def _attempt(one: Work, job: Job, place: Path, share: Share, processes: Processes) -> str:
     """Trains and evaluates what is missing; the last line of what failed.
 
     Raises:
@@ -185,10 +200,10 @@ def _attempt(one: Work, job: Job, place: Path, environment: Mapping[str, str], p
     shared = [f"--tfds_data_dir={request.tfds_data_dir}"] if request.tfds_data_dir else []
     if not runs.is_complete(place):
         words = [*job.commands.train, *one.run.flags(request.data_root), f"--output_dir={place}", *shared]
-        if said := processes.run(words, place, environment):
+        if said := processes.run(words, place, share):
             return said
     for folder in one.missing(request.output_dir):
         words = [*job.commands.evaluate, f"--run_dir={place}", f"--output_dir={place / folder}", "--nopage", *shared]
-        if said := processes.run([*words, *one.evaluations[folder]], place, environment):
+        if said := processes.run([*words, *one.evaluations[folder]], place, share):
             return said
     return ""

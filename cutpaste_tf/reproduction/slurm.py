@@ -3,11 +3,13 @@
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import write_whole
+from cutpaste_tf.reproduction.carrying_out import BEGAN
 
 SCRIPT = "slurm.sh"
 
@@ -47,6 +49,7 @@ def script(words: Sequence[str], folder: Path, *, jobs: int, options: Sequence[s
         f"#SBATCH --output={shlex.quote(str(folder.resolve() / 'slurm-%A_%a.log'))}",
         "#SBATCH --requeue",
         *(f"#SBATCH {option}" for option in options),
+        f"export {BEGAN}={time.time_ns()}",  # a job that starts later leaves what others have given up since
         f"cd {shlex.quote(str(Path.cwd()))}",
         f"exec {shlex.join(words)}",
     ]

@@ -5,7 +5,6 @@ their errors, as in the paper.
 """
 
 import csv
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import numpy as np
 
 from cutpaste_tf.evaluation import metrics
 from cutpaste_tf.reproduction import published, tables
-from cutpaste_tf.reproduction.plan import Request
+from cutpaste_tf.reproduction.plan import Request, figures_of
 from cutpaste_tf.reproduction.published import Published
 from cutpaste_tf.reproduction.tables import CATEGORIES, Column
 
@@ -54,6 +53,11 @@ class Cell(NamedTuple):
 
     ours: Ours | None
     paper: Published | None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's, in percent."""
+        return None if self.ours is None or self.paper is None else self.ours.mean - self.paper.auc
 
     def verdict(self, scale: str) -> str:
         """What the comparison says, in a word or two."""
@@ -101,13 +105,17 @@ def summarize(number: int | str, request: Request) -> Table:
         models = dict.fromkeys(column.row for column in columns.values())
         for name, column in columns.items():
             shape = name.split(" ")[1]
-            ours = _mean(
-                [_of_seeds(column, category, request) for category in request.categories], whole=len(CATEGORIES)
-            )
-            cells[column.row, shape] = Cell(ours, paper.get((column.row, shape)))
+            each = {category: _of_seeds(column, category, request) for category in request.categories}
+            papers = [each[category] for category in CATEGORIES if category in each]
+            if any(papers) or not any(each.values()):
+                cells[column.row, shape] = Cell(_mean(papers, whole=len(CATEGORIES)), paper.get((column.row, shape)))
+            else:  # of own categories alone
+                cells[column.row, shape] = Cell(_mean([*each.values()]), None)
         for model in models:
             every = [cells[model, shape].ours for shape in shapes if (model, shape) in cells]
-            cells[model, "average"] = Cell(_mean(every, same=True), paper.get((model, "average")))
+            is_papers = any(cells[model, shape].paper for shape in shapes if (model, shape) in cells)
+            average = _mean(every, same=True)
+            cells[model, "average"] = Cell(average, paper.get((model, "average")) if is_papers else None)
         return Table(tables.name(number), tables.title(number), [*models], [*shapes, "average"], cells)
     categories, whole = request.categories_of(number), tables.groups(number)
     groups = {
@@ -131,13 +139,12 @@ def _of_seeds(column: Column, category: str, request: Request) -> Ours | None:
         request.output_dir / "runs" / request.run(column, category, seed).name / column.folder
         for seed in request.seeds_of(column)
     ]
-    folders = [folder for folder in folders if (folder / "metrics.json").is_file()]
+    there = {folder: found for folder in folders if (found := figures_of(folder)) is not None}
     asked = len(request.seeds_of(column))
     if column.ensemble:
-        score = _ensemble(folders) if len(folders) == asked else None
+        score = _ensemble([*there]) if len(there) == asked else None
         return None if score is None else Ours(score, None, asked, max(asked, _PAPER_SEEDS), random=False)
-    found = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get(column.metric) for folder in folders]
-    values = [value for value in found if value is not None]
+    values = [found[column.metric] for found in there.values() if found.get(column.metric) is not None]
     if not values:
         return None
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None

@@ -21,7 +21,7 @@ vertical-align: top } td { font-variant-numeric: tabular-nums } small { display:
 <thead><tr><th scope="col"></th>{% for column in columns %}<th scope="col">{{ column }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row, cells in rows %}<tr><th scope="row">{{ row }}</th>
 {% for ours, paper, verdict in cells %}<td class="{{ verdict.split(" ")[0] }}"><b>{{ ours }}</b>
-<small>paper {{ paper }}</small><small>{{ verdict }}</small></td>
+<small>{{ paper }}</small><small>{{ verdict }}</small></td>
 {% endfor %}</tr>{% endfor %}</tbody></table></div></body></html>
 """
 )
@@ -36,8 +36,8 @@ def write(table: Table, folder: Path, *, scale: str) -> None:
         scale: that its runs have, see `tables.SCALES`.
     """
     note = (
-        "Ours: mean +/- standard error in percent (number of seeds); beneath it the paper's. A group's error is the "
-        "mean of its errors. within, above, below: of the joint error at 95 %."
+        "Ours: mean +/- standard error in percent (number of seeds); beneath it the paper's, and ours minus that. A "
+        "group's error is the mean of its errors. within, above, below: of the joint error at 95 %."
         + ("" if scale == "paper" else f" Scale {scale}: NOT the paper's schedule, so that nothing can be concluded.")
     )
     write_whole(folder / f"{table.name}.md", _markdown(table, note, scale).encode(errors="backslashreplace"))
@@ -64,11 +64,12 @@ def ours(cell: Cell) -> str:
 
 
 def paper(cell: Cell) -> str:
-    """The paper's number as text."""
+    """The paper's number as text, and how far ours is from it."""
     if cell.paper is None:
-        return "-"
+        return "paper -"
     error = "" if cell.paper.standard_error is None else f" +/- {cell.paper.standard_error:.1f}"
-    return f"{cell.paper.auc:.1f}{error}"
+    difference = "" if cell.difference is None else f", ours {cell.difference:+.1f}"
+    return f"paper {cell.paper.auc:.1f}{error}{difference}"
 
 
 def _markdown(table: Table, note: str, scale: str) -> str:
@@ -76,8 +77,7 @@ def _markdown(table: Table, note: str, scale: str) -> str:
     lines += [f"| | {' | '.join(table.columns)} |", "|---" * (len(table.columns) + 1) + "|"]
     for row in table.rows:
         shown = [
-            f"{ours(cell)}<br>paper {paper(cell)}<br>{cell.verdict(scale)}".replace("|", "\\|")
-            for cell in _cells(table, row)
+            f"{ours(cell)}<br>{paper(cell)}<br>{cell.verdict(scale)}".replace("|", "\\|") for cell in _cells(table, row)
         ]
         lines.append(f"| {row} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
@@ -101,7 +101,7 @@ def _csv(table: Table, scale: str) -> str:
                     "" if mine is None else mine.seeds,
                     "" if theirs is None else theirs.auc,
                     "" if theirs is None or theirs.standard_error is None else theirs.standard_error,
-                    "" if mine is None or theirs is None else f"{mine.mean - theirs.auc:.4f}",
+                    "" if cell.difference is None else f"{cell.difference:.4f}",
                     cell.verdict(scale),
                 ]
             )

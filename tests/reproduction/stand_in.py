@@ -24,7 +24,8 @@ def main() -> None:
     left = place / "failures"
     count = int(left.read_text()) if left.exists() else 0
     with (place / "trained").open("a") as file:
-        file.write(f"{os.getpid()} {os.environ.get('TF_NUM_INTRAOP_THREADS')}\n")
+        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        file.write(f"{os.getpid()} {os.environ.get('TF_NUM_INTRAOP_THREADS')} {cores}\n")
     time.sleep(float(os.environ.get("STAND_IN_SECONDS", "0.05")))
     if count:
         left.write_text(str(count - 1))

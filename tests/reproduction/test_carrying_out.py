@@ -19,9 +19,10 @@ from tfds_sets import write_cifar10
 
 from cutpaste_tf import files
 from cutpaste_tf.backend import keras
+from cutpaste_tf.command_line import reproduce
 from cutpaste_tf.commands import reproducing
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.reproduction import carrying_out, executors, live, tables
+from cutpaste_tf.reproduction import carrying_out, checks, executors, figures, live, tables
 from cutpaste_tf.reproduction.plan import CLAIMS, Request, plan
 from cutpaste_tf.reproduction.runner import Commands, Job
 from cutpaste_tf.reproduction.tables import TABLES
@@ -183,7 +184,11 @@ def test_what_one_coordinator_gave_up_the_others_leave(tmp_path, request_):
 def test_the_user_s_gpus_are_the_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert executors.gpus() == ["2", "3"]
-    assert [executors.share(slot, 4, ["2", "3"])["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["2", "3", "2"]
+    assert [executors.share(slot, 4, ["2", "3"]).environment["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == [
+        "2",
+        "3",
+        "2",
+    ]
 
 
 def test_a_folder_that_cannot_be_written_ends_it(request_):
@@ -193,11 +198,57 @@ def test_a_folder_that_cannot_be_written_ends_it(request_):
         carry_out(plan(request_), request_, jobs=1, tries=1)
 
 
-def test_jobs_share_the_cores(request_, monkeypatch):
-    monkeypatch.setattr(executors.os, "cpu_count", lambda: 8)
-    work = plan(request_)[:2]
+def test_jobs_share_the_cores(request_):
+    work, mine = plan(request_)[:2], os.sched_getaffinity(0)
     carry_out(work, request_, jobs=2, tries=1)
-    assert [_trained(request_, one)[0].split()[1] for one in work] == ["4", "4"]
+    each = max(1, len(mine) // 2)
+    lines = [_trained(request_, one)[0].split() for one in work]
+    assert [line[1] for line in lines] == [str(each)] * 2
+    held = [{int(core) for core in line[2].split(",")} for line in lines]
+    assert all(len(cores) == each and cores <= mine for cores in held)
+    assert len(mine) == 1 or held[0].isdisjoint(held[1])
+
+
+def test_a_job_that_starts_later_leaves_what_was_given_up_since(request_, monkeypatch):
+    (one, *_) = plan(request_)
+    monkeypatch.setenv(carrying_out.BEGAN, str(time.time_ns()))  # as a script of Slurm has it
+    (request_.output_dir / CLAIMS).mkdir(parents=True)
+    one.give_up(request_.output_dir, "error: the disk is full")
+    (failure,) = carry_out([one], request_, jobs=1, tries=1)
+    assert failure.reason == "error: the disk is full"
+    assert not (request_.output_dir / "runs" / one.run.name).exists()
+    monkeypatch.delenv(carrying_out.BEGAN)
+    assert carry_out([one], request_, jobs=1, tries=1) == []  # the command given anew
+
+
+def test_tables_that_cannot_be_written_for_a_while_end_nothing(request_, monkeypatch):
+    monkeypatch.setattr(live, "REFRESH", 0.01)
+    monkeypatch.setenv("STAND_IN_SECONDS", "0.5")
+    calls, lines = [], []
+
+    def write_tables():
+        calls.append(1)
+        if len(calls) < 4:
+            raise OSError(28, "No space left on device")
+
+    job, work = Job(request_, COMMANDS, 1), plan(request_)[:1]
+    executor = executors.local(1)
+    assert carrying_out.carry_out(work, job, executor, report=lines.append, write_tables=write_tables) == []
+    assert len(calls) > 4
+    assert [line for line in lines if line.startswith("Warning: the page and the tables stay")] == [
+        "Warning: the page and the tables stay as they are for now ([Errno 28] No space left on device)."
+    ]
+
+
+def test_a_damaged_evaluation_is_made_again(request_):
+    (one, *_) = plan(request_)
+    carry_out([one], request_, jobs=1, tries=1)
+    metrics = request_.output_dir / "runs" / one.run.name / "eval/metrics.json"
+    metrics.write_text(metrics.read_text()[:10])
+    assert not one.is_done(request_.output_dir)
+    carry_out([one], request_, jobs=1, tries=1)
+    assert "image_auroc" in json.loads(metrics.read_text())
+    assert len(_trained(request_, one)) == 1
 
 
 def test_a_killed_coordinator_loses_nothing(tmp_path, request_):
@@ -225,10 +276,24 @@ def test_bad_input_is_told_before_the_first_run(tmp_path, request_):
     draw_category(tmp_path / "bottle")
     start(seeds=1)
     assert (request_.output_dir / "table5.md").is_file()
-    draw_category(tmp_path / "other/bottle")
-    with pytest.raises(InputError, match=r"holds the runs of .*; name another --output_dir"):
+    shutil.copytree(tmp_path / "bottle", tmp_path / "other/bottle")
+    start(seeds=1, data_root=str(tmp_path / "other"))  # the same images in another place, as on another machine
+    (tmp_path / "other/bottle/train/good").joinpath("added.png").write_bytes(
+        next((tmp_path / "bottle/train/good").iterdir()).read_bytes()
+    )
+    with pytest.raises(InputError, match=r"holds runs of other images of bottle, by their names and sizes; name"):
         start(data_root=str(tmp_path / "other"))
-    assert json.loads((request_.output_dir / "reproduction.json").read_text())["data_root"] == str(tmp_path)
+    record = request_.output_dir / "data/bottle.json"
+    record.write_text('{"version": 1}')
+    with pytest.raises(InputError, match=r"holds runs of another version .*\(1, this is 2\); name another"):
+        start()
+    record.unlink()
+    with pytest.raises(InputError, match=r"--weights=none\.h5 is not a file; leave --weights out"):
+        start(tables=(3,), weights="none.h5")
+    start(weights="none.h5", seeds=1)  # of no use to Table 5
+    shutil.rmtree(tmp_path / "bottle/ground_truth")
+    with pytest.raises(InputError, match=r"/bottle has no masks .* no pixel AUROC, which Table 2 is of"):
+        start(tables=(2,))
     with pytest.raises(SystemExit):
         command("reproduce_main.py", f"--data_root={tmp_path}", f"--output_dir={tmp_path}/x", "--table=9")
     with pytest.raises(SystemExit):
@@ -238,7 +303,7 @@ def test_bad_input_is_told_before_the_first_run(tmp_path, request_):
 def test_no_room_is_told_before_the_first_run(tmp_path, request_, monkeypatch):
     draw_category(tmp_path / "bottle")
     usage = SimpleNamespace(free=400e6)
-    monkeypatch.setattr(reproducing.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(InputError, match=r"has 0.4 GB left; 8 runs take about 0.5 GB\. Make room"):
         reproducing.reproduce(request_, COMMANDS, str)
     assert not (request_.output_dir / "runs").exists()
@@ -303,6 +368,41 @@ def test_cifar10_takes_its_images_from_tensorflow_datasets(tmp_path, request_):
         reproducing.reproduce(request._replace(data_root=str(tmp_path)), COMMANDS, str, drawings=(2,))
     with pytest.raises(InputError, match="cifar10 is not prepared in"):
         reproducing.reproduce(request._replace(tfds_data_dir=str(tmp_path / "none")), COMMANDS, str)
+
+
+def test_tables_keep_what_another_command_has_made(tmp_path, request_):
+    draw_category(tmp_path / "bottle")
+    draw_category(tmp_path / "demo/own")
+    kept = request_._replace(columns=("cutpaste",))
+    reproducing.reproduce(kept._replace(seeds=3), COMMANDS, str, report=lambda line: None)
+    reproducing.reproduce(kept._replace(seeds=1, categories=("demo/own",)), COMMANDS, str, report=lambda line: None)
+    with (request_.output_dir / "table5.csv").open() as file:
+        rows = {(row["row"], row["column"]): row for row in csv.DictReader(file)}
+    assert rows["bottle", "cutpaste"]["seeds"] == "3"
+    assert rows["demo/own", "cutpaste"]["seeds"] == "1"
+    reproducing.reproduce(kept._replace(seeds=1), COMMANDS, str, report=lambda line: None)
+    assert "demo/own,cutpaste" in (request_.output_dir / "table5.csv").read_text()
+
+
+def test_a_figure_without_its_run_is_told(tmp_path, request_):
+    draw_category(tmp_path / "bottle")
+    request, lines = request_._replace(tables=()), []
+    (one,) = plan(request._replace(drawn=figures.COLUMNS[3]))
+    place = request.output_dir / "runs" / one.run.name
+    place.mkdir(parents=True)
+    (place / "failures").write_text("9")
+    assert len(reproducing.reproduce(request, COMMANDS, str, drawings=(3,), report=lines.append)) == 1
+    assert lines[-1] == f"Warning: figure 3 of bottle is not drawn without {one.run.name}."
+    assert lines[-2] == f"Warning: {one.run.name} was given up: error: the disk is full"
+
+
+def test_tables_and_figures_have_the_papers_numbers():
+    assert reproduce._chosen(["1..3", "8"], "table", TABLES) == (1, 2, 3, 8)
+    assert reproduce._chosen(["cifar10"], "table", TABLES) == ("cifar10",)
+    assert reproduce._chosen(["5", "7..21", "3"], "figure", figures.COLUMNS) == (2, 4, 3)
+    for given in (["9"], ["7..9"], ["2..1"]):
+        with pytest.raises(InputError, match=f"--table={given[0]} is not of 1, 2, 3, 4, 5, 6, 7, 8, cifar10, or all"):
+            reproduce._chosen(given, "table", TABLES)
 
 
 @pytest.mark.slow

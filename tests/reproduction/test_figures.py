@@ -57,3 +57,11 @@ def test_a_figure_is_drawn(number, request_, category):
         # three normal and three anomalous test images, a patch and a scar of each of six training images
         assert names == ["normal"] * 3 + ["anomalous"] * 3 + ["cutpaste"] * 6 + ["scar"] * 6
         assert features.shape == (18, 16)
+        # as `tensorboard --logdir` looks for it
+        assert 'tensor_path: "tensors.tsv"' in (folder / "projector_config.pbtxt").read_text()
+
+
+def test_a_category_further_down_has_a_figure(request_, category):
+    path = figures.draw(2, "demo/own", category, request_)
+    assert path == request_.output_dir / "figure2_demo_own.png"
+    assert path.is_file()

@@ -4,7 +4,8 @@ import pytest
 
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.reproduction.plan import Request, described, plan
+from cutpaste_tf.reproduction.costs import described, size
+from cutpaste_tf.reproduction.plan import Request, plan
 from cutpaste_tf.reproduction.tables import CATEGORIES, CIFAR10, SCALES, TABLES
 
 
@@ -86,18 +87,33 @@ def test_an_unknown_column_is_refused(tmp_path):
 def test_the_plan_says_what_is_left_and_what_it_takes(tmp_path):
     request = request_of(tmp_path, tables=(5,), columns=("cutpaste_3way",), seeds=2)
     work = plan(request)
-    assert described(work, request)[-2:] == [
+    assert described(work, request)[-3:] == [
         "0 of 2 runs are done.",
         "Left, of kinds of runs whose speed has not been measured here yet: 131072 steps.",
+        "Left, and not in these: 2 evaluations.",
     ]
     first = tmp_path / "runs" / work[0].run.name
     (first / "detector").mkdir(parents=True)
     (first / "eval").mkdir()
     (first / "eval/metrics.json").write_text("{}")
-    (first / "train_log.csv").write_text("epoch,images_per_second\n1,50\n2,960.0\n")
+    (first / "train_log.csv").write_text("epoch,step,images_per_second\n1,256,50\n2,512,960.0\n")
+    second = tmp_path / "runs" / work[1].run.name
+    second.mkdir(parents=True)
+    (second / "train_log.csv").write_text("epoch,step,images_per_second\n1,16384,960\n")  # a quarter of it
     lines = described(work, request)
     assert lines[0].startswith("done   bottle/default/seed0")
-    assert lines[-2:] == [
+    assert lines[-3:] == [
         "1 of 2 runs are done.",
-        f"Left, where the speed has been measured: {65536 * 96 / 960 / 3600:.1f} hours of training on this machine.",
+        f"Left, where the speed has been measured: {49152 * 96 / 960 / 3600:.1f} hours of training, one run at a time, "
+        "at the speeds that the runs here had.",
+        "Left, and not in these: 1 evaluations.",
     ]
+
+
+def test_densities_of_locations_take_the_room(tmp_path):
+    """3,249 patches of 32 px every 4 px, each with min(images, 512) factors of 512 dimensions in float32."""
+    request = request_of(tmp_path, tables=(2,), columns=("cutpaste_3way",), seeds=1)
+    factors = 3249 * 209 * 512 * 4
+    assert size(plan(request), request, {"bottle": 209}) == pytest.approx(factors, rel=0.1)
+    request = request._replace(categories=("carpet",))  # not aligned: one density for all
+    assert size(plan(request), request, {"carpet": 280}) < 0.1 * factors

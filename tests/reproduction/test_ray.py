@@ -109,4 +109,7 @@ def test_a_cluster_is_shared_among_the_tasks():
     assert ray_cluster._share([{"CPU": 16.0}, {"CPU": 8.0}], 0) == (8, 0)
     assert ray_cluster._share([{"CPU": 16.0}, {"CPU": 8.0}], 6) == (4, 0)
     assert ray_cluster._share([{"CPU": 2.0}], 8) == (1, 0)
+    assert ray_cluster._share([{}, {"CPU": 64.0}], 0) == (64, 0)  # a head that has given none of its cores
+    with pytest.raises(InputError, match="No node of the Ray cluster has cores"):
+        ray_cluster._share([{}], 0)
     assert ray_cluster._share([{"CPU": 4.0}, {"CPU": 64.0, "GPU": 8.0}], 0) == (8, 1)

@@ -8,7 +8,7 @@ import pytest
 from cutpaste_tf.reproduction import published, summary, writing
 from cutpaste_tf.reproduction.plan import Request
 from cutpaste_tf.reproduction.summary import Cell, Ours
-from cutpaste_tf.reproduction.tables import TABLES
+from cutpaste_tf.reproduction.tables import CATEGORIES, TABLES
 
 REQUEST = Request((1,), (), ("bottle", "carpet", "cable"), 3, "paper", "/data", "", None)
 
@@ -70,6 +70,38 @@ def test_table_6_averages_over_categories_and_shapes(tmp_path):
     assert table.cells["cutout", "mnist"].verdict("paper") == "not yet whole"  # two of fifteen categories
 
 
+def test_own_categories_are_not_the_papers_mean(tmp_path):
+    request = REQUEST._replace(output_dir=tmp_path, categories=(*CATEGORIES, "own"), seeds=2, tables=(6,))
+    columns = list(TABLES[6])
+    for category in ("own", *CATEGORIES[:14]):
+        if category == CATEGORIES[0]:  # own alone so far: shown, and compared with nothing
+            cells = summary.summarize(6, request).cells
+            assert cells["cutout", "mnist"].ours.mean == 10.5
+            assert {cells["cutout", shape].verdict("paper") for shape in ("mnist", "average")} == {"not in the paper"}
+        for seed in range(2):
+            for column in columns:
+                put(request, 6, column, category, seed, (10.0 if category == "own" else 90.0) + seed)
+    for last in (False, True):
+        cells = summary.summarize(6, request).cells
+        for shape in ("mnist", "average"):
+            cell = cells["cutout", shape]
+            assert (cell.ours.mean, cell.ours.categories) == (90.5, (15 if last else 14, 15))
+            assert cell.verdict("paper") == (("below", "above")[cell.difference > 0] if last else "not yet whole")
+        for seed in range(2):
+            for column in columns:
+                put(request, 6, column, CATEGORIES[14], seed, 90.0 + seed)
+
+
+def test_half_a_metrics_file_is_no_number(tmp_path):
+    request = REQUEST._replace(output_dir=tmp_path)
+    for seed in range(2):
+        put(request, 1, "cutpaste", "bottle", seed, 90.0)
+    one = TABLES[1]["cutpaste"]
+    place = tmp_path / "runs" / request.run(one, "bottle", 0).name / one.folder
+    (place / "metrics.json").write_text('{"image_auroc": 9')
+    assert summary.summarize(1, request).cells["bottle", "cutpaste"].ours.seeds == 1
+
+
 @pytest.mark.parametrize(
     ("ours", "scale", "verdict"),
     [
@@ -106,5 +138,5 @@ def test_three_files_say_the_same(tmp_path):
     for name in ("table1.md", "table1.html"):
         text = (tmp_path / name).read_text()
         assert "93.0 +/- 2.1 (3)" in text
-        assert f"paper {paper.auc}" in text
+        assert f"paper {paper.auc} +/- {paper.standard_error}, ours {93.0 - paper.auc:+.1f}" in text
     assert rows["carpet", "cutpaste"]["verdict"] == "not yet"

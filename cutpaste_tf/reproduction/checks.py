@@ -1,0 +1,131 @@
+"""What is seen before the first run: that every category can be trained on and tested, that there is room."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from cutpaste_tf import files
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import sources
+from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Item
+from cutpaste_tf.reproduction import costs
+from cutpaste_tf.reproduction.plan import Request, Run, Work
+
+Listed = tuple[list[Item], list[Item]]  # training and test images
+_RECORD, _VERSION = "data", 2  # in the output folder: which images the runs of a category are of
+
+
+def categories(
+    request: Request, locate: Callable[[str], str | Path], *, is_drawn: bool
+) -> tuple[dict[str, str | Path], dict[str, Listed]]:
+    """Sees that every category can be trained on and tested.
+
+    Returns:
+        The folder, or the name of the set, of each; its training and its test images.
+
+    Raises:
+        InputError: one cannot.
+    """
+    places, items = {}, {}
+    wanted = [category for table in request.tables for category in request.categories_of(table)]
+    localized = {
+        category
+        for table in request.tables
+        for category in request.categories_of(table)
+        if any(column.metric.startswith("pixel") for column in request.columns_of(table).values())
+    }
+    for category in dict.fromkeys([*wanted, *(request.categories if is_drawn else ())]):
+        data = Run(category, (), 0).data(request.data_root)
+        place = locate(data)
+        if not sources.is_named(str(place)) and not Path(place).expanduser().is_dir():
+            raise InputError(
+                f"--data_root={request.data_root} has no category {category}: expected a folder {place}; name those "
+                "that are there by --categories."
+            )
+        settings = Config.of(data=str(place)).data
+        trained = sources.list_train(place, settings, tfds_data_dir=request.tfds_data_dir)
+        tests = sources.list_test(place, settings, tfds_data_dir=request.tfds_data_dir)
+        labels = {item.label for item in tests}
+        if not {NORMAL, ANOMALOUS} <= labels:
+            raise InputError(
+                f"{data} has no {'normal' if NORMAL not in labels else 'anomalous'} test images, so that it can have "
+                "no AUROC; name other --categories."
+            )
+        if category in localized and not any(item.masks for item in tests):
+            raise InputError(
+                f"{data} has no masks (ground_truth/DEFECT/NAME_mask.png), so that it can have no pixel AUROC, which "
+                "Table 2 is of; name other --categories or --table."
+            )
+        places[category], items[category] = place, (trained, tests)
+    return places, items
+
+
+def weights(work: Sequence[Work], request: Request) -> None:
+    """Sees that the file of ImageNet weights is there, if a run begins with it.
+
+    Raises:
+        InputError: it is not.
+    """
+    begins = any(dict(one.run.settings).get("weights") == request.weights for one in work)
+    if request.weights and begins and not Path(request.weights).expanduser().is_file():
+        raise InputError(f"--weights={request.weights} is not a file; leave --weights out for the download.")
+
+
+def space(work: Sequence[Work], request: Request, items: Mapping[str, Listed]) -> None:
+    """Sees that the runs have room.
+
+    Raises:
+        InputError: they have not.
+    """
+    folder = request.output_dir.absolute()
+    runs_left = sum(not one.is_done(request.output_dir) for one in work)
+    wanted = costs.size(work, request, {category: len(trained) for category, (trained, _) in items.items()})
+    free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
+    if free < wanted:
+        raise InputError(
+            f"{folder} has {free / 1e9:.1f} GB left; {runs_left} runs take about {wanted / 1e9:.1f} GB. "
+            "Make room, name another --output_dir, or ask for fewer --columns, --categories or --seeds."
+        )
+
+
+def claim(request: Request, items: Mapping[str, Listed], *, only_plan: bool) -> None:
+    """Writes down which images the folder's runs are of, or sees that they are the same, wherever they lie.
+
+    Raises:
+        InputError: they are not.
+    """
+    for category, both in items.items():
+        path = request.output_dir / _RECORD / f"{category.replace('/', '+')}.json"
+        own = {"version": _VERSION, "data": _listed(both)}
+        if path.is_file():
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                raise InputError(
+                    f"{path} is damaged; delete it if the runs there are of {category} as it is."
+                ) from None
+            if found.get("version") != _VERSION:
+                raise InputError(
+                    f"{request.output_dir} holds runs of another version of reproduce_main.py "
+                    f"({found.get('version')}, this is {_VERSION}); name another --output_dir."
+                )
+            if found != own:
+                raise InputError(
+                    f"{request.output_dir} holds runs of other images of {category}, by their names and sizes; name "
+                    "another --output_dir."
+                )
+        elif not only_plan:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_whole(path, json.dumps(own).encode())
+
+
+def _listed(both: Listed) -> str:
+    """A hash of the names and sizes of training and test images."""
+    sha = hashlib.sha256()
+    for item in (*both[0], *both[1]):
+        size = len(item.image) if isinstance(item.image, bytes) else item.image.stat().st_size
+        sha.update(f"{item.path} {item.label} {size}\n".encode(errors="surrogateescape"))
+    return sha.hexdigest()
