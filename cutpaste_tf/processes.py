@@ -19,7 +19,8 @@ from cutpaste_tf.errors import InputError
 _AUTO = "auto"
 PATIENCE = 60  # seconds without a word of a process before it counts as gone
 # What JAX says when a process does not answer: for Gloo on CPUs, for NCCL, for the service that all have joined.
-_LOSS = ("Gloo", "NCCL", "peer", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination service", "heartbeat")
+_LOSS = ("Gloo", "NCCL", "closed by peer", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination service", "heartbeat")
+_PART = 2**28  # bytes that are sent at a time
 _joined: list[str] = []  # the coordinator, once this process has
 
 
@@ -109,11 +110,10 @@ def own_folder(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
         return
     first = part()[0] == 0
     names = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}) if first else []
-    content = [(str(path.relative_to(folder)), path.read_bytes()) for path in names]
-    count = int(_from_first(np.array(len(content))))
+    count = int(_from_first(np.array(len(names))))
     if first:
-        for name, data in content:
-            _send(name.encode(), data)
+        for path in names:
+            _send(str(path.relative_to(folder)).encode(), path.read_bytes())
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="cutpaste_") as temporary:
@@ -130,9 +130,14 @@ def _send(*texts: bytes) -> list[bytes]:
     """The first process's texts, in every process."""
     received = []
     for text in texts:
-        size = int(_from_first(np.array(len(text))))
-        own = np.frombuffer(text, np.uint8) if part()[0] == 0 else np.zeros(size, np.uint8)
-        received.append(_from_first(own).tobytes())
+        # JAX' integers have 32 bits by default: a number in two of them, and content in parts.
+        high, low = (int(half) for half in _from_first(np.array(divmod(len(text), _PART), np.int32)))
+        parts = []
+        for size in [_PART] * high + [low] * bool(low):
+            start = len(parts) * _PART
+            own = np.frombuffer(text[start : start + size], np.uint8) if part()[0] == 0 else np.zeros(size, np.uint8)
+            parts.append(_from_first(own).tobytes())
+        received.append(b"".join(parts))
     return received
 
 

@@ -1,19 +1,20 @@
 """Evaluation, as its command line and a program call it: first everything that can be checked in seconds."""
 
-import dataclasses
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cutpaste_tf import devices, files, runs, surroundings
+from cutpaste_tf import devices, files, processes, runs, surroundings
+from cutpaste_tf.commands import test_sets
 from cutpaste_tf.commands.options import HeatMapOptions, Presentation
 from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import ensembles, exports, scoring
 from cutpaste_tf.images import layouts, reading, sources, synthetic
-from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN, Examples, Item
+from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN
 from cutpaste_tf.images.settings import ReadingSettings
 from cutpaste_tf.images.synthetic import SyntheticOptions
 from cutpaste_tf.progress import Report, say
@@ -76,69 +77,73 @@ def evaluate(
         raise InputError("An export is a detector of its own, and cannot be one of several.")
     if calibration_data and runs.is_export(run_dir):
         raise InputError("An export's threshold is what it was made with; leave out --calibration_data.")
-    members = [(one, Config.read(runs.find_detector(one) / "config.json")) for one in member_dirs]
-    saved = members[0][1]
-    settings = dict(settings or {})
-    layer, wanted = heat_map_options.gradcam_layer, heat_map_options.wanted
-    _check_settings(saved, settings, heat_map_options)
-    config = saved.replaced(**settings)
-    reading_names = {field.name for field, _ in leaves(ReadingSettings)}
-    named = {name: value for name, value in settings.items() if name not in reading_names}
-    named |= {"gradcam_layer": layer} if layer else {}
-    test_data = _test_data(run_dir, saved)
-    data = data or test_data or saved.data.data
-    location, train_location = location or data, train_location or saved.data.data
-    is_own = data == saved.data.data or sources.is_same(location, train_location)
-    if not is_own and _is_moved(location, run_dir, saved):
-        is_own, train_location = True, location
-    scorers = [
-        (exports.ExportScorer if runs.is_export(member_dir) else scoring.Scorer)(
-            member_dir,
-            member,
-            member.replaced(**settings),
-            train_location=train_location,
-            tfds_data_dir=tfds_data_dir,
-            allow_trained=allow_trained,
-            report=report,
+    with processes.together():
+        members = [(one, Config.read(runs.find_detector(one) / "config.json")) for one in member_dirs]
+        saved = members[0][1]
+        settings = dict(settings or {})
+        layer, wanted = heat_map_options.gradcam_layer, heat_map_options.wanted
+        _check_settings(saved, settings, heat_map_options)
+        config = saved.replaced(**settings)
+        reading_names = {field.name for field, _ in leaves(ReadingSettings)}
+        named = {name: value for name, value in settings.items() if name not in reading_names}
+        named |= {"gradcam_layer": layer} if layer else {}
+        test_data = test_sets.own(run_dir, saved)
+        data = data or test_data or saved.data.data
+        location, train_location = location or data, train_location or saved.data.data
+        is_own = data == saved.data.data or sources.is_same(location, train_location)
+        if not is_own and test_sets.is_moved(location, run_dir, saved):
+            is_own, train_location = True, location
+        scorers = [
+            (exports.ExportScorer if runs.is_export(member_dir) else scoring.Scorer)(
+                member_dir,
+                member,
+                member.replaced(**settings),
+                train_location=train_location,
+                tfds_data_dir=tfds_data_dir,
+                allow_trained=allow_trained,
+                report=report,
+            )
+            for member_dir, member in members
+        ]
+        scorer = scorers[0]
+        ensembles.check(
+            [(one, own.replaced(**settings), each.data) for (one, own), each in zip(members, scorers, strict=True)]
         )
-        for member_dir, member in members
-    ]
-    scorer = scorers[0]
-    ensembles.check(
-        [(one, own.replaced(**settings), each.data) for (one, own), each in zip(members, scorers, strict=True)]
-    )
-    items = sources.list_test(
-        location, config.data, trained=scorer.data.images if is_own else (), tfds_data_dir=tfds_data_dir
-    )
-    if is_own and all(item.label == UNKNOWN for item in items):
-        raise InputError(f"{data} holds the training images and no test images; name those by --data.")
-    is_own = is_own or (bool(test_data) and sources.is_same(location, test_data))
-    other = "" if is_own else str(location)
-    folder = Path(output_dir) if output_dir else runs.eval_folder(run_dir, named, synthetic_options, other)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
-        raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
-    with sources.named_by(f"--calibration_data={calibration_data}"):
-        fresh = sources.list_normal(calibration_data, config.data, tfds_data_dir) if calibration_data else []
-    calibration.check(config.decision, len(fresh) or len(scorer.data.images))
-    calibration.groups(list(scorer.data.images), config.density.group_by)
-    has_masks = synthetic_options is not None or any(item.masks for item in items)
-    localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted
-    board = (run_dir / tensorboard.FOLDER).is_dir() and len(members) == 1
-    if presentation.tensorboard_images and not (localizes and board):
-        raise InputError(
-            "--tensorboard_images shows heat maps, and there are none: give --heat_maps."
-            if not localizes
-            else f"--tensorboard_images needs the folder {run_dir / tensorboard.FOLDER} of a run that was trained here."
+        items = sources.list_test(
+            location, config.data, trained=scorer.data.images if is_own else (), tfds_data_dir=tfds_data_dir
         )
-    from cutpaste_tf.evaluation import figures, judging  # matplotlib is slow to load
+        if is_own and all(item.label == UNKNOWN for item in items):
+            raise InputError(f"{data} holds the training images and no test images; name those by --data.")
+        is_own = is_own or (bool(test_data) and sources.is_same(location, test_data))
+        other = "" if is_own else str(location)
+        folder = Path(output_dir) if output_dir else runs.eval_folder(run_dir, named, synthetic_options, other)
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
+            raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
+        with sources.named_by(f"--calibration_data={calibration_data}"):
+            fresh = sources.list_normal(calibration_data, config.data, tfds_data_dir) if calibration_data else []
+        calibration.check(config.decision, len(fresh) or len(scorer.data.images))
+        calibration.groups(list(scorer.data.images), config.density.group_by)
+        has_masks = synthetic_options is not None or any(item.masks for item in items)
+        localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted
+        board = (run_dir / tensorboard.FOLDER).is_dir() and len(members) == 1
+        if presentation.tensorboard_images and not (localizes and board):
+            raise InputError(
+                "--tensorboard_images shows heat maps, and there are none: give --heat_maps."
+                if not localizes
+                else f"--tensorboard_images needs {run_dir / tensorboard.FOLDER}/, of a run that was trained here."
+            )
+        from cutpaste_tf.evaluation import figures, judging  # matplotlib is slow to load
 
-    others = figures.of_others(presentation.beside, location, items, synthetic_options)
-    # Masks are read before any long work: one that does not fit its image is found here.
-    examples = scorer.read_tests(items) if localizes or synthetic_options or presentation.page else None
-    with sources.named_by(f"--calibration_data={calibration_data}"):
-        normal = scorer.read_tests(fresh) if fresh else None
+        others = figures.of_others(presentation.beside, location, items, synthetic_options)
+        # Masks are read before any long work: one that does not fit its image is found here.
+        examples = scorer.read_tests(items) if localizes or synthetic_options or presentation.page else None
+        with sources.named_by(f"--calibration_data={calibration_data}"):
+            normal = scorer.read_tests(fresh) if fresh else None
     lock = f".{hashlib.sha256(folder.name.encode()).hexdigest()[:16]}.lock"
-    with files.locked(folder.parent, lock), devices.used(device_count):
+    with contextlib.ExitStack() as held:
+        with processes.together():
+            held.enter_context(files.locked(folder.parent, lock))
+            held.enter_context(devices.used(device_count))
         if synthetic_options and examples:
             data = f"{data} with synthetic anomalies ({synthetic_options.shape}, {synthetic_options.fill})"
             examples = synthetic.with_twins(examples, synthetic_options, tfds_data_dir, report)
@@ -147,7 +152,7 @@ def evaluate(
                 synthetic.save(examples, partial)
             report(f"Images with synthetic anomalies: {pictures}/")
         report(f"Scoring {data}: {examples.note if examples else f'{len(items)} images'}.")
-        _tell_of_tests(location, items, config, examples, report)
+        test_sets.tell(location, items, config, examples, report)
         is_without = not has_masks and any(item.label == ANOMALOUS for item in items)
         if not localizes and wanted is None and is_without and not layouts.has_masks(Path(location).expanduser()):
             report("There are no masks (ground_truth/DEFECT/NAME_mask.png): no heat maps and no pixel figures.")
@@ -201,49 +206,3 @@ def _check_settings(saved: Config, settings: Mapping[str, Any], options: HeatMap
         raise InputError("--gradcam_layer is for image models; a patch model's heat maps come from its patches.")
     if options.gradcam_layer and options.wanted is False:
         raise InputError("--gradcam_layer is given, and --noheat_maps; leave one of them out.")
-
-
-def _test_data(run_dir: Path, saved: Config) -> str:
-    """The run's own test data, which can be named anew after its end: its folder knows better than its detector."""
-    path = run_dir / "config.json"
-    return Config.read(path).data.test_data if path.is_file() else saved.data.test_data
-
-
-def _is_moved(location: str | Path, run_dir: Path, saved: Config) -> bool:
-    """Whether a folder holds the training images of a run that was trained on them elsewhere."""
-    root = Path(location).expanduser()
-    data = runs.TrainingData.read(runs.find_detector(run_dir))
-    try:
-        items = layouts.list_train(root, saved.data, trained=data.images)
-    except (InputError, OSError):  # other data, which need not be fit to learn from
-        return False
-    if {item.path for item in items} != set(data.images):
-        return False
-    as_trained = dataclasses.replace(saved.data, white=data.white)
-    try:
-        return runs.TrainingData.of(reading.read(items, saved.data.image_size, as_trained)).images == data.images
-    except InputError:
-        return False
-
-
-def _tell_of_tests(
-    location: str | Path,
-    items: list[Item],
-    config: Config,
-    examples: Examples | None,
-    report: Report,
-) -> None:
-    """Says what the user should know of test images: what is not read, and which masks look wrong."""
-    root = Path(location).expanduser()
-    lines = layouts.unread(root, config.data, testing=True)
-    notices = examples.notices if examples else ()
-    lines += notices[:5]
-    lines += [f"{len(notices) - 5} more notes of this kind."] if len(notices) > 5 else []
-    nested = sorted({Path(item.path).parts[0] for item in items if len(Path(item.path).parts) > 1})
-    if nested and items[0].label == UNKNOWN:
-        lines.append(
-            f"Folders are no labels here ({', '.join(nested[:5])}), since none is called "
-            f"{config.data.reading.normal_name}: give --normal_name if one of them holds normal images."
-        )
-    for line in lines:
-        report(f"Note: {line}")

@@ -6,12 +6,12 @@ import dataclasses
 import functools
 import zipfile
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from PIL import Image
 
-from cutpaste_tf import files, runs
+from cutpaste_tf import files, processes, runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities, patch_density
@@ -208,9 +208,8 @@ class Detector:
         try:
             return cls(network, patch_density.build(config.density).load(folder), config, held_out, white)
         except files.DAMAGE as error:
-            raise InputError(
-                f"The density in {folder} is damaged or of another version ({files.damage(error)}): {files.COPY_AGAIN}."
-            ) from None
+            said = f"The density in {folder} is damaged or of another version ({files.damage(error)})"
+            raise InputError(f"{said}: {files.COPY_AGAIN}.") from None
 
 
 def _load_network(path: Path) -> keras.Model:
@@ -219,10 +218,11 @@ def _load_network(path: Path) -> keras.Model:
             damaged = archive.testzip()
         if damaged:
             raise zipfile.BadZipFile(f"its part {damaged} does not match its checksum")
-        network: Any = keras.models.load_model(path, compile=False)
-        return network
+        return keras.models.load_model(path, compile=False)  # pyright: ignore[reportReturnType]
     except Exception as error:  # of zip, JSON, HDF5 or Keras, whichever part it is
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if processes.is_loss(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} is damaged ({reason}): {files.COPY_AGAIN}.") from None
 
 

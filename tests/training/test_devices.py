@@ -1,7 +1,9 @@
 """Several devices and several processes compute what one does; one that is killed ends the others in one line."""
 
 import csv
+import itertools
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +23,8 @@ from cutpaste_tf.images import sources
 
 MAIN = Path(__file__).with_name("toy_main.py")
 SCHEDULE = ["--backbone=toy", "--image_size=32", "--batch_size=12", "--epochs=2", "--steps_per_epoch=5"]
+PATCHES = ["--backbone=toy", "--image_size=64", "--patch_size=32", "--extract_size=32", "--stride=8", "--epochs=0"]
+PATCHES += ["--density_mode=shared", "--scar_max_length=20", "--stem=imagenet", "--head_dims=16,8"]
 SCHEDULE += ["--scar_max_length=20", "--stem=imagenet", "--head_dims=16,8", "--checkpoint_minutes=0"]
 
 
@@ -62,7 +66,12 @@ def alone(category, place, backend, **two):
         words += ["train", f"--data={category}", *SCHEDULE, output, f"--devices={count}", "then"]
     words += ["copy", f"{place}/1/detector", f"{place}/copied", "then"]
     words += ["eval", f"--run_dir={place}/1", "--devices=1", "--nopage", "then"]
-    words += ["eval", f"--run_dir={place}/copied", "--devices=2", "--nopage"]
+    words += ["eval", f"--run_dir={place}/copied", "--devices=2", "--nopage", "then"]
+    words += ["train", f"--data={category}", *PATCHES, f"--output_dir={place}/patches", "then"]
+    for count, dense in itertools.product("12", ("exact", "fast")):
+        output = f"--output_dir={place}/{dense}{count}/eval"
+        words += ["eval", f"--run_dir={place}/patches", f"--dense={dense}", f"--devices={count}", output, "--nopage"]
+        words += ["then"]
     code, said, errors = end(start(*words, backend=backend, **two))
     assert code == 0, errors
     assert ", cpu:1." in said
@@ -73,6 +82,8 @@ def alone(category, place, backend, **two):
             np.asarray(Image.open(one), int) for one in (path, place / "copied" / path.relative_to(place / "1"))
         )
         assert np.abs(heat - same).max() <= 2
+    for dense in ("exact", "fast"):
+        np.testing.assert_allclose(scores(place / f"{dense}2"), scores(place / f"{dense}1"), rtol=1e-5)
     return place / "1"
 
 
@@ -86,41 +97,59 @@ def test_two_devices_are_one_on_jax(category, tmp_path):
 
 
 def test_two_processes_are_one_on_jax(category, tmp_path):
-    """Also where one was killed on the way; and TensorFlow reads what they made."""
-    one = tmp_path / "one"
-    words = ["train", f"--data={category}", *SCHEDULE, f"--output_dir={one}", "then"]
-    code, _, errors = end(start(*words, "eval", f"--run_dir={one}", "--nopage", "--noheat_maps"))
-    assert code == 0, errors
-    train = ["train", f"--data={category}", *SCHEDULE, f"--output_dir={tmp_path}/pair"]
-    evaluate = ["then", "eval", f"--run_dir={tmp_path}/pair", "--nopage", "--noheat_maps"]
+    """Also where one was killed on the way, and one goes on alone; and TensorFlow reads what they made."""
+    one, both = tmp_path / "one", tmp_path / "pair"
+    train = ["train", f"--data={category}", *SCHEDULE]
+    evaluate = ["eval", f"--run_dir={both}", "--nopage", "--noheat_maps"]
 
-    def pair(*words, doomed=None):
+    def pair(*words, doomed=None, own=()):
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{one.getsockname()[1]}"
         started = []
         for index in (0, 1):
             joining = [f"--coordinator={address}", "--num_processes=2", f"--process_id={index}"]
-            every = [joined for word in words for joined in ([*joining, word] if word == "then" else [word])] + joining
-            started.append(start(*every, **({"DIE_AFTER": "7"} if index == doomed else {})))
+            dying = {"DIE_AFTER": "7"} if index == doomed else {}
+            started.append(start(*words, *joining, *(own if index == 1 else ()), **dying))
         return [end(one) for one in started]
 
-    (code, said, errors), (killed, *_) = pair(*train, doomed=1)
+    (code, said, errors), (killed, *_) = pair(*train, f"--output_dir={both}", doomed=1)
     assert (code, killed) == (2, -9)
     assert "Computing with jax on cpu:0, cpu:2048." in said
     assert "Traceback" not in errors
     assert errors.strip().splitlines()[-1].startswith("error: Another process of this command has ended. The same")
-    first, second = pair(*train, *evaluate)
-    assert first[0] == second[0] == 0, first[2] + second[2]
-    assert "Resuming after step 7 of 10." in first[1]
-    assert "Resuming" not in second[1]
-    assert_equal_runs(one, tmp_path / "pair", epochs=1)
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"category", "one", "pair"}
-    np.testing.assert_allclose(scores(tmp_path / "pair"), scores(one), rtol=1e-2)  # of other weights, by 1e-6
-    loaded = Detector.load(tmp_path / "pair")
+    words = [*train, f"--output_dir={one}", "then", *train, f"--output_dir={both}", "then", *evaluate]
+    code, said, errors = end(start(*words, f"--output_dir={tmp_path}/alone/eval"))
+    assert code == 0, errors
+    assert "Resuming after step 7 of 10." in said
+    assert_equal_runs(one, both, epochs=1)
+    for code, _, errors in pair(*evaluate, own=["--beside=nowhere"]):
+        assert code == 2
+        assert "error: --beside=nowhere holds no evaluation" in errors  # of one process: both say so, and neither waits
+    shutil.rmtree(both / "embeddings")
+    for code, _, errors in pair(*evaluate):
+        assert code == 0, errors
+    np.testing.assert_allclose(scores(both), scores(tmp_path / "alone"), rtol=1e-5)
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"category", "one", "pair", "alone"}
+    loaded = Detector.load(both)
     np.testing.assert_allclose(
-        whole.embed(loaded.feature, sources.read_train(category, 32).images), features(tmp_path / "pair"), atol=1e-4
+        whole.embed(loaded.feature, sources.read_train(category, 32).images), features(both), atol=1e-4
     )
+
+
+def test_large_files_reach_the_others_in_parts(monkeypatch):
+    monkeypatch.setattr(processes, "_PART", 1000)
+    sent = []
+
+    def from_first(value):
+        sent.append(value)
+        return value
+
+    monkeypatch.setattr(processes, "_from_first", from_first)
+    text = np.random.default_rng(0).bytes(2500)
+    assert processes._send(text, b"", text[:2000]) == [text, b"", text[:2000]]
+    assert [len(one) for one in sent if one.dtype == np.uint8] == [1000, 1000, 500, 1000, 1000]
+    assert {one.dtype for one in sent} == {np.dtype(np.uint8), np.dtype(np.int32)}  # JAX has no others by default
 
 
 @pytest.mark.parametrize("count", [2, 4])
