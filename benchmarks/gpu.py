@@ -5,7 +5,8 @@
 Steps/s with the pipeline, and without it: on one batch that is always the same. `waiting` is the part of a step that
 the pipeline adds. ResNet-18 (96 views of 256 px; 64 px crops with both stems), EfficientNet-B4 (24 views of 256 px), in
 float32, TF32 and bfloat16. Dense scoring, exact and fast, in seconds an image. Then the longest 3-way run of whole
-epochs that fits, by `train_main.py` and `eval_main.py`. Measuring takes at most 0.6 of the time, so that a run remains.
+epochs that fits, in whichever of them is fastest, by `train_main.py` and `eval_main.py`. Measuring takes at most 0.6 of
+the time, so that a run remains.
 
 FOLDER/gpu.json and FOLDER/gpu.md are whole at any moment; the same command goes on with what is missing, and with the
 run. `--tiny` is for trying the script on a CPU: some two minutes on two cores.
@@ -123,11 +124,11 @@ def configured(case: Case) -> Config:
 
 
 def _carry_out_run(session: Session, folder: Path, place: str, every: dict[str, Case]) -> None:
-    """Trains for as many whole epochs as fit, in the fastest of the float32 arithmetics, and evaluates."""
+    """Trains for as many whole epochs as fit, in the fastest arithmetic, and evaluates."""
     network = next(iter(every)).rpartition(", ")[0]
     speeds = {
         precision: session.records[f"{network}, {precision}"]["with_pipeline"]
-        for precision in ("float32", "TF32")
+        for precision in _PRECISIONS
         if session.has(f"{network}, {precision}")
     }
     if not speeds:
@@ -137,6 +138,7 @@ def _carry_out_run(session: Session, folder: Path, place: str, every: dict[str, 
     config = configured(every[f"{network}, {precision}"])
     given = ["--head_dims=16,8"] if _TINY.value else []
     given += [f"--{name}={value}" for name, value in every[f"{network}, {precision}"].settings.items()]
+    given += [f"--precision={config.network.precision}"]
     steps = 2 if _TINY.value else config.schedule.steps_per_epoch
     run = folder / "run"
     begun = session.records.get("schedule", {})  # of a session before: the run goes on by the same command

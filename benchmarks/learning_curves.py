@@ -49,7 +49,14 @@ def main(argv: list[str]) -> None:
     for seed in range(_SEEDS.value):
         for views in ("shared", "independent"):
             config = first.replaced(seed=seed, share_base_augmentation=views == "shared")
-            key = {"data": config.data.data, "patch_size": config.patch_size, "views": views, "seed": seed}
+            key = {
+                "data": config.data.data,
+                "view_size": config.view_size,
+                "steps": config.schedule.total_steps,
+                "precision": config.network.precision,
+                "views": views,
+                "seed": seed,
+            }
             if any(key.items() <= row.items() for row in rows):
                 continue
             print(key, flush=True)
@@ -108,22 +115,29 @@ def _curve(config: Config) -> list[dict[str, Any]]:
 
 
 def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
-    """A panel for each measure, a color for each kind of views, a line for each seed."""
+    """A row of panels for each set and size of views, a panel for each measure, a color for each kind of views, a line
+    for each seed."""
     measures = {"accuracy": "task accuracy", "held_out": "log density, held out - fitted", "image_auroc": "test AUROC"}
+    kinds = [*dict.fromkeys((row["data"], row["view_size"]) for row in rows)]
     with drawing.own_style():
-        figure, (axes,) = drawing.subplots(1, len(measures), figsize=(4 * len(measures), 3.4))
-        steps = sorted({row["step"] for row in rows})
-        for axis, (name, title) in zip(axes, measures.items(), strict=True):
-            for views, color in (("shared", "tab:blue"), ("independent", "tab:orange")):
-                for seed in sorted({row["seed"] for row in rows}):
-                    mine = [row for row in rows if row["views"] == views and row["seed"] == seed]
-                    label = views if seed == 0 else None
-                    at = [steps.index(row["step"]) for row in mine]
-                    axis.plot(at, [row[name] for row in mine], color=color, label=label)
-            axis.set_xticks(range(len(steps)), labels=steps, fontsize=8)
-            axis.set(xlabel="step", title=title)
-        axes[0].legend()
-        figure.suptitle(f"{rows[0]['data']}, {'crops' if rows[0]['patch_size'] else 'images'}", parse_math=False)
+        figure, grid = drawing.subplots(len(kinds), len(measures), figsize=(4 * len(measures), 2.6 * len(kinds) + 0.4))
+        for (data, size), axes in zip(kinds, grid, strict=True):
+            drawn = [row for row in rows if (row["data"], row["view_size"]) == (data, size)]
+            steps = sorted({row["step"] for row in drawn})
+            for axis, (name, title) in zip(axes, measures.items(), strict=True):
+                for views, color in (("shared", "tab:blue"), ("independent", "tab:orange")):
+                    for seed in sorted({row["seed"] for row in drawn}):
+                        mine = [row for row in drawn if row["views"] == views and row["seed"] == seed]
+                        label = views if seed == 0 else None
+                        at = [steps.index(row["step"]) for row in mine]
+                        axis.plot(at, [row[name] for row in mine], color=color, label=label)
+                axis.set_xticks(range(len(steps)), labels=steps, fontsize=8)
+                axis.set_title(f"{Path(data).name}, {size} px: {title}", fontsize=9, parse_math=False)
+                if name == "held_out":
+                    axis.set_yscale("symlog", linthresh=10)
+            axes[0].legend()
+        for axis in grid[-1]:
+            axis.set_xlabel("step")
         figure.tight_layout()
         drawing.save(figure, path)
 

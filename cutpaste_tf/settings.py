@@ -20,7 +20,6 @@ def setting(
     text: str,
     *,
     source: str = "",
-    paper: str = "",
     choices: Collection[str] = (),
     at_least: float = -math.inf,
     at_most: float = math.inf,
@@ -33,12 +32,11 @@ def setting(
         default: its default; says its type, too.
         text: help for the flag of its name.
         source: the paper's section it is from, or "DROC", the authors' earlier code.
-        paper: the paper's value, where the default is another.
         choices: names that it must be one of; a dict of what they stand for stays open for more.
         at_least, at_most, above: its range.
         only: PATCH_MODEL or IMAGE_MODEL, where the other kind of model has no use for it.
     """
-    metadata = {"help": text, "source": source, "paper": paper, "choices": choices, "only": only}
+    metadata = {"help": text, "source": source, "choices": choices, "only": only}
     return dataclasses.field(default=default, metadata={**metadata, "range": (at_least, at_most, above)})
 
 

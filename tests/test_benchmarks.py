@@ -1,5 +1,6 @@
 """The benchmarks: that they measure what they say, on small things."""
 
+import csv
 import json
 import os
 import subprocess
@@ -130,3 +131,26 @@ def test_the_gpu_session_made_small(tmp_path):
     assert records["run"]["steps"] == 2
     assert 0 <= records["run"]["image_auroc"] <= 100
     assert "| dense exact |" in said
+
+
+@pytest.mark.slow
+def test_learning_curves_made_small(tmp_path, category):
+    flags = ["--seeds=1", "--image_size=32", "--stem=imagenet", "--scar_max_length=20", "--batch_size=12"]
+    flags += [
+        "--epochs=1",
+        "--steps_per_epoch=9",
+        "--head_dims=16,8",
+        f"--data={category}",
+        f"--output_dir={tmp_path}/c",
+    ]
+    for _ in range(2):  # the second time there is nothing to do
+        said = _benchmark("learning_curves", *flags)
+    assert "auroc" not in said
+    with (tmp_path / "c/curves.csv").open() as file:
+        rows = [*csv.DictReader(file)]
+    assert [(row["views"], row["step"]) for row in rows] == [
+        (views, step) for views in ("shared", "independent") for step in ("0", "8", "9")
+    ]
+    assert all(0 <= float(row["image_auroc"]) <= 100 for row in rows)
+    assert rows[0]["image_auroc"] == rows[3]["image_auroc"]  # the same network before training
+    assert (tmp_path / "c/curves.png").stat().st_size > 10_000

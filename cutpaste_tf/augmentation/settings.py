@@ -29,13 +29,11 @@ class AugmentationSettings(Settings):
         0.125,
         "Largest translation, as a part of the side (reflected border).",
         source="A.1; its size DROC's",
-        paper="silent",
     )
     base_jitter: float = setting(
         0.1,
         "Color jitter of whole images: brightness, contrast, saturation, hue.",
         source="A.1; its size as the patch's",
-        paper="silent",
         at_least=0,
     )
     # Eq. 1 and 3 put the same augmented x, or crop c(x), into g(x) and g(CP(x)); DROC draws for each view.

@@ -40,7 +40,6 @@ class HeatMapSettings(Settings):
         10.0,
         "Standard deviation of the upsampling kernel in pixels.",
         source="A.5; its size FCDD's",
-        paper="silent",
         above=0,
         only=PATCH_MODEL,
     )
@@ -52,7 +51,6 @@ class HeatMapSettings(Settings):
         "map",
         "An image's score: the maximum of its heat map, or of its patches' scores.",
         source="Figure 1: patches",
-        paper="patches",
         choices=("map", "patches"),
         only=PATCH_MODEL,
     )
@@ -72,7 +70,6 @@ class DecisionSettings(Settings):
         f"Part of the normal images that may be called anomalous. 0: {DEFAULT_RATE:g}, or as little as so few training "
         "images can tell.",
         source="ours",
-        paper="silent",
         at_least=0,
         at_most=1,
     )

@@ -45,6 +45,5 @@ class DensitySettings(Settings):
         "For the threshold: near-duplicates among the training images, as frames of a scene, that count as one: those "
         "of a folder, or whose names differ in the digits at their end (prefix).",
         source="ours",
-        paper="silent",
         choices=("none", "folder", "prefix"),
     )

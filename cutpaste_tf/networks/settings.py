@@ -43,7 +43,7 @@ class NetworkSettings(Settings):
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
     )
     head_dims: tuple[int, ...] = setting(
-        (512, 128), "Widths of the projection head's layers.", source="Section 4; the widths ours", paper="silent"
+        (512, 128), "Widths of the projection head's layers.", source="Section 4; the widths ours"
     )
 
     def check(self) -> None:
