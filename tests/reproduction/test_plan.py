@@ -1,6 +1,9 @@
 """Which runs a table takes: each once, whichever tables it is for."""
 
+import re
+
 import pytest
+from conftest import command
 
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
@@ -56,6 +59,21 @@ def test_every_run_of_every_table_is_possible(tmp_path, scale):
         assert len(one.run.name) < 250
         if scale == "paper" and "epochs" not in dict(one.run.settings):
             assert config.schedule.epochs == (64 if config.network.backbone == "efficientnet_b4" else 256)
+
+
+def test_the_mains_know_every_flag_of_every_table(tmp_path, capsys):
+    work = plan(request_of(tmp_path, seeds=1))
+    asked = {
+        "train_main.py": {flag for one in work for flag in one.run.flags("/data")},
+        "eval_main.py": {flag for one in work for flags in one.evaluations.values() for flag in flags},
+    }
+    for main, flags in asked.items():
+        capsys.readouterr()
+        command(main, "--help")
+        known = set(re.findall(r"--(?:\[no\])?(\w+)", capsys.readouterr().out))
+        named = {flag.removeprefix("--").partition("=")[0] for flag in flags}
+        assert len(named) > 2
+        assert {name for name in named if name not in known and name.removeprefix("no") not in known} == set()
 
 
 def test_a_scale_keeps_the_proportions_of_table_7(tmp_path):
