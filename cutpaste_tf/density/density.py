@@ -14,7 +14,9 @@ from cutpaste_tf import arrays
 from cutpaste_tf.density import held_out
 from cutpaste_tf.errors import InputError
 
-ROWS = 2**12  # features beyond so many are scored, and moments taken, in parts: 17 MB in float64 at 512 dimensions
+# Features beyond so many are scored, and moments taken, in parts of a quarter: 4 MB in float64 at 512 dimensions, of
+# which several are held at a time.
+ROWS = 2**12
 
 
 class Density:
@@ -127,10 +129,10 @@ class Density:
 
 
 def parts(features: np.ndarray) -> Iterator[np.ndarray]:
-    """Features [count, dimensions] in parts of at most ROWS, see `arrays.batches`; with more axes, as they are."""
+    """Features [count, dimensions], beyond ROWS in parts, see `arrays.batches`; with more axes, as they are."""
     if features.ndim != 2 or len(features) <= ROWS:
         return iter([features])
-    return arrays.batches(features, ROWS)
+    return arrays.batches(features, ROWS // 4)
 
 
 def _length(features: np.ndarray) -> np.ndarray:
