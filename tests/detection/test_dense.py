@@ -1,10 +1,13 @@
+import threading
+
 import keras
 import numpy as np
 import pytest
 from conftest import networks_of
 
+from cutpaste_tf import devices
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.detection import dense, one_class
+from cutpaste_tf.detection import dense, one_class, whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import resnet
 
@@ -170,3 +173,40 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 )
 def test_aligned_categories_get_a_density_for_each_location(data, mode):
     assert SETTINGS.replaced(data=data).density.density_mode == mode
+
+
+def test_batches_are_sized_by_a_devices_memory(monkeypatch):
+    paper = Config.of(patch_size=64).features  # 3,249 patches of 32 px
+    assert dense.batch_size(256, paper) == 465  # 7 batches of at most 512
+    assert whole.batch_size(256) == 16
+    monkeypatch.setattr(devices, "memory", lambda: 2**34)  # 16 GiB
+    assert dense.batch_size(256, paper) == 3249  # all at once: 4,096 would fit
+    assert whole.batch_size(256) == 64
+    monkeypatch.setattr(devices, "names", lambda: ["gpu:0", "gpu:1"])
+    assert whole.batch_size(256) == 128
+
+
+def test_patches_are_cut_while_those_before_are_computed(image, feature, monkeypatch):
+    """The second image's first batch is there before the first image's last is asked for."""
+    monkeypatch.setattr(dense, "_PIXELS", 13 * 32**2)  # 25 patches: two batches an image
+    cut, computed, asked = [], [], threading.Event()
+    whole_cut, outputs = dense.cut, devices.outputs
+
+    def slowly(images, settings):
+        for batch in whole_cut(images, settings):
+            cut.append(len(computed))
+            if len(cut) == 3:
+                asked.set()
+            yield batch
+
+    def compute(network, batch):
+        if len(computed) == 1:
+            assert asked.wait(20)
+        computed.append(len(batch))
+        return outputs(network, batch)
+
+    monkeypatch.setattr(dense, "cut", slowly)
+    monkeypatch.setattr(devices, "outputs", compute)
+    features = [*dense.exact(feature, 96, SETTINGS.features).each(np.stack([image, image]))]
+    assert len(computed) == 4
+    np.testing.assert_array_equal(*features)
