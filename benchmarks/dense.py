@@ -42,7 +42,7 @@ def main(_: list[str]) -> None:
 
     contestants: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
         "obvious loop": (loop, count * multiply_adds(whole, settings.extract_size)),
-        "cutting alone": (lambda image: list(dense.cut(image[None], settings))[-1], 0),
+        "cutting alone": (lambda image: list(dense.cut(image[None], settings, dense.batch_size(256, settings)))[-1], 0),
     }
     for name in ("pool", "layer3", "layer2", "layer1"):
         feature = build.feature_model(whole, name)

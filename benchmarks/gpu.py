@@ -134,14 +134,14 @@ def _carry_out_run(session: Session, folder: Path, place: str, every: dict[str, 
     if not speeds:
         session.record("run", {"skipped": f"{network} was not measured, so how long an epoch takes is not known"})
         return
-    precision = max(speeds, key=lambda one: speeds[one])
+    begun = session.records.get("schedule", {})  # of a session before: the run goes on by the same command
+    precision = begun.get("arithmetic") or max(speeds, key=lambda one: speeds[one])
     config = configured(every[f"{network}, {precision}"])
     given = ["--head_dims=16,8"] if _TINY.value else []
     given += [f"--{name}={value}" for name, value in every[f"{network}, {precision}"].settings.items()]
     given += [f"--precision={config.network.precision}"]
     steps = 2 if _TINY.value else config.schedule.steps_per_epoch
     run = folder / "run"
-    begun = session.records.get("schedule", {})  # of a session before: the run goes on by the same command
     epochs = begun.get("epochs") or affordable(
         session.left() - _EVALUATION, speeds[precision], steps, most=1 if _TINY.value else config.schedule.epochs
     )

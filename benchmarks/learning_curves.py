@@ -10,6 +10,7 @@ again, the same command goes on with what curves.csv has not yet; it draws curve
 """
 
 import csv
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def main(argv: list[str]) -> None:
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
             rows = [{name: _value(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    if rows and "view_size" not in rows[0]:
+        sys.exit(f"error: {path} is of an earlier version; name another --output_dir.")
     first = settings_flags.config_from_flags("paper")
     for seed in range(_SEEDS.value):
         for views in ("shared", "independent"):
@@ -115,14 +118,16 @@ def _curve(config: Config) -> list[dict[str, Any]]:
 
 
 def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
-    """A row of panels for each set and size of views, a panel for each measure, a color for each kind of views, a line
-    for each seed."""
+    """A row of panels for each set, size of views and schedule, a panel for each measure; a color for shared and for
+    independent views, a line for each seed."""
     measures = {"accuracy": "task accuracy", "held_out": "log density, held out - fitted", "image_auroc": "test AUROC"}
-    kinds = [*dict.fromkeys((row["data"], row["view_size"]) for row in rows)]
+    named = ("data", "view_size", "steps", "precision")
+    kinds = [*dict.fromkeys(tuple(row[name] for name in named) for row in rows)]
     with drawing.own_style():
         figure, grid = drawing.subplots(len(kinds), len(measures), figsize=(4 * len(measures), 2.6 * len(kinds) + 0.4))
-        for (data, size), axes in zip(kinds, grid, strict=True):
-            drawn = [row for row in rows if (row["data"], row["view_size"]) == (data, size)]
+        for kind, axes in zip(kinds, grid, strict=True):
+            data, size, *_ = kind
+            drawn = [row for row in rows if tuple(row[name] for name in named) == kind]
             steps = sorted({row["step"] for row in drawn})
             for axis, (name, title) in zip(axes, measures.items(), strict=True):
                 for views, color in (("shared", "tab:blue"), ("independent", "tab:orange")):

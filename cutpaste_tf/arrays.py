@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from cutpaste_tf.errors import InputError
+from cutpaste_tf.errors import NoRoomError
 
 # Arrays up to this size stay in memory, larger ones in a file: 682 images of 256 px. Training holds those that are in
 # memory once more with their border, and twice while that is added: 820 MB at most, however many images there are.
@@ -33,7 +33,7 @@ def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
             else:
                 file.truncate(size)
         except OSError as error:
-            raise InputError(
+            raise NoRoomError(
                 f"{folder} has no room for {size / 2**30:.1f} GiB of working data ({error.strerror}); "
                 "set TMPDIR to a folder that has."
             ) from None

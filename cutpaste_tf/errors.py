@@ -7,3 +7,7 @@ class InputError(ValueError):
     The mains print it as one line and exit with code 2. Every other exception is a bug and keeps its
     traceback.
     """
+
+
+class NoRoomError(InputError):
+    """A disk has no room for what is worked on."""

@@ -21,7 +21,7 @@ import filelock
 import numpy as np
 
 from cutpaste_tf import arrays
-from cutpaste_tf.errors import InputError
+from cutpaste_tf.errors import InputError, NoRoomError
 
 T = TypeVar("T")
 
@@ -195,6 +195,8 @@ def kept(
     if path.is_file():
         try:
             return read(path)
+        except NoRoomError:
+            raise
         except InputError as error:
             report(f"{error} It is computed anew.")
     made = make()

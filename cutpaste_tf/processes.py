@@ -7,6 +7,7 @@ others work in a temporary copy of it (`own_folder`), which nobody reads.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -95,6 +96,20 @@ def together() -> Iterator[None]:
         error = str(found)
     if _joined and any(said := _gathered(error)):
         raise InputError(next(line for line in said if line))
+
+
+def agree(what: str, seen: object) -> None:
+    """Sees that all processes have the same before them, where another order or number would be found by nobody.
+
+    Args:
+        what: for the user, as `test images`.
+        seen: of this process; its text counts.
+
+    Raises:
+        InputError: in all processes, where one sees something else.
+    """
+    if _joined and len({*_gathered(hashlib.sha256(repr(seen).encode(errors="backslashreplace")).hexdigest())}) > 1:
+        raise InputError(f"The processes of this command see different {what}; give every host the same files.")
 
 
 @contextlib.contextmanager

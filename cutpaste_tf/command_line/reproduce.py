@@ -128,6 +128,7 @@ def _chosen(given: list[str], flag: str, known: Collection[T]) -> tuple[T, ...]:
         first, dots, last = name.partition("..")
         is_range = dots and first.isdigit() and last.isdigit()
         names += map(str, range(int(first), int(last) + 1)) if is_range else [name]
-    if not names or any(name not in by_name for name in names):
-        raise InputError(f"--{flag}={','.join(given)} is not of {', '.join(map(str, known))}, or all.")
+    unknown = [name for name in names if name not in by_name]
+    if unknown or not names:
+        raise InputError(f"--{flag}={','.join(unknown or given)} is not of {', '.join(by_name)}, or all.")
     return tuple(dict.fromkeys(by_name[name] for name in names))

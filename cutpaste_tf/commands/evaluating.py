@@ -126,7 +126,7 @@ def evaluate(
         has_masks = synthetic_options is not None or any(item.masks for item in items)
         localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted
         board = (run_dir / tensorboard.FOLDER).is_dir() and len(members) == 1
-        if presentation.tensorboard_images and not (localizes and board):
+        if presentation.tensorboard_images and not (localizes and board) and processes.part()[0] == 0:
             raise InputError(
                 "--tensorboard_images shows heat maps, and there are none: give --heat_maps."
                 if not localizes
@@ -139,6 +139,7 @@ def evaluate(
         examples = scorer.read_tests(items) if localizes or synthetic_options or presentation.page else None
         with sources.named_by(f"--calibration_data={calibration_data}"):
             normal = scorer.read_tests(fresh) if fresh else None
+    processes.agree("test images", [(item.path, item.label, len(item.masks)) for item in items])
     lock = f".{hashlib.sha256(folder.name.encode()).hexdigest()[:16]}.lock"
     with contextlib.ExitStack() as held:
         with processes.together():

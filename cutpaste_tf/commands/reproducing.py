@@ -60,15 +60,16 @@ def reproduce(
     """
     request = request._replace(drawn=tuple(column for number in drawings for column in figures.COLUMNS[number]))
     work = plan(request)
-    places, items = checks.categories(request, locate, is_drawn=bool(drawings))
+    seen = checks.categories(request, locate, is_drawn=bool(drawings))
     checks.weights(work, request)
-    checks.claim(request, items, only_plan=only_plan)
+    checks.same_data(request, seen)
     if only_plan:
         for line in costs.described(work, request):
             report(line)
         return []
-    checks.space(work, request, items)
+    checks.space(work, request, seen)
     if slurm_options is not None:
+        checks.claim(request, seen)
         words = [
             *commands.reproduce,
             *request.flags(),
@@ -87,6 +88,7 @@ def reproduce(
             writing.write(summary.summarize(number, whole), request.output_dir, scale=request.scale)
 
     execute = ray_cluster.executor(ray_address, jobs, gpu=gpu) if ray_address else executors.local(jobs, gpu=gpu)
+    checks.claim(request, seen)
     job = Job(request, commands, tries)
     failures = carrying_out.carry_out(work, job, execute, report=report, write_tables=write_tables)
     for number in request.tables:
@@ -100,22 +102,16 @@ def reproduce(
             if missing := sorted(needed & given_up):
                 report(f"Warning: figure {number} of {category} is not drawn without {', '.join(missing)}.")
                 continue
-            report(f"Figure {number}: {figures.draw(number, category, places[category], request)}")
+            report(f"Figure {number}: {figures.draw(number, category, seen[category].place, request)}")
     return failures
 
 
 def _whole(request: Request) -> Request:
     """A request for all of its tables, whatever part of them is asked for now: what is there is in them."""
     place = request.output_dir / "runs"
-    every = plan(request._replace(columns=(), seeds=1))
-    settings = {(place / one.run.name).parent.name for one in every}
-    seeds, own = request.seeds, list(request.categories)
-    for level in ("*", "*/*"):  # categories, and names like demo/gear
-        for folder in sorted(place.glob(f"{level}/*/seed*")):
-            seed = folder.name.removeprefix("seed")
-            if folder.parent.name in settings and seed.isdigit():
-                seeds = max(seeds, int(seed) + 1)
-                own.append(folder.parent.parent.relative_to(place).as_posix())
+    settings = {(place / one.run.name).parent.name for one in plan(request._replace(columns=(), seeds=1))}
+    folders = [folder for level in ("*", "*/*") for folder in sorted(place.glob(f"{level}/*/seed*"))]  # as demo/gear
+    own = [str(one.parent.parent.relative_to(place).as_posix()) for one in folders if one.parent.name in settings]
     named = tables.groups(tables.CIFAR10)["all"]
-    categories = tuple(dict.fromkeys((*CATEGORIES, *(category for category in own if category not in named))))
-    return request._replace(columns=(), categories=categories, seeds=seeds)
+    every = (*CATEGORIES, *request.categories, *(category for category in own if category not in named))
+    return request._replace(columns=(), categories=tuple(dict.fromkeys(every)))

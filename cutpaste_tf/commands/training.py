@@ -71,11 +71,13 @@ def train(
                 )
             calibration.groups(examples.paths, config.density.group_by)
             calibration.check(config.decision, len(examples.images))
-            nets = None
-            is_plain = config.network.backbone == "resnet18" and config.features.feature == "pool"
-            if not is_plain and not runs.is_complete(output_dir):  # only a network can tell whether the feature is its
-                nets = fitting.initial_networks(config)
-                build.feature_model(nets.feature, config.features.feature)
+        processes.agree("training images", (examples.paths, examples.hashes))
+        nets = None
+        is_plain = config.network.backbone == "resnet18" and config.features.feature == "pool"
+        if not is_plain and not runs.is_complete(output_dir):  # only a network can tell whether the feature is its
+            nets = fitting.initial_networks(config)
+            build.feature_model(nets.feature, config.features.feature)
+        with processes.together():
             held.enter_context(files.locked(output_dir))
             config = runs.open_run(output_dir, config, TrainingData.of(examples))
         report(f"Training on {config.data.data}: {examples.note}.")

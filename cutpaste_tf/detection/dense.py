@@ -77,7 +77,7 @@ def exact(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEm
 
     def each(images: np.ndarray) -> Iterator[np.ndarray]:
         parts: list[np.ndarray] = []
-        for batch in _ahead(cut(images, settings)):
+        for batch in _ahead(cut(images, settings, together)):
             parts.append(devices.outputs(feature, batch))
             if len(parts) * together >= count:
                 yield np.concatenate(parts)[:count]
@@ -86,14 +86,14 @@ def exact(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEm
     return PatchEmbedder(each, side)
 
 
-def cut(images: np.ndarray, settings: FeatureSettings) -> Iterator[np.ndarray]:
+def cut(images: np.ndarray, settings: FeatureSettings, together: int) -> Iterator[np.ndarray]:
     """The patches of images uint8 [count, side, side, 3], one image after the other.
 
     Returns:
-        Batches float32 [`batch_size`, extract_size, extract_size, 3] in [0, 1]; an image's last is filled with zeros.
+        Batches float32 [together, extract_size, extract_size, 3] in [0, 1]; an image's last is filled with zeros.
     """
     side, size, stride = images.shape[1], settings.extract_size, settings.stride
-    count, together = places(side, settings) ** 2, batch_size(side, settings)
+    count = places(side, settings) ** 2
     rows, columns = np.divmod(np.arange(count), places(side, settings))
     for image in images:
         windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))[::stride, ::stride]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cutpaste_tf import files
-from cutpaste_tf.errors import InputError
+from cutpaste_tf.errors import InputError, NoRoomError
 from cutpaste_tf.files import DAMAGE, damage, read_arrays, write_arrays
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.images.resizing import thumbnails
@@ -74,6 +74,8 @@ def read(path: Path) -> Embeddings:
     """
     try:
         values = read_arrays(path)
+    except NoRoomError:
+        raise
     except DAMAGE as error:
         raise InputError(f"{path} is damaged ({damage(error)}).") from None
     if set(values) != set(Embeddings._fields):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from cutpaste_tf import progress
+from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import Report
 from cutpaste_tf.reproduction import live
 from cutpaste_tf.reproduction.executors import Executor
@@ -90,14 +91,16 @@ def _shown(work: Sequence[Work], job: Job, write_tables: Callable[[], None], rep
     ended = threading.Event()
 
     def keep() -> None:
-        said = ""
+        is_told = False
         while not ended.is_set():
             try:
                 live.write(work, job.request)
                 write_tables()
-            except OSError as error:  # a disk that is full, a share that is away: the runs go on, and so do we
-                if said != (said := f"Warning: the page and the tables stay as they are for now ({error})."):
-                    report(said)
+                is_told = False
+            except (OSError, InputError) as error:  # a full disk, a share that is away: the runs go on, and so do we
+                if not is_told:
+                    report(f"Warning: the page and the tables stay as they are for now ({error}).")
+                is_told = True
             ended.wait(live.REFRESH)
 
     keeper = threading.Thread(target=keep, daemon=True)

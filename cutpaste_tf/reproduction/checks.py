@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cutpaste_tf import files
 from cutpaste_tf.config.config import Config
@@ -14,22 +15,31 @@ from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Item
 from cutpaste_tf.reproduction import costs
 from cutpaste_tf.reproduction.plan import Request, Run, Work
 
-Listed = tuple[list[Item], list[Item]]  # training and test images
-_RECORD, _VERSION = "data", 2  # in the output folder: which images the runs of a category are of
+# In the output folder: which images the runs of a category are of; and what version 1 had instead.
+_RECORD, _VERSION, _FORMER = "data", 2, "reproduction.json"
 
 
-def categories(
-    request: Request, locate: Callable[[str], str | Path], *, is_drawn: bool
-) -> tuple[dict[str, str | Path], dict[str, Listed]]:
+class Seen(NamedTuple):
+    """A category, as it was found.
+
+    Attributes:
+        place: its folder, or the name of the set.
+        images: number of its training images.
+        listed: a hash of the names and sizes of its training and test images.
+    """
+
+    place: str | Path
+    images: int
+    listed: str
+
+
+def categories(request: Request, locate: Callable[[str], str | Path], *, is_drawn: bool) -> dict[str, Seen]:
     """Sees that every category can be trained on and tested.
-
-    Returns:
-        The folder, or the name of the set, of each; its training and its test images.
 
     Raises:
         InputError: one cannot.
     """
-    places, items = {}, {}
+    seen = {}
     wanted = [category for table in request.tables for category in request.categories_of(table)]
     localized = {
         category
@@ -59,8 +69,8 @@ def categories(
                 f"{data} has no masks (ground_truth/DEFECT/NAME_mask.png), so that it can have no pixel AUROC, which "
                 "Table 2 is of; name other --categories or --table."
             )
-        places[category], items[category] = place, (trained, tests)
-    return places, items
+        seen[category] = Seen(place, len(trained), _listed([*trained, *tests]))
+    return seen
 
 
 def weights(work: Sequence[Work], request: Request) -> None:
@@ -74,7 +84,7 @@ def weights(work: Sequence[Work], request: Request) -> None:
         raise InputError(f"--weights={request.weights} is not a file; leave --weights out for the download.")
 
 
-def space(work: Sequence[Work], request: Request, items: Mapping[str, Listed]) -> None:
+def space(work: Sequence[Work], request: Request, seen: Mapping[str, Seen]) -> None:
     """Sees that the runs have room.
 
     Raises:
@@ -82,7 +92,7 @@ def space(work: Sequence[Work], request: Request, items: Mapping[str, Listed]) -
     """
     folder = request.output_dir.absolute()
     runs_left = sum(not one.is_done(request.output_dir) for one in work)
-    wanted = costs.size(work, request, {category: len(trained) for category, (trained, _) in items.items()})
+    wanted = costs.size(work, request, {category: one.images for category, one in seen.items()})
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
     if free < wanted:
         raise InputError(
@@ -91,41 +101,53 @@ def space(work: Sequence[Work], request: Request, items: Mapping[str, Listed]) -
         )
 
 
-def claim(request: Request, items: Mapping[str, Listed], *, only_plan: bool) -> None:
-    """Writes down which images the folder's runs are of, or sees that they are the same, wherever they lie.
+def same_data(request: Request, seen: Mapping[str, Seen]) -> None:
+    """Sees that the folder's runs are of the same images, wherever they lie.
 
     Raises:
-        InputError: they are not.
+        InputError: they are not, or of another version.
     """
-    for category, both in items.items():
-        path = request.output_dir / _RECORD / f"{category.replace('/', '+')}.json"
-        own = {"version": _VERSION, "data": _listed(both)}
-        if path.is_file():
-            try:
-                found = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
-                raise InputError(
-                    f"{path} is damaged; delete it if the runs there are of {category} as it is."
-                ) from None
-            if found.get("version") != _VERSION:
-                raise InputError(
-                    f"{request.output_dir} holds runs of another version of reproduce_main.py "
-                    f"({found.get('version')}, this is {_VERSION}); name another --output_dir."
-                )
-            if found != own:
-                raise InputError(
-                    f"{request.output_dir} holds runs of other images of {category}, by their names and sizes; name "
-                    "another --output_dir."
-                )
-        elif not only_plan:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_whole(path, json.dumps(own).encode())
+    former = request.output_dir / _FORMER
+    if former.is_file():
+        raise InputError(
+            f"{request.output_dir} holds runs of an earlier version of reproduce_main.py; delete {former} if they are "
+            "of these images, or name another --output_dir."
+        )
+    for category, one in seen.items():
+        path = _record(request, category)
+        if not path.is_file():
+            continue
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise InputError(f"{path} is damaged; delete it if the runs there are of {category} as it is.") from None
+        if found.get("version") != _VERSION:
+            raise InputError(
+                f"{request.output_dir} holds runs of another version of reproduce_main.py ({found.get('version')}, "
+                f"this is {_VERSION}); name another --output_dir."
+            )
+        if found["data"] != one.listed:
+            raise InputError(
+                f"{request.output_dir} holds runs of other images of {category}, by their names and sizes; name "
+                "another --output_dir."
+            )
 
 
-def _listed(both: Listed) -> str:
-    """A hash of the names and sizes of training and test images."""
+def claim(request: Request, seen: Mapping[str, Seen]) -> None:
+    """Writes down which images the folder's runs will be of."""
+    for category, one in seen.items():
+        path = _record(request, category)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_whole(path, json.dumps({"version": _VERSION, "data": one.listed}).encode())
+
+
+def _record(request: Request, category: str) -> Path:
+    return request.output_dir / _RECORD / f"{category.replace('/', '+')}.json"
+
+
+def _listed(items: Sequence[Item]) -> str:
     sha = hashlib.sha256()
-    for item in (*both[0], *both[1]):
+    for item in items:
         size = len(item.image) if isinstance(item.image, bytes) else item.image.stat().st_size
         sha.update(f"{item.path} {item.label} {size}\n".encode(errors="surrogateescape"))
     return sha.hexdigest()

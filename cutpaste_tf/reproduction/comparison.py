@@ -34,6 +34,7 @@ PUBLISHED: dict[str, Any] = {
     "steps_per_epoch": 256,
     "batch_size": 96,
     "learning_rate": 0.03,
+    "head_learning_rate": 0.03,
     "momentum": 0.9,
     "l2": 3e-5,
     "feature": "pool",

@@ -71,9 +71,9 @@ def share(slot: int, jobs: int, found: Sequence[str]) -> Share:
     if jobs == 1:
         return Share()
     every = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    each = max(1, len(every) // jobs)
-    cores = [every[(slot * each + index) % len(every)] for index in range(each)]
-    environment = {"TF_NUM_INTRAOP_THREADS": str(each), "OMP_NUM_THREADS": str(each)}
+    first, last = slot * len(every) // jobs, (slot + 1) * len(every) // jobs
+    cores = every[first : max(last, first + 1)]
+    environment = {"TF_NUM_INTRAOP_THREADS": str(len(cores)), "OMP_NUM_THREADS": str(len(cores))}
     if found:
         environment["CUDA_VISIBLE_DEVICES"] = found[slot % len(found)]
     return Share(environment, tuple(cores))

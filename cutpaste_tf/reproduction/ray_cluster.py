@@ -72,7 +72,9 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
                 except RayTaskError as error:
                     raise InputError(f"A worker of Ray failed on {one.run.name}: {error.cause}") from None
                 except RayError as error:  # its process died as often as _RETRIES, for lack of memory perhaps
-                    yield Outcome(one, "failed", str(error).strip().splitlines()[0])
+                    said = str(error).strip().splitlines()[0]
+                    one.give_up(job.request.output_dir, said)
+                    yield Outcome(one, "failed", said)
         finally:
             for each in waiting:
                 ray.cancel(each)

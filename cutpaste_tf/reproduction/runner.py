@@ -203,7 +203,9 @@ def _attempt(one: Work, job: Job, place: Path, share: Share, processes: Processe
         if said := processes.run(words, place, share):
             return said
     for folder in one.missing(request.output_dir):
-        words = [*job.commands.evaluate, f"--run_dir={place}", f"--output_dir={place / folder}", "--nopage", *shared]
+        data = f"--data={one.run.data(request.data_root)}"  # it may lie elsewhere than for whoever trained
+        words = [*job.commands.evaluate, f"--run_dir={place}", data, f"--output_dir={place / folder}", "--nopage"]
+        words += shared
         if said := processes.run([*words, *one.evaluations[folder]], place, share):
             return said
     return ""

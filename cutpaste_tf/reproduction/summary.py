@@ -29,7 +29,7 @@ class Ours(NamedTuple):
     Attributes:
         mean: in percent.
         standard_error: None with one seed.
-        seeds: number of seeds.
+        seeds: number of seeds, of those asked for and of others that are there.
         asked: number of seeds asked for.
         categories: (number that are in it, number that should be); (1, 1) for a category's own.
         random: whether another seed gives another number, so that it needs an error to be compared.
@@ -45,7 +45,7 @@ class Ours(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """Whether every seed and every category is in it."""
-        return self.seeds == self.asked and self.categories[0] == self.categories[1]
+        return self.seeds >= self.asked and self.categories[0] == self.categories[1]
 
 
 class Cell(NamedTuple):
@@ -110,10 +110,10 @@ def summarize(number: int | str, request: Request) -> Table:
             if any(papers) or not any(each.values()):
                 cells[column.row, shape] = Cell(_mean(papers, whole=len(CATEGORIES)), paper.get((column.row, shape)))
             else:  # of own categories alone
-                cells[column.row, shape] = Cell(_mean([*each.values()]), None)
+                cells[column.row, shape] = Cell(_mean([one for one in each.values() if one is not None]), None)
         for model in models:
             every = [cells[model, shape].ours for shape in shapes if (model, shape) in cells]
-            is_papers = any(cells[model, shape].paper for shape in shapes if (model, shape) in cells)
+            is_papers = all(cells[model, shape].paper for shape in shapes if (model, shape) in cells)
             average = _mean(every, same=True)
             cells[model, "average"] = Cell(average, paper.get((model, "average")) if is_papers else None)
         return Table(tables.name(number), tables.title(number), [*models], [*shapes, "average"], cells)
@@ -135,15 +135,14 @@ def summarize(number: int | str, request: Request) -> Table:
 
 def _of_seeds(column: Column, category: str, request: Request) -> Ours | None:
     """A category's cell."""
-    folders = [
-        request.output_dir / "runs" / request.run(column, category, seed).name / column.folder
-        for seed in request.seeds_of(column)
-    ]
+    runs, asked = request.output_dir / "runs", len(request.seeds_of(column))
+    folders = [runs / request.run(column, category, seed).name / column.folder for seed in range(asked)]
+    while column.random and (more := runs / request.run(column, category, len(folders)).name).is_dir():
+        folders.append(more / column.folder)  # of another command, that asked for more seeds
     there = {folder: found for folder in folders if (found := figures_of(folder)) is not None}
-    asked = len(request.seeds_of(column))
     if column.ensemble:
-        score = _ensemble([*there]) if len(there) == asked else None
-        return None if score is None else Ours(score, None, asked, max(asked, _PAPER_SEEDS), random=False)
+        score = _ensemble([*there]) if len(there) >= asked else None
+        return None if score is None else Ours(score, None, len(there), max(asked, _PAPER_SEEDS), random=False)
     values = [found[column.metric] for found in there.values() if found.get(column.metric) is not None]
     if not values:
         return None
@@ -181,6 +180,8 @@ def _mean(values: Sequence[Ours | None], *, whole: int = 0, same: bool = False) 
         statistics.fmean(errors) if len(errors) == len(there) else None,
         min(value.seeds for value in there),
         max(value.asked for value in there),
-        there[0].categories if same and len(there) == len(values) else (len(there), whole or len(values)),
+        min(value.categories for value in there)
+        if same and len(there) == len(values)
+        else (len(there), whole or len(values)),
         random=there[0].random,
     )

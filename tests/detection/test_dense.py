@@ -192,8 +192,8 @@ def test_patches_are_cut_while_those_before_are_computed(image, feature, monkeyp
     cut, computed, asked = [], [], threading.Event()
     whole_cut, outputs = dense.cut, devices.outputs
 
-    def slowly(images, settings):
-        for batch in whole_cut(images, settings):
+    def slowly(images, settings, together):
+        for batch in whole_cut(images, settings, together):
             cut.append(len(computed))
             if len(cut) == 3:
                 asked.set()

@@ -170,14 +170,28 @@ def test_features_in_a_file_are_never_all_in_memory(tmp_path, monkeypatch):
     features = arrays.allocate(100_000, (64,), np.float32)
     features[:] = np.random.default_rng(0).normal(size=features.shape)
     arrays.release(features)
-    before = _resident("RssFile:")
-    fitted = GaussianDensity().fit(features)
-    fitted.score_samples(features)
-    fitted.held_out(features)
-    files.write_arrays(tmp_path / "features.npz", {"features": features})
+    before, fitted = _resident("RssFile:"), GaussianDensity()
+    for held in (fitted.fit, fitted.score_samples, fitted.held_out, _written(tmp_path / "features.npz")):
+        held(features)
+        assert _resident("RssFile:") - before < 5e6, held  # of 26 MB
     again = files.read_arrays(tmp_path / "features.npz")["features"]
-    assert _resident("RssFile:") - before < 5e6  # of 26 MB
+    assert _resident("RssFile:") - before < 5e6
     np.testing.assert_array_equal(again, features)
+
+
+def _written(path):
+    return lambda features: files.write_arrays(path, {"features": features})
+
+
+def test_no_room_is_no_damage(tmp_path, monkeypatch):
+    path, features = tmp_path / "kept.npz", np.zeros((3, 4), np.float32)
+    some = embeddings.Embeddings(features, np.zeros((3, 2, 2, 3), np.uint8), list("abc"), np.zeros(3), list("xyz"), [])
+    embeddings.write(path, some)
+    monkeypatch.setattr(arrays, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(arrays.os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(InputError, match="has no room for"):
+        embeddings.kept(path, lambda: pytest.fail("it would be computed anew"), print)
+    assert path.is_file()
 
 
 def test_thumbnails_of_training_images_are_few(monkeypatch, category):

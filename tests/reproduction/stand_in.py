@@ -24,7 +24,7 @@ def main() -> None:
     left = place / "failures"
     count = int(left.read_text()) if left.exists() else 0
     with (place / "trained").open("a") as file:
-        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        cores = ",".join(map(str, sorted(os.sched_getaffinity(0)))) if hasattr(os, "sched_getaffinity") else ""
         file.write(f"{os.getpid()} {os.environ.get('TF_NUM_INTRAOP_THREADS')} {cores}\n")
     time.sleep(float(os.environ.get("STAND_IN_SECONDS", "0.05")))
     if count:

@@ -76,7 +76,7 @@ def test_what_names_the_paper_is_from_the_paper():
     for field, _ in leaves(Config):
         source = field.metadata["source"]
         named = bool(re.search(r"Section|Table|Figure|Eq\.|\bA\.\d", source))
-        assert named == (field.name in comparison.PUBLISHED or field.name == "head_learning_rate"), field.name
+        assert named == (field.name in comparison.PUBLISHED), field.name
 
 
 def test_the_settings_are_compared_with_the_papers():

@@ -72,24 +72,41 @@ def test_table_6_averages_over_categories_and_shapes(tmp_path):
 
 def test_own_categories_are_not_the_papers_mean(tmp_path):
     request = REQUEST._replace(output_dir=tmp_path, categories=(*CATEGORIES, "own"), seeds=2, tables=(6,))
-    columns = list(TABLES[6])
-    for category in ("own", *CATEGORIES[:14]):
-        if category == CATEGORIES[0]:  # own alone so far: shown, and compared with nothing
-            cells = summary.summarize(6, request).cells
-            assert cells["cutout", "mnist"].ours.mean == 10.5
-            assert {cells["cutout", shape].verdict("paper") for shape in ("mnist", "average")} == {"not in the paper"}
+    models = [name for name, column in TABLES[6].items() if column.row == "cutout"]
+
+    def fill(shapes, categories, auc):
         for seed in range(2):
-            for column in columns:
-                put(request, 6, column, category, seed, (10.0 if category == "own" else 90.0) + seed)
-    for last in (False, True):
+            for shape in shapes:
+                for category in categories:
+                    put(request, 6, shape, category, seed, auc + seed)
+
+    def verdicts():
         cells = summary.summarize(6, request).cells
-        for shape in ("mnist", "average"):
-            cell = cells["cutout", shape]
-            assert (cell.ours.mean, cell.ours.categories) == (90.5, (15 if last else 14, 15))
-            assert cell.verdict("paper") == (("below", "above")[cell.difference > 0] if last else "not yet whole")
-        for seed in range(2):
-            for column in columns:
-                put(request, 6, column, CATEGORIES[14], seed, 90.0 + seed)
+        return [(cells["cutout", shape].ours.mean, cells["cutout", shape].verdict("paper")) for shape in
+                ("mnist", "ellipse", "average")]  # fmt: skip
+
+    fill(models, ["own"], 10.0)
+    assert verdicts() == [(10.5, "not in the paper")] * 3  # shown, and compared with nothing
+    assert summary.summarize(6, request).cells["cutout", "mnist"].ours.is_whole
+    fill(models[:1], CATEGORIES, 1.0)  # own shapes beside the paper's are no average of the paper's
+    assert verdicts()[:2] == [(1.5, "below"), (10.5, "not in the paper")]
+    assert verdicts()[2][1] == "not in the paper"
+    fill(models[1:], CATEGORIES[:14], 1.0)  # the average is as whole as the shape that has least
+    assert verdicts() == [(1.5, "below"), (1.5, "not yet whole"), (1.5, "not yet whole")]
+    fill(models[1:], CATEGORIES[14:], 1.0)
+    assert verdicts() == [(1.5, "below")] * 3
+
+
+def test_seeds_of_another_command_are_in_the_mean(tmp_path):
+    request = REQUEST._replace(output_dir=tmp_path, seeds=3)
+    for seed in range(5):
+        put(request, 1, "cutpaste", "bottle", seed, 90.0 + seed)
+    (tmp_path / "runs/cifar10/cat/proxy_task=cutpaste/seed8").mkdir(parents=True)
+    cell = summary.summarize(1, request).cells["bottle", "cutpaste"]
+    assert (cell.ours.mean, cell.ours.seeds, cell.ours.is_whole) == (92.0, 5, True)
+    begun = request.run(TABLES[1]["cutpaste"], "bottle", 5)
+    (tmp_path / "runs" / begun.name).mkdir()  # it takes nothing from what is there
+    assert summary.summarize(1, request).cells["bottle", "cutpaste"].ours == cell.ours
 
 
 def test_half_a_metrics_file_is_no_number(tmp_path):

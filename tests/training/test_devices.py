@@ -98,7 +98,7 @@ def test_two_devices_are_one_on_jax(category, tmp_path):
 
 def test_two_processes_are_one_on_jax(category, tmp_path):
     """Also where one was killed on the way, and one goes on alone; and TensorFlow reads what they made."""
-    one, both = tmp_path / "one", tmp_path / "pair"
+    one, both, cut_off = tmp_path / "one", tmp_path / "both", tmp_path / "cut_off"
     train = ["train", f"--data={category}", *SCHEDULE]
     evaluate = ["eval", f"--run_dir={both}", "--nopage", "--noheat_maps"]
 
@@ -109,32 +109,47 @@ def test_two_processes_are_one_on_jax(category, tmp_path):
         started = []
         for index in (0, 1):
             joining = [f"--coordinator={address}", "--num_processes=2", f"--process_id={index}"]
+            every = [joined for word in words for joined in ([*joining, word] if word == "then" else [word])]
             dying = {"DIE_AFTER": "7"} if index == doomed else {}
-            started.append(start(*words, *joining, *(own if index == 1 else ()), **dying))
+            started.append(start(*every, *joining, *(own if index == 1 else ()), **dying))
         return [end(one) for one in started]
 
-    (code, said, errors), (killed, *_) = pair(*train, f"--output_dir={both}", doomed=1)
+    (code, said, errors), (killed, *_) = pair(*train, f"--output_dir={cut_off}", doomed=1)
     assert (code, killed) == (2, -9)
     assert "Computing with jax on cpu:0, cpu:2048." in said
     assert "Traceback" not in errors
     assert errors.strip().splitlines()[-1].startswith("error: Another process of this command has ended. The same")
-    words = [*train, f"--output_dir={one}", "then", *train, f"--output_dir={both}", "then", *evaluate]
-    code, said, errors = end(start(*words, f"--output_dir={tmp_path}/alone/eval"))
-    assert code == 0, errors
-    assert "Resuming after step 7 of 10." in said
-    assert_equal_runs(one, both, epochs=1)
+    for code, _, errors in pair(*train, f"--output_dir={both}", "then", *evaluate):
+        assert code == 0, errors
+    shutil.copytree(both / "eval", tmp_path / "by_both/eval")
     for code, _, errors in pair(*evaluate, own=["--beside=nowhere"]):
         assert code == 2
         assert "error: --beside=nowhere holds no evaluation" in errors  # of one process: both say so, and neither waits
     shutil.rmtree(both / "embeddings")
-    for code, _, errors in pair(*evaluate):
-        assert code == 0, errors
-    np.testing.assert_allclose(scores(both), scores(tmp_path / "alone"), rtol=1e-5)
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"category", "one", "pair", "alone"}
+    words = [*train, f"--output_dir={one}", "then", *train, f"--output_dir={cut_off}", "then", *evaluate]
+    code, said, errors = end(start(*words))
+    assert code == 0, errors
+    assert "Resuming after step 7 of 10." in said
+    assert_equal_runs(one, both)
+    assert_equal_runs(one, cut_off, epochs=1)
+    np.testing.assert_allclose(scores(tmp_path / "by_both"), scores(both), rtol=1e-5)
+    names = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert names == {"category", "one", "both", "cut_off", "by_both"}
     loaded = Detector.load(both)
     np.testing.assert_allclose(
         whole.embed(loaded.feature, sources.read_train(category, 32).images), features(both), atol=1e-4
     )
+
+
+def test_processes_that_see_different_images_are_told(monkeypatch):
+    processes.agree("test images", ["a"])  # alone there is nobody to differ from
+    monkeypatch.setattr(processes, "_joined", ["host:1"])
+    seen = []
+    monkeypatch.setattr(processes, "_gathered", lambda text: [*seen, text])
+    processes.agree("test images", ["a", "b"])
+    monkeypatch.setattr(processes, "_gathered", lambda text: ["0" * 64, text])
+    with pytest.raises(InputError, match="processes of this command see different test images; give every host"):
+        processes.agree("test images", ["a"])
 
 
 def test_large_files_reach_the_others_in_parts(monkeypatch):
