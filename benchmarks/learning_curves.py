@@ -138,7 +138,7 @@ def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
                         axis.plot(at, [row[name] for row in mine], color=color, label=label)
                 axis.set_xticks(range(len(steps)), labels=steps, fontsize=8)
                 axis.set_title(f"{Path(data).name}, {size} px: {title}", fontsize=9, parse_math=False)
-                if name == "held_out":
+                if name == "held_out" and min(row[name] for row in drawn) < -20:
                     axis.set_yscale("symlog", linthresh=10)
             axes[0].legend()
         for axis in grid[-1]:
