@@ -16,9 +16,9 @@ def test_it_is_pillow_s_to_the_bit(side, tmp_path):
     """As it is saved and loaded, which is when TensorFlow rewrites what it can."""
     rng = np.random.default_rng(side)
     module = tf.Module()
-    resize = resizing.Resizer(side)
-    module.divisor = resize._divisor
-    module.resize = tf.function(resize, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+    resizer = resizing.Resizer(side)
+    module.divisor = resizer._divisor
+    module.resize = tf.function(resizer, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
     tf.saved_model.save(module, str(tmp_path / "resizer"))
     loaded = tf.saved_model.load(str(tmp_path / "resizer"))
     for height, width in zip(SIZES, rng.permutation(SIZES), strict=True):

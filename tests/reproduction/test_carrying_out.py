@@ -19,7 +19,6 @@ from tfds_sets import write_cifar10
 
 from cutpaste_tf import files
 from cutpaste_tf.backend import keras
-from cutpaste_tf.command_line import reproduce
 from cutpaste_tf.commands import reproducing
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.reproduction import carrying_out, checks, executors, figures, live, tables
@@ -410,13 +409,25 @@ def test_a_figure_without_its_run_is_told(tmp_path, request_):
     assert lines[-2] == f"Warning: {one.run.name} was given up: error: the disk is full"
 
 
-def test_tables_and_figures_have_the_papers_numbers():
-    assert reproduce._chosen(["1..3", "8"], "table", TABLES) == (1, 2, 3, 8)
-    assert reproduce._chosen(["cifar10"], "table", TABLES) == ("cifar10",)
-    assert reproduce._chosen(["5", "7..21", "3"], "figure", figures.COLUMNS) == (2, 4, 3)
-    for given in (["9"], ["7..9"], ["2..1"]):
-        with pytest.raises(InputError, match=r"--table=(9|2\.\.1) is not of 1, 2, 3, 4, 5, 6, 7, 8, cifar10, or all"):
-            reproduce._chosen(given, "table", TABLES)
+def test_tables_and_figures_have_the_papers_numbers(tmp_path, capsys):
+    draw_category(tmp_path / "bottle")
+    words = [f"--data_root={tmp_path}", f"--output_dir={tmp_path}/repro", "--categories=bottle", "--seeds=1", "--plan"]
+
+    def planned(*flags):
+        capsys.readouterr()
+        command("reproduce_main.py", *words, *flags)
+        return capsys.readouterr().out
+
+    assert planned("--table=4..5") == planned("--table=4,5") != planned("--table=4")
+    assert planned("--figure=5,7..21") == planned("--figure=2,4") != planned("--figure=5")
+    for flag, said in [
+        ("--table=1,9", "--table=9 is not of 1, 2, 3, 4, 5, 6, 7, 8, cifar10, or all"),
+        ("--table=2..1", "--table=2..1 is not of 1, 2, 3"),
+        ("--figure=22", "--figure=22 is not of 2, 3, 4, 6, 5, 7, 8"),
+    ]:
+        with pytest.raises(SystemExit):
+            command("reproduce_main.py", *words, flag)
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.slow
