@@ -172,10 +172,20 @@ def test_nothing_is_left_to_fill_in():
         assert not re.findall(r"\b[A-Z]+_(?:TIME|QUICK|TRAIN)\b|TODO", page.read_text()), page.name
 
 
+def _anchors(page):
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
-        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
-            assert link.startswith("http") or (page.parent / link).exists(), (page.name, link)
+        for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
+            if link.startswith("http"):
+                continue
+            target = page.parent / link if link else page
+            assert target.exists(), (page.name, link)
+            assert not anchor or anchor in _anchors(target), (page.name, link, anchor)
 
 
 def test_the_readme_is_short():

@@ -84,7 +84,7 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
         from cutpaste_tf.commands import reproducing
         from cutpaste_tf.reproduction import figures
 
-        named = _chosen(_TABLE.value, "table", TABLES) if _TABLE.value else ()
+        named = _chosen(_TABLE.value, "table", TABLES)
         needs_root = bool(_FIGURE.value) or set(named) != {CIFAR10}
         failures = reproducing.reproduce(
             Request(
@@ -100,7 +100,7 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
             ),
             commands,
             locate,
-            drawings=_chosen(_FIGURE.value, "figure", figures.COLUMNS) if _FIGURE.value else (),
+            drawings=_chosen(_FIGURE.value, "figure", figures.COLUMNS),
             jobs=_JOBS.value,
             tries=_TRIES.value,
             gpu=_GPU.value,
@@ -126,9 +126,8 @@ def _chosen(given: list[str], flag: str, known: Collection[T]) -> tuple[T, ...]:
     names = []
     for name in given:
         first, dots, last = name.partition("..")
-        is_range = dots and first.isdigit() and last.isdigit()
-        names += map(str, range(int(first), int(last) + 1)) if is_range else [name]
-    unknown = [name for name in names if name not in by_name]
-    if unknown or not names:
-        raise InputError(f"--{flag}={','.join(unknown or given)} is not of {', '.join(by_name)}, or all.")
+        numbers = range(int(first), int(last) + 1) if dots and first.isdigit() and last.isdigit() else ()
+        names += [str(number) for number in numbers] or [name]
+    if unknown := [name for name in names if name not in by_name]:
+        raise InputError(f"--{flag}={','.join(unknown)} is not of {', '.join(by_name)}, or all.")
     return tuple(dict.fromkeys(by_name[name] for name in names))

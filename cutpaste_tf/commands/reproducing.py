@@ -1,6 +1,6 @@
 """Reproduction of the paper's tables, as its command line and a program call it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from cutpaste_tf.progress import Report, say
@@ -81,9 +81,10 @@ def reproduce(
         said = slurm.submit(words, request.output_dir, jobs=jobs or max(1, len(work)), options=slurm_options)
         report(f"{said}   (the script: {request.output_dir / slurm.SCRIPT})")
         return []
+    settings = {Path(one.run.name).parent.name for one in plan(request._replace(columns=(), seeds=1))}
 
     def write_tables() -> None:
-        whole = _whole(request)
+        whole = _whole(request, settings)
         for number in request.tables:
             writing.write(summary.summarize(number, whole), request.output_dir, scale=request.scale)
 
@@ -106,12 +107,16 @@ def reproduce(
     return failures
 
 
-def _whole(request: Request) -> Request:
-    """A request for all of its tables, whatever part of them is asked for now: what is there is in them."""
+def _whole(request: Request, settings: Collection[str]) -> Request:
+    """A request for all of its tables, whatever part of them is asked for now: what is there is in them.
+
+    Args:
+        request: what is asked for.
+        settings: names of the tables' runs, without category and seed.
+    """
     place = request.output_dir / "runs"
-    settings = {(place / one.run.name).parent.name for one in plan(request._replace(columns=(), seeds=1))}
     folders = [folder for level in ("*", "*/*") for folder in sorted(place.glob(f"{level}/*/seed*"))]  # as demo/gear
-    own = [str(one.parent.parent.relative_to(place).as_posix()) for one in folders if one.parent.name in settings]
+    own = [one.parent.parent.relative_to(place).as_posix() for one in folders if one.parent.name in settings]
     named = tables.groups(tables.CIFAR10)["all"]
     every = (*CATEGORIES, *request.categories, *(category for category in own if category not in named))
     return request._replace(columns=(), categories=tuple(dict.fromkeys(every)))

@@ -40,14 +40,12 @@ def categories(request: Request, locate: Callable[[str], str | Path], *, is_draw
         InputError: one cannot.
     """
     seen = {}
-    wanted = [category for table in request.tables for category in request.categories_of(table)]
-    localized = {
-        category
-        for table in request.tables
-        for category in request.categories_of(table)
-        if any(column.metric.startswith("pixel") for column in request.columns_of(table).values())
-    }
-    for category in dict.fromkeys([*wanted, *(request.categories if is_drawn else ())]):
+    metrics: dict[str, set[str]] = {category: set() for category in (request.categories if is_drawn else ())}
+    for table in request.tables:
+        for category in request.categories_of(table):
+            asked = metrics.setdefault(category, set())
+            asked.update(column.metric for column in request.columns_of(table).values())
+    for category, asked in metrics.items():
         data = Run(category, (), 0).data(request.data_root)
         place = locate(data)
         if not sources.is_named(str(place)) and not Path(place).expanduser().is_dir():
@@ -64,7 +62,7 @@ def categories(request: Request, locate: Callable[[str], str | Path], *, is_draw
                 f"{data} has no {'normal' if NORMAL not in labels else 'anomalous'} test images, so that it can have "
                 "no AUROC; name other --categories."
             )
-        if category in localized and not any(item.masks for item in tests):
+        if "pixel_auroc" in asked and not any(item.masks for item in tests):
             raise InputError(
                 f"{data} has no masks (ground_truth/DEFECT/NAME_mask.png), so that it can have no pixel AUROC, which "
                 "Table 2 is of; name other --categories or --table."

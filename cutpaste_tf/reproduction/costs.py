@@ -19,21 +19,23 @@ _DIMENSIONS = 512  # of a ResNet-18's pooled features
 def described(work: Sequence[Work], request: Request) -> list[str]:
     """The plan in lines: what is done, what is left, and what that takes at the speeds measured so far."""
     root = request.output_dir
-    lines, left, unknown, evaluations = [], 0.0, 0, 0
+    lines, left, unknown, evaluations, done = [], 0.0, 0, 0, 0
     speeds = _speeds(work, request)
     for one in work:
         config, place = one.run.config(request.data_root), root / "runs" / one.run.name
         steps = config.schedule.total_steps
-        state = "done" if one.is_done(root) else "to do"
-        if state == "to do":
-            evaluations += len(one.missing(root))
-        if state == "to do" and not runs.is_complete(place):
+        missing, is_trained = len(one.missing(root)), runs.is_complete(place)
+        is_done = is_trained and not missing
+        done += is_done
+        evaluations += missing
+        if not is_trained:
             to_go = steps - min(steps, int(_last_logged(place, "step")))
             speed = speeds.get(_kind(config))
             left += to_go * config.schedule.batch_size / speed if speed else 0
             unknown += 0 if speed else to_go
-        lines.append(f"{state:6} {one.run.name}   {steps} steps, {len(one.evaluations)} evaluations")
-    done = sum(one.is_done(root) for one in work)
+        lines.append(
+            f"{'done' if is_done else 'to do':6} {one.run.name}   {steps} steps, {len(one.evaluations)} evaluations"
+        )
     lines.append(f"{done} of {len(work)} runs are done.")
     if left:
         lines.append(

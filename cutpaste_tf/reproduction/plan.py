@@ -175,10 +175,10 @@ class Work(NamedTuple):
     def missing(self, root: Path) -> list[str]:
         """The folders of the evaluations that are not there yet, or damaged."""
         place = root / "runs" / self.run.name
-        return [folder for folder in self.evaluations if figures_of(place / folder) is None]
+        return [folder for folder in self.evaluations if metrics_of(place / folder) is None]
 
 
-def figures_of(folder: Path) -> dict[str, Any] | None:
+def metrics_of(folder: Path) -> dict[str, Any] | None:
     """What an evaluation's metrics.json says; None where there is none, or half of one, as after a power cut."""
     try:
         return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))

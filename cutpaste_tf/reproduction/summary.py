@@ -15,7 +15,7 @@ import numpy as np
 
 from cutpaste_tf.evaluation import metrics
 from cutpaste_tf.reproduction import published, tables
-from cutpaste_tf.reproduction.plan import Request, figures_of
+from cutpaste_tf.reproduction.plan import Request, metrics_of
 from cutpaste_tf.reproduction.published import Published
 from cutpaste_tf.reproduction.tables import CATEGORIES, Column
 
@@ -135,11 +135,16 @@ def summarize(number: int | str, request: Request) -> Table:
 
 def _of_seeds(column: Column, category: str, request: Request) -> Ours | None:
     """A category's cell."""
-    runs, asked = request.output_dir / "runs", len(request.seeds_of(column))
-    folders = [runs / request.run(column, category, seed).name / column.folder for seed in range(asked)]
-    while column.random and (more := runs / request.run(column, category, len(folders)).name).is_dir():
-        folders.append(more / column.folder)  # of another command, that asked for more seeds
-    there = {folder: found for folder in folders if (found := figures_of(folder)) is not None}
+    run, asked = request.run(column, category, 0), len(request.seeds_of(column))
+
+    def place(seed: int) -> Path:
+        return request.output_dir / "runs" / run._replace(seed=seed).name
+
+    seeds = asked
+    while column.random and place(seeds).is_dir():
+        seeds += 1  # of another command, that asked for more
+    folders = [place(seed) / column.folder for seed in range(seeds)]
+    there = {folder: found for folder in folders if (found := metrics_of(folder)) is not None}
     if column.ensemble:
         score = _ensemble([*there]) if len(there) >= asked else None
         return None if score is None else Ours(score, None, len(there), max(asked, _PAPER_SEEDS), random=False)
