@@ -20,6 +20,7 @@ from absl import flags
 
 from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.networks.settings import PRECISIONS
 from cutpaste_tf.progress import say
 from cutpaste_tf.reproduction import comparison
 from cutpaste_tf.reproduction.plan import Request
@@ -46,6 +47,9 @@ _CATEGORIES = flags.DEFINE_list("categories", list(CATEGORIES), "Categories; by 
 _COLUMNS = flags.DEFINE_list("columns", [], "Columns of the tables; by default all.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Number of seeds; the paper has 5.", lower_bound=1)
 _SCALE = flags.DEFINE_enum("scale", "paper", list(SCALES), "Schedule: the paper's, a night's on a CPU, or a test's.")
+_PRECISION = flags.DEFINE_enum(
+    "precision", "float32", list(PRECISIONS), "Arithmetic of the runs, as in train_main.py; the paper names none."
+)
 _WEIGHTS = flags.DEFINE_string("weights", "", "File of EfficientNet's ImageNet weights; by default the download.")
 _JOBS = flags.DEFINE_integer("jobs", 0, "Processes at a time; 0: one for each GPU, or one.", lower_bound=0)
 _TRIES = flags.DEFINE_integer("tries", 2, "Tries of a run before it is given up.", lower_bound=1)
@@ -97,6 +101,7 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
                 weights=_WEIGHTS.value,
                 output_dir=Path(required(_OUTPUT_DIR)).expanduser(),
                 tfds_data_dir=TFDS_DATA_DIR.value,
+                precision=_PRECISION.value,
             ),
             commands,
             locate,
@@ -111,7 +116,7 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
         if failures:
             sys.exit(1)
 
-    own = (_TABLE, _FIGURE, _DATA_ROOT, _OUTPUT_DIR, _CATEGORIES, _COLUMNS, _SEEDS, _SCALE)
+    own = (_TABLE, _FIGURE, _DATA_ROOT, _OUTPUT_DIR, _CATEGORIES, _COLUMNS, _SEEDS, _SCALE, _PRECISION)
     own += (_WEIGHTS, _JOBS, _TRIES, _GPU, _PLAN, _EXECUTOR, _RAY_ADDRESS, _SBATCH, _COMPARE)
     run_main(main, __doc__, own)
 

@@ -86,7 +86,7 @@ def reproduce(
     def write_tables() -> None:
         whole = _whole(request, settings)
         for number in request.tables:
-            writing.write(summary.summarize(number, whole), request.output_dir, scale=request.scale)
+            writing.write(summary.summarize(number, whole), request)
 
     execute = ray_cluster.executor(ray_address, jobs, gpu=gpu) if ray_address else executors.local(jobs, gpu=gpu)
     checks.claim(request, seen)

@@ -6,6 +6,8 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks.backbones import BACKBONES, Backbone
 from cutpaste_tf.settings import Settings, setting
 
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSettings(Settings):
@@ -40,7 +42,7 @@ class NetworkSettings(Settings):
     precision: str = setting(
         "float32",
         "Arithmetic of the networks; logits and features are float32 in any case. mixed_float16 scales the loss.",
-        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+        choices=PRECISIONS,
     )
     head_dims: tuple[int, ...] = setting(
         (512, 128), "Widths of the projection head's layers.", source="Section 4; the widths ours"

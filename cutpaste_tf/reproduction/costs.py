@@ -74,7 +74,7 @@ def _size(config: Config, images: int) -> float:
 
 
 def _kind(config: Config) -> tuple[Any, ...]:
-    return config.network.backbone, config.view_size, config.network.stem
+    return config.network.backbone, config.view_size, config.network.stem, config.network.precision
 
 
 def _speeds(work: Sequence[Work], request: Request) -> dict[tuple[Any, ...], float]:

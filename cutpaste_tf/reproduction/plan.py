@@ -31,6 +31,7 @@ class Request(NamedTuple):
         output_dir: where runs and tables go.
         drawn: columns whose runs of seed 0 figures are drawn from.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets, MNIST's digits for one; empty for its default.
+        precision: arithmetic of every run, as train_main.py names it.
     """
 
     tables: tuple[int | str, ...]
@@ -43,6 +44,7 @@ class Request(NamedTuple):
     output_dir: Path
     drawn: tuple[Column, ...] = ()
     tfds_data_dir: str = ""
+    precision: str = "float32"
 
     def flags(self) -> list[str]:
         """Of reproduce_main.py."""
@@ -56,6 +58,7 @@ class Request(NamedTuple):
             f"--weights={self.weights}",
             f"--output_dir={self.output_dir}",
             f"--tfds_data_dir={self.tfds_data_dir}",
+            f"--precision={self.precision}",
         ]
 
     def columns_of(self, table: int | str) -> dict[str, Column]:
@@ -76,7 +79,7 @@ class Request(NamedTuple):
         return Run(category, tuple(sorted(settings.items())), seed)
 
     def _settings(self, column: Column, image_size: int) -> dict[str, Any]:
-        """A column's settings at the scale, those of the defaults left out: the same runs have the same."""
+        """A column's settings at the scale and precision, those of the defaults left out: the same runs have the same."""
         scale = dict(SCALES[self.scale])
         if scale.get("image_size", 0) > image_size:  # nothing is enlarged
             del scale["image_size"], scale["stem"]
@@ -89,7 +92,7 @@ class Request(NamedTuple):
             scale["epochs"] = max(1, round(scale["epochs"])) if is_trained else 0
             if is_trained and "weights" in column.settings:
                 scale["head_epochs"] = 1
-        settings = {**column.settings, **scale}
+        settings = {**column.settings, **scale, "precision": self.precision}
         if self.weights and "weights" in settings:
             settings["weights"] = self.weights
         whole = Config.of(**settings)

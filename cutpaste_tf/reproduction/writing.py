@@ -2,11 +2,11 @@
 
 import csv
 import io
-from pathlib import Path
 
 import jinja2
 
 from cutpaste_tf.files import write_whole
+from cutpaste_tf.reproduction.plan import Request
 from cutpaste_tf.reproduction.summary import Cell, Table
 
 _PAGE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
@@ -27,18 +27,19 @@ vertical-align: top } td { font-variant-numeric: tabular-nums } small { display:
 )
 
 
-def write(table: Table, folder: Path, *, scale: str) -> None:
+def write(table: Table, request: Request) -> None:
     """Writes tableN.md, .csv and .html, or those of its name.
 
     Args:
         table: to write.
-        folder: to write to.
-        scale: that its runs have, see `tables.SCALES`.
+        request: that it is of; tells the folder, the scale and the precision.
     """
+    folder, scale = request.output_dir, request.scale
     note = (
         "Ours: mean +/- standard error in percent (number of seeds); beneath it the paper's, and ours minus that. A "
         "group's error is the mean of its errors. within, above, below: of the joint error at 95 %."
         + ("" if scale == "paper" else f" Scale {scale}: NOT the paper's schedule, so that nothing can be concluded.")
+        + ("" if request.precision == "float32" else f" Trained in {request.precision}.")
     )
     write_whole(folder / f"{table.name}.md", _markdown(table, note, scale).encode(errors="backslashreplace"))
     write_whole(folder / f"{table.name}.csv", _csv(table, scale).encode(errors="backslashreplace"))

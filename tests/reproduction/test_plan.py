@@ -92,6 +92,18 @@ def test_fine_tuning_keeps_its_own_learning_rate(tmp_path):
     assert schedule.learning_rate == Config.of(weights="imagenet", backbone="efficientnet_b4").schedule.learning_rate
 
 
+def test_precision_is_of_every_run_and_names_it(tmp_path):
+    """Runs in another arithmetic are other runs; in float32, the default, they have the name without it."""
+    request = request_of(tmp_path, tables=(5,), seeds=1, precision="mixed_bfloat16")
+    for one in plan(request):
+        assert one.run.config("/data").network.precision == "mixed_bfloat16"
+        assert "precision=mixed_bfloat16" in one.run.name
+    assert "--precision=mixed_bfloat16" in request.flags()
+    assert {one.run.name for one in plan(request)}.isdisjoint(
+        one.run.name for one in plan(request._replace(precision="float32"))
+    )
+
+
 def test_seeds_come_one_after_another(tmp_path):
     seeds = [one.run.seed for one in plan(request_of(tmp_path, tables=(1, 5)))]
     assert seeds == sorted(seeds)

@@ -146,7 +146,7 @@ def test_three_files_say_the_same(tmp_path):
     request = REQUEST._replace(output_dir=tmp_path)
     for seed, auc in enumerate((90.0, 92.0, 97.0)):
         put(request, 1, "cutpaste", "bottle", seed, auc)
-    writing.write(summary.summarize(1, request), tmp_path, scale="paper")
+    writing.write(summary.summarize(1, request), request)
     with (tmp_path / "table1.csv").open() as file:
         rows = {(row["row"], row["column"]): row for row in csv.DictReader(file)}
     row, paper = rows["bottle", "cutpaste"], published.table(1)["bottle", "cutpaste"]
@@ -157,3 +157,12 @@ def test_three_files_say_the_same(tmp_path):
         assert "93.0 +/- 2.1 (3)" in text
         assert f"paper {paper.auc} +/- {paper.standard_error}, ours {93.0 - paper.auc:+.1f}" in text
     assert rows["carpet", "cutpaste"]["verdict"] == "not yet"
+
+
+def test_a_table_says_its_arithmetic(tmp_path):
+    request = REQUEST._replace(output_dir=tmp_path)
+    for precision, is_said in (("float32", False), ("mixed_bfloat16", True)):
+        request = request._replace(precision=precision)
+        writing.write(summary.summarize(1, request), request)
+        for name in ("table1.md", "table1.html"):
+            assert ("Trained in mixed_bfloat16." in (tmp_path / name).read_text()) == is_said
