@@ -79,7 +79,7 @@ class Request(NamedTuple):
         return Run(category, tuple(sorted(settings.items())), seed)
 
     def _settings(self, column: Column, image_size: int) -> dict[str, Any]:
-        """A column's settings at the scale and precision, those of the defaults left out: the same runs have the same."""
+        """A column's settings at scale and precision, those of the defaults left out: the same runs have the same."""
         scale = dict(SCALES[self.scale])
         if scale.get("image_size", 0) > image_size:  # nothing is enlarged
             del scale["image_size"], scale["stem"]
