@@ -1,9 +1,10 @@
 """REPRO/index.html: the runs of a plan as they go; the page loads itself anew, and reads nothing but itself."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import jinja2
 
@@ -20,15 +21,19 @@ _PAGE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).fr
 <meta http-equiv="refresh" content="{{ refresh }}"><title>{{ done }} of {{ rows|length }} runs</title>
 <link rel="icon" href="data:,">
 <style>body { font: 15px/1.4 system-ui, sans-serif; margin: 1rem; color: #1c2024 } table { border-collapse: collapse }
-.wide { overflow-x: auto } th, td { border-bottom: 1px solid #d5dade; padding: .25rem .8rem .25rem 0; text-align: left }
+.wide { overflow-x: auto } th, td { border-bottom: 1px solid #d5dade; padding: .25rem .8rem .25rem 0; text-align: left;
+vertical-align: top }
 .done { color: #1d6b34 } .running { color: #0b57a4; font-weight: 600 } .failed { color: #b3261e; font-weight: 600 }
 svg { vertical-align: middle }</style></head>
 <body><h1>{{ done }} of {{ rows|length }} runs are done</h1>
 <progress max="{{ rows|length }}" value="{{ done }}">{{ done }} of {{ rows|length }}</progress>
 <p>{% for file, title in links %}<a href="{{ file }}">{{ title }}</a><br>{% endfor %}</p>
-<div class="wide"><table><thead><tr><th scope="col">run</th><th scope="col">state</th><th scope="col">cross-entropy</th>
-<th scope="col"></th></tr></thead><tbody>
-{% for row in rows %}<tr><th scope="row">{{ row.name }}</th><td class="{{ row.state }}">{{ row.state }}</td>
+{% if common %}<p>Every run has {{ common|join(", ") }}.</p>{% endif %}
+<div class="wide"><table><thead><tr><th scope="col">state</th><th scope="col">run</th><th scope="col">seed</th>
+<th scope="col">cross-entropy</th><th scope="col"></th></tr></thead><tbody>
+{% for row in rows %}<tr><td class="{{ row.state }}">{{ row.state }}</td>
+<th scope="row">{% if row.state == "waiting" %}{{ row.category }}{% else %}<a href="{{ row.folder }}">{{ row.category }}</a>
+{%- endif %} {{ row.settings|join(", ") }}</th><td>{{ row.seed }}</td>
 <td>{% if row.curve %}<svg role="img" aria-label="cross-entropy by epoch, now {{ row.last }}" width="{{ width }}"
 height="{{ height }}"><polyline fill="none" stroke="#0b57a4" points="{{ row.curve }}"/></svg> {{ row.last }}{% endif %}
 </td><td>{{ row.said }}</td></tr>
@@ -38,7 +43,10 @@ height="{{ height }}"><polyline fill="none" stroke="#0b57a4" points="{{ row.curv
 
 
 class _Row(NamedTuple):
-    name: str
+    folder: str
+    category: str
+    settings: list[str]
+    seed: int
     state: str
     curve: str
     last: str
@@ -52,15 +60,19 @@ def write(work: Sequence[Work], request: Request) -> None:
         work: of the plan.
         request: that it is of.
     """
-    rows = [_row(one, request.output_dir) for one in work]
+    common = set.intersection(*(set(one.run.settings) for one in work)) if len(work) > 1 else set()
+    rows = [_row(one, request.output_dir, common) for one in work]
     done = sum(row.state == "done" for row in rows)
     links = [(f"{tables.name(table)}.html", tables.title(table)) for table in request.tables]
-    page = _PAGE.render(rows=rows, done=done, links=links, refresh=REFRESH, width=_WIDTH, height=_HEIGHT)
+    page = _PAGE.render(
+        rows=rows, done=done, links=links, common=_said(common), refresh=REFRESH, width=_WIDTH, height=_HEIGHT
+    )
     request.output_dir.mkdir(parents=True, exist_ok=True)
     files.write_whole(request.output_dir / NAME, page.encode(errors="backslashreplace"))
 
 
-def _row(one: Work, root: Path) -> _Row:
+def _row(one: Work, root: Path, common: Collection[tuple[str, Any]]) -> _Row:
+    """A run's row, without the settings that all have."""
     place = root / "runs" / one.run.name
     values = _cross_entropies(place)
     said = ""
@@ -73,7 +85,13 @@ def _row(one: Work, root: Path) -> _Row:
         state, said = "failed", mark.partition(" ")[2]
     else:
         state = "waiting"
-    return _Row(one.run.name, state, _curve(values), f"{values[-1]:.4f}" if values else "", said)
+    own = _said(setting for setting in one.run.settings if setting not in common)
+    folder, last = quote(f"runs/{one.run.name}/"), f"{values[-1]:.4f}" if values else ""
+    return _Row(folder, one.run.category, own, one.run.seed, state, _curve(values), last, said)
+
+
+def _said(settings: Iterable[tuple[str, Any]]) -> list[str]:
+    return [f"{name}={value}" for name, value in sorted(settings)]
 
 
 def _is_claimed(one: Work, root: Path) -> bool:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import pytest
 import stand_in
@@ -117,12 +118,21 @@ def test_the_page_shows_how_far_every_run_is(request_):
     with files.locked(root / CLAIMS, work[1].claim):
         live.write(work, request_)
     text = (root / "index.html").read_text()
-    cells = re.findall(r'scope="row">([^<]*)</th><td class="(\w+)"', text)
-    assert [name for name, _ in cells] == [one.run.name for one in work]
-    assert [state for _, state in cells[:4]] == ["done", "running", "failed", "waiting"]
+    cells = re.findall(r'<td class="(\w+)">\w+</td>\n<th scope="row">(?:<a href="([^"]*)">)?bottle', text)
+    assert [state for state, _ in cells] == ["done", "running", "failed"] + ["waiting"] * (len(work) - 3)
+    assert [unquote(folder) for _, folder in cells[:3]] == [f"runs/{one.run.name}/" for one in work[:3]]
     assert "now 0.4000" in text
     assert "error: &lt;b&gt;no&lt;/b&gt; space" in text
     assert text.count("<polyline") == 1
+
+
+def test_the_page_says_once_what_all_runs_have(request_):
+    """Else what tells them apart is off the screen, and their state with it."""
+    live.write(plan(request_._replace(scale="short")), request_)
+    text = (request_.output_dir / "index.html").read_text()
+    assert text.count("learning_rate=0.003, steps_per_epoch=128.") == text.count("learning_rate=0.003, ") == 1
+    assert text.count("bottle proxy_task=cutpaste_scar</th><td>1</td>") == 1
+    assert text.count("bottle </th>") == 2  # 3-way, of two seeds
 
 
 def _coordinator(root, *, tries, jobs=1):
