@@ -33,7 +33,8 @@ svg { vertical-align: middle }</style></head>
 <th scope="col">cross-entropy</th><th scope="col"></th></tr></thead><tbody>
 {% for row in rows %}<tr><td class="{{ row.state }}">{{ row.state }}</td>
 <th scope="row">{% if row.state == "waiting" %}{{ row.category }}
-{%- else %}<a href="{{ row.folder }}">{{ row.category }}</a>{% endif %} {{ row.settings|join(", ") }}</th><td>{{ row.seed }}</td>
+{%- else %}<a href="{{ row.folder }}">{{ row.category }}</a>{% endif %} {{ row.settings|join(", ") }}</th>
+<td>{{ row.seed }}</td>
 <td>{% if row.curve %}<svg role="img" aria-label="cross-entropy by epoch, now {{ row.last }}" width="{{ width }}"
 height="{{ height }}"><polyline fill="none" stroke="#0b57a4" points="{{ row.curve }}"/></svg> {{ row.last }}{% endif %}
 </td><td>{{ row.said }}</td></tr>

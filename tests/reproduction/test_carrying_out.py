@@ -131,7 +131,7 @@ def test_the_page_says_once_what_all_runs_have(request_):
     live.write(plan(request_._replace(scale="short")), request_)
     text = (request_.output_dir / "index.html").read_text()
     assert text.count("learning_rate=0.003, steps_per_epoch=128.") == text.count("learning_rate=0.003, ") == 1
-    assert text.count("bottle proxy_task=cutpaste_scar</th><td>1</td>") == 1
+    assert text.count("bottle proxy_task=cutpaste_scar</th>\n<td>1</td>") == 1
     assert text.count("bottle </th>") == 2  # 3-way, of two seeds
 
 
