@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from cutpaste_tf import processes, progress
 from cutpaste_tf.command_line import settings_flags
@@ -37,6 +37,8 @@ def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flag
             rest = flags.FLAGS(argv)
         except flags.Error as error:
             _fail(f"{error}. See --help.")
+        if flags.FLAGS["verbosity"].using_default_value:
+            flags.FLAGS.verbosity = logging.WARNING  # app.run would have libraries tell what they do
         if len(rest) > 1:
             _fail(f"Stray arguments: {' '.join(rest[1:])}. Flags are written --name=value.")
         return rest

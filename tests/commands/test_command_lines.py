@@ -39,6 +39,19 @@ def test_the_mains_are_the_commands():
         assert result.stderr == "error: Unknown command line flag 'nothing'. See --help.\n"
 
 
+@pytest.mark.parametrize(("given", "is_heard"), [((), False), (("--verbosity=0",), True)])
+def test_libraries_say_what_they_do_only_when_asked(given, is_heard):
+    """As TensorFlow Datasets on each set that it reads."""
+    code = (
+        "from absl import logging; from cutpaste_tf.command_line.main import run_main\n"
+        "run_main(lambda: (logging.info('a set is read'), logging.warning('a set is old')))"
+    )
+    result = subprocess.run([sys.executable, "-c", code, *given], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0
+    assert "a set is old" in result.stderr
+    assert ("a set is read" in result.stderr) == is_heard
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
