@@ -75,7 +75,7 @@ def test_figures_of_other_images_do_not_stand_beside(tiny_run, category, tmp_pat
     result = cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tmp_path / "again", presentation=beside)
     assert result["image_auroc"] is not None
     text = (tmp_path / "again/report.html").read_text()
-    assert str(tiny_run) in text
+    assert str(tiny_run) in text.replace("<wbr>", "")
     (category / "test/good/002.png").unlink()
     with pytest.raises(InputError, match="is an evaluation of other images of"):
         cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tmp_path / "third", presentation=beside)
