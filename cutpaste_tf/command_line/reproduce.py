@@ -48,7 +48,7 @@ _COLUMNS = flags.DEFINE_list("columns", [], "Columns of the tables; by default a
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Number of seeds; the paper has 5.", lower_bound=1)
 _SCALE = flags.DEFINE_enum("scale", "paper", list(SCALES), "Schedule: the paper's, a night's on a CPU, or a test's.")
 _PRECISION = flags.DEFINE_enum(
-    "precision", "float32", list(PRECISIONS), "Arithmetic of the runs, as in train_main.py; the paper names none."
+    "precision", "float32", PRECISIONS, "Arithmetic of the runs, as in train_main.py; the paper names none."
 )
 _WEIGHTS = flags.DEFINE_string("weights", "", "File of EfficientNet's ImageNet weights; by default the download.")
 _JOBS = flags.DEFINE_integer("jobs", 0, "Processes at a time; 0: one for each GPU, or one.", lower_bound=0)

@@ -1,9 +1,10 @@
 """REPRO/index.html: the runs of a plan as they go; the page loads itself anew, and reads nothing but itself."""
 
 import csv
-from collections.abc import Collection, Iterable, Sequence
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 import jinja2
@@ -61,18 +62,18 @@ def write(work: Sequence[Work], request: Request) -> None:
         work: of the plan.
         request: that it is of.
     """
-    common = set.intersection(*(set(one.run.settings) for one in work)) if len(work) > 1 else set()
+    common = set.intersection(*(set(one.run.words) for one in work)) if len(work) > 1 else set()
     rows = [_row(one, request.output_dir, common) for one in work]
     done = sum(row.state == "done" for row in rows)
     links = [(f"{tables.name(table)}.html", tables.title(table)) for table in request.tables]
     page = _PAGE.render(
-        rows=rows, done=done, links=links, common=_said(common), refresh=REFRESH, width=_WIDTH, height=_HEIGHT
+        rows=rows, done=done, links=links, common=sorted(common), refresh=REFRESH, width=_WIDTH, height=_HEIGHT
     )
     request.output_dir.mkdir(parents=True, exist_ok=True)
     files.write_whole(request.output_dir / NAME, page.encode(errors="backslashreplace"))
 
 
-def _row(one: Work, root: Path, common: Collection[tuple[str, Any]]) -> _Row:
+def _row(one: Work, root: Path, common: Collection[str]) -> _Row:
     """A run's row, without the settings that all have."""
     place = root / "runs" / one.run.name
     values = _cross_entropies(place)
@@ -86,13 +87,9 @@ def _row(one: Work, root: Path, common: Collection[tuple[str, Any]]) -> _Row:
         state, said = "failed", mark.partition(" ")[2]
     else:
         state = "waiting"
-    own = _said(setting for setting in one.run.settings if setting not in common)
-    folder, last = quote(f"runs/{one.run.name}/"), f"{values[-1]:.4f}" if values else ""
+    own = [word for word in one.run.words if word not in common]
+    folder, last = quote(os.fsencode(f"runs/{one.run.name}/")), f"{values[-1]:.4f}" if values else ""
     return _Row(folder, one.run.category, own, one.run.seed, state, _curve(values), last, said)
-
-
-def _said(settings: Iterable[tuple[str, Any]]) -> list[str]:
-    return [f"{name}={value}" for name, value in sorted(settings)]
 
 
 def _is_claimed(one: Work, root: Path) -> bool:

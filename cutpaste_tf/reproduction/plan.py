@@ -122,8 +122,12 @@ class Run(NamedTuple):
     @property
     def name(self) -> str:
         """Of its folder, below `runs`."""
-        parts = [f"{name}={Path(str(value)).name}" for name, value in self.settings]
-        return f"{self.category}/{'+'.join(parts) or 'default'}/seed{self.seed}"
+        return f"{self.category}/{'+'.join(self.words) or 'default'}/seed{self.seed}"
+
+    @property
+    def words(self) -> list[str]:
+        """The settings in its name; of a file without the folder."""
+        return [f"{name}={Path(str(value)).name}" for name, value in self.settings]
 
     def data(self, data_root: str) -> str:
         """What it learns from: a category of the root, or a set that has a name of its own."""

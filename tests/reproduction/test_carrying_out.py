@@ -135,6 +135,14 @@ def test_the_page_says_once_what_all_runs_have(request_):
     assert text.count("bottle </th>") == 2  # 3-way, of two seeds
 
 
+def test_the_page_links_a_folder_whose_name_is_not_utf_8(request_):
+    (work, *_) = plan(request_._replace(categories=("fl\udce4che",)))  # as Python reads the byte 0xe4
+    (request_.output_dir / CLAIMS).mkdir(parents=True)
+    work.give_up(request_.output_dir, "error")
+    live.write([work], request_)
+    assert 'href="runs/fl%E4che/' in (request_.output_dir / "index.html").read_text()
+
+
 def _coordinator(root, *, tries, jobs=1):
     """A process that carries out `request_` with the stand-in; a group of its own, as a terminal's commands are."""
     code = (
