@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from cutpaste_tf import files, runs, surroundings
 from cutpaste_tf.backend import tf
@@ -86,7 +85,7 @@ def export(
     config = config.replaced(false_alarm_rate=rate)  # an evaluation of the export decides as the export does
     difference = None
     report(f"Exporting the detector in {detector_dir} as {format}.")
-    with _told(output), _quietly(), files.whole_folder(output) as partial:
+    with _told(output), files.whole_folder(output) as partial:
         model = partial / "model"
         model.mkdir()
         if is_single:
@@ -166,17 +165,6 @@ def _told(folder: Path) -> Iterator[None]:
         said = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error.message))  # names of operations
         reason = next(iter(said.splitlines()), type(error).__name__)
         raise InputError(f"{folder} cannot be written ({reason}).") from None
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps TensorFlow from listing what it writes."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def _fresh_images(config: Config, data: TrainingData, named: str | Path, tfds_data_dir: str) -> np.ndarray:
