@@ -6,7 +6,6 @@ Each number of threads has a process of its own. Scores and heat maps are made; 
 detector's are resized, by Pillow for ONNX Runtime and LiteRT, which take one size. The best of all rounds counts.
 """
 
-import io
 import math
 import subprocess
 import sys
@@ -21,11 +20,12 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from cutpaste_tf.backend import tf
-from cutpaste_tf.commands import exporting
-from cutpaste_tf.detection.detector import Detector
-from cutpaste_tf.exporting import record, single_precision
+from cutpaste_tf.detection import loading, record
 from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.progress import hush
+from cutpaste_tf.serving import export as exporting
+from cutpaste_tf.serving import single_precision
+from cutpaste_tf.serving.export import ExportOptions
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of a complete run.", required=True)
 _SIZES = flags.DEFINE_list("sizes", ["256", "900"], "Sides of the images in pixels.")
@@ -42,7 +42,7 @@ def main(_: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in exporting.FORMATS:
             begun = time.perf_counter()
-            exporting.export(_RUN_DIR.value, Path(folder) / name, format=name, report=hush)
+            exporting.export(_RUN_DIR.value, Path(folder) / name, options=ExportOptions(format=name), report=hush)
             seconds, size = time.perf_counter() - begun, sum(map(_size, (Path(folder) / name).rglob("*")))
             print(f"{name:<12} written in {seconds:.0f} s, {size / 1e6:.0f} MB", flush=True)
         for threads in _THREADS.value:
@@ -58,10 +58,10 @@ def _size(path: Path) -> int:
 def _measure(folder: Path, threads: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    detector = Detector.load(_RUN_DIR.value)
-    side = detector.config.data.image_size
+    detector = loading.load(_RUN_DIR.value)
+    side = detector.side
     model = tf.saved_model.load(str(folder / exporting.SAVED_MODEL / record.SAVED_MODEL))
-    serve, serve_encoded = (model.signatures[name] for name in ("serving_default", "serve_encoded"))
+    serve = model.signatures["serving_default"]
     files = {
         name: single_precision.FORMATS[name].load(folder / name / single_precision.FORMATS[name].file, threads)
         for name in single_precision.FORMATS
@@ -69,22 +69,15 @@ def _measure(folder: Path, threads: int) -> None:
     print(f"{threads} thread{'s' if threads > 1 else ''}, images that the network sees at {side} px")
     for size in map(int, _SIZES.value):
         image = np.asarray(Image.effect_mandelbrot((size, size), (-2, -1.2, 1, 1.2), 60).convert("RGB"))
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=90)
-        one, many, content = image[None], np.repeat(image[None], 8, axis=0), buffer.getvalue()
+        one, many = image[None], np.repeat(image[None], 8, axis=0)
 
         def resized(image: np.ndarray = image) -> np.ndarray:
             return np.asarray(resize(Image.fromarray(image), side, side))[None]
 
-        def detect(one: np.ndarray = one) -> None:
-            detector.score(one)
-            detector.heat_maps(one)
-
         contestants: dict[str, tuple[int, Callable[[], object]]] = {
-            "Detector.score, .heat_maps": (1, detect),
+            "Detector.score": (1, lambda one=one: detector.score(one, heat_maps=True)),
             "SavedModel": (1, lambda one=one: serve(images=tf.constant(one))["score"].numpy()),
             "SavedModel, 8 at a time": (8, lambda many=many: serve(images=tf.constant(many))["score"].numpy()),
-            "SavedModel, JPEG": (1, lambda c=content: serve_encoded(image_bytes=tf.constant([c]))["score"].numpy()),
             **{f"{name}, Pillow": (1, lambda run=run: run(resized())) for name, run in files.items()},
         }
         best = dict.fromkeys(contestants, math.inf)

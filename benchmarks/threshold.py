@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities, patch_density
-from cutpaste_tf.detection import calibration, whole
+from cutpaste_tf.detection import calibration, loading
 from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection.image_detector import ImageDetector
+from cutpaste_tf.detection.patch_detector import PatchDetector
 from cutpaste_tf.images import reading, sources
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "The run.", required=True)
@@ -36,8 +37,9 @@ class _Scores(NamedTuple):
 def main(argv: list[str]) -> None:
     """Prints the table."""
     del argv
-    detector = Detector.load(_RUN_DIR.value)
-    config = detector.config
+    detector = loading.load(_RUN_DIR.value)
+    assert isinstance(detector, ImageDetector | PatchDetector)
+    config, of_kind = detector.config, _of_patches if isinstance(detector, PatchDetector) else _of_images
     train, _ = _features(detector, sources.list_train(config.data.data, detector.how_read))
     test, labels = _features(detector, sources.list_test(config.data.data, detector.how_read))
     normal, anomalous = np.concatenate([train, test[labels == 0]]), test[labels == 1]
@@ -46,7 +48,7 @@ def main(argv: list[str]) -> None:
     found = []
     for order in [np.arange(len(normal)), *orders]:
         fitted, others = normal[order[: len(train)]], normal[order[len(train) :]]
-        found.append((_of_patches if config.patch_size else _of_images)(config, fitted, others, anomalous))
+        found.append(of_kind(detector, fitted, others, anomalous))
     for name in ("held_out", "in_sample"):
         for rate in RATES:
             if rate * (len(train) + 1) < 1:
@@ -60,28 +62,26 @@ def main(argv: list[str]) -> None:
             )
 
 
-def _features(detector: Detector, items: list[reading.Item]) -> tuple[np.ndarray, np.ndarray]:
+def _features(detector: ImageDetector | PatchDetector, items: list[reading.Item]) -> tuple[np.ndarray, np.ndarray]:
     """Features [count, ...] of images, or of their patches, and the images' labels."""
-    examples = reading.read(items, detector.config.data.image_size, detector.how_read)
-    if detector.config.patch_size:
+    examples = reading.read(items, detector.side, detector.how_read)
+    if isinstance(detector, PatchDetector):
         return np.stack(list(detector.embed_patches.each(examples.images))), examples.labels
-    return whole.embed(detector.feature, examples.images), examples.labels
+    return detector.embed(examples.images), examples.labels
 
 
-def _of_images(config: Config, fitted: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> _Scores:
-    density = densities.build(config.density).fit(fitted)
+def _of_images(detector: Detector, fitted: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> _Scores:
+    density = densities.build(detector.config.density).fit(fitted)
     scores = (-density.score_samples(features) for features in (fitted, normal, anomalous))
     return _Scores(-density.held_out(fitted), *scores)
 
 
-def _of_patches(config: Config, fitted: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> _Scores:
-    density = patch_density.build(config.density).fit(iter(fitted), len(fitted))
+def _of_patches(detector: Detector, fitted: np.ndarray, normal: np.ndarray, anomalous: np.ndarray) -> _Scores:
+    density = patch_density.build(detector.config.density).fit(iter(fitted), len(fitted))
 
     def of_images(patches: np.ndarray) -> np.ndarray:
-        side = round(patches.shape[1] ** 0.5)
-        found = calibration.of(patches.reshape(-1, side, side).astype(np.float32), config)
-        assert found is not None  # there are patches
-        return found.scores
+        places = round(patches.shape[1] ** 0.5)
+        return detector.reduce(patches.reshape(-1, places, places).astype(np.float32))[0]
 
     scores = (of_images(density.peak - density.score_samples(features)) for features in (fitted, normal, anomalous))
     return _Scores(of_images(density.held_out), *scores)

@@ -22,22 +22,37 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 surroundings.prepare()
 
 if TYPE_CHECKING:
-    from cutpaste_tf.commands.evaluating import evaluate
-    from cutpaste_tf.commands.exporting import export
     from cutpaste_tf.commands.training import train
     from cutpaste_tf.config.config import Config
     from cutpaste_tf.detection.detector import Detector
+    from cutpaste_tf.detection.loading import load
     from cutpaste_tf.errors import InputError
+    from cutpaste_tf.evaluation.evaluate import evaluate
+    from cutpaste_tf.evaluation.options import EvaluationOptions
+    from cutpaste_tf.serving.export import ExportOptions, export
 
 _PUBLIC = {
     "Config": "config.config",
     "Detector": "detection.detector",
+    "EvaluationOptions": "evaluation.options",
+    "ExportOptions": "serving.export",
     "InputError": "errors",
-    "evaluate": "commands.evaluating",
-    "export": "commands.exporting",
+    "evaluate": "evaluation.evaluate",
+    "export": "serving.export",
+    "load": "detection.loading",
     "train": "commands.training",
 }
-__all__ = ["Config", "Detector", "InputError", "evaluate", "export", "train"]
+__all__ = [
+    "Config",
+    "Detector",
+    "EvaluationOptions",
+    "ExportOptions",
+    "InputError",
+    "evaluate",
+    "export",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

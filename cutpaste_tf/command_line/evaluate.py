@@ -18,11 +18,12 @@ from absl import flags
 
 from cutpaste_tf import runs
 from cutpaste_tf.command_line import device_flags, settings_flags
-from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
-from cutpaste_tf.commands import evaluating, options
-from cutpaste_tf.config.config import Config
+from cutpaste_tf.command_line.main import TFDS_DATA_DIR, folders_of, required, run_main
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.evaluation.evaluate import evaluate
+from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import synthetic
+from cutpaste_tf.images.synthetic import SyntheticOptions
 from cutpaste_tf.progress import Report
 
 _RUN_DIR = flags.DEFINE_string(
@@ -58,29 +59,28 @@ def run(locate: Callable[[str], str | Path]) -> None:
     settings_flags.define_evaluation_flags()
 
     def main() -> None:
-        folders = [Path(name).expanduser() for name in _folders(required(_RUN_DIR))]
+        folders = folders_of(required(_RUN_DIR))
         output_dir = Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None
         with device_flags.shared(folders, runs.ENDED) as (own, report):
             _evaluate(own, output_dir if own == folders or not output_dir else own[0] / "out", report)
 
     def _evaluate(run_dirs: list[Path], output_dir: Path | None, report: Report) -> None:
-        run_dir = run_dirs[0]
-        place = run_dir if (run_dir / "config.json").is_file() else runs.find_detector(run_dir)
-        own = Config.read(place / "config.json").data
-        data = _DATA.value or own.test_data or own.data
-        evaluating.evaluate(
+        evaluate(
             run_dirs,
-            data,
-            locate(data),
-            train_location=locate(own.data),
+            _DATA.value or "",
             settings=settings_flags.settings_from_flags(),
-            synthetic_options=_synthetic_options(),
-            heat_map_options=options.HeatMapOptions(_HEAT_MAPS.value, _LAYER.value),
-            presentation=options.Presentation(_PAGE.value, tuple(_folders(_BESIDE.value)), _TENSORBOARD.value),
-            calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
+            options=EvaluationOptions(
+                heat_maps=_HEAT_MAPS.value,
+                gradcam_layer=_LAYER.value,
+                synthetic=_synthetic_options(),
+                calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
+                allow_trained_images=_ALLOW_TRAINED.value,
+                page=_PAGE.value,
+                beside=tuple(map(str, folders_of(_BESIDE.value))),
+                tensorboard_images=_TENSORBOARD.value,
+                tfds_data_dir=TFDS_DATA_DIR.value,
+            ),
             output_dir=output_dir,
-            allow_trained=_ALLOW_TRAINED.value,
-            tfds_data_dir=TFDS_DATA_DIR.value,
             device_count=device_flags.device_count(),
             report=report,
         )
@@ -102,18 +102,11 @@ def run(locate: Callable[[str], str | Path]) -> None:
     run_main(main, __doc__, own)
 
 
-def _folders(named: str) -> list[str]:
-    """Folders that a flag names, with commas between them; a folder's name may have some as well."""
-    if not named:
-        return []
-    return [named] if Path(named).expanduser().is_dir() else named.split(",")
-
-
-def _synthetic_options() -> evaluating.SyntheticOptions | None:
+def _synthetic_options() -> SyntheticOptions | None:
     if _SYNTHETIC.value:
         if _IMAGES.value and _FILL.value != "image":
             raise InputError("--synthetic_images needs --synthetic_fill=image.")
-        return evaluating.SyntheticOptions(_SYNTHETIC.value, _FILL.value, _IMAGES.value, _SEED.value)
+        return SyntheticOptions(_SYNTHETIC.value, _FILL.value, _IMAGES.value, _SEED.value)
     if _FILL.present or _IMAGES.present or _SEED.present:
         raise InputError("--synthetic_fill, --synthetic_images and --synthetic_seed need --synthetic=SHAPE.")
     return None

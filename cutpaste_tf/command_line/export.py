@@ -14,12 +14,15 @@ from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf import runs
-from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
-from cutpaste_tf.commands import exporting
-from cutpaste_tf.config.config import Config
+from cutpaste_tf.command_line.main import TFDS_DATA_DIR, folders_of, required, run_main
+from cutpaste_tf.serving import export as exporting
+from cutpaste_tf.serving.export import ExportOptions
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder that train_main.py wrote, or a detector copied from one.")
+_RUN_DIR = flags.DEFINE_string(
+    "run_dir",
+    None,
+    "Folder that train_main.py wrote, or a detector copied from one; several, with commas, are an ensemble.",
+)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write; an export that lies there is replaced.")
 _FORMAT = flags.DEFINE_enum("format", exporting.SAVED_MODEL, exporting.FORMATS, "What to write.")
 _RATE = flags.DEFINE_float(
@@ -40,17 +43,16 @@ def run(locate: Callable[[str], str | Path]) -> None:
     """The command; `locate` as in `train.run`."""
 
     def main() -> None:
-        run_dir, output = (Path(required(flag)).expanduser() for flag in (_RUN_DIR, _OUTPUT))
-        data = Config.read(runs.find_detector(run_dir) / "config.json").data.data
         exporting.export(
-            run_dir,
-            output,
-            false_alarm_rate=_RATE.value,
-            format=_FORMAT.value,
-            calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
-            comparison_images=Path(_IMAGES.value).expanduser() if _IMAGES.value else "",
-            train_location=locate(data),
-            tfds_data_dir=TFDS_DATA_DIR.value,
+            folders_of(required(_RUN_DIR)),
+            Path(required(_OUTPUT)).expanduser(),
+            options=ExportOptions(
+                format=_FORMAT.value,
+                false_alarm_rate=_RATE.value,
+                calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
+                comparison_images=Path(_IMAGES.value).expanduser() if _IMAGES.value else "",
+                tfds_data_dir=TFDS_DATA_DIR.value,
+            ),
         )
 
     run_main(main, __doc__, (_RUN_DIR, _OUTPUT, _FORMAT, _RATE, _CALIBRATION, _IMAGES))

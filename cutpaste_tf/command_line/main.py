@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -67,6 +68,12 @@ def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flag
             sys.exit(130)
 
     app.run(guarded, flags_parser=parse)
+
+
+def folders_of(named: str) -> list[Path]:
+    """Folders that a flag names, with commas between them; a folder's name may have some as well."""
+    names = [named] if Path(named).expanduser().is_dir() else named.split(",")
+    return [Path(name).expanduser() for name in names if name]
 
 
 def required(flag: flags.FlagHolder[str | None]) -> str:

@@ -18,15 +18,19 @@ from typing import TextIO
 from absl import flags
 
 from cutpaste_tf import files
-from cutpaste_tf.command_line.main import required, run_main
-from cutpaste_tf.commands import predicting
+from cutpaste_tf.command_line.main import folders_of, required, run_main
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import named_files
 from cutpaste_tf.pictures import heat_map_files
-from cutpaste_tf.predicting import rows
-from cutpaste_tf.predicting.stream import HeatMapFiles
+from cutpaste_tf.serving import predict as predicting
+from cutpaste_tf.serving import rows
+from cutpaste_tf.serving.stream import PredictionOptions
 
-_DETECTOR = flags.DEFINE_string("detector", None, "Folder of a run, of a detector copied from one, or of an export.")
+_DETECTOR = flags.DEFINE_string(
+    "detector",
+    None,
+    "Folder of a run, of a detector copied from one, or of an export; several runs, with commas, are an ensemble.",
+)
 _IMAGES = flags.DEFINE_string(
     "images", None, "A file, a folder with all below it, a pattern as 'photos/*.png', or - for names on standard input."
 )
@@ -62,19 +66,21 @@ def run() -> None:
     """The command."""
 
     def main() -> None:
-        detector, images = Path(required(_DETECTOR)).expanduser(), required(_IMAGES)
-        folder = Path(_HEAT_MAPS.value).expanduser() if _HEAT_MAPS.value else None
+        detector, images = folders_of(required(_DETECTOR)), required(_IMAGES)
         try:
             with _output(images) as output:
                 done = predicting.predict(
                     detector,
                     images,
                     output,
-                    format=_FORMAT.value,
-                    heat_maps=HeatMapFiles(folder, _MAP_FORMAT.value),
-                    false_alarm_rate=_RATE.value,
-                    batch_size=_BATCH.value,
-                    max_megapixels=_MEGAPIXELS.value,
+                    options=PredictionOptions(
+                        format=_FORMAT.value,
+                        heat_maps=Path(_HEAT_MAPS.value).expanduser() if _HEAT_MAPS.value else None,
+                        heat_map_format=_MAP_FORMAT.value,
+                        false_alarm_rate=_RATE.value,
+                        batch_size=_BATCH.value,
+                        max_megapixels=_MEGAPIXELS.value,
+                    ),
                     lines=sys.stdin.buffer if images == named_files.STANDARD_INPUT else (),
                 )
         except BrokenPipeError:  # whoever reads the rows has seen enough

@@ -12,9 +12,10 @@ from cutpaste_tf import devices, files, processes, runs, surroundings
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.detection import calibration, detector, embeddings
+from cutpaste_tf.detection import calibration, embeddings, loading
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, reading, sources
+from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.networks import build, saliency, weights
 from cutpaste_tf.networks.build import Networks
@@ -69,7 +70,7 @@ def train(
                 raise InputError(
                     f"--mixture_components={config.density.mixture_components} is more than the training images."
                 )
-            calibration.groups(examples.paths, config.density.group_by)
+            calibration.groups(TrainingData.of(examples), config.density.group_by)
             calibration.check(config.decision, len(examples.images))
         processes.agree("training images", (examples.paths, examples.hashes))
         nets = None
@@ -140,9 +141,12 @@ def _carry_out(
             nets, images, config, folder, checkpoint_minutes=checkpoint_minutes, execution=execution, report=report
         )
     report(f"Fitting the density to {len(examples.images)} training images.")
-    found, described = detector.fit(nets.feature, examples, config, report=report)
+    data = TrainingData.read(folder)
+    detector = loading.make(nets.feature, config, data)
+    detector.fit(examples.images, calibration.groups(data, config.density.group_by), report=report)
+    described = embeddings.describe(detector.training_features_, ImageSet.of(examples), trained=True)
     embeddings.write(folder / runs.TRAIN_EMBEDDINGS, described)
-    found.save(folder / runs.DETECTOR, TrainingData.read(folder))
+    detector.save(folder / runs.DETECTOR)
     (folder / runs.CHECKPOINT).unlink(missing_ok=True)
 
 

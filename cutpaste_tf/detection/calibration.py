@@ -7,18 +7,19 @@ to rank anywhere among them, so that its score is above the k-th smallest of n w
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import sparse, stats
+from scipy.sparse import csgraph
 
 from cutpaste_tf import runs
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.config.scoring import DEFAULT_RATE, DecisionSettings
-from cutpaste_tf.detection import heat_maps
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage, write_arrays
+from cutpaste_tf.runs import TrainingData
 
 
 class Decisions(NamedTuple):
@@ -110,25 +111,6 @@ def check(settings: DecisionSettings, count: int) -> None:
         )
 
 
-def of(held_out: np.ndarray | None, config: Config) -> Calibration | None:
-    """The calibration by scores that normal images have where the density does not know them.
-
-    Args:
-        held_out: scores of images [n], or of their patches [n, places, places], for a patch model.
-        config: of the detector.
-
-    Returns:
-        None where there are no such scores.
-    """
-    if held_out is None or not len(held_out):
-        return None
-    if not config.patch_size:
-        return Calibration(np.sort(np.asarray(held_out, np.float64)), np.empty(0))
-    maps = heat_maps.upsample(held_out, config.data.image_size, config.features, config.heat_maps)
-    scores = heat_maps.image_scores(held_out, maps, config.heat_maps)
-    return Calibration(np.sort(scores), np.sort(maps.max(axis=(1, 2)).astype(np.float64)))
-
-
 def write(path: Path, held_out: np.ndarray) -> None:
     """Keeps such scores in a file."""
     write_arrays(path, {"held_out": held_out})
@@ -153,29 +135,53 @@ def read_of(detector_dir: Path) -> np.ndarray | None:
     return read(path) if path.is_file() else None
 
 
-def groups(paths: list[str], group_by: str) -> np.ndarray | None:
-    """Which training images are known together, as frames of one scene are.
+def write_export(folder: Path, calibration: Calibration) -> None:
+    """Writes an export's calibration.npz: an export cannot reduce the scores of patches."""
+    write_arrays(folder / runs.CALIBRATION, calibration._asdict())
+
+
+def read_export(folder: Path) -> Calibration:
+    """Reads what `write_export` wrote.
+
+    Raises:
+        InputError: it is damaged, or of an earlier version.
+    """
+    path = folder / runs.CALIBRATION
+    try:
+        with np.load(path) as arrays:
+            return Calibration(arrays["scores"], arrays["pixels"])
+    except DAMAGE as error:
+        raise InputError(f"{path} is damaged or of an earlier version ({damage(error)}): export again.") from None
+
+
+def groups(data: TrainingData, group_by: str) -> np.ndarray | None:
+    """Which training images are left out together, as frames of one scene are; copies of an image always are.
 
     Args:
-        paths: of the images.
+        data: the images.
         group_by: `none`; `folder`; or `prefix`: the name without the digits at its end.
 
     Returns:
-        int [count]; None for `none`.
+        int [count]; None where each image is a group of its own.
 
     Raises:
         InputError: all of them are one group.
     """
-    if group_by == "none":
-        return None
-    named: dict[str, Any] = {
+    keys: dict[str, Callable[[str], str]] = {
+        "none": lambda path: path,
         "folder": lambda path: str(Path(path).parent),
         "prefix": lambda path: str(Path(path).with_suffix("")).rstrip("0123456789"),
     }
-    names, found = np.unique([named[group_by](path) for path in paths], return_inverse=True)
-    if len(names) < 2:
+    names = [keys[group_by](path) for path in data.images]
+    # An image and its copy vouch for each other: groups that share pixels are one.
+    _, by_name = np.unique(names, return_inverse=True)
+    _, by_pixels = np.unique([*data.images.values()], return_inverse=True)
+    pairs = np.ones(len(names)), (by_name, by_pixels + len(names))
+    _, parts = csgraph.connected_components(sparse.coo_matrix(pairs, shape=(2 * len(names),) * 2), directed=False)
+    result = np.unique(parts[by_name], return_inverse=True)[1]
+    if group_by != "none" and len(names) > 1 and result.max() == 0:
         raise InputError(
-            f"--group_by={group_by}: all {len(paths)} training images are one group ({names[0]}), which leaves none to "
-            "judge it by; group by something else."
+            f"--group_by={group_by}: all {len(names)} training images are one group ({names[0]}), which leaves none to "
+            "give a threshold; group by something else."
         )
-    return found
+    return None if result.max() + 1 in (1, len(names)) else result

@@ -1,94 +1,220 @@
-"""Network and density together: the one thing a user carries away from a run."""
+"""What scores images: the one interface of models of whole images, of patches, of ensembles and of exports.
+
+As in scikit-learn, `fit` takes normal images and returns the detector, and names of what was learned end in `_`.
+Scores are negative log densities: higher = more anomalous. Scoring has three steps, so that the first, which takes the
+network, can be cached, and so that an ensemble is the mean of the second:
+
+    images -> `embed` -> `negative_log_density` -> `reduce` -> scores of images, and heat maps
+
+A new kind of detector is a subclass with these methods, `fit` and `save`, and an entry in `loading.py`.
+"""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
-import zipfile
 from pathlib import Path
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
 
-from cutpaste_tf import files, processes, runs
-from cutpaste_tf.backend import keras
+from cutpaste_tf import runs
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.density import densities, patch_density
-from cutpaste_tf.density.density import Density
-from cutpaste_tf.density.patch_density import PatchDensity
-from cutpaste_tf.detection import calibration, dense, one_class, prediction, whole
-from cutpaste_tf.detection import heat_maps as upsampling
+from cutpaste_tf.detection import calibration, prediction
+from cutpaste_tf.detection.cache import FeatureCache
 from cutpaste_tf.detection.calibration import Calibration
-from cutpaste_tf.detection.dense import PatchEmbedder
-from cutpaste_tf.detection.embeddings import Embeddings, describe, without_features
-from cutpaste_tf.detection.gradcam import GradCam
+from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.detection.prediction import Prediction
+from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import whole_folder
 from cutpaste_tf.images import reading
-from cutpaste_tf.images.reading import Examples
+from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.resizing import resize
-from cutpaste_tf.networks import build
+from cutpaste_tf.images.settings import DataSettings
 from cutpaste_tf.progress import Report, hush
 from cutpaste_tf.runs import TrainingData
 
 
-class Detector:
-    """Scores images: image -> feature -> log density -> anomaly score.
-
-    A patch model (`config.patch_size`) does so for each patch of an image; the image's score is its heat map's maximum.
-
-    Args:
-        network: from images in [0, 1] to the pooled feature (`build.Networks.feature`).
-        density: fitted to the features of the normal training images, or of their patches.
-        config: the configuration of the run that made them; says which feature is meant.
-        held_out: scores of normal images, or of their patches, that the density does not know, see `calibration.of`.
-        white: value of files with more than 8 bits that becomes 255, see `TrainingData`.
+class Scores(NamedTuple):
+    """Scores of images.
 
     Attributes:
-        feature: network from images in [0, 1] to that feature.
-        how_read: how files become images for it.
+        scores: float64 [count], higher = more anomalous.
+        heat_maps: float32 [count, side, side], 0 and above; None where they were not asked for.
+        embedded: what `embed` gave; None where it stays inside, as in an export.
     """
 
-    def __init__(
-        self,
-        network: keras.Model,
-        density: Density | PatchDensity,
-        config: Config,
-        held_out: np.ndarray | None = None,
-        white: int = 255,
-    ):
-        self.feature = build.feature_model(network, config.features.feature)
-        self.density = density
-        self.config = config
-        self._network = network
-        self.held_out = held_out
-        self.how_read = dataclasses.replace(config.data, white=white)
-        self._gradcams: dict[str, GradCam] = {}
+    scores: np.ndarray
+    heat_maps: np.ndarray | None
+    embedded: np.ndarray | None = None
+
+
+class Detector(abc.ABC):
+    """Scores images.
+
+    Args:
+        config: of the run that made it.
+        data: the normal images that it is fitted to, by name and hash; `white` says how files are read.
+
+    Attributes:
+        cache: keeps what `embed` gives for files; None: nothing is kept.
+        description: what it is, for the user.
+        stored_as: file and name of the array by which an evaluation stores what `embed` gives; empty: it does not.
+        maps_come_with_scores: whether heat maps are made in any case, and share one scale.
+        unused_settings: names of settings that this kind of detector has no use for.
+        threshold_is_fixed: whether other images and rates cannot give the threshold.
+    """
+
+    description: str
+    stored_as: tuple[str, str] = ("", "")
+    maps_come_with_scores: bool = False
+    unused_settings: tuple[str, ...] = ()
+    threshold_is_fixed: bool = False
+
+    def __init__(self, config: Config, data: TrainingData):
+        self.config, self.data = config, data
+        self.cache: FeatureCache | None = None
+        self._held_out: np.ndarray | None = None
+
+    @abc.abstractmethod
+    def embed(self, images: np.ndarray, *, report: Report = hush) -> Any:
+        """What images uint8 [count, side, side, 3] are scored by: an array [count, ...], small enough to be kept."""
+
+    @abc.abstractmethod
+    def negative_log_density(self, embedded: Any) -> np.ndarray:
+        """Of images, float64 [count], or of their patches, float32 [count, places, places]; of what `embed` gives."""
+
+    @abc.abstractmethod
+    def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores float64 [count] and, if `maps_come_with_scores`, heat maps float32 [count, side, side].
+
+        Args:
+            densities: of `negative_log_density`.
+        """
+
+    def localize(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+        """Heat maps float32 [count, side, side] of images uint8 [count, side, side, 3], where scores have none."""
+        raise InputError(f"{self.description} has no heat maps; leave out --heat_maps.")
+
+    def prepare(self) -> None:  # noqa: B027  most have nothing to load
+        """Loads what scoring needs now rather than with the first image."""
+
+    def attach(self, cache: FeatureCache, training: TrainingImages) -> None:  # noqa: B027  an export needs neither
+        """Gives it what its run's folder keeps.
+
+        Args:
+            cache: of what `embed` gives.
+            training: the run's training images, to fit to where its density is not the saved one.
+        """
+
+    @abc.abstractmethod
+    def configured(self, config: Config, *, gradcam_layer: str = "") -> Detector:
+        """The same detector with other settings of an evaluation; its density is fitted again where they decide it.
+
+        Args:
+            config: with the settings.
+            gradcam_layer: see `ImageDetector`.
+
+        Raises:
+            InputError: it cannot have them.
+        """
+
+    def training_embeddings(self) -> Embeddings | None:
+        """What its run keeps of the training images; None where it keeps nothing."""
+        return None
+
+    @property
+    def held_out_(self) -> np.ndarray | None:
+        """`negative_log_density` of normal images by densities fitted without them; None where that is not known."""
+        return self._held_out
+
+    @property
+    def members(self) -> list[Detector]:
+        """The detectors of an ensemble; of any other, itself."""
+        return [self]
+
+    @property
+    def side(self) -> int:
+        """Height and width in pixels of the images that `embed` takes."""
+        return self.config.data.image_size
+
+    @functools.cached_property
+    def how_read(self) -> DataSettings:
+        """How files become images for it."""
+        return dataclasses.replace(self.config.data, white=self.data.white)
 
     @functools.cached_property
     def calibration(self) -> Calibration | None:
-        """How normal images score, which gives threshold and p-values; None where no such scores are kept."""
-        return calibration.of(self.held_out, self.config)
+        """How normal images score, which gives threshold and p-values; None where that is not known."""
+        held_out = self.held_out_
+        if held_out is None or not len(held_out):
+            return None
+        scores, maps = self.reduce(held_out)
+        pixels = np.empty(0) if maps is None else np.sort(maps.max(axis=(1, 2)).astype(np.float64))
+        return Calibration(np.sort(np.asarray(scores, np.float64)), pixels)
 
-    def calibrate(self, images: np.ndarray) -> None:
-        """Lets other normal images give threshold and p-values, in place of the training images.
+    @property
+    def pixel_threshold(self) -> float | None:
+        """Heat above it is anomalous; None where heat maps of images share no scale, or it is not known."""
+        if self.calibration is None or not len(self.calibration.pixels):
+            return None
+        return self.calibration.pixel_threshold(self.calibration.rate(self.config.decision))
+
+    def calibrate(self, images: ImageSet) -> None:
+        """Lets other normal images, which it was not fitted to, give threshold and p-values."""
+        self._held_out = self.negative_log_density(self.embedded(images))
+        vars(self).pop("calibration", None)
+
+    def embedded(self, images: ImageSet, *, report: Report = hush) -> Any:
+        """What `embed` gives for a set of images, or the cache has of it."""
+
+        def make() -> np.ndarray:
+            report(f"Computing {self.config.features.feature} of {images.examples.note}.")
+            return self.embed(images.examples.images, report=report)
+
+        if self.cache is None or not images.items:
+            return make()
+        return self.cache.embedded(images, self._cache_key, make)
+
+    @property
+    def _cache_key(self) -> str:
+        """What decides `embed`'s result, beside the network and the images."""
+        return str(self.config.features)
+
+    def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = hush) -> Scores:
+        """Scores a set of images, from the cache where it has what is needed.
 
         Args:
-            images: RGB, uint8 [count, height, width, 3], which the density was not fitted to.
+            images: to score.
+            heat_maps: whether heat maps are asked for.
+            report: takes lines for the user.
+        """
+        embedded = self.embedded(images, report=report)
+        scores, maps = self.reduce(self.negative_log_density(embedded))
+        if heat_maps and maps is None:
+            maps = self.localize(images.examples.images, report=report)
+        return Scores(scores, maps if heat_maps else None, embedded)
+
+    def score(self, images: np.ndarray, *, heat_maps: bool = False) -> Scores:
+        """Scores RGB images uint8 [count, height, width, 3] of any size; heat maps have the detector's side.
+
+        Raises:
+            InputError: they are of another shape or type.
         """
         images = self.resized(images)
-        self.held_out = self.patch_scores(images) if self.config.patch_size else self.score(images)
-        self.__dict__.pop("calibration", None)
-
-    def feature_named(self, name: str) -> keras.Model:
-        """The network to another feature than the run's, see `build.feature_model`."""
-        return build.feature_model(self._network, name)
+        embedded = self.embed(images)
+        scores, maps = self.reduce(self.negative_log_density(embedded))
+        if heat_maps and maps is None:
+            maps = self.localize(images)
+        return Scores(scores, maps, embedded)
 
     def predict(
         self, image: np.ndarray | str | Path, *, heat_map: bool = False, false_alarm_rate: float = 0.0
     ) -> Prediction:
-        """All that the detector says of one image, as `predict_main.py` does.
+        """Score, p-value, decision and boxes of one image, as `predict_main.py` gives them.
 
         Args:
             image: RGB, uint8 [height, width, 3] of any size; or a file, which is read as the training images were.
@@ -96,155 +222,110 @@ class Detector:
             false_alarm_rate: of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
 
         Raises:
-            InputError: the file cannot be read, the array is of another shape or type, or the rate is less than the
-                normal images can tell.
+            InputError: the file cannot be read, the array is of another shape or type, or so few normal images cannot
+                give the rate.
         """
         pixels = image if isinstance(image, np.ndarray) else reading.read_pixels(Path(image), self.how_read)
         settings = self.config.replaced(false_alarm_rate=false_alarm_rate) if false_alarm_rate else self.config
-        scores, maps = self.score_and_localize(self.resized(pixels[None]), heat_maps=heat_map)
+        scores, maps, _ = self.score(pixels[None], heat_maps=heat_map)
         size = (pixels.shape[1], pixels.shape[0])
-        (found,) = prediction.of(scores, maps, [size], self.calibration, settings.decision)
-        return found if heat_map else found._replace(heat_map=None)
-
-    def score(self, images: np.ndarray) -> np.ndarray:
-        """Anomaly scores float64 [count], higher = more anomalous, of RGB images uint8 [count, height, width, 3]."""
-        return self.score_and_localize(self.resized(images), heat_maps=False)[0]
-
-    def score_and_localize(self, images: np.ndarray, *, heat_maps: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Scores of RGB images uint8 [count, side, side, 3], and their heat maps.
-
-        A patch model's scores come from its heat maps, which are given in any case; an image model's, by GradCAM, only
-        where they are asked for.
-
-        Returns:
-            float64 [count]; float32 [count, side, side], or None.
-        """
-        if self.config.patch_size:
-            scores = self.patch_scores(images)
-            maps = self._upsampled(scores)
-            return upsampling.image_scores(scores, maps, self.config.heat_maps), maps
-        scores = -self._image_density.score_samples(whole.embed(self.feature, images))
-        return scores, self.heat_maps(images) if heat_maps else None
-
-    def patch_scores(self, images: np.ndarray) -> np.ndarray:
-        """Anomaly scores of patches, see `one_class.score_patches`; for a patch model."""
-        if isinstance(self.density, Density):
-            raise TypeError("an image model has no scores of patches")
-        return one_class.score_patches(self.embed_patches, self.density, images)
-
-    def heat_maps(self, images: np.ndarray, *, layer: str = "") -> np.ndarray:
-        """Heat maps float32 [count, side, side] of RGB images: of patches, or by GradCAM.
-
-        Args:
-            images: uint8 [count, height, width, 3], resized to the detector's side, which the maps have.
-            layer: for GradCAM, see `gradcam.GradCam`.
-        """
-        images = self.resized(images)
-        if self.config.patch_size:
-            return self._upsampled(self.patch_scores(images))
-        if layer not in self._gradcams:
-            self._gradcams[layer] = GradCam(self.feature, layer=layer)
-        return self._gradcams[layer].heat_maps(self._image_density, images)
-
-    @functools.cached_property
-    def embed_patches(self) -> PatchEmbedder:
-        """What makes the features of patches, see `dense.function`; made once, since that takes a while."""
-        return dense.function(self.feature, self.config.data.image_size, self.config.features)
+        (result,) = prediction.of(scores, maps, [size], self.calibration, settings.decision)
+        return result if heat_map else result._replace(heat_map=None)
 
     def resized(self, images: np.ndarray) -> np.ndarray:
-        """RGB images uint8 [count, height, width, 3] at the detector's side, as those that it learnt from.
+        """RGB images uint8 [count, height, width, 3] at the detector's side, as those that it learned from.
 
         Raises:
             InputError: they are of another shape or type.
         """
-        side = self.config.data.image_size
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not all(images.shape[1:]):
             raise InputError(
                 f"an image is {images.dtype} {list(images.shape[1:])}; expected RGB, uint8 [height, width, 3]"
             )
-        if images.shape[1:3] == (side, side):
+        if images.shape[1:3] == (self.side, self.side):
             return images
-        return np.stack([np.asarray(resize(Image.fromarray(image), side, side)) for image in images])
+        return np.stack([np.asarray(resize(Image.fromarray(image), self.side, self.side)) for image in images])
 
-    def _upsampled(self, scores: np.ndarray) -> np.ndarray:
-        config = self.config
-        return upsampling.upsample(scores, config.data.image_size, config.features, config.heat_maps)
-
-    @property
-    def _image_density(self) -> Density:
-        if not isinstance(self.density, Density):
-            raise TypeError("a patch model has no density of whole images")
-        return self.density
-
-    def save(self, folder: Path, data: TrainingData) -> None:
+    def save(self, folder: Path) -> None:
         """Writes the folder, whole or not at all: all that a detector needs."""
-        with files.whole_folder(folder) as partial:
-            self._network.save(partial / runs.MODEL)
-            if isinstance(self.density, Density):
-                files.write_arrays(partial / runs.DENSITY, self.density.to_arrays())
-            else:
-                self.density.save(partial)
-            if self.held_out is not None:
-                calibration.write(partial / runs.CALIBRATION, self.held_out)
-            data.write(partial)
+        with whole_folder(folder) as partial:
+            self._save(partial)
+            if self.held_out_ is not None:
+                calibration.write(partial / runs.CALIBRATION, self.held_out_)
+            self.data.write(partial)
             (partial / "config.json").write_text(self.config.to_json(), encoding="utf-8")
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Reads the detector of a complete run, or one that was copied from it.
+    def _save(self, folder: Path) -> None:
+        """Writes what is its kind's own."""
+        raise InputError(f"{self.description} is made of what lies elsewhere, and is not saved.")
+
+    def graph(self, *, single: bool) -> Any:
+        """The detector as a TensorFlow graph, see `graphs.graph.DetectorGraph`.
+
+        Args:
+            single: whether it computes in single precision, without loops, for one image at a time.
+        """
+        raise InputError(f"{self.description} cannot be exported.")
+
+
+class FittedDetector(Detector):
+    """A network, or what takes its place, and a density; the density may be fitted when it is first needed.
+
+    Attributes:
+        density: fitted, with `score_samples`.
+        training_features_: float32 [count, dimensions] of the images it was fitted to; [count, 0] where they are too
+            many to keep.
+    """
+
+    def __init__(self, config: Config, data: TrainingData):
+        super().__init__(config, data)
+        self.training_features_ = np.empty((0, 0), np.float32)
+        self._density: Any = None
+        self._training: TrainingImages | None = None  # to fit to
+
+    @abc.abstractmethod
+    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:
+        """Fits to normal images uint8 [count, side, side, 3], not augmented.
+
+        Args:
+            images: the images.
+            groups: int [count]: for `held_out_`, images of a group are left out together; None: each by itself.
+            report: takes lines for the user.
+        """
+
+    @abc.abstractmethod
+    def _fit_to(self, training: TrainingImages) -> None:
+        """Fits to a run's training images, or takes what is cached of that."""
+
+    @abc.abstractmethod
+    def restore(self, folder: Path, held_out: np.ndarray | None) -> Self:
+        """Takes the density that a detector's folder has, and held-out scores.
 
         Raises:
-            InputError: the folder is missing or holds no detector, or a file of it is damaged.
+            InputError: a file is damaged.
         """
-        folder = Path(folder)
-        folder = folder / runs.DETECTOR if runs.is_complete(folder) else folder
-        if not (folder / runs.MODEL).is_file():
-            mend = "name the run that the export is of" if runs.is_export(folder) else "run train_main.py until it ends"
-            raise InputError(f"{folder} holds no detector: {mend}, then try again.")
-        config, white = Config.read(folder / "config.json"), TrainingData.read(folder).white
-        network, held_out = _load_network(folder / runs.MODEL), calibration.read_of(folder)
-        if not config.patch_size:
-            return cls(network, densities.load(folder / runs.DENSITY, config.density), config, held_out, white)
-        try:
-            return cls(network, patch_density.build(config.density).load(folder), config, held_out, white)
-        except files.DAMAGE as error:
-            said = f"The density in {folder} is damaged or of another version ({files.damage(error)})"
-            raise InputError(f"{said}: {files.COPY_AGAIN}.") from None
 
+    def attach(self, cache: FeatureCache, training: TrainingImages) -> None:  # noqa: D102
+        self.cache, self._training = cache, training
 
-def _load_network(path: Path) -> keras.Model:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            raise zipfile.BadZipFile(f"its part {damaged} does not match its checksum")
-        return keras.models.load_model(path, compile=False)  # pyright: ignore[reportReturnType]
-    except Exception as error:  # of zip, JSON, HDF5 or Keras, whichever part it is
-        if processes.is_loss(error):
-            raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path} is damaged ({reason}): {files.COPY_AGAIN}.") from None
+    def configured(self, config: Config, *, gradcam_layer: str = "") -> Self:  # noqa: D102
+        result = self._with(config, gradcam_layer)
+        if (config.features, config.density) == (self.config.features, self.config.density):
+            result._density, result._held_out = self._density, self._held_out
+        return result
 
+    @abc.abstractmethod
+    def _with(self, config: Config, gradcam_layer: str) -> Self:
+        """The same network with other settings, not fitted."""
 
-def fit(
-    network: keras.Model, examples: Examples, config: Config, *, report: Report = hush
-) -> tuple[Detector, Embeddings]:
-    """Fits the density to the unaugmented training images.
+    @property
+    def density(self) -> Any:  # noqa: D102
+        if self._density is None and self._training is not None:
+            self._fit_to(self._training)
+        return self._density
 
-    Args:
-        network: as in `Detector`.
-        examples: normal images at the side that the configuration says.
-        config: of the run.
-        report: takes a line for the user.
-
-    Returns:
-        The detector; and what is kept of the training images, of a patch model without features, which are too many.
-    """
-    feature = build.feature_model(network, config.features.feature)
-    if config.patch_size:
-        embed_patches = dense.function(feature, config.data.image_size, config.features)
-        of_patches, held_out = one_class.fit_patches(embed_patches, examples, config.density, report=report)
-        return Detector(network, of_patches, config, held_out, examples.white), without_features(examples)
-    found = describe(whole.embed(feature, examples.images, report=report), examples, trained=True)
-    density, held_out = one_class.fit_images(found, config.density, report=report)
-    return Detector(network, density, config, held_out, examples.white), found
+    @property
+    def held_out_(self) -> np.ndarray | None:  # noqa: D102
+        if self._held_out is None and self._training is not None:
+            self._fit_to(self._training)
+        return self._held_out

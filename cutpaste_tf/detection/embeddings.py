@@ -1,23 +1,15 @@
-"""Features of a data set, computed once and kept in the run's folder; trying densities then costs seconds.
+"""What is kept of images beside their scores, in a run's folder: features, thumbnails, labels."""
 
-A kept file is named by a hash of the network's weights, the feature, how images are read and their files' content:
-when one of them changes, the name does, and the file is not found.
-"""
-
-import hashlib
 import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from cutpaste_tf import files
 from cutpaste_tf.errors import InputError, NoRoomError
 from cutpaste_tf.files import DAMAGE, damage, read_arrays, write_arrays
-from cutpaste_tf.images.reading import Examples, Item
-from cutpaste_tf.images.resizing import thumbnails
-from cutpaste_tf.progress import Report
+from cutpaste_tf.images import resizing
+from cutpaste_tf.images.image_set import ImageSet
 
 THUMBNAILS = 2000  # as many training images at most say what raw pixels would do
 
@@ -43,29 +35,6 @@ class Embeddings(NamedTuple):
     hashes: list[str]
 
 
-def fingerprint(model: Path, feature: str, items: Sequence[Item], how: str) -> str:
-    """A hash that changes when the weights, the feature, or an image does.
-
-    Args:
-        model: file of the network.
-        feature: name of the feature, and what else decides what is kept.
-        items: the images.
-        how: they are read, as their size.
-    """
-    sha = hashlib.sha256(model.read_bytes())
-    sha.update(f"{feature} {how}".encode())
-    for item in items:
-        sha.update(f"{item.path} {item.label} {item.defect}".encode())
-        content = item.image if isinstance(item.image, bytes) else item.image.read_bytes()
-        sha.update(hashlib.blake2b(content).digest())
-    return sha.hexdigest()
-
-
-def kept(path: Path, make: Callable[[], Embeddings], report: Report) -> Embeddings:
-    """Reads a file of embeddings, or makes and writes it, also where it is damaged."""
-    return files.kept(path, read, make, write, report)
-
-
 def read(path: Path) -> Embeddings:
     """Reads what `write` wrote.
 
@@ -89,19 +58,8 @@ def write(path: Path, embeddings: Embeddings) -> None:
     write_arrays(path, embeddings._asdict())
 
 
-def describe(features: np.ndarray, examples: Examples, *, trained: bool = False) -> Embeddings:
-    """Puts features and what else is known of examples together; `trained`: these are training images."""
-    every = math.ceil(len(examples.images) / THUMBNAILS) if trained else 1
-    return Embeddings(
-        features,
-        thumbnails(examples.images[::every]),
-        examples.paths,
-        examples.labels,
-        examples.defects,
-        list(examples.hashes),
-    )
-
-
-def without_features(examples: Examples) -> Embeddings:
-    """What is known of a patch model's training images, whose features are too many to keep."""
-    return describe(np.zeros((len(examples.images), 0), np.float32), examples, trained=True)
+def describe(features: np.ndarray, images: ImageSet, *, trained: bool = False) -> Embeddings:
+    """Puts features and what else is known of images together; `trained`: these are training images."""
+    every = math.ceil(len(images) / THUMBNAILS) if trained else 1
+    small = resizing.thumbnails(images.examples.images[::every]) if trained else images.thumbnails
+    return Embeddings(features, small, images.paths, images.labels, images.defects, list(images.hashes))

@@ -1,5 +1,5 @@
-"""Judging a run. In: its folder and test images. Out: scores, figures of merit, pictures.
+"""Evaluation. In: the folder of a run, and test images. Out: scores, figures of merit, pictures.
 
-Read `scoring.py` first: scores from what the run's folder keeps, or from its network. `judging` writes the results,
-`metrics` and `pixel_metrics` are the figures.
+Read `evaluate.py` first: check (`plan`), load, score, report (`results`). `metrics` and `pixel_metrics` are the figures,
+`decisions` what the threshold decides, `figures` what people read of them.
 """

@@ -12,7 +12,7 @@ from sklearn.manifold import TSNE
 
 from cutpaste_tf import runs
 from cutpaste_tf.augmentation import pipeline
-from cutpaste_tf.detection import whole
+from cutpaste_tf.detection import loading
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.files import write_whole
 from cutpaste_tf.images import prepared, reading, sources, synthetic
@@ -63,7 +63,7 @@ def draw(number: int, category: str, place: str | Path, request: Request) -> Pat
 
 
 def _detector(column: Column, category: str, request: Request) -> Detector:
-    return Detector.load(request.output_dir / "runs" / request.run(column, category, 0).name / runs.DETECTOR)
+    return loading.load(request.output_dir / "runs" / request.run(column, category, 0).name / runs.DETECTOR)
 
 
 def _spread(indices: np.ndarray, count: int) -> np.ndarray:
@@ -97,7 +97,7 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
     views = pipeline.augmentations(np.array(trained), config.augmentation, seed=0)
     kinds = {name: images for name, images in (("normal", normal), ("anomalous", anomalous)) if len(images)}
     kinds |= {name: np.round(255 * pictures).astype(np.uint8) for name, pictures in views.items()}
-    features = np.concatenate([whole.embed(found.feature, images) for images in kinds.values()])
+    features = np.concatenate([found.embed(images) for images in kinds.values()])
     names = np.repeat([*kinds], [len(images) for images in kinds.values()])
     perplexity = min(30.0, (len(features) - 1) / 3)
     points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(features)
@@ -115,7 +115,9 @@ def _heat_maps(path: Path, place: str | Path, category: str, request: Request) -
     examples = _chosen(
         sources.read_test(place, by_image.config.data.image_size, tfds_data_dir=request.tfds_data_dir), _IMAGES
     )
-    gradcam, patches = (one.heat_maps(examples.images) for one in (by_image, by_patches))
+    gradcam, patches = (one.score(examples.images, heat_maps=True).heat_maps for one in (by_image, by_patches))
+    assert gradcam is not None
+    assert patches is not None
     heat_map_plots.save_comparison(path, examples, {"GradCAM": gradcam, "patches": patches})
 
 

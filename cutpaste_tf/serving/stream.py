@@ -8,28 +8,37 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cutpaste_tf.detection import prediction, whole
+from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.prediction import Prediction
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import parallel, reading
 from cutpaste_tf.images.named_files import NamedFile
 from cutpaste_tf.pictures import heat_map_files
-from cutpaste_tf.predicting.opened import Opened, Score
-from cutpaste_tf.predicting.rows import Rows
 from cutpaste_tf.progress import Report
+from cutpaste_tf.serving import rows as row_formats
+from cutpaste_tf.serving.rows import Rows
 
 _PAUSE = 30.0  # seconds between lines on how far it is
 
 
-class HeatMapFiles(NamedTuple):
-    """Where heat maps are written.
+class PredictionOptions(NamedTuple):
+    """How to predict.
 
     Attributes:
-        folder: a new one, or an empty one; None: none are written.
-        format: one of `heat_map_files.FORMATS`.
+        format: of the rows, one of `rows.FORMATS`.
+        heat_maps: a new folder, or an empty one, for heat maps; None: none are written.
+        heat_map_format: one of `heat_map_files.FORMATS`.
+        false_alarm_rate: of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
+        batch_size: images that are read ahead and scored together; 0: as an evaluation does.
+        max_megapixels: images with more million pixels are errors; 0: as the run says.
     """
 
-    folder: Path | None = None
-    format: str = "npy"
+    format: str = row_formats.FORMATS[0]
+    heat_maps: Path | None = None
+    heat_map_format: str = heat_map_files.FORMATS[0]
+    false_alarm_rate: float = 0.0
+    batch_size: int = 0
+    max_megapixels: float = 0.0
 
 
 class Summary(NamedTuple):
@@ -59,55 +68,47 @@ class _Read(NamedTuple):
     error: str = ""
 
 
-def columns(opened: Opened, heat_maps: HeatMapFiles) -> list[str]:
+def columns(detector: Detector, options: PredictionOptions) -> list[str]:
     """Of the rows that `run` writes."""
-    found = ["path", "score"]
-    found += ["p_value", "decision"] if opened.calibration else []
-    found += ["boxes"] if opened.pixel_threshold is not None else []
-    found += ["heat_map", "overlay"] if heat_maps.folder else []
-    found += ["heat_of_65535"] if heat_maps.folder and heat_maps.format == "png" else []
-    return [*found, "error"]
+    names = ["path", "score"]
+    names += ["p_value", "decision"] if detector.calibration else []
+    names += ["boxes"] if detector.pixel_threshold is not None else []
+    names += ["heat_map", "overlay"] if options.heat_maps else []
+    names += ["heat_of_65535"] if options.heat_maps and options.heat_map_format == "png" else []
+    return [*names, "error"]
 
 
 def run(
-    opened: Opened,
-    score: Score,
-    files: Iterable[NamedFile],
-    rows: Rows,
-    *,
-    heat_maps: HeatMapFiles,
-    batch_size: int,
-    report: Report,
+    detector: Detector, files: Iterable[NamedFile], rows: Rows, options: PredictionOptions, report: Report
 ) -> Summary:
     """Scores files and writes a row for each, in their order; one that cannot be read is a row with its error.
 
     Args:
-        opened: the detector.
-        score: its network, as of `opened.load`.
+        detector: with its network loaded.
         files: to score.
         rows: take the results.
-        heat_maps: where those are written.
-        batch_size: files that are read ahead and scored together; 0: as an evaluation does.
+        options: of heat maps and batches.
         report: takes a line for the user now and then.
     """
-    side = opened.config.data.image_size
+    side, batch_size = detector.side, options.batch_size
+    trained = frozenset(detector.data.images.values())
 
     def read(file: NamedFile) -> _Read:
         try:
             if file.error:
                 return _Read(file, None, (0, 0), file.error)
-            return _Read(file, *reading.read_resized(file.path, side, opened.how_read))
+            return _Read(file, *reading.read_resized(file.path, side, detector.how_read))
         except InputError as error:
             return _Read(file, None, (0, 0), str(error))
 
     began = said = time.monotonic()
     images = anomalous = trained_on = errors = 0
     for batch in _batches(parallel.in_order(read, files, ahead=batch_size), batch_size or whole.batch_size(side)):
-        for one, found, written in _scored(opened, score, batch, heat_maps):
+        for one, found, written in _scored(detector, batch, options):
             rows.write(one.file.path, found, written, one.error)
             images += 1
             anomalous += bool(found and found.is_anomalous)
-            trained_on += one.pixels is not None and reading.pixel_hash(one.pixels) in opened.trained
+            trained_on += one.pixels is not None and reading.pixel_hash(one.pixels) in trained
             errors += one.pixels is None
         rows.flush()
         if time.monotonic() - said > _PAUSE:
@@ -132,35 +133,35 @@ def _batches(read: Iterator[_Read], size: int) -> Iterator[list[_Read]]:
 
 
 def _scored(
-    opened: Opened, score: Score, batch: list[_Read], heat_maps: HeatMapFiles
+    detector: Detector, batch: list[_Read], options: PredictionOptions
 ) -> Iterator[tuple[_Read, Prediction | None, dict[str, Any]]]:
-    """What was read, what the detector says of it, and the columns of the heat maps that were written."""
+    """What was read, the detector's prediction, and the columns of the heat maps that were written."""
     pixels = [one.pixels for one in batch if one.pixels is not None]
     predictions: list[Prediction] = []
     if pixels:
-        scores, maps = score(np.stack(pixels), heat_maps.folder is not None)
+        scores, maps, _ = detector.score(np.stack(pixels), heat_maps=options.heat_maps is not None)
         sizes = [one.size for one in batch if one.pixels is not None]
-        predictions = prediction.of(scores, maps, sizes, opened.calibration, opened.config.decision)
+        predictions = prediction.of(scores, maps, sizes, detector.calibration, detector.config.decision)
     coming = iter(predictions)
     pairs = [(one, None if one.pixels is None else next(coming)) for one in batch]
 
     def with_maps(pair: tuple[_Read, Prediction | None]) -> tuple[_Read, Prediction | None, dict[str, Any]]:
         one, found = pair
-        return one, found, _write_maps(opened, one, found, heat_maps) if found else {}
+        return one, found, _write_maps(detector, one, found, options) if found else {}
 
     return parallel.in_order(with_maps, pairs, ahead=parallel.cores())
 
 
-def _write_maps(opened: Opened, one: _Read, found: Prediction, heat_maps: HeatMapFiles) -> dict[str, Any]:
+def _write_maps(detector: Detector, one: _Read, found: Prediction, options: PredictionOptions) -> dict[str, Any]:
     """Writes an image's heat map, if that is asked for; the image is read again, so that few are in memory."""
-    if heat_maps.folder is None or found.heat_map is None:
+    if options.heat_maps is None or found.heat_map is None:
         return {}
-    limit = opened.pixel_threshold
+    limit = detector.pixel_threshold
     return heat_map_files.write(
-        heat_maps.folder / one.file.place,
-        reading.read_pixels(one.file.path, opened.how_read),
+        options.heat_maps / one.file.place,
+        reading.read_pixels(one.file.path, detector.how_read),
         found.heat_map,
         [box[:4] for box in found.boxes or ()],
         hottest=9 * limit if limit else 0.0,  # colors go by the square root: the threshold is a third of the way
-        format=heat_maps.format,
+        format=options.heat_map_format,
     )

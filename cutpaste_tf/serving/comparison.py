@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection.graphs.graph import Outputs
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.exporting.graph import Outputs
 
 MOST = 25  # images that are compared, at most
 
@@ -50,7 +50,8 @@ def compare(found: Outputs, detector: Detector, threshold: float, images: np.nda
         InputError: a decision differs.
     """
     assert detector.calibration is not None
-    scores, maps = detector.score(images), detector.heat_maps(images)
+    scores, maps, _ = detector.score(images, heat_maps=True)
+    assert maps is not None
     if wrong := int(np.sum(found.is_anomalous != (scores > threshold))):
         raise InputError(
             f"In single precision {wrong} of {len(images)} images are decided otherwise than by the evaluation "

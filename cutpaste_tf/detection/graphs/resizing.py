@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cutpaste_tf.backend import tf
-from cutpaste_tf.exporting.variables import keep
+from cutpaste_tf.detection.graphs.variables import keep
 
 _BITS = 22  # Pillow's PRECISION_BITS, of images of 8 bits
 

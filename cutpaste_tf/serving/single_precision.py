@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cutpaste_tf.backend import keras, tf
-from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.backend import tf
+from cutpaste_tf.detection.graphs.graph import Graph, Outputs
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.exporting.graph import Graph, Outputs
-from cutpaste_tf.exporting.variables import keep
 
 _OPSET = 17  # of ONNX: the newest that tf2onnx has been tried with
 
@@ -92,23 +90,18 @@ def check(name: str) -> None:
             raise InputError(f"--format={name} needs the package {package}: pip install 'cutpaste_tf[export]'.")
 
 
-def write(path: Path, name: str, detector: Detector, threshold: float) -> None:
-    """Writes a detector in one of FORMATS.
+def write(path: Path, name: str, graph: Graph, side: int) -> None:
+    """Writes a graph in one of FORMATS.
 
     Args:
         path: of the file.
         name: of the format.
-        detector: with a calibration.
-        threshold: above which a score is anomalous.
+        graph: in single precision.
+        side: that it takes, in pixels.
 
     Raises:
         InputError: the network has something that the format lacks.
     """
-    side = detector.config.data.image_size
-    graph = Graph(detector, threshold, single=True)
-    for layer in detector.feature.layers:
-        if isinstance(layer, keras.layers.Normalization):  # its constants would become inputs
-            layer.mean, layer.variance = keep(layer.mean, "mean"), keep(layer.variance, "variance")
     signature = [tf.TensorSpec([1, side, side, 3], tf.uint8, name="images")]
     function = tf.function(lambda images: graph(images)._asdict(), input_signature=signature, autograph=False)
     try:

@@ -1,5 +1,5 @@
-"""A patch model as a graph: images -> anomaly scores of their patches, as `detection.dense` and `density.patch_density`
-make them.
+"""A patch model as a graph, see `detection.patch_detector`: images -> anomaly scores of their patches, as
+`detection.dense` and `density.patch_density` make them -> heat maps and scores of images.
 """
 
 from __future__ import annotations
@@ -11,14 +11,54 @@ from typing import Any
 import numpy as np
 
 from cutpaste_tf.backend import keras, tf
+from cutpaste_tf.config.config import Config
 from cutpaste_tf.config.scoring import FeatureSettings
 from cutpaste_tf.density.patch_density import PatchDensity, PerLocationGaussian
 from cutpaste_tf.density.settings import DensitySettings
-from cutpaste_tf.detection import dense
-from cutpaste_tf.exporting import variables
-from cutpaste_tf.exporting.densities import Mixture, Weights, unit
+from cutpaste_tf.detection import dense, heat_maps
+from cutpaste_tf.detection.graphs import variables
+from cutpaste_tf.detection.graphs.densities import Mixture, Weights, unit
+from cutpaste_tf.detection.graphs.graph import number_format
 
 _LOCATIONS = 64  # scored together
+
+
+class PatchGraph:
+    """Scores of patches, heat maps and their maxima.
+
+    Args:
+        feature: image in [0, 1] -> pooled feature.
+        config: of the detector.
+        density: of patches, fitted.
+        single: whether density and maps compute in single precision, without loops, for one image at a time.
+    """
+
+    def __init__(self, feature: keras.Model, config: Config, density: PatchDensity, *, single: bool):
+        self._number, self._settings, side = number_format(single=single), config.heat_maps, config.data.image_size
+        if single:
+            variables.keep_normalization(feature)
+        loops = not single
+        self._embed = Embedder(feature, side, config.features, loops=loops)
+        self._score = Scorer(density, config.density, self._keep, self._number, loops=loops)
+        self._places = dense.places(side, config.features)
+        self._spread = self._keep(
+            heat_maps.spreading(self._places, side, config.features, config.heat_maps), "spreading"
+        )
+
+    def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
+        """As `DetectorGraph.negative_log_density`."""
+        scores = self._score(self._embed(images, to_unit_range))
+        return tf.reshape(scores, [-1, self._places, self._places]), None
+
+    def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
+        """As `DetectorGraph.reduce`."""
+        spread = tf.linalg.matmul(self._spread, tf.cast(densities, self._number))
+        maps = tf.cast(tf.linalg.matmul(spread, self._spread, transpose_b=True), tf.float32)
+        chosen = {"map": maps, "patches": densities}[self._settings.image_score]
+        return tf.cast(tf.reduce_max(chosen, axis=[1, 2]), self._number), maps
+
+    def _keep(self, array: np.ndarray, name: str) -> Any:
+        return variables.keep(array, name, self._number)
 
 
 class Embedder:

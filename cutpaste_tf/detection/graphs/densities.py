@@ -100,7 +100,7 @@ def check(name: str) -> None:
     """
     if name not in GRAPHS:
         raise InputError(
-            f"The run's --density={name} cannot be exported: exporting/densities.py has a graph of {', '.join(GRAPHS)}."
+            f"The run's --density={name} cannot be exported: detection/graphs/densities.py has {', '.join(GRAPHS)}."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cutpaste_tf.backend import tf
+from cutpaste_tf.backend import keras, tf
 
 
 def keep(array: Any, name: str, number: Any = None) -> Any:
@@ -17,3 +17,10 @@ def keep(array: Any, name: str, number: Any = None) -> Any:
     """
     make: Any = tf.Variable
     return make(array, trainable=False, name=name, dtype=number)
+
+
+def keep_normalization(network: keras.Model) -> None:
+    """Keeps the constants of a network's input normalization in variables: in ONNX they would become inputs."""
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.mean, layer.variance = keep(layer.mean, "mean"), keep(layer.variance, "variance")

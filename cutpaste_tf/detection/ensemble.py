@@ -1,0 +1,103 @@
+"""Several detectors as one: the mean of their log densities (Table 1, last column)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.detection.detector import Detector, FittedDetector
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images.image_set import ImageSet
+from cutpaste_tf.progress import Report, hush
+
+
+class Ensemble(Detector):
+    """Scores images by the mean of its members' log densities; heat maps are the means of theirs.
+
+    Args:
+        members: detectors of one kind, with the same settings of features, density and heat maps, that are fitted to
+            the same images.
+        folders: of the members, for messages.
+
+    Raises:
+        InputError: they cannot be one detector.
+    """
+
+    description = "an ensemble"
+
+    def __init__(self, members: Sequence[Detector], folders: Sequence[Path]):
+        first = members[0]
+        super().__init__(first.config, first.data)
+        self._members, self._folders = list(members), list(folders)
+        self.maps_come_with_scores = first.maps_come_with_scores
+        for member, folder in zip(members[1:], folders[1:], strict=True):
+            _check(first, folders[0], member, folder)
+
+    @property
+    def members(self) -> list[Detector]:  # noqa: D102
+        return self._members
+
+    def embed(self, images: np.ndarray, *, report: Report = hush) -> list[Any]:
+        """What each member's `embed` gives."""
+        return [member.embed(images, report=report) for member in self.members]
+
+    def embedded(self, images: ImageSet, *, report: Report = hush) -> list[Any]:
+        """What each member's `embedded` gives, from a cache of its own."""
+        return [member.embedded(images, report=report) for member in self.members]
+
+    def negative_log_density(self, embedded: list[Any]) -> np.ndarray:
+        """The mean of the members'."""
+        pairs = zip(self.members, embedded, strict=True)
+        return np.mean([member.negative_log_density(own) for member, own in pairs], axis=0)
+
+    def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """As each member."""
+        return self.members[0].reduce(densities)
+
+    def localize(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+        """The mean of the members' heat maps."""
+        maps = self.members[0].localize(images, report=report)
+        for member in self.members[1:]:
+            maps += member.localize(images, report=report)  # in place: they may lie in a file
+        maps /= len(self.members)
+        return maps
+
+    def configured(self, config: Config, *, gradcam_layer: str = "") -> Ensemble:
+        """The members with other settings, each of its own configuration otherwise."""
+        changed = {name: value for name, value in config.flat().items() if value != self.config.flat()[name]}
+        members = [one.configured(one.config.replaced(**changed), gradcam_layer=gradcam_layer) for one in self.members]
+        return Ensemble(members, self._folders)
+
+    @property
+    def held_out_(self) -> np.ndarray | None:
+        """The mean of the members'; None where one of them has none."""
+        if self._held_out is None:
+            scores = [held_out for member in self.members if (held_out := member.held_out_) is not None]
+            self._held_out = np.mean(scores, axis=0) if len(scores) == len(self.members) else None
+        return self._held_out
+
+    def prepare(self) -> None:  # noqa: D102
+        for member in self.members:
+            member.prepare()
+
+    def graph(self, *, single: bool) -> Any:  # noqa: D102
+        from cutpaste_tf.detection.graphs.graph import MeanGraph
+
+        return MeanGraph([member.graph(single=single) for member in self.members])
+
+
+def _check(first: Detector, first_folder: Path, other: Detector, folder: Path) -> None:
+    for member, place in ((first, first_folder), (other, folder)):
+        if not isinstance(member, FittedDetector):
+            raise InputError(f"{place} is {member.description}, which cannot be one of several.")
+    groups = first.config.features, first.config.density, first.config.heat_maps
+    for name in ("patch_size", "image_size", *(name for group in groups for name in group.flat())):
+        ours, theirs = (detector.config.flat()[name] for detector in (first, other))
+        if ours != theirs:
+            raise InputError(f"{folder} has --{name}={theirs} and {first_folder} {ours}; an ensemble's are the same.")
+    if other.data.images != first.data.images:
+        raise InputError(f"{folder} was trained on other images than {first_folder}; an ensemble's are the same.")

@@ -1,0 +1,130 @@
+"""An export as a detector: scores images as a program would that has only TensorFlow."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cutpaste_tf import arrays, runs
+from cutpaste_tf.backend import tf
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.detection import calibration
+from cutpaste_tf.detection.calibration import Calibration
+from cutpaste_tf.detection.detector import Detector, Scores
+from cutpaste_tf.detection.record import SAVED_MODEL, Record
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import COPY_AGAIN
+from cutpaste_tf.images.image_set import ImageSet
+from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.runs import TrainingData
+
+_PIXELS = 2**21  # of images that are scored together, which are of one size: 32 of 256 px
+
+
+class ExportedDetector(Detector):
+    """An export's SavedModel, whose steps stay inside: files go through its own graph at their own sizes.
+
+    Args:
+        folder: that `export_main.py` wrote.
+
+    Raises:
+        InputError: the folder is no such export, or a file of it is damaged.
+    """
+
+    description = "an export"
+    threshold_is_fixed = True
+
+    def __init__(self, folder: Path):
+        super().__init__(Config.read(folder / "config.json"), TrainingData.read(folder))
+        self.record = Record.read(folder)
+        if self.record.format != "saved_model":
+            raise InputError(
+                f"{folder} is an export with --format={self.record.format}, whose scores differ from the evaluation's "
+                "by what its export.json says; evaluate the run, or an export with --format=saved_model."
+            )
+        if not (folder / runs.CALIBRATION).is_file():
+            raise InputError(f"{folder / runs.CALIBRATION} is missing: {COPY_AGAIN}.")
+        self._folder = folder
+        self._scores_read = calibration.read_export(folder)
+        self.maps_come_with_scores = bool(len(self._scores_read.pixels))
+
+    @functools.cached_property
+    def calibration(self) -> Calibration | None:
+        """How normal images score, as it was exported."""
+        return self._scores_read
+
+    def configured(self, config: Config, *, gradcam_layer: str = "") -> Detector:
+        """The same, whose decisions and files alone can have other settings than it was made with."""
+        groups = ("features", "density", "heat_maps")
+        if changed := [name for name in groups if getattr(self.config, name) != getattr(config, name)]:
+            raise InputError(
+                f"{self._folder} is an export, whose settings of {' and '.join(changed)} are those that it was made "
+                "with: evaluate the run to give them anew."
+            )
+        if gradcam_layer:
+            raise InputError(
+                f"{self._folder} is an export, whose GradCAM is of what its feature pools; leave out --gradcam_layer."
+            )
+        result = copy.copy(self)
+        result.config = config
+        vars(result).pop("how_read", None)
+        return result
+
+    @functools.cached_property
+    def _model(self) -> Any:
+        return tf.saved_model.load(str(self._folder / SAVED_MODEL))
+
+    def prepare(self) -> None:  # noqa: D102
+        _ = self._model
+
+    def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+        """Scores float64 [count]."""
+        del report
+        return self._run(iter(images), len(images)).scores
+
+    def negative_log_density(self, embedded: np.ndarray) -> np.ndarray:
+        """What `embed` gives."""
+        return embedded
+
+    def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """What `embed` gives."""
+        return densities, None
+
+    def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = hush) -> Scores:
+        """Scores the files as they are, decoded."""
+        report(f"Scoring {images.description} by the export's own graph.")
+        result = self._run(images.originals(), len(images))
+        return result if heat_maps else result._replace(heat_maps=None)
+
+    def score(self, images: np.ndarray, *, heat_maps: bool = False) -> Scores:
+        """Scores RGB images uint8 [count, height, width, 3] of any size."""
+        del heat_maps  # the graph makes them in any case
+        return self._run(iter(images), len(images))
+
+    def _run(self, images: Iterable[np.ndarray], count: int) -> Scores:
+        """Scores images, each uint8 [height, width, 3]; those of one size that follow each other go together."""
+        serve = self._model.signatures["serving_default"]
+        scores, maps = np.empty(count), arrays.allocate(count, (self.side, self.side), np.float32)
+        start = 0
+        for batch in _batches(images):
+            outputs = serve(images=tf.constant(batch))
+            scores[start : start + len(batch)] = outputs["score"].numpy()
+            maps[start : start + len(batch)] = outputs["heat_map"].numpy()
+            start += len(batch)
+        return Scores(scores, maps)
+
+
+def _batches(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    held: list[np.ndarray] = []
+    for image in images:
+        if held and (image.shape != held[0].shape or (len(held) + 1) * image[..., 0].size > _PIXELS):
+            yield np.stack(held)
+            held = []
+        held.append(image)
+    if held:
+        yield np.stack(held)

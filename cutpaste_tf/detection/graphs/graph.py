@@ -1,0 +1,95 @@
+"""A detector as one graph: pixels -> anomaly score and heat map, p-value and decision."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from cutpaste_tf.backend import tf
+from cutpaste_tf.detection.graphs import variables
+
+
+class Outputs(NamedTuple):
+    """What a graph gives for images.
+
+    Attributes:
+        score: float64 [count], higher = more anomalous; in single precision float32.
+        p_value: of the score, in the same format, see `calibration.Calibration`.
+        is_anomalous: bool [count], whether the score is above the threshold.
+        heat_map: float32 [count, side, side].
+    """
+
+    score: Any
+    p_value: Any
+    is_anomalous: Any
+    heat_map: Any
+
+
+class DetectorGraph(Protocol):
+    """The steps of `detector.Detector` as graphs."""
+
+    def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
+        """Negative log densities of images uint8 [count, side, side, 3], and heat maps if scores have none.
+
+        Args:
+            images: the images.
+            to_unit_range: makes float32 in [0, 1] of pixels.
+        """
+        ...
+
+    def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
+        """Scores [count] and heat maps float32 [count, side, side]."""
+        ...
+
+
+class Graph:
+    """Scores images as a detector does; built once, its arrays lie in variables.
+
+    Args:
+        detector: the detector's own graph.
+        normal_scores: float64 [n], sorted, of its calibration.
+        threshold: above which a score is anomalous.
+        single: whether p-values are in single precision.
+    """
+
+    def __init__(self, detector: DetectorGraph, normal_scores: np.ndarray, threshold: float, *, single: bool = False):
+        self._detector, self._number = detector, number_format(single=single)
+        # Division in a graph changes the last bit.
+        self._table = variables.keep(np.arange(256).astype(np.float32) / 255, "unit_range")
+        self._normal_scores = variables.keep(normal_scores, "calibration", self._number)
+        self._threshold = variables.keep(np.array(threshold), "threshold", self._number)
+
+    def __call__(self, images: Any) -> Outputs:
+        """Scores images uint8 [count, side, side, 3]."""
+        score, heat_map = self._detector.reduce(*self._detector.negative_log_density(images, self._to_unit_range))
+        at_least = tf.reduce_sum(tf.cast(self._normal_scores >= score[:, None], self._number), axis=1)
+        p_value = (at_least + 1) / (self._normal_scores.shape[0] + 1)
+        return Outputs(score, p_value, score > self._threshold, heat_map)
+
+    def _to_unit_range(self, images: Any) -> Any:
+        return tf.gather(self._table, tf.cast(images, tf.int32))
+
+
+class MeanGraph:
+    """An ensemble: the mean of its members' log densities and heat maps."""
+
+    def __init__(self, members: list[DetectorGraph]):
+        self._members = members
+
+    def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
+        """As `DetectorGraph.negative_log_density`."""
+        densities, maps = zip(
+            *(member.negative_log_density(images, to_unit_range) for member in self._members), strict=True
+        )
+        mean = None if maps[0] is None else tf.add_n(list(maps)) / len(maps)
+        return tf.add_n(list(densities)) / len(densities), mean
+
+    def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
+        """As `DetectorGraph.reduce`."""
+        return self._members[0].reduce(densities, maps)
+
+
+def number_format(*, single: bool) -> Any:
+    """The number format of densities and maps: double precision as in the evaluation, or single."""
+    return tf.float32 if single else tf.float64

@@ -1,0 +1,60 @@
+"""A model of whole images as a graph, see `detection.image_detector`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cutpaste_tf.backend import keras, tf
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.density.density import Density
+from cutpaste_tf.detection.graphs import densities, resizing, variables
+from cutpaste_tf.detection.graphs.graph import number_format
+
+
+class ImageGraph:
+    """Log density of the pooled feature, and GradCAM of the map that it pools: there the slope is the density's own.
+
+    Args:
+        feature: image in [0, 1] -> pooled feature.
+        config: of the detector.
+        density: fitted.
+        single: whether density and maps compute in single precision.
+    """
+
+    def __init__(self, feature: keras.Model, config: Config, density: Density, *, single: bool):
+        self._number, side = number_format(single=single), config.data.image_size
+        if single:
+            variables.keep_normalization(feature)
+        pool = feature.get_layer("pool")
+        self._network = keras.Model(feature.input, [pool.input, pool.output])
+        self._density = densities.Scaled(config.density.density, density, self._keep)
+        size = self._network.compute_output_shape((1, side, side, 3))[0][1:3]
+        self._enlarge = [
+            self._keep(resizing.matrix(length, side), name)
+            for length, name in zip(size, ("rows", "columns"), strict=True)
+        ]
+
+    def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
+        """As `DetectorGraph.negative_log_density`."""
+        activations, pooled = self._network(to_unit_range(images), training=False)
+        features = tf.cast(pooled, self._number)
+        score = -self._density.log_density(features)
+        rows, columns = self._enlarge
+        height, width, channels = rows.shape[1], columns.shape[1], activations.shape[-1]
+        weights = self._density.score_slope(features) / (height * width)
+        # A product of matrices: OpenVINO cannot read what becomes of tf.einsum.
+        places = tf.reshape(tf.cast(activations, self._number), [-1, height * width, channels])
+        maps = tf.reshape(tf.linalg.matvec(places, weights), [-1, height, width])
+        maps = tf.cast(tf.nn.relu(maps), tf.float32)
+        narrowed = tf.linalg.matmul(tf.cast(maps, self._number), columns, transpose_b=True)
+        narrowed = tf.cast(tf.cast(narrowed, tf.float32), self._number)  # as Pillow does between its two passes
+        return score, tf.cast(tf.linalg.matmul(rows, narrowed), tf.float32)
+
+    def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
+        """As `DetectorGraph.reduce`."""
+        return densities, maps
+
+    def _keep(self, array: np.ndarray, name: str) -> Any:
+        return variables.keep(array, name, self._number)

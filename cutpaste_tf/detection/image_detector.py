@@ -1,0 +1,124 @@
+"""A model of whole images: the density of one feature of each image (Section 2.3); GradCAM localizes."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from cutpaste_tf import files, runs
+from cutpaste_tf.backend import keras
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.density import densities
+from cutpaste_tf.density.density import Density
+from cutpaste_tf.detection import whole
+from cutpaste_tf.detection.detector import FittedDetector
+from cutpaste_tf.detection.embeddings import Embeddings
+from cutpaste_tf.detection.gradcam import GradCam, check_layer
+from cutpaste_tf.detection.network import Network
+from cutpaste_tf.detection.training_images import TrainingImages
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings import PATCH_MODEL, only_for
+
+
+class ImageDetector(FittedDetector):
+    """Scores images by the density of their pooled feature.
+
+    Args:
+        network: from images in [0, 1] to the pooled feature (`build.Networks.feature`), or the file that holds it.
+        config: of the run; says which feature and density are meant.
+        data: the normal images that it is fitted to.
+        gradcam_layer: layer of the backbone that heat maps are made of; empty: the map that the feature pools.
+    """
+
+    description = "an image model"
+    stored_as = "embeddings.npz", "features"
+    unused_settings = tuple(only_for(Config, PATCH_MODEL))
+
+    def __init__(self, network: keras.Model | Path, config: Config, data: TrainingData, *, gradcam_layer: str = ""):
+        super().__init__(config, data)
+        self.network, self._layer = Network(network), gradcam_layer
+
+    @functools.cached_property
+    def feature(self) -> keras.Model:
+        """Network from images in [0, 1] to the feature that is scored, float32 [count, dimensions]."""
+        return self.network.feature(self.config.features.feature)
+
+    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:  # noqa: D102
+        return self.fit_features(self.embed(images, report=report), groups, report=report)
+
+    def fit_features(self, features: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:
+        """`fit` to the features float32 [count, dimensions] of normal images.
+
+        Raises:
+            InputError: the density cannot be fitted.
+        """
+        self.training_features_ = features
+        self._density = densities.build(self.config.density).fit(features)
+        try:
+            self._held_out = -self._density.held_out(features, groups)
+        except InputError as error:  # without some of the images
+            report(f"No threshold can be given: {error}")
+            self._held_out = np.empty(0)
+        return self
+
+    def _fit_to(self, training: TrainingImages) -> None:
+        saved = self._density  # stays: only scores are missing, where the run is of version 0.2
+        train = self.training_embeddings()
+        if train is None:
+            self._held_out = np.empty(0)
+            return
+        self.fit_features(train.features, training.groups(self.config.density.group_by), report=training.report)
+        self._density = self._density if saved is None else saved
+
+    def training_embeddings(self) -> Embeddings | None:  # noqa: D102
+        if self._training is None:
+            return None
+        return self._training.embeddings(self.config.features, self.embedded, needed=self._density is None)
+
+    def _with(self, config: Config, gradcam_layer: str) -> Self:
+        result = type(self)(self.network.source, config, self.data, gradcam_layer=gradcam_layer)
+        result.network = self.network
+        return result
+
+    def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+        """Features float32 [count, dimensions]."""
+        return whole.embed(self.feature, images, report=report)
+
+    def negative_log_density(self, embedded: np.ndarray) -> np.ndarray:  # noqa: D102
+        return -self.density.score_samples(embedded)
+
+    def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores are the negative log densities."""
+        return densities, None
+
+    def localize(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+        """GradCAM of the anomaly score."""
+        return self._gradcam.heat_maps(self.density, images, report=report)
+
+    @functools.cached_property
+    def _gradcam(self) -> GradCam:
+        return GradCam(self.feature, layer=self._layer)
+
+    def prepare(self) -> None:  # noqa: D102
+        if self._layer:
+            check_layer(self.feature, self._layer)
+        _ = self.feature
+
+    def _save(self, folder: Path) -> None:
+        self.network.save(folder / runs.MODEL)
+        files.write_arrays(folder / runs.DENSITY, self.density.to_arrays())
+
+    def restore(self, folder: Path, held_out: np.ndarray | None) -> Self:  # noqa: D102
+        self._density: Density | None = densities.load(folder / runs.DENSITY, self.config.density)
+        self._held_out = held_out
+        return self
+
+    def graph(self, *, single: bool) -> Any:  # noqa: D102
+        from cutpaste_tf.detection.graphs.images import ImageGraph
+
+        return ImageGraph(self.feature, self.config, self.density, single=single)

@@ -1,0 +1,154 @@
+"""A model of patches: the densities of the features of an image's patches (Sections 2.4 and 4.2, A.5)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from cutpaste_tf import files, runs
+from cutpaste_tf.backend import keras
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.density import patch_density
+from cutpaste_tf.detection import dense, heat_maps
+from cutpaste_tf.detection.cache import FeatureCache
+from cutpaste_tf.detection.dense import PatchEmbedder
+from cutpaste_tf.detection.detector import FittedDetector
+from cutpaste_tf.detection.embeddings import Embeddings
+from cutpaste_tf.detection.network import Network
+from cutpaste_tf.detection.training_images import TrainingImages
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings import IMAGE_MODEL, only_for
+
+# Bytes of patch features that are scored together: 19 images of 3,249 locations and 512 dimensions, or one larger one.
+_TOGETHER = 2**27
+NO_GRADCAM = "--gradcam_layer is for image models; a patch model's heat maps come from its patches."
+
+
+class PatchDetector(FittedDetector):
+    """Scores images by their patches: a heat map is made of the patches' scores, an image's score is a maximum.
+
+    Args:
+        network: from images in [0, 1] to the pooled feature, or the file that holds it.
+        config: of the run; says which feature, patches and density are meant.
+        data: the normal images that it is fitted to.
+    """
+
+    description = "a patch model"
+    stored_as = "patch_scores.npz", "patch_scores"
+    maps_come_with_scores = True
+    unused_settings = tuple(only_for(Config, IMAGE_MODEL))
+
+    def __init__(self, network: keras.Model | Path, config: Config, data: TrainingData):
+        super().__init__(config, data)
+        self.network = Network(network)
+        self._is_saved = False  # whether the density is the run's own: no other scores are computed for it
+
+    @functools.cached_property
+    def embed_patches(self) -> PatchEmbedder:
+        """What makes the features of patches, see `dense.function`; made once, since that takes a while."""
+        return dense.function(self.network.feature(self.config.features.feature), self.side, self.config.features)
+
+    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:  # noqa: D102
+        features = track(self.embed_patches.each(images), len(images), "Patches of images", report)
+        density = patch_density.build(self.config.density).fit(features, len(images), groups)
+        places = math.isqrt(density.held_out.shape[-1])
+        self._density, self._held_out = density, density.held_out.reshape(-1, places, places)
+        self.training_features_ = np.zeros((len(images), 0), np.float32)
+        return self
+
+    def _fit_to(self, training: TrainingImages) -> None:
+        images = training.images.examples
+        training.report(f"Fitting the density to the patches of {images.note}.")
+        self.fit(images.images, training.groups(self.config.density.group_by), report=training.report)
+
+    def attach(self, cache: FeatureCache, training: TrainingImages) -> None:  # noqa: D102
+        self._is_saved = self._density is not None
+        super().attach(cache, training)
+
+    def training_embeddings(self) -> Embeddings | None:  # noqa: D102
+        return None if self._training is None else self._training.embeddings(self.config.features, None, needed=False)
+
+    def _with(self, config: Config, gradcam_layer: str) -> Self:
+        if gradcam_layer:
+            raise InputError(NO_GRADCAM)
+        result = type(self)(self.network.source, config, self.data)
+        result.network = self.network
+        return result
+
+    @property
+    def held_out_(self) -> np.ndarray | None:  # noqa: D102
+        if self._held_out is not None or self._is_saved or self.cache is None:
+            return self._held_out
+
+        def fitted() -> np.ndarray:
+            _ = self.density
+            return np.empty(0) if self._held_out is None else self._held_out
+
+        key = f"held out {self._cache_key} {sorted(self.data.images.items())}"
+        self._held_out = self.cache.held_out(key, self.how_read, fitted)
+        return self._held_out
+
+    def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+        """Scores of all patches of images uint8 [count, side, side, 3], at least one.
+
+        Returns:
+            float32 [count, places, places]: negative log densities, counted from the density's peak, which is 0.
+        """
+        parts: list[np.ndarray] = []
+        held, filled = np.empty(0), 0
+        every = track(self.embed_patches.each(images), len(images), "Patches of images", report)
+        for index, features in enumerate(every, 1):
+            if index == 1:
+                together = max(1, _TOGETHER // features.nbytes)
+                held = np.empty((min(len(images), together), *features.shape), np.float32)
+            held[filled] = features
+            filled += 1
+            if filled == len(held) or index == len(images):
+                parts.append((self.density.peak - self.density.score_samples(held[:filled])).astype(np.float32))
+                filled = 0
+        scores = np.concatenate(parts)
+        places = math.isqrt(scores.shape[1])
+        return scores.reshape(-1, places, places)
+
+    @property
+    def _cache_key(self) -> str:
+        # Scores of patches are kept rather than their features, so that the density counts as well.
+        return f"{self.config.features} {self.config.density}"
+
+    def negative_log_density(self, embedded: np.ndarray) -> np.ndarray:
+        """What `embed` gives."""
+        return embedded
+
+    def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Heat maps, and their maxima or those of the patches' scores."""
+        config = self.config
+        maps = heat_maps.upsample(densities, self.side, config.features, config.heat_maps)
+        return heat_maps.image_scores(densities, maps, config.heat_maps), maps
+
+    def prepare(self) -> None:  # noqa: D102
+        _ = self.embed_patches
+
+    def _save(self, folder: Path) -> None:
+        self.network.save(folder / runs.MODEL)
+        self.density.save(folder)
+
+    def restore(self, folder: Path, held_out: np.ndarray | None) -> Self:  # noqa: D102
+        try:
+            self._density = patch_density.build(self.config.density).load(folder)
+        except files.DAMAGE as error:
+            reason = f"The density in {folder} is damaged or of another version ({files.damage(error)})"
+            raise InputError(f"{reason}: {files.COPY_AGAIN}.") from None
+        self._held_out = held_out
+        return self
+
+    def graph(self, *, single: bool) -> Any:  # noqa: D102
+        from cutpaste_tf.detection.graphs.patches import PatchGraph
+
+        feature = self.network.feature(self.config.features.feature)
+        return PatchGraph(feature, self.config, self.density, single=single)

@@ -1,0 +1,69 @@
+"""The baseline that learns no representation: a Gaussian on the images' own pixels."""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import numpy as np
+
+from cutpaste_tf import arrays
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.density import held_out
+from cutpaste_tf.density.low_rank import LowRankGaussian
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.images import resizing
+from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.runs import TrainingData
+
+SIDE = 32
+_MOST = 2000  # training images that say what raw pixels do
+_RIDGE = 1e-6
+
+
+class PixelDetector(Detector):
+    """Scores images by the density of their pixels, reduced to 32 x 32."""
+
+    description = "a Gaussian on 32 x 32 pixels"
+
+    def __init__(self, config: Config, data: TrainingData):
+        super().__init__(config, data)
+        self._density = LowRankGaussian(l2_normalize=False, reg_covar=_RIDGE)
+        self._pixels = np.empty((0, 0))
+
+    def configured(self, config: Config, *, gradcam_layer: str = "") -> Self:
+        """Itself: settings do not change it."""
+        del config, gradcam_layer
+        return self
+
+    @property
+    def held_out_(self) -> np.ndarray | None:  # noqa: D102
+        if self._held_out is None and len(self._pixels) > 1:
+            self._held_out = -held_out.gaussian(self._pixels, _RIDGE)[0]
+        return self._held_out
+
+    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:
+        """Fits to normal images uint8 [count, side, side, 3], evenly spaced ones if there are many.
+
+        Args:
+            images: the images.
+            groups: unused, as the next.
+            report: unused.
+        """
+        del groups, report
+        self._pixels = self.embed(images[:: math.ceil(len(images) / _MOST)])
+        self._density.fit(self._pixels)
+        return self
+
+    def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+        """Pixels float64 [count, 3072] in [0, 1]; of images uint8 of any size."""
+        del report
+        small = images if images.shape[1:3] == (SIDE, SIDE) else resizing.thumbnails(images, SIDE)
+        return np.concatenate([part.reshape(len(part), -1) / 255 for part in arrays.batches(small, 1000)])
+
+    def negative_log_density(self, embedded: np.ndarray) -> np.ndarray:  # noqa: D102
+        return -self._density.score_samples(embedded)
+
+    def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores are the negative log densities."""
+        return densities, None

@@ -1,0 +1,93 @@
+"""The images that a run was fitted to: what its folder keeps of them, or else the images themselves."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cutpaste_tf import runs
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.config.scoring import FeatureSettings
+from cutpaste_tf.detection import calibration, embeddings
+from cutpaste_tf.detection.embeddings import Embeddings
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import sources
+from cutpaste_tf.images.image_set import ImageSet
+from cutpaste_tf.images.settings import DataSettings
+from cutpaste_tf.progress import Report
+from cutpaste_tf.runs import TrainingData
+
+Embed = Callable[[ImageSet], np.ndarray]
+
+
+class TrainingImages:
+    """The normal images of a run, listed and read where its folder keeps too little.
+
+    Args:
+        run_dir: folder of the run.
+        config: that the run was made with.
+        data: names and hashes of its training images.
+        how_read: how files become images; `data` in it names where they are now.
+        tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
+        report: takes lines for the user.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: Config,
+        data: TrainingData,
+        how_read: DataSettings,
+        *,
+        tfds_data_dir: str,
+        report: Report,
+    ):
+        self._run_dir, self._config, self._data, self._how_read = run_dir, config, data, how_read
+        self._tfds_data_dir, self.report = tfds_data_dir, report
+
+    @functools.cached_property
+    def images(self) -> ImageSet:
+        """The images.
+
+        Raises:
+            InputError: they are missing; once they are read, that they have changed since the run was made.
+        """
+        items = sources.list_train(
+            self._how_read.data, self._how_read, trained=self._data.images, tfds_data_dir=self._tfds_data_dir
+        )
+        size = self._config.data.image_size
+        return ImageSet(items, size, self._how_read, check=self._refuse_changed, report=self.report)
+
+    def _refuse_changed(self, paths: list[str], hashes: Sequence[str]) -> None:
+        if dict(zip(paths, hashes, strict=True)) != self._data.images:
+            raise InputError(
+                f"The training images have changed since the run in {self._run_dir} was made; train again."
+            )
+
+    def groups(self, group_by: str) -> np.ndarray | None:
+        """Which images are left out together, see `calibration.groups`."""
+        return calibration.groups(self._data, group_by)
+
+    def embeddings(self, features: FeatureSettings, embed: Embed | None, *, needed: bool) -> Embeddings | None:
+        """What is known of the images; computed where the run keeps something else, or a damaged file.
+
+        Args:
+            features: that are asked for.
+            embed: gives them; None: they are too many to keep, and what else is known of the images is asked for.
+            needed: whether to compute them where the run keeps nothing, as in a detector that was copied alone.
+        """
+        if embed is not None and features != self._config.features:
+            return embeddings.describe(embed(self.images), self.images)
+        path = self._run_dir / runs.TRAIN_EMBEDDINGS
+        if not path.is_file() and not needed:
+            self.report(f"Without {path.name}, which was not copied, there is no Gaussian on pixels to compare with.")
+            return None
+        try:
+            return embeddings.read(path)
+        except (InputError, OSError) as error:
+            self.report(f"{str(error).rstrip('.')}; it is computed again from the training images.")
+        found = np.zeros((len(self.images), 0), np.float32) if embed is None else embed(self.images)
+        described = embeddings.describe(found, self.images, trained=True)
+        embeddings.write(path, described)
+        return described

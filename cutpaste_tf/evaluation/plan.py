@@ -1,0 +1,173 @@
+"""Everything about an evaluation that can be checked in seconds: which detector, which images, where results go."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cutpaste_tf import runs
+from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
+from cutpaste_tf.detection import calibration, loading
+from cutpaste_tf.detection.cache import FeatureCache
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection.training_images import TrainingImages
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.evaluation import test_images
+from cutpaste_tf.evaluation.options import EvaluationOptions
+from cutpaste_tf.images import sources
+from cutpaste_tf.images.image_set import ImageSet
+from cutpaste_tf.images.settings import ReadingSettings
+from cutpaste_tf.progress import Report
+from cutpaste_tf.settings import leaves
+from cutpaste_tf.training import tensorboard
+
+
+class Plan(NamedTuple):
+    """What an evaluation will do.
+
+    Attributes:
+        run_dirs: folders of the runs; several are an ensemble.
+        detector: with the evaluation's settings.
+        data: the test images, as they were named.
+        tests: the test images.
+        normal: other normal images, that give the threshold; None: the training images give it.
+        localizes: whether to make heat maps.
+        folder: where results go.
+        others: what metrics.json holds of evaluations to stand beside, by place.
+        options: of the evaluation.
+    """
+
+    run_dirs: list[Path]
+    detector: Detector
+    data: str
+    tests: ImageSet
+    normal: ImageSet | None
+    localizes: bool
+    folder: Path
+    others: dict[str, dict[str, Any]]
+    options: EvaluationOptions
+
+
+def plan(
+    run_dirs: Sequence[Path],
+    data: str,
+    settings: Mapping[str, Any],
+    options: EvaluationOptions,
+    output_dir: str | Path | None,
+    report: Report,
+) -> Plan:
+    """Checks what can be checked in seconds; arguments as of `evaluate.evaluate`.
+
+    Raises:
+        InputError: something cannot be evaluated as it is asked for.
+    """
+    if len(run_dirs) > 1 and not output_dir:
+        raise InputError("Several runs are one detector, an ensemble: give it an --output_dir.")
+    saved = loading.load(run_dirs)
+    _check_settings(saved, settings, options)
+    detector = saved.configured(saved.config.replaced(**settings), gradcam_layer=options.gradcam_layer)
+    test_data = test_images.named_for(run_dirs[0], saved.config)
+    data = data or test_data or saved.config.data.data
+    is_trained_on = sources.is_same(data, saved.config.data.data)
+    is_moved = not is_trained_on and test_images.is_moved(data, saved)
+    for folder, member in zip(run_dirs, detector.members, strict=True):
+        _attach(member, folder, data if is_moved else member.config.data.data, options, report)
+    tests = _tests(detector, data, options, report, is_trained_on=is_trained_on or is_moved)
+    is_own = is_trained_on or is_moved or (bool(test_data) and sources.is_same(data, test_data))
+    folder = Path(output_dir) if output_dir else _folder(run_dirs[0], settings, options, "" if is_own else data)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
+        raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
+    normal = _normal_images(detector, options, report)
+    calibration.check(detector.config.decision, len(normal) if normal else len(detector.data.images))
+    calibration.groups(detector.data, detector.config.density.group_by)
+    wanted, has_masks = options.heat_maps, bool(options.synthetic) or any(item.masks for item in tests.items)
+    localizes = (
+        wanted if wanted is not None else bool(detector.maps_come_with_scores or has_masks or options.gradcam_layer)
+    )
+    _check_tensorboard(run_dirs, options, localizes=localizes)
+    from cutpaste_tf.evaluation import figures  # matplotlib is slow to load
+
+    others = figures.of_others(options.beside, data, tests.items, options.synthetic)
+    # Masks are read before any long work: one that does not fit its image is found here.
+    for images in (tests if localizes or options.synthetic or options.page else None, normal):
+        _ = images and images.examples
+    return Plan([*run_dirs], detector, data, tests, normal, localizes, folder, others, options)
+
+
+def _attach(member: Detector, run_dir: Path, data: str, options: EvaluationOptions, report: Report) -> None:
+    """Lets a detector use what its run's folder keeps; `data` says where its training images are."""
+    place = runs.find_detector(run_dir)
+    training = TrainingImages(
+        run_dir,
+        Config.read(place / "config.json"),
+        member.data,
+        dataclasses.replace(member.how_read, data=data),
+        tfds_data_dir=options.tfds_data_dir,
+        report=report,
+    )
+    member.attach(FeatureCache(run_dir / runs.EMBEDDINGS, place / runs.MODEL, report), training)
+
+
+def _tests(
+    detector: Detector, data: str, options: EvaluationOptions, report: Report, *, is_trained_on: bool
+) -> ImageSet:
+    trained = detector.data.images if is_trained_on else ()
+    items = sources.list_test(data, detector.config.data, trained=trained, tfds_data_dir=options.tfds_data_dir)
+    if is_trained_on and all(item.label == test_images.UNKNOWN for item in items):
+        raise InputError(f"{data} holds the training images and no test images; name those by --data.")
+
+    def check(paths: list[str], hashes: Sequence[str]) -> None:
+        if not options.allow_trained_images:
+            detector.data.refuse(paths, hashes)
+
+    return ImageSet(items, detector.side, detector.how_read, check=check, report=report)
+
+
+def _normal_images(detector: Detector, options: EvaluationOptions, report: Report) -> ImageSet | None:
+    """The images of --calibration_data."""
+    if not options.calibration_data:
+        return None
+    if detector.threshold_is_fixed:
+        raise InputError("An export's threshold is what it was made with; leave out --calibration_data.")
+    flag = f"--calibration_data={options.calibration_data}"
+    with sources.named_by(flag):
+        items = sources.list_normal(options.calibration_data, detector.config.data, options.tfds_data_dir)
+
+    def check(paths: list[str], hashes: Sequence[str]) -> None:
+        with sources.named_by(flag):
+            if not options.allow_trained_images:
+                detector.data.refuse(paths, hashes)
+
+    return ImageSet(items, detector.side, detector.how_read, check=check, report=report)
+
+
+def _check_settings(saved: Detector, settings: Mapping[str, Any], options: EvaluationOptions) -> None:
+    """Refuses settings that the kind of detector has no use for, or that training decided."""
+    free = [field.name for field in NEW_AT_EVALUATION]
+    if fixed := [name for name in settings if name not in free]:
+        raise InputError(f"{', '.join(fixed)}: not for an evaluation to change, which may give: {', '.join(free)}.")
+    if useless := ", ".join(f"--{name}" for name in settings if name in saved.unused_settings):
+        raise InputError(f"{useless}: {saved.description} has no use for it; leave it out.")
+    if options.gradcam_layer and options.heat_maps is False:
+        raise InputError("--gradcam_layer is given, and --noheat_maps; leave one of them out.")
+
+
+def _folder(run_dir: Path, settings: Mapping[str, Any], options: EvaluationOptions, other_data: str) -> Path:
+    """Where results go in the run's folder: named by what was given anew."""
+    reading_names = {field.name for field, _ in leaves(ReadingSettings)}
+    named = {name: value for name, value in settings.items() if name not in reading_names}
+    named |= {"gradcam_layer": options.gradcam_layer} if options.gradcam_layer else {}
+    return runs.eval_folder(run_dir, named, options.synthetic, other_data)
+
+
+def _check_tensorboard(run_dirs: Sequence[Path], options: EvaluationOptions, *, localizes: bool) -> None:
+    if not options.tensorboard_images:
+        return
+    if not localizes:
+        raise InputError("--tensorboard_images shows heat maps, and there are none: give --heat_maps.")
+    if len(run_dirs) > 1 or not (run_dirs[0] / tensorboard.FOLDER).is_dir():
+        raise InputError(
+            f"--tensorboard_images needs {run_dirs[0] / tensorboard.FOLDER}/, of a run that was trained here."
+        )

@@ -1,0 +1,54 @@
+"""Which images an evaluation is of, and what the user should know of them."""
+
+from pathlib import Path
+
+from cutpaste_tf import runs
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import layouts, reading
+from cutpaste_tf.images.image_set import ImageSet
+from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN
+
+
+def named_for(run_dir: Path, saved: Config) -> str:
+    """The run's own test data, which can be named anew after its end: its folder has the latest, not its detector."""
+    path = run_dir / "config.json"
+    return Config.read(path).data.test_data if path.is_file() else saved.data.test_data
+
+
+def is_moved(data: str, detector: Detector) -> bool:
+    """Whether a folder holds the training images of a run that was trained on them elsewhere."""
+    root, trained = Path(data).expanduser(), detector.data.images
+    try:
+        items = layouts.list_train(root, detector.config.data, trained=trained)
+    except (InputError, OSError):  # other data, which need not be fit to learn from
+        return False
+    if {item.path for item in items} != set(trained):
+        return False
+    try:
+        examples = reading.read(items, detector.side, detector.how_read)
+    except InputError:
+        return False
+    return runs.TrainingData.of(examples).images == trained
+
+
+def notes(data: str, tests: ImageSet, config: Config) -> list[str]:
+    """What the user should know of test images: what is not read, and which masks look wrong."""
+    lines = layouts.unread(Path(data).expanduser(), config.data, testing=True)
+    notices = tests.examples.notices if tests.is_read else ()
+    lines += notices[:5]
+    lines += [f"{len(notices) - 5} more notes of this kind."] if len(notices) > 5 else []
+    nested = sorted({Path(path).parts[0] for path in tests.paths if len(Path(path).parts) > 1})
+    if nested and tests.labels[0] == UNKNOWN:
+        lines.append(
+            f"Folders are no labels here ({', '.join(nested[:5])}), since none is called "
+            f"{config.data.reading.normal_name}: give --normal_name if one of them holds normal images."
+        )
+    return lines
+
+
+def lacks_masks(data: str, tests: ImageSet) -> bool:
+    """Whether there are anomalous images, and no mask, matched or not."""
+    is_without = any(tests.labels == ANOMALOUS) and not any(item.masks for item in tests.items)
+    return is_without and not layouts.has_masks(Path(data).expanduser())

@@ -1,0 +1,214 @@
+"""Export, as its command and a program call it."""
+
+import contextlib
+import dataclasses
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cutpaste_tf import files, runs, surroundings
+from cutpaste_tf.backend import tf
+from cutpaste_tf.detection import calibration, loading, record
+from cutpaste_tf.detection.calibration import Calibration
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection.graphs import densities
+from cutpaste_tf.detection.graphs.graph import Graph
+from cutpaste_tf.detection.record import Record
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import reading, sources
+from cutpaste_tf.images.image_set import ImageSet
+from cutpaste_tf.progress import Report, say
+from cutpaste_tf.serving import comparison, saved_model, single_precision
+from cutpaste_tf.serving.comparison import Difference
+
+SAVED_MODEL = "saved_model"
+FORMATS = (SAVED_MODEL, *single_precision.FORMATS)
+
+
+class ExportOptions(NamedTuple):
+    """How to export.
+
+    Attributes:
+        format: one of FORMATS.
+        false_alarm_rate: of normal images above the threshold, see `DecisionSettings`; 0: the run's.
+        calibration_data: folder of normal images, others than were trained on, that give threshold and p-values; empty:
+            the training images give them.
+        comparison_images: folder of normal images that a format in single precision is compared on; empty: those of
+            `calibration_data`, or else the training images.
+        tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
+    """
+
+    format: str = SAVED_MODEL
+    false_alarm_rate: float = 0.0
+    calibration_data: str | Path = ""
+    comparison_images: str | Path = ""
+    tfds_data_dir: str = ""
+
+
+def export(
+    run_dir: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    options: ExportOptions = ExportOptions(),  # noqa: B008  immutable
+    report: Report = say,
+) -> dict[str, Any]:
+    """Writes the detector of a run, or of several as an ensemble, as a model that needs nothing of this package.
+
+    Args:
+        run_dir: the folder of a complete run, or a detector copied from one; or several runs, for an ensemble.
+        output: the folder to write, whole or not at all; an export that lies there is replaced.
+        options: how to export.
+        report: takes lines for the user.
+
+    Returns:
+        What export.json holds, see `record.Record`.
+
+    Raises:
+        InputError: before any long work; and where decisions in single precision differ from the evaluation's.
+    """
+    surroundings.check()
+    output = Path(output)
+    detector, images = _check(run_dir, output, options, report)
+    normal = _calibration(detector, options, report)
+    config = detector.config
+    rate = normal.rate(config.decision)
+    threshold = normal.threshold(rate)
+    report(f"Exporting {detector.description} as {options.format}.")
+    with _write_errors(output), files.whole_folder(output) as partial:
+        model = partial / "model"
+        model.mkdir()
+        difference = _write_model(model, detector, normal, threshold, options.format, images)
+        found = Record(
+            format=options.format,
+            image_size=detector.side,
+            false_alarm_rate=rate,
+            threshold=threshold,
+            calibration_images=len(normal.scores),
+            training_data=record.training_digest(detector.data),
+            versions=record.versions(),
+            files=record.digests(model),
+            difference=difference._asdict() if difference else None,
+        )
+        for path in model.iterdir():
+            path.replace(partial / path.name)
+        model.rmdir()
+        detector.data.write(partial)
+        calibration.write_export(partial, normal)
+        # An evaluation of the export decides as the export does.
+        (partial / "config.json").write_text(config.replaced(false_alarm_rate=rate).to_json(), encoding="utf-8")
+        found.write(partial)
+    _report(found, output, report)
+    return dataclasses.asdict(found)
+
+
+def _check(
+    run_dir: str | Path | Sequence[str | Path], output: Path, options: ExportOptions, report: Report
+) -> tuple[Detector, np.ndarray]:
+    """The detector, and images to compare formats on, after everything was checked that takes no network."""
+    if options.format not in FORMATS:
+        raise InputError(f"--format={options.format} is not known; it must be one of: {', '.join(FORMATS)}.")
+    if not 0 <= options.false_alarm_rate < 1:
+        raise InputError(f"--false_alarm_rate={options.false_alarm_rate} must lie between 0 and 1.")
+    if surroundings.backend() != "tensorflow":
+        raise InputError(
+            f"An export is written by TensorFlow, and KERAS_BACKEND is {surroundings.backend()}: give "
+            "KERAS_BACKEND=tensorflow, also for a run that was trained on another."
+        )
+    for folder in [run_dir] if isinstance(run_dir, str | Path) else run_dir:
+        if runs.is_export(Path(folder)):
+            raise InputError(f"--run_dir={folder} is an export already; name the run that it was made of.")
+    detector = loading.load(run_dir)
+    if options.false_alarm_rate:
+        detector = detector.configured(detector.config.replaced(false_alarm_rate=options.false_alarm_rate))
+    if "density" not in detector.unused_settings:
+        densities.check(detector.config.density.density)
+    if options.format != SAVED_MODEL:
+        single_precision.check(options.format)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output={output} is a file; name a folder.")
+    if output.is_dir() and any(output.iterdir()) and not runs.is_export(output):
+        raise InputError(f"--output={output} holds something else than an export; name another folder.")
+    files.check_writable(output)
+    images = _comparison_images(detector, options) if options.format != SAVED_MODEL else np.empty(0)
+    return detector, images
+
+
+def _write_model(
+    folder: Path, detector: Detector, normal: Calibration, threshold: float, format: str, images: np.ndarray
+) -> Difference | None:
+    """Writes the model itself; of a format in single precision, compares it with the detector on images."""
+    is_single = format != SAVED_MODEL
+    graph = Graph(detector.graph(single=is_single), normal.scores, threshold, single=is_single)
+    if not is_single:
+        saved_model.write(folder / record.SAVED_MODEL, graph, detector.side)
+        return None
+    path = folder / single_precision.FORMATS[format].file
+    single_precision.write(path, format, graph, detector.side)
+    return comparison.compare(single_precision.score(path, format, images), detector, threshold, images)
+
+
+def _calibration(detector: Detector, options: ExportOptions, report: Report) -> Calibration:
+    """How normal images score: the training images, or those of --calibration_data."""
+    if options.calibration_data:
+        with sources.named_by(f"--calibration_data={options.calibration_data}"):
+            items = sources.list_normal(options.calibration_data, detector.how_read, options.tfds_data_dir)
+            calibration.check(detector.config.decision, len(items))
+            images = ImageSet(items, detector.side, detector.how_read, report=report)
+            detector.data.refuse(images.paths, images.hashes, "Name images that were not trained on.")
+        report(f"Scoring {len(images)} normal images of {options.calibration_data} for the threshold.")
+        detector.calibrate(images)
+    if detector.calibration is None:
+        raise InputError(
+            f"The detector, {detector.description}, knows no scores of normal images, which thresholds come from: it "
+            "was made by an earlier version of cutpaste_tf, or of too few images; train it again."
+        )
+    return detector.calibration
+
+
+def _comparison_images(detector: Detector, options: ExportOptions) -> np.ndarray:
+    """Images uint8 [count, side, side, 3] to compare formats on, of those that are named, or the training images."""
+    named = options.comparison_images or options.calibration_data
+    place, trained = (named, None) if named else (detector.config.data.data, detector.data.images)
+    try:
+        items = sources.list_train(place, detector.how_read, trained=trained, tfds_data_dir=options.tfds_data_dir)
+    except InputError as error:
+        if named:
+            raise
+        raise InputError(
+            "This format is compared with the evaluation on the training images, which are not where they were "
+            f"({str(error).rstrip('.')}): name a folder of normal images by --comparison_images."
+        ) from None
+    chosen = [items[index] for index in comparison.chosen(len(items))]
+    return comparison.with_mirrored(reading.read(chosen, detector.side, detector.how_read).images)
+
+
+def _report(found: Record, output: Path, report: Report) -> None:
+    report(
+        f"Threshold {found.threshold:.6g}: {100 * found.false_alarm_rate:.3g} % false alarms, by the scores of "
+        f"{found.calibration_images} normal images."
+    )
+    if difference := found.difference:
+        report(
+            f"Scores differ from the evaluation's by up to {difference['score']:.3g}, "
+            f"{100 * difference['score_of_range']:.2g} % of their range, on {difference['images']} images."
+        )
+    is_evaluated = found.format == SAVED_MODEL
+    next_step = f"   Next: python eval_main.py --run_dir={shlex.quote(str(output))}" if is_evaluated else ""
+    report(f"Export: {output}/ ({', '.join(sorted(path.name for path in output.iterdir()))}){next_step}")
+
+
+@contextlib.contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    """Makes one line of a full disk, or of a folder that cannot be written, in TensorFlow's words or Python's."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror or error}).") from None
+    except tf.errors.OpError as error:
+        said = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error.message))  # names of operations
+        reason = next(iter(said.splitlines()), type(error).__name__)
+        raise InputError(f"{folder} cannot be written ({reason}).") from None

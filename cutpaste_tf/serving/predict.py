@@ -1,0 +1,99 @@
+"""Predictions, as their command and a program call them."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from cutpaste_tf import devices, files, surroundings
+from cutpaste_tf.detection import loading
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import named_files
+from cutpaste_tf.progress import Report, say_aside
+from cutpaste_tf.serving import stream
+from cutpaste_tf.serving.rows import Rows
+from cutpaste_tf.serving.stream import PredictionOptions, Summary
+
+
+def predict(
+    detector: str | Path | Sequence[str | Path],
+    images: str,
+    output: TextIO,
+    *,
+    options: PredictionOptions = PredictionOptions(),  # noqa: B008  immutable
+    lines: Iterable[bytes] = (),
+    report: Report = say_aside,
+) -> Summary:
+    """Scores images and writes a row for each as it goes.
+
+    Args:
+        detector: the folder of a complete run, a detector copied from one, or an export as SavedModel; or several runs,
+            for an ensemble.
+        images: a file, a folder, a pattern, or `-` for the names in `lines`.
+        output: takes the rows.
+        options: of the rows, heat maps and decisions.
+        lines: names of files, one each.
+        report: takes lines for the user.
+
+    Returns:
+        What was scored, and how many could not be read.
+
+    Raises:
+        InputError: before any long work.
+    """
+    surroundings.check()
+    named_files.check(images)
+    folder = options.heat_maps
+    if folder is not None:
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise InputError(f"--heat_maps={folder} is there already and not an empty folder; name another one.")
+        named_files.refuse_inside(folder, images, "--heat_maps", is_folder=True)
+        files.check_writable(folder)
+    opened = _configured(loading.load(detector), options)
+    description = _description(opened, detector, options)
+    began = time.monotonic()
+    with devices.used(devices.AUTO):
+        opened.prepare()
+        report(f"{description} (loaded in {time.monotonic() - began:.1f} s).")
+        rows = Rows(output, options.format, stream.columns(opened, options))
+        summary = stream.run(opened, named_files.listed(images, lines), rows, options, report)
+    _report(summary, report, decides=opened.calibration is not None)
+    return summary
+
+
+def _configured(detector: Detector, options: PredictionOptions) -> Detector:
+    asked = {"max_megapixels": options.max_megapixels} if options.max_megapixels else {}
+    asked |= {"false_alarm_rate": options.false_alarm_rate} if options.false_alarm_rate else {}
+    return detector.configured(detector.config.replaced(**asked)) if asked else detector
+
+
+def _description(detector: Detector, place: object, options: PredictionOptions) -> str:
+    """What the user should know of the detector.
+
+    Raises:
+        InputError: its normal images cannot give the rate.
+    """
+    text = f"Detector: {place}, {detector.description} of {detector.side} px"
+    if detector.calibration is not None:
+        rate = detector.calibration.rate(detector.config.decision)
+        return (
+            f"{text}; threshold {detector.calibration.threshold(rate):.6g}, {100 * rate:.3g} % false alarms by "
+            f"{len(detector.calibration.scores)} normal images"
+        )
+    if options.false_alarm_rate:
+        raise InputError(
+            f"--false_alarm_rate={options.false_alarm_rate:g}: the detector in {place} knows no scores of normal "
+            "images, which thresholds come from: train it again."
+        )
+    return f"{text}; it knows no scores of normal images, and decides nothing"
+
+
+def _report(summary: Summary, report: Report, *, decides: bool) -> None:
+    scored = summary.images - summary.errors
+    rate = f", {scored / summary.seconds:.1f} images/s" if scored else ""
+    failed = f"; {summary.errors} more could not be read, see the rows with an error" if summary.errors else ""
+    decided = f": {summary.anomalous} anomalous" if decides else ""
+    report(f"Scored {scored} images in {summary.seconds:.1f} s{rate}{decided}{failed}.")
+    if summary.trained_on:
+        report(f"Warning: {summary.trained_on} of them are training images, whose scores are too low.")
