@@ -90,8 +90,19 @@ def stream_hashes() -> dict[str, str]:
 
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 4), dtype=np.uint8)
     images[..., 3] &= 15
-    tasks = ("cutpaste_3way cutpaste cutpaste_scar cutpaste_union rotation cutout cutout_mean cutout_color scar confetti "
-             "cutswap").split()
+    tasks = [
+        "cutpaste_3way",
+        "cutpaste",
+        "cutpaste_scar",
+        "cutpaste_union",
+        "rotation",
+        "cutout",
+        "cutout_mean",
+        "cutout_color",
+        "scar",
+        "confetti",
+        "cutswap",
+    ]
     found = {}
     for task in tasks:
         for name, more in {
@@ -140,7 +151,9 @@ def write(folder: Path) -> dict[str, str]:
     for run, flags in RUNS.items():
         command("train_main.py", f"--data={data}", f"--output_dir={folder / run}", "--quiet", *flags)
     for name, (run, flags) in EXPORTS.items():
-        command("export_main.py", f"--run_dir={folder / run}", f"--output={folder / 'exports' / name}", "--quiet", *flags)
+        command(
+            "export_main.py", f"--run_dir={folder / run}", f"--output={folder / 'exports' / name}", "--quiet", *flags
+        )
     for name, (runs, flags) in EVALUATIONS.items():
         output = folder / "evaluations" / name
         places = ",".join(str(folder / run) for run in runs.split(","))
@@ -151,8 +164,12 @@ def write(folder: Path) -> dict[str, str]:
         output = folder / "predictions" / name.replace("/", "_")
         output.mkdir(parents=True, exist_ok=True)
         command(
-            "predict_main.py", f"--detector={folder / name}", f"--images={data / 'test'}/*/*.png", "--quiet",
-            f"--output={output / 'rows.csv'}", f"--heat_maps={output / 'maps'}",
+            "predict_main.py",
+            f"--detector={folder / name}",
+            f"--images={data / 'test'}/*/*.png",
+            "--quiet",
+            f"--output={output / 'rows.csv'}",
+            f"--heat_maps={output / 'maps'}",
         )
         found |= {f"prediction {name} {key}": value for key, value in results_of(output).items()}
     return found

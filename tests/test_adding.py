@@ -13,6 +13,7 @@ from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.densities import DENSITIES
 from cutpaste_tf.density.density import Density
+from cutpaste_tf.detection import loading
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.reading import NORMAL, Item
 from cutpaste_tf.images.sources import SOURCES, Source
@@ -67,7 +68,7 @@ def test_a_run_of_what_was_added(added, category, tmp_path, monkeypatch, capsys)
     result = json.loads((tmp_path / "run/eval/metrics.json").read_text())
     assert (result["density"], result["feature_dimensions"]) == ("distance", 4)
     assert result["pixel_auroc"] is not None
-    detector = cutpaste_tf.Detector.load("run")
+    detector = loading.load("run")
     assert detector.feature_named("only").output.shape == (None, 4)
     assert np.isfinite(detector.score(np.zeros((1, 50, 40, 3), np.uint8))).all()
     capsys.readouterr()

@@ -13,10 +13,10 @@ from conftest import ROOT, TINY, command, write_image
 
 import cutpaste_tf
 from cutpaste_tf import arrays, backend, files, runs, surroundings
-from cutpaste_tf.commands.options import Presentation
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import scoring
+from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import sources
 
 
@@ -33,16 +33,16 @@ def test_a_refused_command_changes_nothing(category, tmp_path):
 
 
 def test_evaluation_trusts_the_detector_s_settings(tiny_run, category):
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     before = (tiny_run / "eval/scores.csv").read_text()
     saved = Config.read(tiny_run / "config.json")
     (tiny_run / "config.json").write_text(saved.replaced(l2_normalize=False, reg_covar=1.0).to_json())
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     assert (tiny_run / "eval/scores.csv").read_text() == before
 
 
 def test_other_data_do_not_take_the_place_of_the_runs_own(tiny_run, category, tmp_path):
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     own = (tiny_run / "eval/metrics.json").read_text()
     for parent in ("a", "b"):
         pixels = np.random.default_rng(ord(parent)).integers(0, 256, (40, 40, 3), np.uint8)
@@ -71,16 +71,16 @@ def test_an_evaluation_takes_nobody_s_place(tiny_run, category):
 
 def test_figures_of_other_images_do_not_stand_beside(tiny_run, category, tmp_path):
     cutpaste_tf.evaluate(tiny_run, "x", category)
-    beside = Presentation(beside=(str(tiny_run),))
-    result = cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tmp_path / "again", presentation=beside)
+    beside = EvaluationOptions(beside=(str(tiny_run),))
+    result = cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tmp_path / "again", options=beside)
     assert result["image_auroc"] is not None
     text = (tmp_path / "again/report.html").read_text()
     assert str(tiny_run) in text.replace("<wbr>", "")
     (category / "test/good/002.png").unlink()
     with pytest.raises(InputError, match="is an evaluation of other images of"):
-        cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tmp_path / "third", presentation=beside)
+        cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tmp_path / "third", options=beside)
     with pytest.raises(InputError, match=r"holds no evaluation .*run eval_main.py --run_dir=nowhere first"):
-        cutpaste_tf.evaluate(tiny_run, "x", category, presentation=Presentation(beside=("nowhere",)))
+        cutpaste_tf.evaluate(tiny_run, "x", category, options=EvaluationOptions(beside=("nowhere",)))
 
 
 def test_two_writers_of_one_folder_do_not_mix(tmp_path):
@@ -100,11 +100,11 @@ def test_a_second_evaluation_into_one_folder_is_refused(tiny_run, category, monk
     def score_twice(*arguments, **options):
         monkeypatch.setattr(scoring.Scorer, "score", score)
         with pytest.raises(InputError, match="Another process is at work"):
-            cutpaste_tf.evaluate(tiny_run, str(category), category)
+            cutpaste_tf.evaluate(tiny_run, category)
         return score(*arguments, **options)
 
     monkeypatch.setattr(scoring.Scorer, "score", score_twice)
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
 
 
 @pytest.mark.parametrize("name", ["model.keras", "density.npz", "config.json", "training_data.json"])
@@ -121,16 +121,16 @@ def test_a_damaged_file_of_a_detector_is_named(tiny_run, category, name, damage)
     if (name, damage) == ("model.keras", "missing"):
         expected = "detector"
     with pytest.raises(InputError, match=expected):
-        cutpaste_tf.evaluate(tiny_run, str(category), category)
+        cutpaste_tf.evaluate(tiny_run, category)
     assert not (tiny_run / "eval").exists()
 
 
 def test_what_is_kept_is_computed_again_where_it_is_damaged(tiny_run, category, capsys):
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     before = (tiny_run / "eval/metrics.json").read_text()
     for path in (tiny_run / "train_embeddings.npz", *(tiny_run / "embeddings").iterdir()):
         path.write_bytes(path.read_bytes()[:500])
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     assert (tiny_run / "eval/metrics.json").read_text() == before
     assert capsys.readouterr().out.count("is damaged") == 2
 
@@ -146,10 +146,10 @@ def test_a_damaged_checkpoint_is_named(category, tmp_path):
 
 
 def test_a_detector_copied_alone_scores(tiny_run, category, tmp_path):
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     shutil.copytree(tiny_run / "detector", tmp_path / "ship/detector")
     for place in (tmp_path / "ship", tmp_path / "ship/detector"):
-        cutpaste_tf.evaluate(place, str(category), category)
+        cutpaste_tf.evaluate(place, category)
         assert (place / "eval/scores.csv").read_text() == (tiny_run / "eval/scores.csv").read_text()
         assert json.loads((place / "eval/metrics.json").read_text())["pixel_gaussian_auroc"] is None
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from conftest import TINY, draw_category, write_image
 import cutpaste_tf
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.config.scoring import DecisionSettings
-from cutpaste_tf.detection import calibration, one_class
+from cutpaste_tf.detection import calibration, loading
 from cutpaste_tf.detection.calibration import Calibration
-from cutpaste_tf.detection.detector import Detector
-from cutpaste_tf.detection.embeddings import Embeddings
+from cutpaste_tf.detection.image_detector import ImageDetector
+from cutpaste_tf.detection.patch_detector import PatchDetector
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import sources
+from cutpaste_tf.runs import TrainingData
 
 PATCHES = TINY.replaced(image_size=64, patch_size=32, extract_size=32, stride=8, epochs=0, scar_max_length=20)
 
@@ -57,7 +60,6 @@ def test_too_few_images_tell_no_small_rate():
     assert _calibration(14).rate(DecisionSettings(false_alarm_rate=0.0667)) == 0.0667
     assert _calibration(14).rate(DecisionSettings()) == 1 / 15
     assert _calibration(300).rate(DecisionSettings()) == 0.05
-    assert calibration.of(np.empty(0), TINY) is None
 
 
 @pytest.mark.parametrize(
@@ -66,11 +68,20 @@ def test_too_few_images_tell_no_small_rate():
 )
 def test_near_duplicates_are_told_by_folder_or_name(group_by, expected):
     paths = ["a/x_01.png", "a/x_02.png", "b/cam1_7.png", "b/cam1_12.png", "b/y.png"]
-    found = calibration.groups(paths, group_by)
+    data = TrainingData({path: path for path in paths}, 255)
+    found = calibration.groups(data, group_by)
     np.testing.assert_array_equal(found, expected)
     if group_by != "none":
         with pytest.raises(InputError, match=rf"--group_by={group_by}: all 2 training images are one group"):
-            calibration.groups(paths[:2], group_by)
+            calibration.groups(TrainingData({path: path for path in paths[:2]}, 255), group_by)
+
+
+def test_copies_of_an_image_are_one_group():
+    """They join the groups that they are in; where nothing but copies is left, each stands for itself."""
+    data = TrainingData({"a/0.png": "p", "a/1.png": "q", "b/0.png": "p", "b/1.png": "r", "c/0.png": "s"}, 255)
+    np.testing.assert_array_equal(calibration.groups(data, "none"), [0, 1, 0, 2, 3])
+    np.testing.assert_array_equal(calibration.groups(data, "folder"), [0, 0, 0, 0, 1])
+    assert calibration.groups(TrainingData({"a.png": "p", "b.png": "p"}, 255), "none") is None
 
 
 def test_frames_of_a_scene_do_not_vouch_for_each_other():
@@ -79,13 +90,14 @@ def test_frames_of_a_scene_do_not_vouch_for_each_other():
     scenes = np.repeat(rng.normal(size=(40, 30)), 5, axis=0)
     features = (scenes + 0.01 * rng.normal(size=scenes.shape)).astype(np.float32)
     paths = [f"scene{index // 5}_{index % 5}.png" for index in range(200)]
-    train = Embeddings(features, np.zeros((200, 32, 32, 3), np.uint8), paths, np.zeros(200), [""] * 200, [""] * 200)
+    data = TrainingData({path: path for path in paths}, 255)
     new = (rng.normal(size=(200, 30)) + 0.01 * rng.normal(size=(200, 30))).astype(np.float32)
     alarms = {}
     for group_by in ("none", "prefix"):
         config = Config.of(reg_covar=1e-3, l2_normalize=False, group_by=group_by)
-        density, held_out = one_class.fit_images(train, config.density)
-        decided = calibration.of(held_out, config).decide(-density.score_samples(new), config.decision)
+        detector = ImageDetector(Path("unused"), config, data)
+        detector.fit_features(features, calibration.groups(data, group_by))
+        decided = detector.calibration.decide(detector.negative_log_density(new), config.decision)
         alarms[group_by] = np.mean(decided.anomalous)
     assert alarms["none"] > 0.5
     assert alarms["prefix"] < 0.15
@@ -104,7 +116,7 @@ def _rows(folder):
 def test_a_detector_knows_how_images_score_that_it_does_not_know(copied_run, category, tmp_path, config):
     """As a run without the image would score it."""
     run = copied_run(config, category, tmp_path / "run")
-    found = Detector.load(run).calibration
+    found = loading.load(run).calibration
     assert len(found.scores) == 6
     train = category / "train/good"
     path = train / "003.png"
@@ -112,16 +124,16 @@ def test_a_detector_knows_how_images_score_that_it_does_not_know(copied_run, cat
     path.rename(tmp_path / "left_out.png")
     others = copied_run(config, category, tmp_path / "as before")  # the same network
     examples = sources.read_train(category, config.data.image_size)
-    feature = Detector.load(others).feature
-    again, _ = cutpaste_tf.detection.detector.fit(feature, examples, Config.read(run / "config.json"))
-    score = again.score(image[None])[0]
+    other = loading.load(others)
+    again = loading.make(other.network.model, other.config, other.data).fit(examples.images)
+    score = again.score(image[None]).scores[0]
     assert np.min(np.abs(found.scores - score)) < 1e-4 * abs(score)
     assert (len(found.pixels) == 6) == bool(config.patch_size)
 
 
 def test_an_evaluation_decides(tiny_run, category):
-    result = cutpaste_tf.evaluate(tiny_run, str(category), category)
-    found, rows = Detector.load(tiny_run).calibration, _rows(tiny_run / "eval")
+    result = cutpaste_tf.evaluate(tiny_run, category)
+    found, rows = loading.load(tiny_run).calibration, _rows(tiny_run / "eval")
     assert result["calibration_images"] == 6
     assert result["false_alarm_rate"] == pytest.approx(1 / 7)
     assert result["threshold"] == found.scores[-1]
@@ -138,15 +150,15 @@ def test_an_evaluation_decides(tiny_run, category):
     assert result["recall"] == pytest.approx(100 * result["true_positives"] / 3)
     assert result["recall_by_defect"] == {"square": result["recall"]}
     assert result["best_f1_by_test_labels"] >= result["f1"]
-    other = cutpaste_tf.evaluate(tiny_run, str(category), category, settings={"false_alarm_rate": 0.5})
+    other = cutpaste_tf.evaluate(tiny_run, category, settings={"false_alarm_rate": 0.5})
     assert other["threshold"] == found.scores[3]
     assert (tiny_run / "eval_false_alarm_rate=0.5").is_dir()
 
 
 def test_a_rate_that_cannot_be_told_is_refused_before_any_work(tiny_run, category, monkeypatch):
-    monkeypatch.setattr("cutpaste_tf.evaluation.scoring.Scorer.score", None)
+    monkeypatch.setattr(ImageDetector, "embed", None)
     with pytest.raises(InputError, match=r"the least that 6 normal images"):
-        cutpaste_tf.evaluate(tiny_run, str(category), category, settings={"false_alarm_rate": 0.05})
+        cutpaste_tf.evaluate(tiny_run, category, settings={"false_alarm_rate": 0.05})
 
 
 @pytest.mark.parametrize("config", [TINY.replaced(epochs=0), PATCHES], ids=["image", "patches"])
@@ -156,42 +168,39 @@ def test_other_normal_images_can_give_the_threshold(copied_run, category, tmp_pa
     rng = np.random.default_rng(1)
     for path in sorted(fresh.iterdir()):
         write_image(path, rng.integers(0, 255, (40, 40, 3), np.uint8))
-    result = cutpaste_tf.evaluate(run, str(category), category, calibration_data=fresh)
+    result = cutpaste_tf.evaluate(run, category, options=EvaluationOptions(calibration_data=fresh))
     shown = capsys.readouterr().out
     assert "Warning" not in shown.partition("Scoring")[2]
-    cutpaste_tf.evaluate(run, str(category), category, calibration_data=category / "test/good")
+    cutpaste_tf.evaluate(run, category, options=EvaluationOptions(calibration_data=category / "test/good"))
     assert "Warning: 3 of the test images give the threshold as well" in capsys.readouterr().out
     images = sources.read_train(fresh, config.data.image_size).images
-    np.testing.assert_allclose(result["threshold"], Detector.load(run).score(images).max(), rtol=1e-5)
+    np.testing.assert_allclose(result["threshold"], loading.load(run).score(images).scores.max(), rtol=1e-5)
     assert result["calibration_images"] == 6
     with pytest.raises(InputError, match=r"--calibration_data=.*: 6 of 6 images have the pixels of training"):
-        cutpaste_tf.evaluate(run, str(category), category, calibration_data=category / "train/good")
+        cutpaste_tf.evaluate(run, category, options=EvaluationOptions(calibration_data=category / "train/good"))
 
 
 def test_a_density_given_anew_has_a_threshold_of_its_own(tiny_run, category):
-    before = cutpaste_tf.evaluate(tiny_run, str(category), category)
+    before = cutpaste_tf.evaluate(tiny_run, category)
     for settings in ({"density": "kde"}, {"reg_covar": 0.1}, {"density": "ledoit_wolf"}):
-        assert (
-            cutpaste_tf.evaluate(tiny_run, str(category), category, settings=settings)["threshold"]
-            != before["threshold"]
-        )
+        assert cutpaste_tf.evaluate(tiny_run, category, settings=settings)["threshold"] != before["threshold"]
     (tiny_run / "detector/calibration.npz").unlink()  # as in a run of version 0.2
-    assert cutpaste_tf.evaluate(tiny_run, str(category), category)["threshold"] == pytest.approx(before["threshold"])
+    assert cutpaste_tf.evaluate(tiny_run, category)["threshold"] == pytest.approx(before["threshold"])
     (tiny_run / "train_embeddings.npz").unlink()
-    assert "threshold" not in cutpaste_tf.evaluate(tiny_run, str(category), category)
+    assert "threshold" not in cutpaste_tf.evaluate(tiny_run, category)
     (tiny_run / "detector/calibration.npz").write_bytes(b"half")
     with pytest.raises(InputError, match=r"calibration.npz is damaged \(not a file of arrays\)"):
-        cutpaste_tf.evaluate(tiny_run, str(category), category)
+        cutpaste_tf.evaluate(tiny_run, category)
 
 
 def test_patches_given_anew_have_a_threshold_that_is_kept(copied_run, category, tmp_path, monkeypatch):
     run = copied_run(PATCHES, category, tmp_path / "run")
-    first = cutpaste_tf.evaluate(run, str(category), category, settings={"stride": 16})
-    monkeypatch.setattr(one_class, "fit_patches", None)
-    again = cutpaste_tf.evaluate(run, str(category), category, settings={"stride": 16})
+    first = cutpaste_tf.evaluate(run, category, settings={"stride": 16})
+    monkeypatch.setattr(PatchDetector, "fit", None)
+    again = cutpaste_tf.evaluate(run, category, settings={"stride": 16})
     assert again["threshold"] == first["threshold"]
-    normalized = cutpaste_tf.evaluate(run, str(category), category, settings={"normalize_coverage": True})
-    assert normalized["threshold"] != cutpaste_tf.evaluate(run, str(category), category)["threshold"]
+    normalized = cutpaste_tf.evaluate(run, category, settings={"normalize_coverage": True})
+    assert normalized["threshold"] != cutpaste_tf.evaluate(run, category)["threshold"]
 
 
 @pytest.mark.parametrize(
@@ -207,5 +216,5 @@ def test_what_gives_no_threshold_is_refused_before_training(tiny_run, category, 
         cutpaste_tf.train(config, tmp_path / "new", category)
     assert not (tmp_path / "new").exists()
     with pytest.raises(InputError, match=message):
-        cutpaste_tf.evaluate(tiny_run, str(category), category, settings=settings)
+        cutpaste_tf.evaluate(tiny_run, category, settings=settings)
     assert not list(tiny_run.glob("eval*"))

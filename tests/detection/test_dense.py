@@ -1,4 +1,5 @@
 import threading
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -7,9 +8,11 @@ from conftest import networks_of
 
 from cutpaste_tf import devices
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.detection import dense, one_class, whole
+from cutpaste_tf.detection import dense, patch_detector, whole
+from cutpaste_tf.detection.patch_detector import PatchDetector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import resnet
+from cutpaste_tf.runs import TrainingData
 
 SETTINGS = Config.of(image_size=96, patch_size=64, extract_size=32, stride=16, head_dims=(8,), scar_max_length=20)
 
@@ -70,7 +73,7 @@ def test_patches_are_scored_image_by_image_in_bounded_memory(monkeypatch):
             held.append(len(features))
             return 1.0 - features[:, :, 0]
 
-    monkeypatch.setattr(one_class, "_TOGETHER", 3 * 9 * 2 * 4)
+    monkeypatch.setattr(patch_detector, "_TOGETHER", 3 * 9 * 2 * 4)
     images = np.broadcast_to(np.arange(8, dtype=np.uint8)[:, None, None, None], (8, 4, 4, 3))
     made = []
 
@@ -80,7 +83,9 @@ def test_patches_are_scored_image_by_image_in_bounded_memory(monkeypatch):
             made.append(number)
             yield np.full((9, 2), number, np.float32)
 
-    found = one_class.score_patches(dense.PatchEmbedder(each, 4), Density(), images)
+    detector = PatchDetector(Path("unused"), Config.of(patch_size=64), TrainingData({}, 255))
+    detector.embed_patches, detector._density = dense.PatchEmbedder(each, 4), Density()
+    found = detector.embed(images)
     assert held == [3, 3, 2]
     np.testing.assert_array_equal(found, np.broadcast_to(np.arange(8)[:, None, None], (8, 3, 3)))
 

@@ -8,9 +8,10 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.gaussian import GaussianDensity, LedoitWolfDensity, MixtureDensity
 from cutpaste_tf.density.kernel import KernelEstimate
 from cutpaste_tf.detection import gradcam
-from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection.image_detector import ImageDetector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks.saliency import gradient
+from cutpaste_tf.runs import TrainingData
 
 DENSITIES = {
     "gaussian": lambda: GaussianDensity(reg_covar=1e-4),
@@ -94,7 +95,8 @@ def test_an_unknown_layer_is_refused(setting):
 
 def test_its_network_is_built_once(setting, monkeypatch):
     nets, density, pictures = setting
-    loaded = Detector(nets.feature, density, Config.of(stem="imagenet", image_size=64))
-    first = loaded.heat_maps(pictures)
+    detector = ImageDetector(nets.feature, Config.of(stem="imagenet", image_size=64), TrainingData({}, 255))
+    detector._density = density
+    first = detector.localize(pictures)
     monkeypatch.setattr(keras, "Model", None)
-    np.testing.assert_array_equal(loaded.heat_maps(pictures), first)
+    np.testing.assert_array_equal(detector.localize(pictures), first)

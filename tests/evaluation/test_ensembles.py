@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY, command, draw_category
 
 import cutpaste_tf
-from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection import loading
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 
@@ -28,16 +28,17 @@ def _scores(folder):
 
 def test_an_ensemble_scores_by_the_mean_of_log_densities(members, category, tmp_path):
     command("eval_main.py", f"--run_dir={','.join(map(str, members))}", f"--output_dir={tmp_path}/both")
-    detectors = [Detector.load(one) for one in members]
+    detectors = [loading.load(one) for one in members]
     examples = sources.read_test(category, detectors[0].config.data.image_size)
-    maps = [one.heat_maps(examples.images) for one in detectors]
+    answers = [one.score(examples.images, heat_maps=True) for one in detectors]
+    maps = [answer.heat_maps for answer in answers]
     if detectors[0].config.patch_size:
         # An image's score is the maximum of its map; upsampling is linear, so that the mean of maps is the mean's map.
         expected = np.mean(maps, axis=0).max(axis=(1, 2))
     else:
-        expected = np.mean([one.score(examples.images) for one in detectors], axis=0)
+        expected = np.mean([answer.scores for answer in answers], axis=0)
     np.testing.assert_allclose(_scores(tmp_path / "both"), expected, rtol=1e-3, atol=1e-3)
-    assert not np.allclose(_scores(tmp_path / "both"), detectors[0].score(examples.images))
+    assert not np.allclose(_scores(tmp_path / "both"), answers[0].scores)
     result = json.loads((tmp_path / "both/metrics.json").read_text())
     assert result["ensemble"] == [str(one) for one in members]
     assert (tmp_path / "both/heatmaps.png").is_file()

@@ -12,8 +12,7 @@ from PIL import Image, ImageCms
 import cutpaste_tf
 from cutpaste_tf.commands import training as training_command
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.detection import whole
-from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection import loading, whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, reading, sources
 from cutpaste_tf.images.settings import DataSettings
@@ -146,7 +145,7 @@ def test_test_images_are_scaled_as_the_training_images(tmp_path):
     cutpaste_tf.evaluate(tmp_path / "run", "test", tmp_path / "test")
     found = np.load(tmp_path / "run/eval_data=test/embeddings.npz")["test_features"]
     dark = reading.read(sources.list_test(tmp_path / "test"), 32, DataSettings.of(white=4095))
-    detector = Detector.load(tmp_path / "run/detector")
+    detector = loading.load(tmp_path / "run/detector")
     np.testing.assert_allclose(found, whole.embed(detector.feature, dark.images), atol=1e-5)
     alone = [detector.predict(tmp_path / f"test/{seed}.png").score for seed in range(3)]
     np.testing.assert_allclose(alone, detector.score(dark.images), rtol=1e-6)

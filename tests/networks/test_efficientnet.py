@@ -11,8 +11,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 import cutpaste_tf
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.detection import whole
-from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection import loading, whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.networks import build, efficientnet
@@ -155,7 +154,7 @@ def test_trains_a_step_in_each_phase_saves_and_loads(category, tmp_path, backbon
         data=str(category), backbone=backbone, head_epochs=1, epochs=1, steps_per_epoch=1, batch_size=3
     )
     cutpaste_tf.train(config, tmp_path / "run", category, checkpoint_minutes=5)
-    loaded = Detector.load(tmp_path / "run/detector")
+    loaded = loading.load(tmp_path / "run/detector")
     images = sources.read_test(category, 32).images
     assert loaded.feature.output.shape == (None, channels)
     assert np.all(np.isfinite(loaded.score(images)))

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 import cutpaste_tf
 from cutpaste_tf.config.config import Config
+from cutpaste_tf.detection import loading
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import download, tensor_files, weights
 
@@ -228,7 +229,7 @@ def test_one_word_trains_from_imagenet(hub, category, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny = ["--image_size=32", "--epochs=0", "--scar_max_length=20"]
     command("train_main.py", f"--data={category}", "--output_dir=run", "--weights=imagenet", *tiny)
-    loaded = cutpaste_tf.Detector.load("run")
+    loaded = loading.load("run")
     assert (loaded.config.network.stem, loaded.config.network.normalization) == ("imagenet", "imagenet")
     backbone = next(layer for layer in loaded.feature.layers if layer.name == "resnet18")
     expected = weights.read_resnet18("imagenet", "imagenet")["conv1.weight"].transpose(2, 3, 1, 0)

@@ -16,8 +16,7 @@ from PIL import Image
 
 from cutpaste_tf import devices, processes
 from cutpaste_tf.augmentation import pipeline
-from cutpaste_tf.detection import whole
-from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection import loading, whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 
@@ -135,7 +134,7 @@ def test_two_processes_are_one_on_jax(category, tmp_path):
     np.testing.assert_allclose(scores(tmp_path / "by_both"), scores(both), rtol=1e-5)
     names = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert names == {"category", "one", "both", "cut_off", "by_both"}
-    loaded = Detector.load(both)
+    loaded = loading.load(both)
     np.testing.assert_allclose(
         whole.embed(loaded.feature, sources.read_train(category, 32).images), features(both), atol=1e-4
     )

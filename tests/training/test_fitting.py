@@ -13,8 +13,7 @@ from conftest import RESNET, TINY, logged, logged_steps, networks_of, stream_of
 import cutpaste_tf
 from cutpaste_tf import runs
 from cutpaste_tf.config.config import Config
-from cutpaste_tf.detection import whole
-from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection import loading, whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.training import callbacks, fitting
@@ -80,7 +79,7 @@ def test_end_to_end(category, tmp_path, capsys):
     assert "epoch 2/2  step 6/6  cross-entropy" in shown
     assert "images/s  left 0:00:00" in shown
 
-    cutpaste_tf.evaluate(folder, str(category), category)
+    cutpaste_tf.evaluate(folder, category)
     result = json.loads((folder / "eval/metrics.json").read_text())
     with (folder / "eval/scores.csv").open() as file:
         scores = list(csv.DictReader(file))
@@ -95,7 +94,7 @@ def test_end_to_end(category, tmp_path, capsys):
 
     # The exported embeddings and the saved detector give the very scores that were written.
     with np.load(folder / "eval/embeddings.npz") as arrays:
-        loaded = Detector.load(folder / "detector")
+        loaded = loading.load(folder / "detector")
         np.testing.assert_allclose(-loaded.density.score_samples(arrays["test_features"]), values, atol=1e-5)
         train = sources.read_train(category, 32)
         np.testing.assert_allclose(arrays["train_features"], whole.embed(loaded.feature, train.images), atol=1e-5)

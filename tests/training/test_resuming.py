@@ -12,8 +12,7 @@ from conftest import ROOT, TINY, StoppedError, logged_steps, weights_after
 
 import cutpaste_tf
 from cutpaste_tf import files, runs
-from cutpaste_tf.detection import whole
-from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection import loading, whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 
@@ -53,7 +52,7 @@ def test_a_run_is_complete_only_with_its_detector(tmp_path):
     assert not runs.is_complete(tmp_path)
     assert not folder.exists()
     with pytest.raises(InputError, match="holds no detector"):
-        Detector.load(folder)
+        loading.load(folder)
 
 
 def test_two_processes_do_not_share_a_run(tmp_path):
@@ -97,7 +96,7 @@ def test_resumes_after_sigkill(category, tmp_path):
 
     cutpaste_tf.train(config, tmp_path / "whole", category)
     paths = (folder, tmp_path / "whole")
-    killed, undisturbed = (Detector.load(path / "detector").feature.get_weights() for path in paths)
+    killed, undisturbed = (loading.load(path / "detector").feature.get_weights() for path in paths)
     for first, second in zip(killed, undisturbed, strict=True):
         np.testing.assert_allclose(first, second, atol=1e-4)
 
@@ -125,7 +124,7 @@ def test_trains_on_jax(category, tmp_path, name, folder):
     )
     assert result.returncode == 0, result.stdout[-3000:]
     (made,) = {path.resolve() for path in (tmp_path / "inner").glob(f"*/{folder}/detector")}
-    loaded = Detector.load(made)
+    loaded = loading.load(made)
     examples = sources.read_test(category, 32)
     with np.load(made.parent / "train_embeddings.npz") as arrays:
         train = sources.read_train(category, 32)

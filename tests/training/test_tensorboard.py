@@ -5,8 +5,8 @@ from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cutpaste_tf
-from cutpaste_tf.commands.options import HeatMapOptions, Presentation
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.evaluation.options import EvaluationOptions
 
 
 def _read(folder):
@@ -18,7 +18,7 @@ def _read(folder):
 def test_a_run_and_its_evaluation_are_there(category, tmp_path):
     config = TINY.replaced(data=str(category))
     cutpaste_tf.train(config, tmp_path / "run", category)
-    cutpaste_tf.evaluate(tmp_path / "run", presentation=Presentation(tensorboard_images=True))
+    cutpaste_tf.evaluate(tmp_path / "run", options=EvaluationOptions(tensorboard_images=True))
     training = _read(tmp_path / "run/tensorboard")
     tags = set(training.Tags()["tensors"])
     assert {f"augmentations/{view}" for view in config.augmentation.views} <= tags
@@ -44,6 +44,5 @@ def test_images_without_heat_maps_are_refused(tiny_run):
     with pytest.raises(InputError, match="shows heat maps, and there are none: give --heat_maps"):
         cutpaste_tf.evaluate(
             tiny_run,
-            heat_map_options=HeatMapOptions(wanted=False),
-            presentation=Presentation(tensorboard_images=True),
+            options=EvaluationOptions(heat_maps=False, tensorboard_images=True),
         )

@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 from models import MODELS, fitted_and_pictures
 
+from cutpaste_tf.detection.graphs.graph import Graph
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.exporting import single_precision
+from cutpaste_tf.serving import single_precision
 
 # Packages of `pip install .[export]`.
 _QUICK = "gaussian", "per location, fast"
+
+
+def write(path, format, detector, threshold):
+    graph = Graph(detector.graph(single=True), detector.calibration.scores, threshold, single=True)
+    single_precision.write(path, format, graph, detector.side)
 
 
 @pytest.mark.parametrize("format", single_precision.FORMATS)
@@ -21,14 +27,13 @@ def test_a_file_scores_nearly_as_the_detector(name, format, tmp_path):
         pytest.importorskip(package)
     detector, images = fitted_and_pictures(MODELS[name])
     path = tmp_path / "model"
-    scores = detector.score(images)
+    scores, maps, _ = detector.score(images, heat_maps=True)
     threshold = float(np.sort(scores)[2:4].mean())
-    single_precision.write(path, format, detector, threshold)
+    write(path, format, detector, threshold)
     found = single_precision.score(path, format, images)
     extent = np.ptp(np.concatenate([scores, detector.calibration.scores]))
     np.testing.assert_allclose(found.score, scores, rtol=0, atol=1e-4 * extent)
     np.testing.assert_array_equal(found.is_anomalous, scores > threshold)
-    maps = detector.heat_maps(images)
     np.testing.assert_allclose(found.heat_map, maps, rtol=0, atol=1e-3 * maps.max())
 
 
@@ -38,7 +43,7 @@ def test_what_a_format_lacks_is_told_in_a_line(tmp_path):
     detector, images = fitted_and_pictures(MODELS["bfloat16"])
 
     def write_and_score():
-        single_precision.write(tmp_path / "model", "onnx", detector, 0.0)
+        write(tmp_path / "model", "onnx", detector, 0.0)
         single_precision.score(tmp_path / "model", "onnx", images)
 
     with pytest.raises(InputError, match="take --format=saved_model"):

@@ -14,24 +14,25 @@ from models import MODELS, RUN, fitted_and_pictures, pictures
 from PIL import Image
 
 import cutpaste_tf
-from cutpaste_tf.commands.exporting import export
-from cutpaste_tf.commands.predicting import predict
-from cutpaste_tf.detection import dense
-from cutpaste_tf.detection.detector import Detector
-from cutpaste_tf.exporting import saved_model
-from cutpaste_tf.exporting.exported import Exported
-from cutpaste_tf.exporting.graph import Graph, Outputs
+from cutpaste_tf.detection import dense, loading
+from cutpaste_tf.detection.exported_detector import ExportedDetector
+from cutpaste_tf.detection.graphs.graph import Graph, Outputs
+from cutpaste_tf.evaluation.options import EvaluationOptions
+from cutpaste_tf.images.synthetic import SyntheticOptions
 from cutpaste_tf.progress import hush
+from cutpaste_tf.serving.export import ExportOptions, export
+from cutpaste_tf.serving.predict import predict
 
 
 def assert_same(found, detector, images, threshold):
     batches = [np.stack(images[:2]), *(one[None] for one in images[2:])]  # as they go through an export
-    scores = np.concatenate([detector.score(batch) for batch in batches])
+    answers = [detector.score(batch, heat_maps=True) for batch in batches]
+    scores = np.concatenate([answer.scores for answer in answers])
     extent = np.ptp(np.concatenate([scores, detector.calibration.scores]))
     np.testing.assert_allclose(found.score, scores, rtol=0, atol=1e-9 * extent)
     np.testing.assert_allclose(found.p_value, detector.calibration.p_values(scores), atol=1e-12)
     np.testing.assert_array_equal(found.is_anomalous, scores > threshold)
-    maps = np.concatenate([detector.heat_maps(batch) for batch in batches])
+    maps = np.concatenate([answer.heat_maps for answer in answers])
     np.testing.assert_allclose(found.heat_map, maps, rtol=0, atol=1e-4 * maps.max())
     assert np.ptp(scores) > 0
 
@@ -43,16 +44,22 @@ def test_a_graph_scores_as_the_detector(name, monkeypatch):
     monkeypatch.setattr(dense, "_PIXELS", 2**14)  # several batches of patches, the last not full
     fitted, images = fitted_and_pictures(MODELS[name])
     threshold = fitted.calibration.threshold(0.3)
-    graph = tf.function(Graph(fitted, threshold), autograph=False)
+    graph = tf.function(Graph(fitted.graph(single=False), fitted.calibration.scores, threshold), autograph=False)
     parts = [graph(batch) for batch in (images[:2], *(one[None] for one in images[2:]))]
     assert_same(Outputs(*map(np.concatenate, zip(*parts, strict=True))), fitted, images, threshold)
 
 
 def exported_as(run, folder):
     """An export's answers on `pictures`, and what they should be."""
-    threshold = export(run, folder, false_alarm_rate=0.3, report=hush)["threshold"]
+    threshold = export(run, folder, options=ExportOptions(false_alarm_rate=0.3), report=hush)["threshold"]
+    serve = tf.saved_model.load(str(folder / "1")).signatures["serving_default"]
     images = pictures()
-    return Exported(folder).score(iter(images), len(images)), Detector.load(run), images, threshold
+    parts = [serve(images=tf.constant(image[None])) for image in images]
+    outputs = Outputs(*(np.concatenate([part[name] for part in parts]) for name in Outputs._fields))
+    scored = [ExportedDetector(folder).score(image[None]) for image in images]
+    np.testing.assert_array_equal(outputs.score, np.concatenate([one.scores for one in scored]))
+    np.testing.assert_array_equal(outputs.heat_map, np.concatenate([one.heat_maps for one in scored]))
+    return outputs, loading.load(run), images, threshold
 
 
 _QUICK = "a side that is no power of two", "per location, exact"
@@ -122,11 +129,9 @@ def test_an_evaluation_by_it_gives_the_same_file_of_scores(exported):
 
 
 def test_synthetic_anomalies_are_scored_by_it(exported, tmp_path):
-    from cutpaste_tf.commands.evaluating import SyntheticOptions
-
-    options = SyntheticOptions("heart", "color", "", 0)
+    options = EvaluationOptions(synthetic=SyntheticOptions("heart", "color", "", 0))
     for name in ("run", "export"):
-        cutpaste_tf.evaluate(exported / name, synthetic_options=options, output_dir=tmp_path / name, report=hush)
+        cutpaste_tf.evaluate(exported / name, options=options, output_dir=tmp_path / name, report=hush)
     assert (tmp_path / "run/scores.csv").read_text() == (tmp_path / "export/scores.csv").read_text()
 
 
@@ -136,44 +141,39 @@ for name in ("cutpaste_tf", "keras", "PIL", "sklearn"):
     sys.modules[name] = None  # cannot be imported
 import numpy as np, tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
-files = sys.argv[2:]
-found = model.signatures["serve_encoded"](image_bytes=tf.constant([open(file, "rb").read() for file in files]))
-pixels = [tf.io.decode_png(open(file, "rb").read(), channels=3)[None] for file in files]
+pixels = [tf.io.decode_png(open(file, "rb").read(), channels=3)[None] for file in sys.argv[2:]]
 each = [model.signatures["serving_default"](images=one) for one in pixels]
-for name in found:
-    np.testing.assert_array_equal(found[name], np.concatenate([one[name] for one in each]))
-kinds = {name: one.dtype.name for name, one in found.items()}
-print(json.dumps([kinds, found["score"].numpy().tolist(), found["heat_map"].shape.as_list()]))
+kinds = {name: one.dtype.name for name, one in each[0].items()}
+print(json.dumps([kinds, [float(one["score"][0]) for one in each], each[0]["heat_map"].shape.as_list()]))
 """
 
 
 def test_plain_tensorflow_loads_it(exported):
-    """In a process that has never heard of this package, from files' bytes and from pixels."""
+    """In a process that has never heard of this package, from pixels."""
     files = sorted((exported / "category/test").glob("*/*.png"))
     words = [sys.executable, "-c", _ALONE, exported / "export/1", *files]
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     shown = subprocess.run(words, cwd=exported, env=clean, check=True, capture_output=True, text=True).stdout
     kinds, scores, shape = json.loads(shown)
     assert kinds == {"score": "float64", "p_value": "float64", "is_anomalous": "bool", "heat_map": "float32"}
-    loaded = Detector.load(exported / "run")
-    expected = [loaded.score(np.asarray(Image.open(file).convert("RGB"))[None])[0] for file in files]
+    loaded = loading.load(exported / "run")
+    expected = [loaded.score(np.asarray(Image.open(file).convert("RGB"))[None]).scores[0] for file in files]
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-9 * np.ptp(loaded.calibration.scores))
-    assert shape == [6, 32, 32]
+    assert shape == [1, 32, 32]
 
 
 def test_its_signatures_are_those_that_serving_expects(exported):
-    """TensorFlow Serving takes the folder as a model's base path, and base64 for inputs that end in `_bytes`."""
+    """TensorFlow Serving takes the folder as a model's base path."""
     assert tf.saved_model.contains_saved_model(exported / "export/1")
     signatures = tf.saved_model.load(exported / "export/1").signatures
-    assert set(signatures) == {"serving_default", "serve", saved_model.ENCODED}
-    taken = {name: one.structured_input_signature[1] for name, one in signatures.items()}
-    assert taken["serving_default"]["images"].shape.as_list() == [None, None, None, 3]
-    assert taken[saved_model.ENCODED]["image_bytes"].dtype == tf.string
+    assert set(signatures) == {"serving_default", "serve"}
+    (taken,) = signatures["serving_default"].structured_input_signature[1].values()
+    assert (taken.name, taken.dtype, taken.shape.as_list()) == ("images", tf.uint8, [None, None, None, 3])
 
 
 def test_every_array_is_written_once(exported):
     written = (exported / "export/1/variables/variables.data-00000-of-00001").stat().st_size
-    loaded = Detector.load(exported / "run")
+    loaded = loading.load(exported / "run")
     network = sum(4 * int(np.prod(one.shape)) for one in loaded.feature.weights)
     density = sum(array.nbytes for array in loaded.density.to_arrays().values())
     assert network + density < written < 1.2 * (network + density) + 20_000
@@ -181,7 +181,7 @@ def test_every_array_is_written_once(exported):
 
 def test_what_is_recorded(exported):
     record = json.loads((exported / "export/export.json").read_text())
-    loaded = Detector.load(exported / "run")
+    loaded = loading.load(exported / "run")
     assert record["threshold"] == loaded.calibration.threshold(0.3)
     assert (record["image_size"], record["false_alarm_rate"], record["calibration_images"]) == (32, 0.3, 6)
     assert {"1/saved_model.pb", "1/variables/variables.index"} <= set(record["files"])

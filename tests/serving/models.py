@@ -5,8 +5,8 @@ from conftest import RESNET, TINY, networks_of
 from PIL import Image
 
 from cutpaste_tf.backend import keras
-from cutpaste_tf.detection import detector
-from cutpaste_tf.images.reading import Examples
+from cutpaste_tf.detection import loading
+from cutpaste_tf.runs import TrainingData
 
 RUN = TINY.replaced(epochs=0)
 PATCHES = RUN.replaced(image_size=64, patch_size=32, extract_size=32, stride=4)
@@ -45,6 +45,4 @@ def fitted_and_pictures(config):
     images, normal = (
         np.stack([np.asarray(Image.fromarray(one).resize((side, side))) for one in pictures(seed)]) for seed in (0, 1)
     )
-    names = [""] * len(normal)
-    examples = Examples(normal, names, np.zeros(len(normal), np.int32), names, [None] * len(normal), "")
-    return detector.fit(networks_of(config).feature, examples, config)[0], images
+    return loading.make(networks_of(config).feature, config, TrainingData({}, 255)).fit(normal), images

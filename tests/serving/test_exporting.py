@@ -12,12 +12,13 @@ import pytest
 from conftest import TINY, command, draw_category, write_image
 
 import cutpaste_tf
-from cutpaste_tf.commands.evaluating import evaluate
-from cutpaste_tf.commands.exporting import export
-from cutpaste_tf.commands.options import HeatMapOptions
-from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection.detector import Scores
+from cutpaste_tf.detection.image_detector import ImageDetector
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.evaluation.evaluate import evaluate
+from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.progress import hush
+from cutpaste_tf.serving.export import ExportOptions, export
 
 PATCHES = TINY.replaced(image_size=64, patch_size=32, extract_size=32, stride=8, epochs=0, scar_max_length=20)
 
@@ -28,7 +29,7 @@ def exported(tmp_path_factory):
     root = tmp_path_factory.mktemp("exported")
     category = draw_category(root / "category")
     cutpaste_tf.train(TINY.replaced(epochs=0, data=str(category)), root / "run", report=hush)
-    export(root / "run", root / "export", false_alarm_rate=0.3, report=hush)
+    export(root / "run", root / "export", options=ExportOptions(false_alarm_rate=0.3), report=hush)
     return root
 
 
@@ -61,7 +62,7 @@ def test_an_export_takes_the_place_of_another(tiny_run, tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("export.json", "model.onnx"):
         (tmp_path / "out" / name).write_text("{}")
-    export(tiny_run, tmp_path / "out", false_alarm_rate=0.3, report=hush)
+    export(tiny_run, tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3), report=hush)
     assert json.loads((tmp_path / "out/export.json").read_text())["format"] == "saved_model"
     assert not (tmp_path / "out/model.onnx").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["category", "out", "run"]
@@ -86,7 +87,7 @@ def test_what_is_refused(options, message, exported):
     places = {"run_dir": "run", "output": "out", **options}
     run_dir, output = (exported / places.pop(name) for name in ("run_dir", "output"))
     with pytest.raises(InputError, match=message):
-        export(run_dir, output, report=hush, **{"false_alarm_rate": 0.3, **places})
+        export(run_dir, output, options=ExportOptions(**{"false_alarm_rate": 0.3, **places}), report=hush)
     assert sorted(exported.iterdir()) == before
 
 
@@ -104,11 +105,11 @@ def test_an_incomplete_run_is_refused(tmp_path):
 
 
 def test_a_detector_without_scores_of_normal_images_is_refused(exported, tmp_path, monkeypatch):
-    loaded = Detector.load(exported / "run")
-    loaded.calibration = None
-    monkeypatch.setattr(Detector, "load", lambda folder: loaded)
+    shutil.copytree(exported / "run", tmp_path / "run")
+    for path in (tmp_path / "run/detector/calibration.npz", tmp_path / "run/train_embeddings.npz"):
+        path.unlink()
     with pytest.raises(InputError, match="made by an earlier version of cutpaste_tf"):
-        export(exported / "run", tmp_path / "out")
+        export(tmp_path / "run", tmp_path / "out")
 
 
 def test_another_backend_is_refused(exported, tmp_path, monkeypatch):
@@ -125,7 +126,7 @@ def test_a_disk_that_fills_up_leaves_nothing(exported, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
     try:
         with pytest.raises(InputError, match="out cannot be written"):
-            export(exported / "run", tmp_path / "out", false_alarm_rate=0.3, report=hush)
+            export(exported / "run", tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3), report=hush)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -136,10 +137,9 @@ def test_what_an_evaluation_by_an_export_refuses(exported, tmp_path):
     folder = exported / "export"
     with pytest.raises(InputError, match="is an export, whose settings of density are those that it was made with"):
         evaluate(folder, settings={"density": "kde"})
-    with pytest.raises(InputError, match="is an export, whose settings of decision are"):
-        evaluate(folder, settings={"false_alarm_rate": 0.5})
+    assert evaluate(folder, settings={"false_alarm_rate": 0.5}, report=hush)["false_alarm_rate"] == 0.5
     with pytest.raises(InputError, match="whose GradCAM is of what its feature pools"):
-        evaluate(folder, heat_map_options=HeatMapOptions(gradcam_layer="layer4_1"), report=hush)
+        evaluate(folder, options=EvaluationOptions(gradcam_layer="layer4_1"), report=hush)
     with pytest.raises(InputError, match="cannot be one of several"):
         evaluate([folder, exported / "run"], output_dir=tmp_path / "out")
     with pytest.raises(InputError, match="images have the pixels of training images"):
@@ -151,13 +151,11 @@ def test_an_export_without_its_calibration_is_no_export(exported, tmp_path):
     (tmp_path / "copy/calibration.npz").unlink()
     with pytest.raises(InputError, match=r"copy/calibration.npz is missing: copy the folder again"):
         evaluate(tmp_path / "copy")
-    with pytest.raises(InputError, match="holds no detector: name the run that the export is of"):
-        Detector.load(tmp_path / "copy")
 
 
 def test_a_damaged_export_is_named(tiny_run, tmp_path):
     out = tmp_path / "out"
-    export(tiny_run, out, false_alarm_rate=0.3, report=hush)
+    export(tiny_run, out, options=ExportOptions(false_alarm_rate=0.3), report=hush)
     graph = out / "1/saved_model.pb"
     content = graph.read_bytes()
     graph.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -175,7 +173,9 @@ def test_formats_of_single_precision(exported, tmp_path):
     for package in ("tf2onnx", "onnxruntime", "ai_edge_litert"):
         pytest.importorskip(package)
     for name, file in (("onnx", "model.onnx"), ("litert", "model.tflite")):
-        record = export(exported / "run", tmp_path / name, false_alarm_rate=0.3, format=name, report=hush)
+        record = export(
+            exported / "run", tmp_path / name, options=ExportOptions(false_alarm_rate=0.3, format=name), report=hush
+        )
         assert set(record["files"]) == {file}
         assert record["difference"]["images"] == 12  # six, and the same mirrored
         assert record["difference"]["score_of_range"] < 1e-3
@@ -190,19 +190,19 @@ def test_the_threshold_of_other_normal_images(copied_run, category, tmp_path, co
     fresh = draw_category(tmp_path / "other") / "train/good"
     for index, path in enumerate(sorted(fresh.iterdir())):
         write_image(path, np.random.default_rng(index).integers(0, 255, (40, 40, 3), np.uint8))
-    options = {"false_alarm_rate": 0.2, "report": hush}
-    record = export(run, tmp_path / "out", calibration_data=fresh, **options)
+    options = ExportOptions(false_alarm_rate=0.2)
+    record = export(run, tmp_path / "out", options=options._replace(calibration_data=fresh), report=hush)
     settings = {"false_alarm_rate": 0.2}
-    found = cutpaste_tf.evaluate(run, str(category), category, calibration_data=fresh, settings=settings)
+    found = cutpaste_tf.evaluate(run, category, options=EvaluationOptions(calibration_data=fresh), settings=settings)
     assert record["threshold"] == pytest.approx(found["threshold"], rel=1e-9)
     assert evaluate(tmp_path / "out")["threshold"] == pytest.approx(found["threshold"], rel=1e-9)
-    assert export(run, tmp_path / "own", **options)["threshold"] < record["threshold"]
+    assert export(run, tmp_path / "own", options=options, report=hush)["threshold"] < record["threshold"]
     for named, message in [
         (category / "train/good", "6 of 6 images have the pixels .* Name images that were not trained on."),
         (tmp_path / "none", "none is not a folder; it must be"),
     ]:
         with pytest.raises(InputError, match=f"^--calibration_data={named}: .*{message}"):
-            export(run, tmp_path / "refused", calibration_data=named, **options)
+            export(run, tmp_path / "refused", options=options._replace(calibration_data=named), report=hush)
     assert not (tmp_path / "refused").exists()
 
 
@@ -211,24 +211,30 @@ def test_without_the_training_images_others_are_named(tiny_run, category, tmp_pa
     pytest.importorskip("onnxruntime")
     category.rename(tmp_path / "moved")
     with pytest.raises(InputError, match=r"not where they were .* by --comparison_images"):
-        export(tiny_run, tmp_path / "out", false_alarm_rate=0.3, format="onnx")
+        export(tiny_run, tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3, format="onnx"))
     for index in range(4):
         write_image(tmp_path / f"others/{index}.png", np.full((40, 40, 3), 90 + 9 * index, np.uint8))
-    options = {"false_alarm_rate": 0.3, "format": "onnx", "report": hush}
-    record = export(tiny_run, tmp_path / "out", comparison_images=tmp_path / "others", **options)
+    options = ExportOptions(false_alarm_rate=0.3, format="onnx", comparison_images=tmp_path / "others")
+    record = export(tiny_run, tmp_path / "out", options=options, report=hush)
     assert record["difference"]["images"] == 8
 
 
 def test_a_missing_package_is_named(exported, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs the package tf2onnx: pip install 'cutpaste_tf\[export\]'"):
-        export(exported / "run", tmp_path / "out", format="onnx")
+        export(exported / "run", tmp_path / "out", options=ExportOptions(format="onnx"))
 
 
 def test_an_export_that_decides_otherwise_is_refused(exported, tmp_path, monkeypatch):
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(Detector, "score", lambda self, images: np.full(len(images), 1e9))
+    monkeypatch.setattr(
+        ImageDetector,
+        "score",
+        lambda self, images, **_: Scores(np.full(len(images), 1e9), np.ones(images.shape[:3], np.float32)),
+    )
     with pytest.raises(InputError, match=r"of 12 images are decided otherwise than by the evaluation"):
-        export(exported / "run", tmp_path / "out", false_alarm_rate=0.3, format="onnx", report=hush)
+        export(
+            exported / "run", tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3, format="onnx"), report=hush
+        )
     assert list(tmp_path.iterdir()) == []

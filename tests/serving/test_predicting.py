@@ -16,15 +16,14 @@ from conftest import TINY, command, write_image
 from PIL import Image
 
 import cutpaste_tf
-from cutpaste_tf import Detector
-from cutpaste_tf.commands.predicting import predict
-from cutpaste_tf.detection import prediction
+from cutpaste_tf.detection import loading, prediction
 from cutpaste_tf.detection.prediction import Box
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import named_files
-from cutpaste_tf.predicting.rows import FORMATS
-from cutpaste_tf.predicting.stream import HeatMapFiles
 from cutpaste_tf.progress import hush
+from cutpaste_tf.serving.predict import predict
+from cutpaste_tf.serving.rows import FORMATS
+from cutpaste_tf.serving.stream import PredictionOptions
 
 IMAGES = TINY.replaced(epochs=0, false_alarm_rate=0.3)
 PATCHES = IMAGES.replaced(image_size=64, patch_size=32, extract_size=32, stride=8)
@@ -33,7 +32,7 @@ PATCHES = IMAGES.replaced(image_size=64, patch_size=32, extract_size=32, stride=
 def rows_of(run, images, **options):
     """Rows of JSON, and the summary."""
     output = io.StringIO()
-    done = predict(run, str(images), output, format="jsonl", report=hush, **options)
+    done = predict(run, str(images), output, options=PredictionOptions(format="jsonl", **options), report=hush)
     return [json.loads(line) for line in output.getvalue().splitlines()], done
 
 
@@ -56,7 +55,7 @@ def test_rows_are_those_of_the_evaluation_and_of_python(config, copied_run, cate
     assert "Scored 6 images" in told.err
     assert "images/s" in told.err
 
-    detector = Detector.load(run)
+    detector = loading.load(run)
     for row in rows:
         by_path = detector.predict(row["path"])
         by_pixels = detector.predict(np.asarray(Image.open(row["path"])))
@@ -68,7 +67,9 @@ def test_rows_are_those_of_the_evaluation_and_of_python(config, copied_run, cate
             assert json.loads(row["boxes"]) == [box._asdict() for box in by_path.boxes]
             assert bool(by_path.boxes) == by_path.is_anomalous  # the score is the map's maximum
     heat = detector.predict(rows[0]["path"], heat_map=True).heat_map
-    np.testing.assert_array_equal(heat, detector.heat_maps(np.asarray(Image.open(rows[0]["path"]))[None])[0])
+    np.testing.assert_array_equal(
+        heat, detector.score(np.asarray(Image.open(rows[0]["path"]))[None], heat_maps=True).heat_maps[0]
+    )
     for row in rows:
         assert detector.predict(row["path"], false_alarm_rate=0.9).is_anomalous == (float(row["p_value"]) <= 0.9)
 
@@ -78,12 +79,12 @@ def test_heat_maps_are_at_the_image_s_own_size(config, copied_run, category, tmp
     run = copied_run(config, category, tmp_path / "run")
     write_image(tmp_path / "photos/sub/wide.png", np.full((30, 170, 3), 200, np.uint8))
     write_image(tmp_path / "photos/wide.jpg", np.full((80, 50, 3), 20, np.uint8))
-    arrays, _ = rows_of(run, tmp_path / "photos", heat_maps=HeatMapFiles(tmp_path / "arrays"))
-    pictures, _ = rows_of(run, tmp_path / "photos", heat_maps=HeatMapFiles(tmp_path / "pictures", "png"))
+    arrays, _ = rows_of(run, tmp_path / "photos", heat_maps=tmp_path / "arrays")
+    pictures, _ = rows_of(run, tmp_path / "photos", heat_maps=tmp_path / "pictures", heat_map_format="png")
     names = {str(path.relative_to(tmp_path / "arrays")) for path in (tmp_path / "arrays").rglob("*.*")}
     assert names == {f"{name}.{kind}" for name in ("sub/wide.png", "wide.jpg") for kind in ("heat.npy", "overlay.jpg")}
     assert [row["path"] for row in arrays] == [str(tmp_path / "photos" / name) for name in ("sub/wide.png", "wide.jpg")]
-    detector = Detector.load(run)
+    detector = loading.load(run)
     for row, other in zip(arrays, pictures, strict=True):
         image = np.asarray(Image.open(row["path"]))
         raw = np.load(row["heat_map"])
@@ -158,8 +159,8 @@ def test_odd_names_and_sizes_have_heat_maps(copied_run, category, tmp_path, form
     write_image(tmp_path / "photos/wide.png", np.full((2, 70000, 3), 99, np.uint8))
     shutil.copy(next(category.glob("test/good/*.png")), odd)
     with (tmp_path / "rows").open("x", encoding="utf-8") as output:
-        maps = HeatMapFiles(tmp_path / "maps")
-        done = predict(run, str(tmp_path / "photos"), output, format=format, heat_maps=maps, report=hush)
+        options = PredictionOptions(format=format, heat_maps=tmp_path / "maps")
+        done = predict(run, str(tmp_path / "photos"), output, options=options, report=hush)
     assert (done.images, done.errors) == (2, 0)
     assert (tmp_path / "rows").read_text().count("xff.png") == 3  # path, heat map, overlay
     assert Image.open(tmp_path / "maps/wide.png.overlay.jpg").width == 65500
@@ -195,7 +196,7 @@ def test_names_on_standard_input_are_answered_one_by_one(copied_run, category, t
             assert len(output.getvalue().splitlines()) == index  # before the next is known
             yield os.fsencode(path) + b"\n"
 
-    predict(run, "-", output, format="jsonl", batch_size=1, lines=names(), report=hush)
+    predict(run, "-", output, options=PredictionOptions(format="jsonl", batch_size=1), lines=names(), report=hush)
     assert len(output.getvalue().splitlines()) == len(files)
 
 
@@ -210,13 +211,15 @@ def test_few_names_are_taken_ahead(copied_run, category, tmp_path):
             taken.append(index - len(output.getvalue().splitlines()))
             yield path
 
-    done = predict(run, "-", output, format="jsonl", batch_size=8, lines=names(), report=hush)
+    done = predict(
+        run, "-", output, options=PredictionOptions(format="jsonl", batch_size=8), lines=names(), report=hush
+    )
     assert done.images == 200
     assert max(taken) <= 16
 
 
 def test_what_is_no_picture_is_refused_in_programs(copied_run, category, tmp_path):
-    detector = Detector.load(copied_run(IMAGES, category, tmp_path / "run"))
+    detector = loading.load(copied_run(IMAGES, category, tmp_path / "run"))
     for pixels in (
         np.zeros((3, 3), np.uint8),
         np.zeros((0, 3, 3), np.uint8),
@@ -252,10 +255,10 @@ def test_a_detector_without_scores_of_normal_images_decides_nothing(copied_run, 
     output = io.StringIO()
     predict(run, str(category / "test"), output, report=hush)
     assert output.getvalue().splitlines()[0] == "path,score,error"
-    found = Detector.load(run).predict(next(category.glob("test/good/*.png")))
+    found = loading.load(run).predict(next(category.glob("test/good/*.png")))
     assert (found.p_value, found.is_anomalous, found.decision, found.boxes) == (None, None, "", None)
     with pytest.raises(ValueError, match="knows no scores of normal images"):
-        predict(run, str(category / "test"), output, false_alarm_rate=0.3, report=hush)
+        predict(run, str(category / "test"), output, options=PredictionOptions(false_alarm_rate=0.3), report=hush)
 
 
 def test_where_results_of_a_name_lie(tmp_path, monkeypatch):
