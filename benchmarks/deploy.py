@@ -20,7 +20,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from cutpaste_tf.backend import tf
-from cutpaste_tf.detection import loading, record
+from cutpaste_tf.detection import loading
 from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.progress import hush
 from cutpaste_tf.serving import export as exporting
@@ -60,7 +60,7 @@ def _measure(folder: Path, threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     detector = loading.load(_RUN_DIR.value)
     side = detector.side
-    model = tf.saved_model.load(str(folder / exporting.SAVED_MODEL / record.SAVED_MODEL))
+    model = tf.saved_model.load(str(folder / exporting.SAVED_MODEL / "1"))
     serve = model.signatures["serving_default"]
     files = {
         name: single_precision.FORMATS[name].load(folder / name / single_precision.FORMATS[name].file, threads)

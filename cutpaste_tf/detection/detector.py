@@ -218,7 +218,7 @@ class Detector(abc.ABC):
 
         Args:
             image: RGB, uint8 [height, width, 3] of any size; or a file, which is read as the training images were.
-            heat_map: whether to give the heat map as well.
+            heat_map: whether to give the heat map as well, at the image's own size.
             false_alarm_rate: of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
 
         Raises:
@@ -230,7 +230,9 @@ class Detector(abc.ABC):
         scores, maps, _ = self.score(pixels[None], heat_maps=heat_map)
         size = (pixels.shape[1], pixels.shape[0])
         (result,) = prediction.of(scores, maps, [size], self.calibration, settings.decision)
-        return result if heat_map else result._replace(heat_map=None)
+        if not heat_map or result.heat_map is None:
+            return result._replace(heat_map=None)
+        return result._replace(heat_map=np.asarray(resize(Image.fromarray(result.heat_map), *size)))
 
     def resized(self, images: np.ndarray) -> np.ndarray:
         """RGB images uint8 [count, height, width, 3] at the detector's side, as those that it learned from.

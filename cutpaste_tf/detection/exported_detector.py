@@ -16,7 +16,7 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.detection.calibration import Calibration
 from cutpaste_tf.detection.detector import Detector, Scores
-from cutpaste_tf.detection.record import SAVED_MODEL, Record
+from cutpaste_tf.detection.record import Record
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN
 from cutpaste_tf.images.image_set import ImageSet
@@ -77,7 +77,7 @@ class ExportedDetector(Detector):
 
     @functools.cached_property
     def _model(self) -> Any:
-        return tf.saved_model.load(str(self._folder / SAVED_MODEL))
+        return tf.saved_model.load(str(self._folder / str(self.record.version)))
 
     def prepare(self) -> None:  # noqa: D102
         _ = self._model

@@ -37,14 +37,16 @@ def make(network: keras.Model | Path, config: Config, data: TrainingData, *, gra
     return PatchDetector(network, config, data)
 
 
-def load(folders: str | Path | Sequence[str | Path]) -> Detector:
+def load(folders: str | Path | Sequence[str | Path] | Detector) -> Detector:
     """Reads the detector of a complete run, one that was copied from it, or an export; of several, their ensemble.
 
-    The network is read when it is first needed, see `Detector.prepare`.
+    The network is read when it is first needed, see `Detector.prepare`. A detector is given back as it is.
 
     Raises:
         InputError: a folder is missing or holds no detector, a file of it is damaged, or the detectors cannot be one.
     """
+    if isinstance(folders, Detector):
+        return folders
     if isinstance(folders, str | Path):
         return load_one(runs.find_detector(Path(folders)))
     places = [Path(folder) for folder in folders]

@@ -66,6 +66,19 @@ class PatchDetector(FittedDetector):
         images = training.images.examples
         training.report(f"Fitting the density to the patches of {images.note}.")
         self.fit(images.images, training.groups(self.config.density.group_by), report=training.report)
+        self._held_out = self._cached_held_out()
+
+    def _cached_held_out(self) -> np.ndarray:
+        """The held-out scores, from the cache if it has them; fitted for them where there are none."""
+
+        def fitted() -> np.ndarray:
+            _ = self.density
+            return np.empty(0) if self._held_out is None else self._held_out
+
+        if self.cache is None:
+            return fitted()
+        key = f"held out {self._cache_key} {sorted(self.data.images.items())}"
+        return self.cache.held_out(key, self.how_read, fitted)
 
     def attach(self, cache: FeatureCache, training: TrainingImages) -> None:  # noqa: D102
         self._is_saved = self._density is not None
@@ -83,15 +96,8 @@ class PatchDetector(FittedDetector):
 
     @property
     def held_out_(self) -> np.ndarray | None:  # noqa: D102
-        if self._held_out is not None or self._is_saved or self.cache is None:
-            return self._held_out
-
-        def fitted() -> np.ndarray:
-            _ = self.density
-            return np.empty(0) if self._held_out is None else self._held_out
-
-        key = f"held out {self._cache_key} {sorted(self.data.images.items())}"
-        self._held_out = self.cache.held_out(key, self.how_read, fitted)
+        if self._held_out is None and self._training is not None and not self._is_saved:
+            self._held_out = self._cached_held_out()
         return self._held_out
 
     def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:

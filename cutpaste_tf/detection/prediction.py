@@ -37,7 +37,8 @@ class Prediction(NamedTuple):
         is_anomalous: whether the score is above the threshold of the false alarm rate.
         boxes: of a patch model, the regions above its pixel threshold, the hottest first; None of an image model,
             whose GradCAM maps have no scale that images share.
-        heat_map: float32 [side, side], 0 and above; None where it was not asked for.
+        heat_map: float32 [side, side], or by `Detector.predict` the image's [height, width], 0 and above; None where it
+            was not asked for.
     """
 
     score: float

@@ -4,7 +4,7 @@ export.json            what `Record` holds
 config.json            the settings of the run
 calibration.npz        scores of normal images, see calibration.py
 training_data.json     names and hashes of the training images: an evaluation refuses them as test images
-1/                     the SavedModel, under a number, as TensorFlow Serving expects versions
+N/                     the SavedModel, under its version's number, as TensorFlow Serving expects; the one before stays
 model.onnx             or one of these instead
 model.tflite
 """
@@ -24,7 +24,6 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN
 from cutpaste_tf.runs import TrainingData
 
-SAVED_MODEL = "1"
 _PACKAGES = ("cutpaste_tf", "tensorflow", "keras", "numpy", "pillow", "tf2onnx", "onnxruntime", "ai-edge-litert")
 
 
@@ -35,8 +34,10 @@ class Record:
     Attributes:
         format: `saved_model`, `onnx` or `litert`.
         image_size: side in pixels that the network sees.
+        version: name of the SavedModel's folder.
         false_alarm_rate: that the threshold is made for.
         threshold: images with a score above it are anomalous.
+        pixel_threshold: heat above it is anomalous; None where heat maps of images share no scale.
         calibration_images: number of normal images whose scores decide thresholds and p-values.
         training_data: SHA-256 of the names and pixels of the training images.
         versions: of Python and of the packages at work.
@@ -53,6 +54,8 @@ class Record:
     versions: dict[str, str]
     files: dict[str, str]
     difference: dict[str, Any] | None = None
+    version: int = 1
+    pixel_threshold: float | None = None
 
     def write(self, folder: Path) -> None:
         """Writes export.json."""
@@ -85,10 +88,10 @@ class Record:
         return found
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder, by its path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+def digests(model: Path) -> dict[str, str]:
+    """SHA-256 of a model's file, or of every file in its folder, by its path in the export."""
+    files = sorted(path for path in model.rglob("*") if path.is_file()) if model.is_dir() else [model]
+    return {path.relative_to(model.parent).as_posix(): _sha256(path) for path in files}
 
 
 def training_digest(data: TrainingData) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cutpaste_tf import devices, files, surroundings
+from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.evaluation import plan as planning
 from cutpaste_tf.evaluation import results, test_images
 from cutpaste_tf.evaluation.options import EvaluationOptions
@@ -17,7 +18,7 @@ from cutpaste_tf.training import tensorboard
 
 
 def evaluate(
-    run_dir: str | Path | Sequence[str | Path],
+    run_dir: str | Path | Sequence[str | Path] | Detector,
     data: str | Path = "",
     *,
     settings: Mapping[str, Any] | None = None,
@@ -30,7 +31,8 @@ def evaluate(
 
     Args:
         run_dir: the folder of a complete run, a detector copied from one, or an export; or several runs, for an
-            ensemble, whose first gives the test images and settings, and which takes an `output_dir`.
+            ensemble, whose first gives the test images and settings; or a fitted detector itself. The latter two take
+            an `output_dir`.
         data: the test images: a folder, or the name of a set; empty for the run's own.
         settings: values by name of the groups that an evaluation may give anew, in place of the run's; the density is
             fitted again where they decide it.
@@ -47,8 +49,7 @@ def evaluate(
         InputError: before any long work.
     """
     surroundings.check()
-    run_dirs = [Path(run_dir)] if isinstance(run_dir, str | Path) else [Path(folder) for folder in run_dir]
-    plan = planning.plan(run_dirs, str(data), settings or {}, options, output_dir, report)
+    plan = planning.plan(run_dir, str(data), settings or {}, options, output_dir, report)
     lock = f".{hashlib.sha256(plan.folder.name.encode()).hexdigest()[:16]}.lock"
     with files.locked(plan.folder.parent, lock), devices.used(device_count):
         tests = _with_synthetic_anomalies(plan, report) if options.synthetic else plan.tests
@@ -96,9 +97,9 @@ def _calibrate(plan: Plan, tests: ImageSet, report: Report) -> None:
 
 
 def _show_in_tensorboard(plan: Plan, result: Mapping[str, Any], report: Report) -> None:
-    run_dir = plan.run_dirs[0]
-    if len(plan.run_dirs) > 1 or not (run_dir / tensorboard.FOLDER).is_dir():
+    if len(plan.run_dirs) != 1 or not (plan.run_dirs[0] / tensorboard.FOLDER).is_dir():
         return
+    run_dir = plan.run_dirs[0]
     sheet = plan.folder / "heatmaps.png"
     pictures = {"heat_maps": reading.read_pixels(sheet)} if plan.options.tensorboard_images else {}
     tensorboard.write_evaluation(run_dir, plan.folder.name, result, pictures, report)

@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     """What an evaluation will do.
 
     Attributes:
-        run_dirs: folders of the runs; several are an ensemble.
+        run_dirs: folders of the runs; several are an ensemble, none where a detector itself was given.
         detector: with the evaluation's settings.
         data: the test images, as they were named.
         tests: the test images.
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
 
 
 def plan(
-    run_dirs: Sequence[Path],
+    run_dir: str | Path | Sequence[str | Path] | Detector,
     data: str,
     settings: Mapping[str, Any],
     options: EvaluationOptions,
@@ -63,16 +63,17 @@ def plan(
     Raises:
         InputError: something cannot be evaluated as it is asked for.
     """
-    if len(run_dirs) > 1 and not output_dir:
+    run_dirs = _run_dirs(run_dir)
+    if len(run_dirs) != 1 and not output_dir:
         raise InputError("Several runs are one detector, an ensemble: give it an --output_dir.")
-    saved = loading.load(run_dirs)
+    saved = loading.load(run_dir)
     _check_settings(saved, settings, options)
     detector = saved.configured(saved.config.replaced(**settings), gradcam_layer=options.gradcam_layer)
-    test_data = test_images.named_for(run_dirs[0], saved.config)
+    test_data = test_images.named_for(run_dirs, saved.config)
     data = data or test_data or saved.config.data.data
     is_trained_on = sources.is_same(data, saved.config.data.data)
     is_moved = not is_trained_on and test_images.is_moved(data, saved)
-    for folder, member in zip(run_dirs, detector.members, strict=True):
+    for folder, member in zip(run_dirs, detector.members if run_dirs else [], strict=True):
         _attach(member, folder, data if is_moved else member.config.data.data, options, report)
     tests = _tests(detector, data, options, report, is_trained_on=is_trained_on or is_moved)
     is_own = is_trained_on or is_moved or (bool(test_data) and sources.is_same(data, test_data))
@@ -93,7 +94,13 @@ def plan(
     # Masks are read before any long work: one that does not fit its image is found here.
     for images in (tests if localizes or options.synthetic or options.page else None, normal):
         _ = images and images.examples
-    return Plan([*run_dirs], detector, data, tests, normal, localizes, folder, others, options)
+    return Plan(run_dirs, detector, data, tests, normal, localizes, folder, others, options)
+
+
+def _run_dirs(given: str | Path | Sequence[str | Path] | Detector) -> list[Path]:
+    if isinstance(given, Detector):
+        return []
+    return [Path(given)] if isinstance(given, str | Path) else [Path(folder) for folder in given]
 
 
 def _attach(member: Detector, run_dir: Path, data: str, options: EvaluationOptions, report: Report) -> None:
@@ -167,7 +174,5 @@ def _check_tensorboard(run_dirs: Sequence[Path], options: EvaluationOptions, *, 
         return
     if not localizes:
         raise InputError("--tensorboard_images shows heat maps, and there are none: give --heat_maps.")
-    if len(run_dirs) > 1 or not (run_dirs[0] / tensorboard.FOLDER).is_dir():
-        raise InputError(
-            f"--tensorboard_images needs {run_dirs[0] / tensorboard.FOLDER}/, of a run that was trained here."
-        )
+    if len(run_dirs) != 1 or not (run_dirs[0] / tensorboard.FOLDER).is_dir():
+        raise InputError(f"--tensorboard_images needs a run that was trained here, with a folder {tensorboard.FOLDER}.")

@@ -1,5 +1,6 @@
 """Which images an evaluation is of, and what the user should know of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cutpaste_tf import runs
@@ -11,10 +12,10 @@ from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN
 
 
-def named_for(run_dir: Path, saved: Config) -> str:
+def named_for(run_dirs: Sequence[Path], saved: Config) -> str:
     """The run's own test data, which can be named anew after its end: its folder has the latest, not its detector."""
-    path = run_dir / "config.json"
-    return Config.read(path).data.test_data if path.is_file() else saved.data.test_data
+    path = run_dirs[0] / "config.json" if run_dirs else None
+    return Config.read(path).data.test_data if path and path.is_file() else saved.data.test_data
 
 
 def is_moved(data: str, detector: Detector) -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import re
 import shlex
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,30 +80,42 @@ def export(
     threshold = normal.threshold(rate)
     report(f"Exporting {detector.description} as {options.format}.")
     with _write_errors(output), files.whole_folder(output) as partial:
-        model = partial / "model"
-        model.mkdir()
+        version = _next_version(output, partial) if options.format == SAVED_MODEL else 1
+        model = partial / _model_file(options.format, version)
         difference = _write_model(model, detector, normal, threshold, options.format, images)
-        found = Record(
+        result = Record(
             format=options.format,
+            version=version,
             image_size=detector.side,
             false_alarm_rate=rate,
             threshold=threshold,
+            pixel_threshold=detector.pixel_threshold,
             calibration_images=len(normal.scores),
             training_data=record.training_digest(detector.data),
             versions=record.versions(),
             files=record.digests(model),
             difference=difference._asdict() if difference else None,
         )
-        for path in model.iterdir():
-            path.replace(partial / path.name)
-        model.rmdir()
         detector.data.write(partial)
         calibration.write_export(partial, normal)
         # An evaluation of the export decides as the export does.
         (partial / "config.json").write_text(config.replaced(false_alarm_rate=rate).to_json(), encoding="utf-8")
-        found.write(partial)
-    _report(found, output, report)
-    return dataclasses.asdict(found)
+        result.write(partial)
+    _report(result, output, report)
+    return dataclasses.asdict(result)
+
+
+def _model_file(format: str, version: int) -> str:
+    """Name of the model in an export: a file, or the SavedModel's folder."""
+    return str(version) if format == SAVED_MODEL else single_precision.FORMATS[format].file
+
+
+def _next_version(output: Path, partial: Path) -> int:
+    """The next version's number; the version before stays, since a server may be at work with it."""
+    versions = [int(path.name) for path in output.glob("*") if path.name.isdigit()] if output.is_dir() else []
+    if versions:
+        shutil.copytree(output / str(max(versions)), partial / str(max(versions)))
+    return max(versions, default=0) + 1
 
 
 def _check(
@@ -138,15 +151,14 @@ def _check(
 
 
 def _write_model(
-    folder: Path, detector: Detector, normal: Calibration, threshold: float, format: str, images: np.ndarray
+    path: Path, detector: Detector, normal: Calibration, threshold: float, format: str, images: np.ndarray
 ) -> Difference | None:
     """Writes the model itself; of a format in single precision, compares it with the detector on images."""
     is_single = format != SAVED_MODEL
     graph = Graph(detector.graph(single=is_single), normal.scores, threshold, single=is_single)
     if not is_single:
-        saved_model.write(folder / record.SAVED_MODEL, graph, detector.side)
+        saved_model.write(path, graph, detector.side)
         return None
-    path = folder / single_precision.FORMATS[format].file
     single_precision.write(path, format, graph, detector.side)
     return comparison.compare(single_precision.score(path, format, images), detector, threshold, images)
 

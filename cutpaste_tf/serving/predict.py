@@ -17,7 +17,7 @@ from cutpaste_tf.serving.stream import PredictionOptions, Summary
 
 
 def predict(
-    detector: str | Path | Sequence[str | Path],
+    detector: str | Path | Sequence[str | Path] | Detector,
     images: str,
     output: TextIO,
     *,
@@ -29,7 +29,7 @@ def predict(
 
     Args:
         detector: the folder of a complete run, a detector copied from one, or an export as SavedModel; or several runs,
-            for an ensemble.
+            for an ensemble; or a fitted detector itself.
         images: a file, a folder, a pattern, or `-` for the names in `lines`.
         output: takes the rows.
         options: of the rows, heat maps and decisions.

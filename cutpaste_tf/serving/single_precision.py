@@ -1,4 +1,4 @@
-"""A graph in single precision as one file, for ONNX Runtime and for LiteRT: one image at a time, already resized.
+"""A graph in single precision as one file, for ONNX Runtime and for LiteRT: images that are resized already.
 
 Both take no images of other sizes, since neither resizes as Pillow does, and no double precision: scores differ from
 the evaluation's, see `comparison.py`.
@@ -19,6 +19,7 @@ from cutpaste_tf.backend import tf
 from cutpaste_tf.detection.graphs.graph import Graph, Outputs
 from cutpaste_tf.errors import InputError
 
+_TOGETHER = 8  # images that are scored at a time
 _OPSET = 17  # of ONNX: the newest that tf2onnx has been tried with
 
 
@@ -28,9 +29,9 @@ class Format(NamedTuple):
     Attributes:
         file: its name.
         packages: that write and run it.
-        convert: a tf.function of one image uint8 [1, side, side, 3] -> the file's content.
-        load: (file, number of threads, 0 for the runtime's default) -> what scores one image uint8 [1, side, side, 3]:
-            the outputs by name.
+        convert: a tf.function of images uint8 [count, side, side, 3] -> the file's content.
+        load: (file, number of threads, 0 for the runtime's default) -> what scores images uint8 [count, side, side,
+            3]: the outputs by name.
     """
 
     file: str
@@ -102,7 +103,7 @@ def write(path: Path, name: str, graph: Graph, side: int) -> None:
     Raises:
         InputError: the network has something that the format lacks.
     """
-    signature = [tf.TensorSpec([1, side, side, 3], tf.uint8, name="images")]
+    signature = [tf.TensorSpec([None, side, side, 3], tf.uint8, name="images")]
     function = tf.function(lambda images: graph(images)._asdict(), input_signature=signature, autograph=False)
     try:
         content = FORMATS[name].convert(function)
@@ -113,14 +114,14 @@ def write(path: Path, name: str, graph: Graph, side: int) -> None:
 
 
 def score(path: Path, name: str, images: np.ndarray) -> Outputs:
-    """Scores images uint8 [count, side, side, 3] with a file, one after the other.
+    """Scores images uint8 [count, side, side, 3] with a file, a few at a time.
 
     Raises:
         InputError: the format's runtime cannot read it.
     """
     try:
         run = FORMATS[name].load(path, 0)
-        found = [run(image[None]) for image in images]
+        found = [run(images[start : start + _TOGETHER]) for start in range(0, len(images), _TOGETHER)]
     except Exception as error:  # as above
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{path.name} was written and cannot be run ({reason}); take --format=saved_model.") from error

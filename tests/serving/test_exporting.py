@@ -238,3 +238,14 @@ def test_an_export_that_decides_otherwise_is_refused(exported, tmp_path, monkeyp
             exported / "run", tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3, format="onnx"), report=hush
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_export_is_the_next_version(tiny_run, tmp_path):
+    """TensorFlow Serving loads the highest number; the version before stays while it does."""
+    for number in (1, 2, 3):
+        record = export(tiny_run, tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3), report=hush)
+        assert record["version"] == number
+        assert {name.partition("/")[0] for name in record["files"]} == {str(number)}
+        kept = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+        assert kept == {str(number), str(number - 1)} - {"0"}
+    assert evaluate(tmp_path / "out", report=hush)["image_auroc"] is not None

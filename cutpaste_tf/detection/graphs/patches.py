@@ -77,44 +77,49 @@ class Embedder:
         self._network: Any = dense.fully_convolutional(feature, side, settings) if is_fast else feature
 
     def __call__(self, images: Any, to_unit_range: Callable[[Any], Any]) -> Any:
-        """Features float32 [count, locations, dimensions]; one image after the other, to bound the memory.
+        """Features float32 [count, locations, dimensions]; with loops one image after the other, to bound the memory.
 
         Args:
             images: uint8 [count, side, side, 3].
             to_unit_range: makes float32 in [0, 1] of them.
         """
         embed = self._fast if self._settings.dense == "fast" else self._exact
-        locations = dense.places(self._side, self._settings) ** 2
+        if not self._loops:
+            return embed(images, to_unit_range)
 
-        def one(index: Any) -> Any:
+        def of_image(index: Any) -> Any:
             return embed(tf.gather(images, index)[None], to_unit_range)
 
-        count = tf.shape(images)[0] if images.shape[0] is None else images.shape[0]
-        features = each(one, count, tf.float32, loops=self._loops)
+        features = each(of_image, tf.shape(images)[0], tf.float32, loops=True)
+        locations = dense.places(self._side, self._settings) ** 2
         return tf.reshape(features, [-1, locations, self._network.output.shape[-1]])
 
-    def _fast(self, image: Any, to_unit_range: Callable[[Any], Any]) -> Any:
-        return self._network(to_unit_range(image), training=False)
+    def _fast(self, images: Any, to_unit_range: Callable[[Any], Any]) -> Any:
+        return self._network(to_unit_range(images), training=False)
 
-    def _exact(self, image: Any, to_unit_range: Callable[[Any], Any]) -> Any:
+    def _exact(self, images: Any, to_unit_range: Callable[[Any], Any]) -> Any:
         size, places = self._settings.extract_size, dense.places(self._side, self._settings)
         count, together = places**2, dense.batch_size(self._side, self._settings)
         batches = math.ceil(count / together)
         along = (np.arange(places)[:, None] * self._settings.stride + np.arange(size)).ravel()
-        cut = tf.reshape(tf.gather(tf.gather(image[0], along, axis=0), along, axis=1), [places, size, places, size, 3])
-        patches = tf.reshape(tf.transpose(cut, [0, 2, 1, 3, 4]), [count, size, size, 3])
-        patches = tf.pad(patches, [[0, batches * together - count], [0, 0], [0, 0], [0, 0]])
-        patches = tf.reshape(patches, [batches, together, size, size, 3])
+        cut = tf.gather(tf.gather(images, along, axis=1), along, axis=2)
+        cut = tf.reshape(cut, [-1, places, size, places, size * 3])  # five axes: LiteRT has no more
+        patches = tf.reshape(tf.transpose(cut, [0, 1, 3, 2, 4]), [-1, count, size * size * 3])
+        patches = tf.pad(patches, [[0, 0], [0, batches * together - count], [0, 0]])
+        patches = tf.transpose(tf.reshape(patches, [-1, batches, together, size * size * 3]), [1, 0, 2, 3])
 
-        def one(index: Any) -> Any:
-            return self._network(to_unit_range(tf.gather(patches, index)), training=False)
+        def of_batch(index: Any) -> Any:
+            batch = tf.reshape(tf.gather(patches, index), [-1, size, size, 3])
+            return self._network(to_unit_range(batch), training=False)
 
-        features = each(one, batches, tf.float32, loops=self._loops)
-        return tf.reshape(features, [batches * together, self._network.output.shape[-1]])[:count]
+        dimensions = self._network.output.shape[-1]
+        features = each(of_batch, batches, tf.float32, loops=self._loops)
+        features = tf.transpose(tf.reshape(features, [batches, -1, together, dimensions]), [1, 0, 2, 3])
+        return tf.reshape(features, [-1, batches * together, dimensions])[:, :count]
 
 
 class Scorer:
-    """Anomaly scores of patches from their features, see `one_class.score_patches`.
+    """Anomaly scores of patches from their features, see `PatchDetector.embed`.
 
     Args:
         density: of patches.
@@ -149,11 +154,15 @@ class Scorer:
         return unit(features) if self._settings.l2_normalize else features
 
     def _by_image(self, features: Any) -> Any:
-        def score(index: Any) -> Any:
-            return self._peak - self._density.log_density(self._prepared(tf.gather(features, index)))
+        def score(own: Any) -> Any:
+            return self._peak - self._density.log_density(self._prepared(own))
 
-        count = tf.shape(features)[0] if features.shape[0] is None else features.shape[0]
-        return tf.reshape(each(score, count, self._number, loops=self._loops), tf.shape(features)[:2])
+        if self._loops:
+            count = tf.shape(features)[0]
+            scores = each(lambda index: score(tf.gather(features, index)), count, self._number, loops=True)
+        else:
+            scores = score(tf.reshape(features, [-1, features.shape[-1]]))
+        return tf.reshape(scores, [-1, features.shape[1]])
 
     def _by_location(self, features: Any) -> Any:
         missing = self._batches * _LOCATIONS - self._locations

@@ -1,0 +1,120 @@
+"""Whatever scores images offers the same: models of images and of patches, ensembles, exports, the pixels' baseline."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from conftest import TINY, draw_category
+
+import cutpaste_tf
+from cutpaste_tf.detection import loading
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection.pixel_detector import PixelDetector
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import sources
+from cutpaste_tf.images.image_set import ImageSet
+from cutpaste_tf.progress import hush
+from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.serving.predict import predict
+from cutpaste_tf.serving.stream import PredictionOptions
+
+IMAGE = TINY.replaced(epochs=0)
+PATCH = IMAGE.replaced(image_size=64, patch_size=32, extract_size=32, stride=8, density_mode="shared")
+RATE = cutpaste_tf.ExportOptions(false_alarm_rate=0.3)
+
+
+@pytest.fixture(scope="module")
+def category(tmp_path_factory):
+    return draw_category(tmp_path_factory.mktemp("data") / "category")
+
+
+@pytest.fixture(scope="module")
+def detectors(tmp_path_factory, category):
+    """One of each kind."""
+    root = tmp_path_factory.mktemp("runs")
+    for name, config in {"image": IMAGE, "other": IMAGE.replaced(seed=1), "patch": PATCH}.items():
+        cutpaste_tf.train(config.replaced(data=str(category)), root / name, report=hush)
+    both = [root / "image", root / "other"]
+    cutpaste_tf.export(root / "patch", root / "patch_export", options=RATE, report=hush)
+    cutpaste_tf.export(both, root / "both_export", options=RATE, report=hush)
+    examples = sources.read_train(category, 32)
+    config = IMAGE.replaced(data=str(category))
+    pixels = PixelDetector(config, TrainingData.of(examples)).fit(examples.images)
+    return {
+        "image": loading.load(root / "image"),
+        "patch": loading.load(root / "patch"),
+        "ensemble": loading.load(both),
+        "export": loading.load(root / "patch_export"),
+        "export of an ensemble": loading.load(root / "both_export"),
+        "pixels": pixels,
+    }
+
+
+KINDS = ["image", "patch", "ensemble", "export", "export of an ensemble", "pixels"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_scores_evaluates_and_predicts_alike(kind, detectors, category, tmp_path):
+    detector: Detector = detectors[kind]
+    maps = kind != "pixels"
+    images = sources.read_test(category, detector.side).images
+    scores = detector.score(images, heat_maps=maps)
+    assert scores.scores.dtype == np.float64
+    assert scores.scores.shape == (6,)
+    assert scores.heat_maps is None if not maps else scores.heat_maps.shape == (6, detector.side, detector.side)
+    items = sources.list_test(category, detector.how_read)
+    again = detector.score_set(ImageSet(items, detector.side, detector.how_read), heat_maps=False)
+    extent = np.ptp(scores.scores)
+    np.testing.assert_allclose(again.scores, scores.scores, rtol=0, atol=1e-6 * extent)
+    assert len(detector.calibration.scores) == 6
+    result = cutpaste_tf.evaluate(
+        detector,
+        category,
+        options=cutpaste_tf.EvaluationOptions(heat_maps=maps),
+        output_dir=tmp_path / "eval",
+        report=hush,
+    )
+    assert result["threshold"] in detector.calibration.scores
+    assert (result.get("pixel_auroc") is not None) == maps
+    rows = io.StringIO()
+    predict(detector, str(category / "test"), rows, options=PredictionOptions(format="jsonl"), report=hush)
+    predicted = [json.loads(line)["score"] for line in rows.getvalue().splitlines()]
+    np.testing.assert_allclose(predicted, scores.scores, rtol=0, atol=1e-6 * extent)
+    assert detector.predict(images[0]).score == pytest.approx(scores.scores[0], abs=1e-6 * extent)
+
+
+@pytest.mark.parametrize(("kind", "other"), [("patch", "export"), ("ensemble", "export of an ensemble")])
+def test_an_export_scores_and_decides_as_what_it_is_of(kind, other, detectors, category):
+    first, second = detectors[kind], detectors[other]
+    images = sources.read_test(category, first.side).images
+    ours, theirs = (detector.score(images, heat_maps=True) for detector in (first, second))
+    np.testing.assert_allclose(theirs.scores, ours.scores, rtol=0, atol=1e-9 * np.ptp(ours.scores))
+    np.testing.assert_allclose(theirs.heat_maps, ours.heat_maps, rtol=0, atol=1e-4 * ours.heat_maps.max())
+    np.testing.assert_array_equal(second.calibration.scores, first.calibration.scores)
+    np.testing.assert_array_equal(second.calibration.pixels, first.calibration.pixels)
+
+
+def test_other_normal_images_give_the_threshold(detectors, category):
+    """Also of an ensemble, by the mean of its members."""
+    items = sources.list_test(category)[:3]
+    for kind in ("image", "patch", "ensemble"):
+        detector = detectors[kind].configured(detectors[kind].config)
+        images = ImageSet(items, detector.side, detector.how_read)
+        detector.calibrate(images)
+        expected = detector.score(images.examples.images).scores
+        np.testing.assert_allclose(detector.calibration.scores, np.sort(expected), rtol=1e-6)
+
+
+def test_what_a_kind_has_not_is_refused(detectors, category, tmp_path):
+    for kind, settings, message in [
+        ("image", {"stride": 8}, "--stride: an image model has no use for it"),
+        ("patch", {"kde_bandwidth": 0.2}, "--kde_bandwidth: a patch model has no use for it"),
+        ("export", {"density": "kde"}, "whose settings of density are those that it was made with"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            cutpaste_tf.evaluate(detectors[kind], category, settings=settings, output_dir=tmp_path)
+    with pytest.raises(InputError, match="a Gaussian on 32 x 32 pixels cannot be exported"):
+        detectors["pixels"].graph(single=False)
+    with pytest.raises(InputError, match="has no heat maps; leave out --heat_maps"):
+        detectors["pixels"].score(np.zeros((1, 8, 8, 3), np.uint8), heat_maps=True)
