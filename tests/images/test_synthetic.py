@@ -8,9 +8,10 @@ from conftest import write_image
 from PIL import Image
 
 import cutpaste_tf
-from cutpaste_tf.commands import evaluating
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import reading, sources, synthetic
+from cutpaste_tf.images.synthetic import SyntheticOptions
 
 # Part of its box that a shape covers: a square with half the box's diagonal, an ellipse of axes 2 : 1, a heart.
 AREAS = {"square": 0.5, "ellipse": np.pi / 8, "heart": 0.503}
@@ -104,8 +105,8 @@ def test_natural_images_come_from_a_folder_where_one_is_named(tmp_path):
 
 
 def test_evaluation_on_synthetic_anomalies(category, tmp_path, tiny_run):
-    options = evaluating.SyntheticOptions("ellipse", "color", "", 0)
-    cutpaste_tf.evaluate(tiny_run, "category", category, options=EvaluationOptions(synthetic=options))
+    options = SyntheticOptions("ellipse", "color", "", 0)
+    cutpaste_tf.evaluate(tiny_run, category, options=EvaluationOptions(synthetic=options))
     assert (tiny_run / "eval_ellipse_color/metrics.json").is_file()
     assert len(list((tiny_run / "eval_ellipse_color_images/test/ellipse").iterdir())) == 3
     mask = Image.open(next((tiny_run / "eval_ellipse_color_images/ground_truth/ellipse").iterdir()))

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from cutpaste_tf.exporting import resizing
 from PIL import Image
 
+from cutpaste_tf.detection.graphs import resizing
 from cutpaste_tf.images.resizing import resize
 
 SIZES = [1, 2, 3, 17, 31, 32, 33, 48, 63, 64, 65, 96, 97, 128, 150, 255, 256, 257, 300, 511, 640, 899, 900, 1025]
