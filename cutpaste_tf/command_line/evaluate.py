@@ -40,6 +40,9 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write; by defaul
 _CALIBRATION = flags.DEFINE_string(
     "calibration_data", "", "Folder of other normal images, which give the threshold in place of the training images."
 )
+_THRESHOLD = flags.DEFINE_float(
+    "threshold", None, "Scores above it are anomalous, in place of the threshold that the false alarm rate gives."
+)
 _ALLOW_TRAINED = flags.DEFINE_bool(
     "allow_trained_images", False, "Score test images that have the pixels of training images, rather than refuse them."
 )
@@ -73,6 +76,7 @@ def run(locate: Callable[[str], str | Path]) -> None:
                 heat_maps=_HEAT_MAPS.value,
                 gradcam_layer=_LAYER.value,
                 synthetic=_synthetic_options(),
+                threshold=_THRESHOLD.value,
                 calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
                 allow_trained_images=_ALLOW_TRAINED.value,
                 page=_PAGE.value,
@@ -89,6 +93,7 @@ def run(locate: Callable[[str], str | Path]) -> None:
         _RUN_DIR,
         _DATA,
         _CALIBRATION,
+        _THRESHOLD,
         _OUTPUT_DIR,
         _ALLOW_TRAINED,
         _HEAT_MAPS,

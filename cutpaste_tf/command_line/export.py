@@ -28,6 +28,9 @@ _FORMAT = flags.DEFINE_enum("format", exporting.SAVED_MODEL, exporting.FORMATS, 
 _RATE = flags.DEFINE_float(
     "false_alarm_rate", 0.0, "Part of the normal images that may be called anomalous. 0: as the run says, or else 0.05."
 )
+_THRESHOLD = flags.DEFINE_float(
+    "threshold", None, "Scores above it are anomalous, in place of the threshold that the false alarm rate gives."
+)
 _CALIBRATION = flags.DEFINE_string(
     "calibration_data", "", "Folder of other normal images, which give the threshold in place of the training images."
 )
@@ -49,10 +52,11 @@ def run(locate: Callable[[str], str | Path]) -> None:
             options=ExportOptions(
                 format=_FORMAT.value,
                 false_alarm_rate=_RATE.value,
+                threshold=_THRESHOLD.value,
                 calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
                 comparison_images=Path(_IMAGES.value).expanduser() if _IMAGES.value else "",
                 tfds_data_dir=TFDS_DATA_DIR.value,
             ),
         )
 
-    run_main(main, __doc__, (_RUN_DIR, _OUTPUT, _FORMAT, _RATE, _CALIBRATION, _IMAGES))
+    run_main(main, __doc__, (_RUN_DIR, _OUTPUT, _FORMAT, _RATE, _THRESHOLD, _CALIBRATION, _IMAGES))

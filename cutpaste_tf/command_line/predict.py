@@ -50,6 +50,9 @@ _RATE = flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=1.0,
 )
+_THRESHOLD = flags.DEFINE_float(
+    "threshold", None, "Scores above it are anomalous, in place of the threshold that the false alarm rate gives."
+)
 _BATCH = flags.DEFINE_integer(
     "batch_size",
     0,
@@ -78,6 +81,7 @@ def run() -> None:
                         heat_maps=Path(_HEAT_MAPS.value).expanduser() if _HEAT_MAPS.value else None,
                         heat_map_format=_MAP_FORMAT.value,
                         false_alarm_rate=_RATE.value,
+                        threshold=_THRESHOLD.value,
                         batch_size=_BATCH.value,
                         max_megapixels=_MEGAPIXELS.value,
                     ),
@@ -89,7 +93,11 @@ def run() -> None:
         if done.errors:
             sys.exit(1)
 
-    run_main(main, __doc__, (_DETECTOR, _IMAGES, _OUTPUT, _FORMAT, _HEAT_MAPS, _MAP_FORMAT, _RATE, _BATCH, _MEGAPIXELS))
+    run_main(
+        main,
+        __doc__,
+        (_DETECTOR, _IMAGES, _OUTPUT, _FORMAT, _HEAT_MAPS, _MAP_FORMAT, _RATE, _THRESHOLD, _BATCH, _MEGAPIXELS),
+    )
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a density says of the images it is fitted to, each judged by a density that does not know it.
+"""What a density says of the images it is fitted to, each scored by a density that does not know it.
 
 In-sample log densities are too high: with fewer images than dimensions a Gaussian fits every one of them, and a
 threshold taken from them calls nearly every new normal image anomalous.
@@ -7,6 +7,7 @@ threshold taken from them calls nearly every new normal image anomalous.
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from sklearn.model_selection import KFold
 
 FOLDS = 20  # where leaving out each image by itself would be as many fits
 
@@ -110,6 +111,9 @@ def folds(count: int, groups: np.ndarray | None) -> Iterator[np.ndarray]:
         Indices int [part], sorted; every image once.
     """
     groups = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
-    order = np.random.default_rng(0).permutation(groups.max() + 1)
-    for part in np.array_split(order, min(FOLDS, len(order))):
+    number = groups.max() + 1
+    if number < 2:
+        yield np.arange(count)
+        return
+    for _, part in KFold(min(FOLDS, number), shuffle=True, random_state=0).split(np.arange(number)):
         yield np.flatnonzero(np.isin(groups, part))

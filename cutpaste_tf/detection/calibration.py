@@ -57,8 +57,16 @@ class Calibration(NamedTuple):
     def decide(self, scores: np.ndarray, settings: DecisionSettings) -> Decisions:
         """What is decided of images by their scores, float64 [count]; raises as `rate`."""
         rate = self.rate(settings)
-        threshold = self.threshold(rate)
+        return self.decide_by(scores, self.threshold(rate), rate)
+
+    def decide_by(self, scores: np.ndarray, threshold: float, rate: float) -> Decisions:
+        """What is decided of images by a threshold and the false alarm rate that it has."""
         return Decisions(rate, threshold, self.p_values(scores), scores > threshold)
+
+    def rate_of(self, threshold: float) -> float:
+        """The false alarm rate of a threshold: the p-value of a score just above it."""
+        above = len(self.scores) - np.searchsorted(self.scores, threshold, side="right")
+        return float((1 + above) / (len(self.scores) + 1))
 
     def rate(self, settings: DecisionSettings) -> float:
         """The false alarm rate that is asked for; where it is left open, what comes nearest to it.

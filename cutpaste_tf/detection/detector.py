@@ -12,6 +12,7 @@ A new kind of detector is a subclass with these methods, `fit` and `save`, and a
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 import functools
 from pathlib import Path
@@ -24,7 +25,7 @@ from cutpaste_tf import runs
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import calibration, prediction
 from cutpaste_tf.detection.cache import FeatureCache
-from cutpaste_tf.detection.calibration import Calibration
+from cutpaste_tf.detection.calibration import Calibration, Decisions
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.detection.prediction import Prediction
 from cutpaste_tf.detection.training_images import TrainingImages
@@ -60,6 +61,7 @@ class Detector(abc.ABC):
         data: the normal images that it is fitted to, by name and hash; `white` says how files are read.
 
     Attributes:
+        given_threshold: above which a score is anomalous; None: the threshold of the false alarm rate.
         cache: keeps what `embed` gives for files; None: nothing is kept.
         description: what it is, for the user.
         stored_as: file and name of the array by which an evaluation stores what `embed` gives; empty: it does not.
@@ -76,6 +78,7 @@ class Detector(abc.ABC):
 
     def __init__(self, config: Config, data: TrainingData):
         self.config, self.data = config, data
+        self.given_threshold: float | None = None
         self.cache: FeatureCache | None = None
         self._held_out: np.ndarray | None = None
 
@@ -161,7 +164,40 @@ class Detector(abc.ABC):
         """Heat above it is anomalous; None where heat maps of images share no scale, or it is not known."""
         if self.calibration is None or not len(self.calibration.pixels):
             return None
-        return self.calibration.pixel_threshold(self.calibration.rate(self.config.decision))
+        return self.calibration.pixel_threshold(self.threshold_and_rate(self.calibration)[1])
+
+    def threshold_and_rate(self, calibration: Calibration) -> tuple[float, float]:
+        """The threshold that is in force, and its false alarm rate.
+
+        Raises:
+            InputError: so few normal images cannot give the rate that is asked for.
+        """
+        if self.given_threshold is not None:
+            return self.given_threshold, calibration.rate_of(self.given_threshold)
+        rate = calibration.rate(self.config.decision)
+        return calibration.threshold(rate), rate
+
+    def decide(self, scores: np.ndarray) -> Decisions | None:
+        """Which images are anomalous, by their scores float64 [count]; None where no threshold is known."""
+        calibration = self.calibration
+        return None if calibration is None else calibration.decide_by(scores, *self.threshold_and_rate(calibration))
+
+    def with_threshold(self, threshold: float | None) -> Self:
+        """The same detector with a threshold in place of its false alarm rate's; None: as it is.
+
+        Raises:
+            InputError: it knows no scores of normal images, which p-values and rates come from.
+        """
+        if threshold is None:
+            return self
+        if self.calibration is None:
+            raise InputError(
+                f"--threshold={threshold:g}: {self.description} that knows no scores of normal images has no p-values "
+                "either: train it again, or give --calibration_data."
+            )
+        result = copy.copy(self)
+        result.given_threshold = threshold
+        return result
 
     def calibrate(self, images: ImageSet) -> None:
         """Lets other normal images, which it was not fitted to, give threshold and p-values."""
@@ -226,10 +262,12 @@ class Detector(abc.ABC):
                 give the rate.
         """
         pixels = image if isinstance(image, np.ndarray) else reading.read_pixels(Path(image), self.how_read)
-        settings = self.config.replaced(false_alarm_rate=false_alarm_rate) if false_alarm_rate else self.config
+        detector = self
+        if false_alarm_rate:
+            detector = self.configured(self.config.replaced(false_alarm_rate=false_alarm_rate))
         scores, maps, _ = self.score(pixels[None], heat_maps=heat_map)
         size = (pixels.shape[1], pixels.shape[0])
-        (result,) = prediction.of(scores, maps, [size], self.calibration, settings.decision)
+        (result,) = prediction.of(scores, maps, [size], detector.decide(scores), detector.pixel_threshold)
         if not heat_map or result.heat_map is None:
             return result._replace(heat_map=None)
         return result._replace(heat_map=np.asarray(resize(Image.fromarray(result.heat_map), *size)))

@@ -50,6 +50,7 @@ class ExportedDetector(Detector):
         if not (folder / runs.CALIBRATION).is_file():
             raise InputError(f"{folder / runs.CALIBRATION} is missing: {COPY_AGAIN}.")
         self._folder = folder
+        self.given_threshold = self.record.threshold if self.record.threshold_is_given else None
         self._scores_read = calibration.read_export(folder)
         self.maps_come_with_scores = bool(len(self._scores_read.pixels))
 
@@ -71,6 +72,8 @@ class ExportedDetector(Detector):
                 f"{self._folder} is an export, whose GradCAM is of what its feature pools; leave out --gradcam_layer."
             )
         result = copy.copy(self)
+        if config.decision != self.config.decision:
+            result.given_threshold = None
         result.config = config
         vars(result).pop("how_read", None)
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Self
 
@@ -32,9 +33,11 @@ class PixelDetector(Detector):
         self._pixels = np.empty((0, 0))
 
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Self:
-        """Itself: settings do not change it."""
-        del config, gradcam_layer
-        return self
+        """The same: settings decide only what is called anomalous."""
+        del gradcam_layer
+        result = copy.copy(self)
+        result.config = config
+        return result
 
     @property
     def held_out_(self) -> np.ndarray | None:  # noqa: D102

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cutpaste_tf.config.scoring import DecisionSettings
-from cutpaste_tf.detection.calibration import Calibration
+from cutpaste_tf.detection.calibration import Decisions
 
 
 class Box(NamedTuple):
@@ -57,8 +56,8 @@ def of(
     scores: np.ndarray,
     maps: np.ndarray | None,
     sizes: list[tuple[int, int]],
-    calibration: Calibration | None,
-    settings: DecisionSettings,
+    decisions: Decisions | None,
+    pixel_threshold: float | None,
 ) -> list[Prediction]:
     """Predictions by scores and heat maps.
 
@@ -66,23 +65,17 @@ def of(
         scores: float64 [count].
         maps: float32 [count, side, side], or None.
         sizes: (width, height) of the images as they were before they were resized, which boxes are counted in.
-        calibration: of the detector.
-        settings: when an image is called anomalous.
-
-    Raises:
-        InputError: the calibration has too few images for the rate.
+        decisions: by the scores; None where no threshold is known.
+        pixel_threshold: heat above it is anomalous, see `Detector.pixel_threshold`.
     """
     p_values: list[float | None] = [None] * len(scores)
     decided: list[bool | None] = [None] * len(scores)
-    limit = None
-    if calibration is not None:
-        decisions = calibration.decide(scores, settings)
+    if decisions is not None:
         p_values, decided = decisions.p_values.tolist(), decisions.anomalous.tolist()
-        limit = calibration.pixel_threshold(decisions.rate) if len(calibration.pixels) else None
     found = []
     for index, size in enumerate(sizes):
         heat = None if maps is None else maps[index]
-        its = boxes(heat, limit, size) if heat is not None and limit is not None else None
+        its = boxes(heat, pixel_threshold, size) if heat is not None and pixel_threshold is not None else None
         found.append(Prediction(float(scores[index]), p_values[index], decided[index], its, heat))
     return found
 

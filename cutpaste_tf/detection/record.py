@@ -37,6 +37,7 @@ class Record:
         version: name of the SavedModel's folder.
         false_alarm_rate: that the threshold is made for.
         threshold: images with a score above it are anomalous.
+        threshold_is_given: whether the threshold is the user's, and the rate follows from it.
         pixel_threshold: heat above it is anomalous; None where heat maps of images share no scale.
         calibration_images: number of normal images whose scores decide thresholds and p-values.
         training_data: SHA-256 of the names and pixels of the training images.
@@ -56,6 +57,7 @@ class Record:
     difference: dict[str, Any] | None = None
     version: int = 1
     pixel_threshold: float | None = None
+    threshold_is_given: bool = False
 
     def write(self, folder: Path) -> None:
         """Writes export.json."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_curve, precision_recall_fscore_support
 
 from cutpaste_tf.detection.calibration import Calibration, Decisions
 
@@ -26,6 +26,8 @@ def figures(
     """
     known, called = labels >= 0, decided.anomalous
     low, high = calibration.spread(decided.rate)
+    confusion = confusion_matrix(labels[known], called[known], labels=[0, 1]) if known.any() else np.zeros((2, 2), int)
+    (true_negatives, false_positives), (false_negatives, true_positives) = confusion.tolist()
     found: dict[str, Any] = {
         "threshold": decided.threshold,
         "false_alarm_rate": decided.rate,
@@ -33,10 +35,10 @@ def figures(
         "false_alarm_rate_high": high,
         "calibration_images": len(calibration.scores),
         "called_anomalous": int(np.sum(called)),
-        "true_positives": int(np.sum(called & (labels == 1))),
-        "false_positives": int(np.sum(called & (labels == 0))),
-        "true_negatives": int(np.sum(~called & (labels == 0))),
-        "false_negatives": int(np.sum(~called & (labels == 1))),
+        "true_positives": true_positives,
+        "false_positives": false_positives,
+        "true_negatives": true_negatives,
+        "false_negatives": false_negatives,
         "false_alarms": _percent(called[labels == 0]),
         "recall": _percent(called[labels == 1]),
         "recall_by_defect": {},

@@ -56,7 +56,7 @@ def evaluate(
         report(f"Scoring {_title(plan)}: {tests.description}.")
         _report_notes(plan, report)
         scores = plan.detector.score_set(tests, heat_maps=plan.localizes, report=report)
-        _calibrate(plan, tests, report)
+        plan = _calibrated(plan, tests, report)
         result = results.write(plan, _title(plan), tests, scores, report)
         _show_in_tensorboard(plan, result, report)
         return result
@@ -86,14 +86,14 @@ def _with_synthetic_anomalies(plan: Plan, report: Report) -> ImageSet:
     return ImageSet.of(examples)
 
 
-def _calibrate(plan: Plan, tests: ImageSet, report: Report) -> None:
-    """Lets the images of --calibration_data give the threshold."""
-    if plan.normal is None:
-        return
-    report(f"Scoring {len(plan.normal)} normal images of {plan.options.calibration_data} for the threshold.")
-    plan.detector.calibrate(plan.normal)
-    if both := len({*plan.normal.hashes} & {*tests.hashes}):
-        report(f"Warning: {both} of the test images give the threshold as well: their decisions say little.")
+def _calibrated(plan: Plan, tests: ImageSet, report: Report) -> Plan:
+    """The plan with its threshold: of the training images, of those of --calibration_data, or as it was given."""
+    if plan.normal is not None:
+        report(f"Scoring {len(plan.normal)} normal images of {plan.options.calibration_data} for the threshold.")
+        plan.detector.calibrate(plan.normal)
+        if both := len({*plan.normal.hashes} & {*tests.hashes}):
+            report(f"Warning: {both} of the test images give the threshold as well: their decisions say little.")
+    return plan._replace(detector=plan.detector.with_threshold(plan.options.threshold))
 
 
 def _show_in_tensorboard(plan: Plan, result: Mapping[str, Any], report: Report) -> None:

@@ -14,6 +14,7 @@ class EvaluationOptions(NamedTuple):
             `gradcam_layer`.
         gradcam_layer: layer of the backbone that an image model's heat maps are made of; empty: what the feature pools.
         synthetic: paste synthetic anomalies onto the normal test images and score those.
+        threshold: above which a score is anomalous, in place of the false alarm rate's; None: that.
         calibration_data: a folder of normal images, others than were trained on, that give the threshold; empty: the
             training images give it.
         allow_trained_images: whether test images may have the pixels of training images.
@@ -26,6 +27,7 @@ class EvaluationOptions(NamedTuple):
     heat_maps: bool | None = None
     gradcam_layer: str = ""
     synthetic: SyntheticOptions | None = None
+    threshold: float | None = None
     calibration_data: str | Path = ""
     allow_trained_images: bool = False
     page: bool = True

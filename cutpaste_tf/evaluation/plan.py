@@ -157,6 +157,8 @@ def _check_settings(saved: Detector, settings: Mapping[str, Any], options: Evalu
         raise InputError(f"{', '.join(fixed)}: not for an evaluation to change, which may give: {', '.join(free)}.")
     if useless := ", ".join(f"--{name}" for name in settings if name in saved.unused_settings):
         raise InputError(f"{useless}: {saved.description} has no use for it; leave it out.")
+    if options.threshold is not None and settings.get("false_alarm_rate"):
+        raise InputError("--threshold and --false_alarm_rate are given; leave one of them out.")
     if options.gradcam_layer and options.heat_maps is False:
         raise InputError("--gradcam_layer is given, and --noheat_maps; leave one of them out.")
 
@@ -166,6 +168,7 @@ def _folder(run_dir: Path, settings: Mapping[str, Any], options: EvaluationOptio
     reading_names = {field.name for field, _ in leaves(ReadingSettings)}
     named = {name: value for name, value in settings.items() if name not in reading_names}
     named |= {"gradcam_layer": options.gradcam_layer} if options.gradcam_layer else {}
+    named |= {} if options.threshold is None else {"threshold": options.threshold}
     return runs.eval_folder(run_dir, named, options.synthetic, other_data)
 
 

@@ -54,7 +54,7 @@ def write(plan: Plan, title: str, tests: ImageSet, scores: Scores, report: Repor
         What metrics.json holds; AUROCs in percent, None where a class is missing.
     """
     normal = plan.detector.calibration
-    decided = normal.decide(scores.scores, plan.detector.config.decision) if normal else None
+    decided = plan.detector.decide(scores.scores)
     evaluated = Evaluated(plan, title, tests, scores, decided, plan.detector.training_embeddings())
     result = _figures_of_merit(evaluated)
     if normal and decided:

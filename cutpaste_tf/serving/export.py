@@ -36,6 +36,7 @@ class ExportOptions(NamedTuple):
     Attributes:
         format: one of FORMATS.
         false_alarm_rate: of normal images above the threshold, see `DecisionSettings`; 0: the run's.
+        threshold: above which a score is anomalous, in place of the false alarm rate's; None: that.
         calibration_data: folder of normal images, others than were trained on, that give threshold and p-values; empty:
             the training images give them.
         comparison_images: folder of normal images that a format in single precision is compared on; empty: those of
@@ -45,6 +46,7 @@ class ExportOptions(NamedTuple):
 
     format: str = SAVED_MODEL
     false_alarm_rate: float = 0.0
+    threshold: float | None = None
     calibration_data: str | Path = ""
     comparison_images: str | Path = ""
     tfds_data_dir: str = ""
@@ -75,9 +77,8 @@ def export(
     output = Path(output)
     detector, images = _check(run_dir, output, options, report)
     normal = _calibration(detector, options, report)
-    config = detector.config
-    rate = normal.rate(config.decision)
-    threshold = normal.threshold(rate)
+    detector = detector.with_threshold(options.threshold)
+    threshold, rate = detector.threshold_and_rate(normal)
     report(f"Exporting {detector.description} as {options.format}.")
     with _write_errors(output), files.whole_folder(output) as partial:
         version = _next_version(output, partial) if options.format == SAVED_MODEL else 1
@@ -89,6 +90,7 @@ def export(
             image_size=detector.side,
             false_alarm_rate=rate,
             threshold=threshold,
+            threshold_is_given=options.threshold is not None,
             pixel_threshold=detector.pixel_threshold,
             calibration_images=len(normal.scores),
             training_data=record.training_digest(detector.data),
@@ -99,7 +101,8 @@ def export(
         detector.data.write(partial)
         calibration.write_export(partial, normal)
         # An evaluation of the export decides as the export does.
-        (partial / "config.json").write_text(config.replaced(false_alarm_rate=rate).to_json(), encoding="utf-8")
+        config = detector.config.replaced(false_alarm_rate=rate)
+        (partial / "config.json").write_text(config.to_json(), encoding="utf-8")
         result.write(partial)
     _report(result, output, report)
     return dataclasses.asdict(result)
@@ -131,6 +134,8 @@ def _check(
             f"An export is written by TensorFlow, and KERAS_BACKEND is {surroundings.backend()}: give "
             "KERAS_BACKEND=tensorflow, also for a run that was trained on another."
         )
+    if options.threshold is not None and options.false_alarm_rate:
+        raise InputError("--threshold and --false_alarm_rate are given; leave one of them out.")
     for folder in [run_dir] if isinstance(run_dir, str | Path) else run_dir:
         if runs.is_export(Path(folder)):
             raise InputError(f"--run_dir={folder} is an export already; name the run that it was made of.")

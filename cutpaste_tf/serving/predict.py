@@ -44,13 +44,15 @@ def predict(
     """
     surroundings.check()
     named_files.check(images)
+    if options.threshold is not None and options.false_alarm_rate:
+        raise InputError("--threshold and --false_alarm_rate are given; leave one of them out.")
     folder = options.heat_maps
     if folder is not None:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise InputError(f"--heat_maps={folder} is there already and not an empty folder; name another one.")
         named_files.refuse_inside(folder, images, "--heat_maps", is_folder=True)
         files.check_writable(folder)
-    opened = _configured(loading.load(detector), options)
+    opened = _configured(loading.load(detector), options).with_threshold(options.threshold)
     description = _description(opened, detector, options)
     began = time.monotonic()
     with devices.used(devices.AUTO):
@@ -76,9 +78,9 @@ def _description(detector: Detector, place: object, options: PredictionOptions) 
     """
     text = f"Detector: {place}, {detector.description} of {detector.side} px"
     if detector.calibration is not None:
-        rate = detector.calibration.rate(detector.config.decision)
+        threshold, rate = detector.threshold_and_rate(detector.calibration)
         return (
-            f"{text}; threshold {detector.calibration.threshold(rate):.6g}, {100 * rate:.3g} % false alarms by "
+            f"{text}; threshold {threshold:.6g}, {100 * rate:.3g} % false alarms by "
             f"{len(detector.calibration.scores)} normal images"
         )
     if options.false_alarm_rate:

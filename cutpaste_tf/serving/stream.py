@@ -29,6 +29,7 @@ class PredictionOptions(NamedTuple):
         heat_maps: a new folder, or an empty one, for heat maps; None: none are written.
         heat_map_format: one of `heat_map_files.FORMATS`.
         false_alarm_rate: of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
+        threshold: above which a score is anomalous, in place of the false alarm rate's; None: that.
         batch_size: images that are read ahead and scored together; 0: as an evaluation does.
         max_megapixels: images with more million pixels are errors; 0: as the run says.
     """
@@ -37,6 +38,7 @@ class PredictionOptions(NamedTuple):
     heat_maps: Path | None = None
     heat_map_format: str = heat_map_files.FORMATS[0]
     false_alarm_rate: float = 0.0
+    threshold: float | None = None
     batch_size: int = 0
     max_megapixels: float = 0.0
 
@@ -141,7 +143,7 @@ def _scored(
     if pixels:
         scores, maps, _ = detector.score(np.stack(pixels), heat_maps=options.heat_maps is not None)
         sizes = [one.size for one in batch if one.pixels is not None]
-        predictions = prediction.of(scores, maps, sizes, detector.calibration, detector.config.decision)
+        predictions = prediction.of(scores, maps, sizes, detector.decide(scores), detector.pixel_threshold)
     coming = iter(predictions)
     pairs = [(one, None if one.pixels is None else next(coming)) for one in batch]
 

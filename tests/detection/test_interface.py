@@ -118,3 +118,37 @@ def test_what_a_kind_has_not_is_refused(detectors, category, tmp_path):
         detectors["pixels"].graph(single=False)
     with pytest.raises(InputError, match="has no heat maps; leave out --heat_maps"):
         detectors["pixels"].score(np.zeros((1, 8, 8, 3), np.uint8), heat_maps=True)
+
+
+@pytest.mark.parametrize("kind", ["image", "patch", "ensemble", "pixels"])
+def test_a_threshold_can_be_given_in_place_of_a_rate(kind, detectors, category, tmp_path):
+    detector = detectors[kind]
+    normal = detector.calibration.scores
+    threshold = float((normal[2] + normal[3]) / 2)  # 3 of 6 normal images are above: (1 + 3) / (1 + 6)
+    options = cutpaste_tf.EvaluationOptions(threshold=threshold, heat_maps=False, page=False)
+    result = cutpaste_tf.evaluate(detector, category, options=options, output_dir=tmp_path / "eval", report=hush)
+    assert result["threshold"] == threshold
+    assert result["false_alarm_rate"] == pytest.approx(4 / 7)
+    by_rate = cutpaste_tf.evaluate(
+        detector,
+        category,
+        settings={"false_alarm_rate": 4 / 7},
+        options=options._replace(threshold=None),
+        output_dir=tmp_path / "eval",
+        report=hush,
+    )
+    assert by_rate["threshold"] <= threshold
+    rate = {"false_alarm_rate": 0.3}
+    with pytest.raises(InputError, match="--threshold and --false_alarm_rate are given"):
+        cutpaste_tf.evaluate(detector, category, settings=rate, options=options, output_dir=tmp_path / "eval")
+
+
+def test_an_export_decides_by_the_threshold_that_it_was_given(detectors, category, tmp_path):
+    run = tmp_path / "run"
+    cutpaste_tf.train(IMAGE.replaced(data=str(category)), run, report=hush)
+    threshold = float(np.median(loading.load(run).calibration.scores))
+    options = cutpaste_tf.ExportOptions(threshold=threshold)
+    record = cutpaste_tf.export(run, tmp_path / "export", options=options, report=hush)
+    assert record["threshold"] == threshold
+    result = cutpaste_tf.evaluate(tmp_path / "export", report=hush)
+    assert (result["threshold"], result["false_alarm_rate"]) == (threshold, record["false_alarm_rate"])
