@@ -155,7 +155,12 @@ def evaluate(
         report(f"Scoring {data}: {examples.note if examples else f'{len(items)} images'}.")
         test_sets.tell(location, items, config, examples, report)
         is_without = not has_masks and any(item.label == ANOMALOUS for item in items)
-        if not localizes and wanted is None and is_without and not layouts.has_masks(Path(location).expanduser()):
+        if (
+            not localizes
+            and wanted is None
+            and is_without
+            and not layouts.has_masks(Path(location).expanduser(), config.data)
+        ):
             report("There are no masks (ground_truth/DEFECT/NAME_mask.png): no heat maps and no pixel figures.")
         found = [
             one.score(items, examples, keep=not synthetic_options, localize=localizes, gradcam_layer=layer)

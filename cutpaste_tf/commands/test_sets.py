@@ -6,7 +6,7 @@ from pathlib import Path
 from cutpaste_tf import runs
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import layouts, reading
+from cutpaste_tf.images import layouts, reading, unread
 from cutpaste_tf.images.reading import UNKNOWN, Examples, Item
 from cutpaste_tf.progress import Report
 
@@ -43,7 +43,7 @@ def tell(
 ) -> None:
     """Says what the user should know of test images: what is not read, and which masks look wrong."""
     root = Path(location).expanduser()
-    lines = layouts.unread(root, config.data, testing=True)
+    lines = unread.lines(root, config.data, testing=True)
     notices = examples.notices if examples else ()
     lines += notices[:5]
     lines += [f"{len(notices) - 5} more notes of this kind."] if len(notices) > 5 else []

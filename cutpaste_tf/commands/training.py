@@ -14,7 +14,7 @@ from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import calibration, detector, embeddings
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import layouts, reading, sources
+from cutpaste_tf.images import layouts, reading, sources, unread
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.networks import build, saliency, weights
 from cutpaste_tf.networks.build import Networks
@@ -192,7 +192,7 @@ def _tell_of_folders(
     location: str | Path, items: list[Item], config: Config, examples: Examples, report: Report
 ) -> None:
     """Says which folders are learnt from, what is held out, and what is not read."""
-    for line in (*layouts.unread(Path(location).expanduser(), config.data, testing=False), *examples.notices):
+    for line in (*unread.lines(Path(location).expanduser(), config.data, testing=False), *examples.notices):
         report(f"Note: {line}")
     counts = collections.Counter(str(Path(item.path).parent) for item in items)
     if len(counts) > 1:

@@ -15,7 +15,7 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import whole
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import layouts, reading, sources
+from cutpaste_tf.images import reading, sources, unread
 from cutpaste_tf.images.settings import DataSettings
 
 PIXELS = np.full((9, 9), 90, np.uint8)
@@ -98,7 +98,7 @@ def test_linked_folders_are_read_and_loops_refused(category, tmp_path):
 def test_what_is_not_read_is_named(category):
     noise(category / "train/scratched/1.png", 1)
     noise(category / "validation/good/1.png", 2)
-    lines = layouts.unread(category, testing=False)
+    lines = unread.lines(category, testing=False)
     assert sorted(line.rsplit("/", 1)[1] for line in lines) == ["scratched (1 images).", "validation (1 images)."]
 
 
