@@ -139,28 +139,34 @@ def list_test(root: Path, settings: DataSettings = DataSettings(), *, trained: C
     if test is None:
         items = _plain(root, settings)
     else:
-        folder_checks.refuse_other_normal(test, normal)
-        loose = [path for path in sorted(test.iterdir()) if folders.is_image(path)]
-        if loose and not folders.inside(test):
-            raise InputError(
-                f"{test} holds images and no folders, {normal}/ and those of defects: sort them into such folders, or "
-                f"name {test} itself as the test images, which are then labelled by masks that lie beside them, if at all."
-            )
-        if loose:
-            raise InputError(
-                f"{loose[0]} lies beside the folders of {test}; put it in {normal}/ or in its defect's folder."
-            )
-        paired, items = paired_tests(test), []
-        for path in paired.images:
-            part = path.relative_to(test).parts[0]
-            label, defect = (NORMAL, GOOD) if part == normal else (ANOMALOUS, folders.printable(part))
-            items.append(Item(folders.shown(path, root), path, paired.masks.get(path, ()), label, defect))
+        items = _labelled(root, test, normal)
     is_labelled = any(item.label != UNKNOWN for item in items)
     items = [item for item in items if not is_labelled or item.path not in trained]
     if not items:
         where = f"{test} holds no images ({', '.join(folders.EXTENSIONS)}) to test in its folders."
         plain = f"{root} holds no images ({', '.join(folders.EXTENSIONS)}) to test, and no folder test."
         raise InputError(where if test else plain)
+    return items
+
+
+def _labelled(root: Path, test: Path, normal: str) -> list[Item]:
+    """The images in the folders of a test folder, labelled by those; raises as `list_test`."""
+    folder_checks.refuse_other_normal(test, normal)
+    loose = [path for path in sorted(test.iterdir()) if folders.is_image(path)]
+    if loose and not folders.inside(test):
+        raise InputError(
+            f"{test} holds images and no folders, {normal}/ and those of defects: sort them, or name "
+            f"{test} itself as the test images, which are then labelled by masks that lie beside them, if at all."
+        )
+    if loose:
+        raise InputError(
+            f"{loose[0]} lies beside the folders of {test}; put it in {normal}/ or in its defect's folder."
+        )
+    paired, items = paired_tests(test), []
+    for path in paired.images:
+        part = path.relative_to(test).parts[0]
+        label, defect = (NORMAL, GOOD) if part == normal else (ANOMALOUS, folders.printable(part))
+        items.append(Item(folders.shown(path, root), path, paired.masks.get(path, ()), label, defect))
     return items
 
 
@@ -195,11 +201,10 @@ def paired_tests(test: Path) -> Paired:
     return pairing.pair(files, test, truth, marks)
 
 
-def has_masks(root: Path, settings: DataSettings = DataSettings()) -> bool:
-    """Whether a labelled folder has any mask, matched or not."""
-    test = test_folder(root, settings)
-    paired = paired_tests(test) if test else None
-    return bool(paired and (paired.masks or paired.lost))
+def has_masks(root: Path) -> bool:
+    """Whether there is any mask file in a folder of its own, matched or not."""
+    truth = _truth(root / "test" if (root / "test").is_dir() else root)
+    return bool(truth and folders.count(truth))
 
 
 def test_folder(root: Path, settings: DataSettings) -> Path | None:

@@ -113,8 +113,8 @@ def read(
 def defect(image: Image.Image, name: str) -> np.ndarray:
     """Which pixels a mask marks, bool [height, width].
 
-    Where transparency varies, what is not wholly transparent. Of a palette, every index but 0. Of JPEG and others that do
-    not keep values, at least half of its own maximum. Else every value but zero, so that labels 1, 2, 3 all count.
+    Where transparency varies, what is not wholly transparent. Of a palette, every index but 0. Of JPEG and others that
+    do not keep values, at least half of its own maximum. Else every value but zero, so that labels 1, 2, 3 all count.
 
     Raises:
         InputError: its mode is not understood.

@@ -1,4 +1,4 @@
-"""What names of files and folders say: normal, defective, a mask, or what a desktop, an archiver or a NAS leaves behind.
+"""What names of files and folders say: normal, defective, a mask, or what a program leaves behind.
 
 All is compared without regard to case.
 """
@@ -53,7 +53,7 @@ def is_normal(folder: str) -> bool:
 
 
 def is_defective(folder: str) -> bool:
-    """Whether a word of a folder's name says that its images are defective: `NG`, `bad_parts`, `not ok`; not `kos01`."""
+    """Whether a word of a folder's name says that its images are defective: `NG`, `bad_parts`, `not ok`."""
     words = _words(folder)
     if _WITHOUT & words:  # `no_defect`, `not_ok`
         return bool(_NORMAL & words)

@@ -1,8 +1,8 @@
 """Which files of a folder are images, and which are masks that lie among them.
 
 A mask lies beside its image, as `000_mask.png` or `10000_GT.png` (KolektorSDD2), or has its very name, as `000.png`
-beside `000.jpg` (Real-IAD) if it has no more than a few values; or it lies in a folder of masks, as `Label/0576_label.PNG`
-beside `0576.PNG` (DAGM), or `Masks/Anomaly/000.png` beside `Images/Anomaly/000.JPG` (VisA).
+beside `000.jpg` if it has no more than a few values; or it lies in a folder of masks, as `Label/0576_label.PNG` beside
+`0576.PNG` (DAGM), or `Masks/Anomaly/000.png` beside `Images/Anomaly/000.JPG` (VisA).
 """
 
 import functools
