@@ -13,7 +13,7 @@ from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import ensembles, exports, scoring
-from cutpaste_tf.images import layouts, reading, sources, synthetic
+from cutpaste_tf.images import layouts, reading, sources, synthetic, unread
 from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN
 from cutpaste_tf.images.settings import ReadingSettings
 from cutpaste_tf.images.synthetic import SyntheticOptions
@@ -155,12 +155,7 @@ def evaluate(
         report(f"Scoring {data}: {examples.note if examples else f'{len(items)} images'}.")
         test_sets.tell(location, items, config, examples, report)
         is_without = not has_masks and any(item.label == ANOMALOUS for item in items)
-        if (
-            not localizes
-            and wanted is None
-            and is_without
-            and not layouts.has_masks(Path(location).expanduser(), config.data)
-        ):
+        if not localizes and wanted is None and is_without and not layouts.has_masks(Path(location).expanduser()):
             report("There are no masks (ground_truth/DEFECT/NAME_mask.png): no heat maps and no pixel figures.")
         found = [
             one.score(items, examples, keep=not synthetic_options, localize=localizes, gradcam_layer=layer)
@@ -169,6 +164,8 @@ def evaluate(
         scored = ensembles.mean(found, config)
         if normal:
             report(f"Scoring {len(fresh)} normal images of {calibration_data} for the threshold.")
+            for line in unread.lines(Path(calibration_data).expanduser(), config.data, testing=False):
+                report(f"Note: {line}")
             found = [one.score(fresh, normal, keep=True, localize=False, gradcam_layer="") for one in scorers]
             known = ensembles.mean(found, config)
             if both := len({*normal.hashes} & {*scored.test.hashes}):

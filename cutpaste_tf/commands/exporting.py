@@ -18,7 +18,7 @@ from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.exporting import comparison, densities, record, saved_model, single_precision
 from cutpaste_tf.exporting.graph import Graph
-from cutpaste_tf.images import reading, sources
+from cutpaste_tf.images import reading, sources, unread
 from cutpaste_tf.progress import Report, say
 from cutpaste_tf.runs import TrainingData
 
@@ -74,6 +74,8 @@ def export(
     detector = Detector.load(detector_dir)
     if fresh is not None:
         report(f"Scoring {len(fresh)} normal images of {calibration_data} for the threshold.")
+        for line in unread.lines(Path(calibration_data).expanduser(), config.data, testing=False):
+            report(f"Note: {line}")
         detector.calibrate(fresh)
     if detector.calibration is None or detector.held_out is None:
         raise InputError(

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from cutpaste_tf import devices, files, runs, surroundings
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import named_files
+from cutpaste_tf.images import folders, named_files, unread
 from cutpaste_tf.predicting import opened, stream
 from cutpaste_tf.predicting.rows import Rows
 from cutpaste_tf.predicting.stream import HeatMapFiles, Summary
@@ -61,13 +61,16 @@ def predict(
         score = found.load()
         report(f"{found.told} (loaded in {time.monotonic() - began:.1f} s).")
         rows = Rows(output, format, stream.columns(found, heat_maps))
-        named = named_files.listed(images, lines)
+        passed_over: list[Path] = []
+        named = named_files.listed(images, lines, passed_over=passed_over)
         done = stream.run(found, score, named, rows, heat_maps=heat_maps, batch_size=batch_size, report=report)
     scored = done.images - done.errors
     rate = f", {scored / done.seconds:.1f} images/s" if scored else ""
     failed = f"; {done.errors} more could not be read, see the rows with an error" if done.errors else ""
     decided = f": {done.anomalous} anomalous" if found.calibration else ""
     report(f"Scored {scored} images in {done.seconds:.1f} s{rate}{decided}{failed}.")
+    for line in unread.passed_over([place for place in passed_over if folders.count(place)]):
+        report(f"Note: {line}")
     if done.trained_on:
         report(f"Warning: {done.trained_on} of them are training images, whose scores are too low.")
     return done

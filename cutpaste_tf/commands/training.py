@@ -194,6 +194,14 @@ def _tell_of_folders(
     """Says which folders are learnt from, what is held out, and what is not read."""
     for line in (*unread.lines(Path(location).expanduser(), config.data, testing=False), *examples.notices):
         report(f"Note: {line}")
+    groups, copies = reading.duplicate_groups(examples.hashes)
+    if copies:
+        copy = next(index for index, group in enumerate(groups) if group in groups[:index])
+        first = list(groups).index(groups[copy])
+        report(
+            f"Note: {copies} of {len(groups)} training images are copies of others (same pixels), as "
+            f"{examples.paths[copy]} of {examples.paths[first]}."
+        )
     counts = collections.Counter(str(Path(item.path).parent) for item in items)
     if len(counts) > 1:
         listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common(8))

@@ -136,10 +136,7 @@ def list_test(root: Path, settings: DataSettings = DataSettings(), *, trained: C
         raise InputError(f"{root} is not a folder; it must be a category folder with test/*, or hold images.")
     normal = settings.reading.normal_name
     test = _labelled_folder(root, normal)
-    if test is None:
-        items = _plain(root, settings)
-    else:
-        items = _labelled(root, test, normal)
+    items = _plain(root, settings) if test is None else _labelled(root, test, normal)
     is_labelled = any(item.label != UNKNOWN for item in items)
     items = [item for item in items if not is_labelled or item.path not in trained]
     if not items:
