@@ -7,6 +7,7 @@ composited on a color. EXIF rotation is applied. LAB is converted by its definit
 import contextlib
 import importlib
 import io
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +24,10 @@ _ORIENTATION = 0x0112  # EXIF
 _ROOM = parallel.Room(400e6)  # bytes of pictures that are in memory at a time
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I;16L", "I;16B", "I;16N")
 
+# A large photograph as one block, which goes back to the system when it is freed: threads would keep
+# smaller ones. Pillow reads the variable when it is loaded.
+if "PILLOW_BLOCK_SIZE" not in os.environ:
+    Image.core.set_block_size(1 << 26)
 with contextlib.suppress(ImportError):  # where it is installed, Pillow reads HEIC
     importlib.import_module("pillow_heif").register_heif_opener()
 

@@ -13,6 +13,8 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+_MOST = 32  # threads; each keeps some memory
+
 
 def in_order(function: Callable[[T], R], items: Iterable[T], *, ahead: int = 0) -> Iterator[R]:
     """What a function gives for each item, in the order of the items; as many at a time as there are cores.
@@ -20,7 +22,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], *, ahead: int = 0) 
     An error is that of the first item that has one. Items are taken `ahead` only, so that little waits in memory; 0:
     four for each core.
     """
-    count = cores()
+    count = min(cores(), _MOST)
     ahead = ahead or 4 * count
     with ThreadPoolExecutor(count) as pool:
         waiting: collections.deque[Future[R]] = collections.deque()
