@@ -28,7 +28,7 @@ def learnt(root, **settings):
     return [item.path for item in sources.list_train(root, DataSettings.of(**settings))]
 
 
-def tested(root, **settings):
+def scored(root, **settings):
     items = sources.list_test(root, DataSettings.of(**settings))
     return {item.path: (item.label, len(item.masks)) for item in items}
 
@@ -43,10 +43,10 @@ def test_kolektor_sdd2(tmp_path):
     lines = said(root, testing=False)
     assert "3 masks that lie among the images" in lines
     assert "1 of 3 images, whose masks mark a defect, as" in lines
-    assert tested(root) == {"1.png": (0, 1), "2.png": (0, 1), "3.png": (1, 1)}
+    assert scored(root) == {"1.png": (0, 1), "2.png": (0, 1), "3.png": (1, 1)}
     assert "1 of 3 images are anomalous" in said(root, testing=True)
     (root / "2_GT.png").unlink()
-    assert set(tested(root).values()) == {(reading.UNKNOWN, 0)}
+    assert set(scored(root).values()) == {(reading.UNKNOWN, 0)}
     assert "1 of 3 images have none, as" in said(root, testing=True)
 
 
@@ -55,14 +55,14 @@ def test_kolektor_sdd2_as_a_whole_is_refused_with_what_to_name(tmp_path):
     with pytest.raises(InputError, match=r"no folders.*--data=.*/train, .*--test_data"):
         learnt(tmp_path)
     with pytest.raises(InputError, match=r"test holds images and no folders.* name .*test itself"):
-        tested(tmp_path)
+        scored(tmp_path)
 
 
 def test_kolektor_sdd(tmp_path):
     draw(tmp_path, *(f"kos0{n}/Part{n}.jpg" for n in range(4)), masks=["kos03/Part3_label.bmp"])
     draw(tmp_path, empty=[f"kos0{n}/Part{n}_label.bmp" for n in range(3)])
     assert learnt(tmp_path) == [f"kos0{n}/Part{n}.jpg" for n in range(3)]
-    assert [label for label, _ in tested(tmp_path).values()] == [0, 0, 0, 1]
+    assert [label for label, _ in scored(tmp_path).values()] == [0, 0, 0, 1]
 
 
 def test_visa(tmp_path):
@@ -74,7 +74,7 @@ def test_visa(tmp_path):
             learnt(root)
     root = tmp_path / "Data/Images"
     assert len(learnt(root, normal_name="Normal")) == 4
-    assert sorted(tested(root, normal_name="Normal").values()) == [(0, 0)] * 5 + [(1, 1)] * 5
+    assert sorted(scored(root, normal_name="Normal").values()) == [(0, 0)] * 5 + [(1, 1)] * 5
 
 
 @pytest.mark.parametrize("mask", ["{}_mask.png", "{}.png"])
@@ -82,14 +82,14 @@ def test_real_iad(tmp_path, mask):
     draw(tmp_path, *(f"OK/S1/{n}.jpg" for n in range(5)), *(f"NG/AK/S1/{n}.jpg" for n in range(3)))
     draw(tmp_path, masks=[f"NG/AK/S1/{mask.format(n)}" for n in range(3)])
     assert len(learnt(tmp_path, normal_name="OK")) == 4
-    assert sorted(tested(tmp_path, normal_name="OK").values()) == [(0, 0)] * 5 + [(1, 1)] * 3
+    assert sorted(scored(tmp_path, normal_name="OK").values()) == [(0, 0)] * 5 + [(1, 1)] * 3
 
 
 def test_btad(tmp_path):
     draw(tmp_path, "train/ok/0.bmp", "train/ok/1.bmp", "test/ok/0.bmp", "test/ko/1.bmp")
     draw(tmp_path, masks=["ground_truth/ko/1.png"])
     assert len(learnt(tmp_path, normal_name="ok")) == 2
-    assert tested(tmp_path, normal_name="ok") == {"test/ok/0.bmp": (0, 0), "test/ko/1.bmp": (1, 1)}
+    assert scored(tmp_path, normal_name="ok") == {"test/ok/0.bmp": (0, 0), "test/ko/1.bmp": (1, 1)}
 
 
 def test_dagm(tmp_path):
@@ -110,12 +110,12 @@ def test_masks_among_labelled_images(tmp_path, mask):
     draw(tmp_path, "good/0.png", "good/1.png", "good/2.png", "scratch/0.png", "scratch/1.png", masks=[mask])
     assert len(learnt(tmp_path)) == 2
     assert [item.path for item in sources.list_test(tmp_path) if item.masks] == ["scratch/0.png"]
-    assert len(tested(tmp_path)) == 5
+    assert len(scored(tmp_path)) == 5
 
 
 def test_a_photograph_of_a_label_is_a_photograph(tmp_path):
     draw(tmp_path, "good/0.png", "good/1_label.png", "label/0.png", "label/1.png", "good/2.jpg", "good/2.png")
-    assert len(tested(tmp_path)) == 6
+    assert len(scored(tmp_path)) == 6
     assert "label is tested as a kind of defect" in said(tmp_path, testing=True)
 
 
@@ -145,7 +145,7 @@ def test_litter_is_passed_over(tmp_path):
         tmp_path, "good/0.png", "good/1.png", "good/@eaDir/0.png/THUMB_M.jpg", "scratch/0.png", "scratch/#recycle/0.png"
     )
     assert len(learnt(tmp_path)) == 2
-    assert len(tested(tmp_path)) == 3
+    assert len(scored(tmp_path)) == 3
     assert "1 images in 1 folders" in said(tmp_path, testing=False)
     assert "(#recycle, @eaDir)" in said(tmp_path, testing=True)
     passed = []
