@@ -14,7 +14,9 @@ from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import calibration, embeddings, loading
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import layouts, reading, sources
+from cutpaste_tf.detection import calibration, embeddings, loading
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import layouts, reading, sources, unread
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.networks import build, saliency, weights
@@ -196,8 +198,16 @@ def _tell_of_folders(
     location: str | Path, items: list[Item], config: Config, examples: Examples, report: Report
 ) -> None:
     """Says which folders are learnt from, what is held out, and what is not read."""
-    for line in (*layouts.unread(Path(location).expanduser(), config.data, testing=False), *examples.notices):
+    for line in (*unread.lines(Path(location).expanduser(), config.data, testing=False), *examples.notices):
         report(f"Note: {line}")
+    groups, copies = reading.duplicate_groups(examples.hashes)
+    if copies:
+        copy = next(index for index, group in enumerate(groups) if group in groups[:index])
+        first = list(groups).index(groups[copy])
+        report(
+            f"Note: {copies} of {len(groups)} training images are copies of others (same pixels), as "
+            f"{examples.paths[copy]} of {examples.paths[first]}."
+        )
     counts = collections.Counter(str(Path(item.path).parent) for item in items)
     if len(counts) > 1:
         listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common(8))

@@ -7,7 +7,7 @@ from cutpaste_tf import runs
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import layouts, reading
+from cutpaste_tf.images import layouts, reading, unread
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN
 
@@ -36,7 +36,7 @@ def is_moved(data: str, detector: Detector) -> bool:
 
 def notes(data: str, tests: ImageSet, config: Config) -> list[str]:
     """What the user should know of test images: what is not read, and which masks look wrong."""
-    lines = layouts.unread(Path(data).expanduser(), config.data, testing=True)
+    lines = unread.lines(Path(data).expanduser(), config.data, testing=True)
     notices = tests.examples.notices if tests.is_read else ()
     lines += notices[:5]
     lines += [f"{len(notices) - 5} more notes of this kind."] if len(notices) > 5 else []

@@ -5,7 +5,9 @@ composited on a color. EXIF rotation is applied. LAB is converted by its definit
 """
 
 import contextlib
+import importlib
 import io
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,11 +17,19 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import parallel
+from cutpaste_tf.images import folders, parallel
 
 WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 _ORIENTATION = 0x0112  # EXIF
+_ROOM = parallel.Room(400e6)  # bytes of pictures that are in memory at a time
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I;16L", "I;16B", "I;16N")
+
+# A large photograph as one block, which goes back to the system when it is freed: threads would keep
+# smaller ones. Pillow reads the variable when it is loaded.
+if "PILLOW_BLOCK_SIZE" not in os.environ:
+    Image.core.set_block_size(1 << 26)
+with contextlib.suppress(ImportError):  # where it is installed, Pillow reads HEIC
+    importlib.import_module("pillow_heif").register_heif_opener()
 
 
 class _Limit:
@@ -93,7 +103,26 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
     except FileNotFoundError:
         raise InputError(f"{name} cannot be read: there is no such file.") from None
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
+        if isinstance(source, Path) and (refusal := folders.refusal(source)):
+            raise InputError(refusal) from None
         raise InputError(f"{name} cannot be read as an image ({error}); mend or remove it.") from None
+
+
+@contextlib.contextmanager
+def room(source: Path | bytes) -> Iterator[None]:
+    """Waits until there is memory to decode a picture, and keeps it while the block lasts: see `parallel.Room`.
+
+    So that a machine with many cores does not hold as many large photographs.
+    """
+    try:
+        with _no_limit, Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            # As Pillow holds them, with what is copied on the way to RGB.
+            each = 24 if is_deep(image) else {"RGB": 4, "L": 5, "1": 5}.get(image.mode, 16)
+            size = image.width * image.height * each
+    except Exception:  # whoever decodes it says why
+        size = 0
+    with _ROOM.take(size):
+        yield
 
 
 def decode(
@@ -135,11 +164,12 @@ def find_white(sources: Iterable[tuple[Path | bytes, str]], max_megapixels: floa
         with opened(source, name, max_megapixels) as image:
             if not is_deep(image):
                 return 0
-            image.load()
-        _check_mode(image, name)
-        # Pillow keeps the upper 8 of 16 bits of a color: 15 stands for 3840 to 4095.
-        pixels = np.asarray(image)
-        return int(pixels.max()) if pixels.dtype != np.uint8 else 256 * int(pixels.max()) + 255
+            with room(source):
+                image.load()
+                _check_mode(image, name)
+                # Pillow keeps the upper 8 of 16 bits of a color: 15 stands for 3840 to 4095.
+                pixels = np.asarray(image)
+                return int(pixels.max()) if pixels.dtype != np.uint8 else 256 * int(pixels.max()) + 255
 
     return _next_white(max(parallel.in_order(brightest, sources), default=0))
 

@@ -1,32 +1,72 @@
 """Walking through folders: files below them, links followed; and file names as text."""
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from cutpaste_tf.errors import InputError
+from PIL import features
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-_LITTER = {"thumbs.db", "desktop.ini"}  # file managers leave these behind, beside hidden files
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import names
+
+_HEIF = (".heic", ".heif")
+EXTENSIONS = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".gif"),
+    *((".webp",) if features.check("webp") else ()),
+    *((".avif",) if features.check("avif") else ()),
+    *(_HEIF if importlib.util.find_spec("pillow_heif") else ()),
+)
 
 
 def image_files(folder: Path) -> list[Path]:
-    """All images below a folder, sorted; links are followed, hidden files passed over, other files refused."""
-    files = list(files_below(folder))
+    """All images below a folder, sorted; links are followed, what `sidecars` and `litter` list is left out.
+
+    Raises:
+        InputError: there are other files; or as `entries`.
+    """
+    files = [path for path in files_below(folder) if not names.is_sidecar(path.name)]
     for path in files:
         if path.suffix.lower() not in EXTENSIONS:
-            raise InputError(f"{path} is not an image ({', '.join(EXTENSIONS)}); move it out of the folder.")
+            raise InputError(f"{no_image(path)}; move it out of the folder{_advice(path)}.")
     return files
 
 
+def sidecars(folder: Path) -> list[Path]:
+    """Files below a folder that are no images and describe them."""
+    return [path for path in files_below(folder) if names.is_sidecar(path.name)]
+
+
+def litter(folder: Path) -> list[Path]:
+    """Folders below a folder that are passed over, hidden ones among them, as far as images are in them."""
+    passed: list[Path] = []
+    for _ in files_below(folder, passed_over=passed):
+        pass
+    return [path for path in passed if count(path)]
+
+
+def no_image(path: Path) -> str:
+    """That a file is of no kind that is read, without an end."""
+    return f"{path} is not an image ({', '.join(EXTENSIONS)})"
+
+
+def refusal(path: Path) -> str:
+    """Why a file is not read, if its name says so; else empty."""
+    return "" if path.suffix.lower() in EXTENSIONS else f"{no_image(path)}{_advice(path)}."
+
+
+def _advice(path: Path) -> str:
+    return ", or `pip install pillow-heif`, which reads it" if path.suffix.lower() in _HEIF else ""
+
+
 def inside(parent: Path) -> list[Path]:
-    """The folders in a folder, sorted, without hidden ones."""
-    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """The folders in a folder, sorted, without hidden ones and litter."""
+    return sorted(path for path in parent.iterdir() if path.is_dir() and not names.is_litter(path.name))
 
 
 def is_image(path: Path) -> bool:
     """Whether a path is a file of an extension that is read."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in EXTENSIONS and not names.is_litter(path.name) and path.is_file()
 
 
 def count(place: Path) -> int:
@@ -36,17 +76,24 @@ def count(place: Path) -> int:
     return sum(path.suffix.lower() in EXTENSIONS for path in files_below(place))
 
 
-def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Files below a folder, through links too, in the order of their names, folder by folder; raises as `entries`."""
-    for path, is_folder in entries(folder, above):
+def files_below(folder: Path, above: tuple[Path, ...] = (), *, passed_over: list[Path] | None = None) -> Iterator[Path]:
+    """Files below a folder, through links too, in the order of their names, folder by folder; see `entries`."""
+    for path, is_folder in entries(folder, above, passed_over=passed_over):
         if is_folder:
-            yield from files_below(path, (*above, folder.resolve()))
+            yield from files_below(path, (*above, folder.resolve()), passed_over=passed_over)
         else:
             yield path
 
 
-def entries(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[Path, bool]]:
+def entries(
+    folder: Path, above: tuple[Path, ...] = (), *, passed_over: list[Path] | None = None
+) -> Iterator[tuple[Path, bool]]:
     """What is in a folder, in the order of the names, and whether it is a folder; without hidden files and litter.
+
+    Args:
+        folder: to list.
+        above: the folders that it lies in.
+        passed_over: takes the folders that are left out.
 
     Raises:
         InputError: the folder is one of those `above` it: a link leads back.
@@ -54,12 +101,10 @@ def entries(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[Path, 
     if folder.resolve() in above:
         raise InputError(f"{folder} is a link to a folder that it lies in; remove it.")
     with os.scandir(folder) as found:
-        every = sorted((entry.name, entry.is_dir()) for entry in found if not _is_passed_over(entry.name))
-    return ((folder / name, is_folder) for name, is_folder in every)
-
-
-def _is_passed_over(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _LITTER
+        every = sorted((entry.name, entry.is_dir()) for entry in found)
+    if passed_over is not None:
+        passed_over += [folder / name for name, is_folder in every if is_folder and names.is_litter(name)]
+    return ((folder / name, is_folder) for name, is_folder in every if not names.is_litter(name))
 
 
 def shown(path: Path, root: Path) -> str:

@@ -9,22 +9,41 @@
 
     FOLDER/*                                  all normal where they are learnt from, unlabelled where they are scored
 
-Folders may be nested and may be links; hidden files are passed over. What a user would count and is not read is named.
+Masks may lie among the images, see `pairing.py`. They are never learnt, nor are training images whose masks mark a
+defect; where every image of an unlabelled folder has one, they label it. Folders may be nested and may be links; hidden
+files and litter are passed over. What a user would count and is not read `unread.py` names.
 """
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import folders, masks
+from cutpaste_tf.images import folder_checks, folders, names, pairing
+from cutpaste_tf.images.pairing import Paired
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, UNKNOWN, Item
 from cutpaste_tf.images.settings import GOOD, DataSettings
 
-_TRUTH = "ground_truth"
-# Names that normal images are given, of which a defect with such a name would be a mistake.
-_NORMAL_NAMES = {"good", "ok", "okay", "normal"}
+TRUTH = "ground_truth"
+DEFECT = "defect"  # of images that only a mask labels
+
+
+class Learnt(NamedTuple):
+    """The files of a training folder.
+
+    Attributes:
+        folder: the folder.
+        images: normal images, the held out ones among them.
+        masks: files that are masks.
+        marked: images whose masks mark a defect, which are left out.
+    """
+
+    folder: Path
+    images: list[Path]
+    masks: list[Path]
+    marked: list[Path]
 
 
 def list_train(
@@ -39,40 +58,71 @@ def list_train(
         trained: names of the images that the run at hand has been trained on: its split is kept.
 
     Raises:
-        InputError: no folder, no normal images, fewer than two, or a file that is no image.
+        InputError: no folder, no normal images, fewer than two, a file that is no image, or a folder whose name says
+            that it holds defects or masks.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; it must be a category folder, or hold normal images.")
-    names = [folder.name for folder in folders.inside(root)]
-    normal = settings.reading.normal_name
-    if "train" in names:
-        _check_normal_name(root / "train", normal)
-        folder = root / "train" / normal
-        if not folder.is_dir():
-            found = ", ".join(one.name for one in folders.inside(root / "train")) or "none"
-            raise InputError(
-                f"{root} has no folder train/{normal}, where the normal training images should be; train has the "
-                f"folders: {found}. If one of them is it, give --normal_name."
-            )
-    elif "test" in names or (_TRUTH in names and normal not in names):
-        raise InputError(f"{root} has no folder train/{normal}, where the normal training images should be.")
-    else:
-        _refuse_categories(root)
-        _check_normal_name(root, normal)
-        folder = root / normal if normal in names else root
-    files = folders.image_files(folder)
-    if _is_split(root, normal):
+    found = learnt(root, settings)
+    files = found.images
+    if is_split(root, settings):
         held_out = _held_out(root, files, settings, trained)
         files = [path for path in files if path not in held_out]
     if len(files) < 2:
+        left_out = f", without {len(found.marked)} whose masks mark a defect" if found.marked else ""
         raise InputError(
-            f"{folder} holds {len(files)} images; at least 2 are needed to fit a density, 50 to do it well."
+            f"{found.folder} holds {len(files)} images{left_out}; at least 2 are needed to fit a density, 50 to do it "
+            "well."
         )
     return [Item(folders.shown(path, root), path, (), NORMAL, GOOD) for path in files]
 
 
+def learnt(root: Path, settings: DataSettings) -> Learnt:
+    """The files of the folder that `list_train` learns from; raises as that."""
+    folder = _train_folder(root, settings.reading.normal_name)
+    files = folders.image_files(folder)
+    paired = pairing.pair(files, folder)
+    folder_checks.refuse_lost_masks(paired.lost, folder)
+    folder_checks.refuse_defects(folder, paired.images)
+    marked = pairing.marked(paired.masks, settings.reading)
+    every = set(paired.images)
+    return Learnt(
+        folder,
+        [path for path in paired.images if path not in marked],
+        [path for path in files if path not in every],
+        [path for path in paired.images if path in marked],
+    )
+
+
+def _train_folder(root: Path, normal: str) -> Path:
+    """The folder that is learnt from; raises as `list_train`."""
+    inside = [folder.name for folder in folders.inside(root)]
+    if "train" in inside:
+        folder_checks.refuse_other_normal(root / "train", normal)
+        folder = root / "train" / normal
+        if not folder.is_dir():
+            found = ", ".join(one.name for one in folders.inside(root / "train"))
+            advice = (
+                f"train has the folders: {found}. If one of them is it, give --normal_name."
+                if found
+                else f"train has no folders. If its images are normal, give --data={root}/train, and the test images "
+                "by --test_data."
+            )
+            raise InputError(
+                f"{root} has no folder train/{normal}, where the normal training images should be; {advice}"
+            )
+        return folder
+    if "test" in inside or (TRUTH in inside and normal not in inside):
+        raise InputError(f"{root} has no folder train/{normal}, where the normal training images should be.")
+    folder_checks.refuse_categories(root)
+    folder_checks.refuse_other_normal(root, normal)
+    return root / normal if normal in inside else root
+
+
 def list_test(root: Path, settings: DataSettings = DataSettings(), *, trained: Collection[str] = ()) -> list[Item]:
-    """The test images of a category folder, or every image of a plain folder as unlabelled.
+    """The test images of a category folder, or every image of a plain folder.
+
+    Those of a plain folder are unlabelled, unless every one has a mask, which may be empty: those label it.
 
     Args:
         root: the folder.
@@ -84,78 +134,88 @@ def list_test(root: Path, settings: DataSettings = DataSettings(), *, trained: C
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; it must be a category folder with test/*, or hold images.")
-    normal, names = settings.reading.normal_name, [folder.name for folder in folders.inside(root)]
-    test = root / "test"
-    if "test" not in names:
-        if "train" in names or (_TRUTH in names and normal not in names):
-            raise InputError(f"{root} has no folder test; name a folder that has, or that holds only images to score.")
-        _refuse_categories(root)
-        _check_normal_name(root, normal)
-        if normal not in names:
-            files = folders.image_files(root)
-            if not files:
-                raise InputError(f"{root} holds no images ({', '.join(folders.EXTENSIONS)}) and no folder test.")
-            return [Item(folders.shown(path, root), path, (), UNKNOWN, "") for path in files]
-        test = root
-    _check_normal_name(test, normal)
+    normal = settings.reading.normal_name
+    test = _labelled_folder(root, normal)
+    items = _plain(root, settings) if test is None else _labelled(root, test, normal)
+    is_labelled = any(item.label != UNKNOWN for item in items)
+    items = [item for item in items if not is_labelled or item.path not in trained]
+    if not items:
+        where = f"{test} holds no images ({', '.join(folders.EXTENSIONS)}) to test in its folders."
+        plain = f"{root} holds no images ({', '.join(folders.EXTENSIONS)}) to test, and no folder test."
+        raise InputError(where if test else plain)
+    return items
+
+
+def _labelled(root: Path, test: Path, normal: str) -> list[Item]:
+    """The images in the folders of a test folder, labelled by those; raises as `list_test`."""
+    folder_checks.refuse_other_normal(test, normal)
     loose = [path for path in sorted(test.iterdir()) if folders.is_image(path)]
+    if loose and not folders.inside(test):
+        raise InputError(
+            f"{test} holds images and no folders, {normal}/ and those of defects: sort them, or name "
+            f"{test} itself as the test images, which are then labelled by masks that lie beside them, if at all."
+        )
     if loose:
         raise InputError(
             f"{loose[0]} lies beside the folders of {test}; put it in {normal}/ or in its defect's folder."
         )
-    found = _test_files(test)
-    paired, _ = _masks(test, found)
-    items = []
-    for path in found:
-        relative = path.relative_to(test)
-        is_normal = relative.parts[0] == normal
-        label, defect = (NORMAL, GOOD) if is_normal else (ANOMALOUS, folders.printable(relative.parts[0]))
-        its = tuple(_truth(test) / mask for mask in paired.get(relative, ()))
-        items.append(Item(folders.shown(path, root), path, its, label, defect))
-    items = [item for item in items if item.path not in trained]
-    if not items:
-        raise InputError(f"{test} holds no images ({', '.join(folders.EXTENSIONS)}) to test in its folders.")
+    paired, items = paired_tests(test), []
+    for path in paired.images:
+        part = path.relative_to(test).parts[0]
+        label, defect = (NORMAL, GOOD) if part == normal else (ANOMALOUS, folders.printable(part))
+        items.append(Item(folders.shown(path, root), path, paired.masks.get(path, ()), label, defect))
     return items
 
 
-def unread(root: Path, settings: DataSettings = DataSettings(), *, testing: bool) -> list[str]:
-    """What a user would count and is not read, a line each: for a category folder with `train` or `test`.
+def _labelled_folder(root: Path, normal: str) -> Path | None:
+    """The folder whose folders label test images; None where none do; raises as `list_test`."""
+    inside = [folder.name for folder in folders.inside(root)]
+    if "test" in inside:
+        return root / "test"
+    if "train" in inside or (TRUTH in inside and normal not in inside):
+        raise InputError(f"{root} has no folder test; name a folder that has, or that holds only images to score.")
+    folder_checks.refuse_categories(root)
+    folder_checks.refuse_other_normal(root, normal)
+    return root if normal in inside else None
 
-    Args:
-        root: the folder.
-        settings: gives the normal folder's name.
-        testing: whether the test images are read; else the training images.
-    """
-    if not root.is_dir():
-        return []
-    inside = {folder.name: folder for folder in folders.inside(root)}
-    known = {"train", "test", _TRUTH}
-    left = []
-    if known & {"train", "test"} & set(inside):
-        left = [folder for name, folder in inside.items() if name not in known]
-        left += [path for path in sorted(root.iterdir()) if folders.is_image(path)]
-    if not testing and "train" in inside:
-        left += [folder for folder in folders.inside(inside["train"]) if folder.name != settings.reading.normal_name]
-        left += [path for path in sorted(inside["train"].iterdir()) if folders.is_image(path)]
-    counts = {path: folders.count(path) for path in left}
-    lines = [f"Not read: {folders.printable(str(path))} ({n} images)." for path, n in counts.items() if n]
-    if testing:
-        lines += _unread_masks(root, settings)
-    return lines
+
+def _plain(root: Path, settings: DataSettings) -> list[Item]:
+    """The images of a plain folder, labelled if every one has a mask."""
+    paired = pairing.pair(folders.image_files(root), root)
+    if len(paired.masks) < len(paired.images):
+        return [Item(folders.shown(path, root), path, (), UNKNOWN, "") for path in paired.images]
+    marked = pairing.marked(paired.masks, settings.reading)
+    labels = {path: (ANOMALOUS, DEFECT) if path in marked else (NORMAL, GOOD) for path in paired.images}
+    return [Item(folders.shown(path, root), path, paired.masks[path], *labels[path]) for path in paired.images]
+
+
+def paired_tests(test: Path) -> Paired:
+    """The images in the folders of a test folder, and their masks, among them or in a folder of their own."""
+    truth = _truth(test)
+    inside = [folder for folder in folders.inside(test) if folder != truth]
+    files = [path for folder in inside for path in folders.image_files(folder)]
+    marks = [path for path in folders.files_below(truth) if path.suffix.lower() in folders.EXTENSIONS] if truth else []
+    return pairing.pair(files, test, truth, marks)
 
 
 def has_masks(root: Path) -> bool:
-    """Whether there is any mask file, matched or not."""
-    return bool(folders.count(_truth(_test_folder(root))))
+    """Whether there is any mask file in a folder of its own, matched or not."""
+    truth = _truth(root / "test" if (root / "test").is_dir() else root)
+    return bool(truth and folders.count(truth))
+
+
+def test_folder(root: Path, settings: DataSettings) -> Path | None:
+    """The folder whose folders label test images, None where none do."""
+    if (root / "test").is_dir():
+        return root / "test"
+    return root if (root / settings.reading.normal_name).is_dir() else None
 
 
 def held_out(root: Path, settings: DataSettings, trained: Collection[str]) -> int:
     """How many normal images beside the trained ones a folder keeps for testing."""
-    if not root.is_dir() or not _is_split(root, settings.reading.normal_name):
+    if not root.is_dir() or not is_split(root, settings):
         return 0
-    return sum(
-        folders.shown(path, root) not in trained for path in folders.image_files(root / settings.reading.normal_name)
-    )
+    return sum(folders.shown(path, root) not in trained for path in learnt(root, settings).images)
 
 
 def _held_out(root: Path, files: list[Path], settings: DataSettings, trained: Collection[str] | None) -> set[Path]:
@@ -169,63 +229,19 @@ def _held_out(root: Path, files: list[Path], settings: DataSettings, trained: Co
     return {files[index] for index in order[:count]}
 
 
-def _is_split(root: Path, normal: str) -> bool:
+def is_split(root: Path, settings: DataSettings) -> bool:
     """Whether a folder holds normal images beside folders of others, and no `train`."""
-    inside = {folder.name: folder for folder in folders.inside(root)}
-    others = [folder for name, folder in inside.items() if name not in (normal, _TRUTH)]
+    inside, normal = {folder.name: folder for folder in folders.inside(root)}, settings.reading.normal_name
+    others = [folder for name, folder in inside.items() if name not in (normal, TRUTH) and not names.is_masks(name)]
     return normal in inside and "train" not in inside and any(folders.count(folder) for folder in others)
 
 
-def _check_normal_name(parent: Path, normal: str) -> None:
-    """Refuses a folder whose name says that it holds normal images, but is not the name that does."""
-    for folder in folders.inside(parent):
-        name = folder.name
-        if name != normal and (name.casefold() == normal.casefold() or name.casefold() in _NORMAL_NAMES):
-            raise InputError(
-                f"{folder} looks like normal images, but the name of their folder is {normal}: give "
-                f"--normal_name={name} if it is, or else another name to the folder."
-            )
-
-
-def _refuse_categories(root: Path) -> None:
-    """A folder of categories was named rather than one of them."""
-    categories = sorted({path.parent for name in ("train", "test") for path in root.glob(f"*/{name}")})
-    if categories:
-        raise InputError(f"{root} holds categories: try --data={categories[0]}.")
-
-
-def _test_folder(root: Path) -> Path:
-    return root / "test" if (root / "test").is_dir() else root
-
-
-def _test_files(test: Path) -> list[Path]:
-    return [path for folder in folders.inside(test) if folder.name != _TRUTH for path in folders.image_files(folder)]
-
-
-def _truth(test: Path) -> Path:
-    inside = test / _TRUTH
-    return inside if inside.is_dir() else test.parent / _TRUTH
-
-
-def _masks(test: Path, found: list[Path]) -> tuple[dict[Path, tuple[Path, ...]], list[Path]]:
-    """Masks by image, and those that match none; relative to their folders."""
-    truth = _truth(test)
-    if not truth.is_dir():
-        return {}, []
-    files = [path for path in folders.files_below(truth) if path.suffix.lower() in folders.EXTENSIONS]
-    return masks.pair([path.relative_to(test) for path in found], [path.relative_to(truth) for path in files])
-
-
-def _unread_masks(root: Path, settings: DataSettings) -> list[str]:
-    test = _test_folder(root)
-    if test == root and not (root / settings.reading.normal_name).is_dir():
-        return []
-    found = _test_files(test)
-    _, lost = _masks(test, found)
-    if not lost:
-        return []
-    example = folders.printable(str(_truth(test) / lost[0]))
-    return [
-        f"Not read: {len(lost)} masks that match no image, as {example}; a mask is named as its image, with or "
-        "without _mask, in the folder of its defect."
-    ]
+def _truth(test: Path) -> Path | None:
+    """The folder of masks that lie as the images in the folders of `test`: in it or beside it."""
+    if (test / TRUTH).is_dir():
+        return test / TRUTH
+    if (test.parent / TRUTH).is_dir():
+        return test.parent / TRUTH
+    if test.name == "test" or names.is_images(test.name):  # VisA: Data/Masks beside Data/Images
+        return next((folder for folder in folders.inside(test.parent) if names.is_masks(folder.name)), None)
+    return None

@@ -1,29 +1,32 @@
 """Masks: which file belongs to which image, and which of its pixels are the defect.
 
-A mask is named as its image, with or without `_mask`, in `ground_truth/DEFECT`; or it is a folder of that name whose
-files are parts of it (MVTec LOCO). Painting and labelling programs mark the defect in different ways, see `defect`.
+A mask is named as its image, with or without `_mask` or another suffix of `names`, in `ground_truth/DEFECT`; or it is a
+folder of that name whose files are parts of it (MVTec LOCO). Others lie among the images, see `pairing.py`. Painting
+and labelling programs mark the defect in different ways, see `defect`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import names
 from cutpaste_tf.images.decoding import opened, refuse_turned
 from cutpaste_tf.images.settings import ReadingSettings
 
-_SUFFIX = "_mask"
+_LOSSY = ("JPEG", "MPO", "AVIF", "HEIF")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-def pair(images: Sequence[Path], masks: Sequence[Path]) -> tuple[dict[Path, tuple[Path, ...]], list[Path]]:
+def pair(images: Sequence[Path], masks: Mapping[Path, Path]) -> tuple[dict[Path, tuple[Path, ...]], list[Path]]:
     """Finds the masks of images.
 
     Args:
-        images: relative to the folder of test images, as `crack/001.png`.
-        masks: relative to `ground_truth`.
+        images: relative to their folder, as `crack/001.png`.
+        masks: files, and where each would lie if it lay beside its image, as `crack/001_mask.png`, or in a folder of
+            its name.
 
     Returns:
         The masks of each image that has any, and the masks that match no image.
@@ -33,33 +36,40 @@ def pair(images: Sequence[Path], masks: Sequence[Path]) -> tuple[dict[Path, tupl
     """
     by_name: dict[Path, list[Path]] = {}
     for image in images:
-        by_name.setdefault(image.with_suffix(""), []).append(image)
+        by_name.setdefault(image.parent / image.stem, []).append(image)
     found: dict[Path, list[tuple[Path, bool]]] = {}
     lost = []
-    for mask in masks:
-        is_part = False
-        owners = _owners(mask.parent / mask.stem, by_name)
-        if not owners:
-            owners, is_part = _owners(mask.parent, by_name), True
-        if not owners:
+    for mask, place in masks.items():
+        fits = owners(place, by_name)
+        if not fits:
             lost.append(mask)
             continue
-        if len(owners) > 1:
+        if len(fits) > 1:
             raise InputError(
-                f"The images {owners[0]} and {owners[1]} would share the mask {mask}; give them names of their own."
+                f"The images {fits[0][0]} and {fits[1][0]} would share the mask {place}; give them names of their own."
             )
-        found.setdefault(owners[0], []).append((mask, is_part))
+        image, is_part = fits[0]
+        found.setdefault(image, []).append((mask, is_part))
     for image, its in found.items():
         if len(its) > 1 and not all(is_part for _, is_part in its):
-            raise InputError(f"The image {image} has two masks, {its[0][0]} and {its[1][0]}; remove one.")
+            first, second = (masks[mask] for mask, _ in its[:2])
+            raise InputError(f"The image {image} has two masks, {first} and {second}; remove one.")
     return {image: tuple(mask for mask, _ in its) for image, its in found.items()}, lost
 
 
-def _owners(name: Path, by_name: dict[Path, list[Path]]) -> list[Path]:
-    owners = list(by_name.get(name, []))
-    if name.name.endswith(_SUFFIX):
-        owners += by_name.get(name.with_name(name.name.removesuffix(_SUFFIX) or " "), [])
-    return owners
+def owners(place: Path, by_name: Mapping[Path, Sequence[Path]]) -> list[tuple[Path, bool]]:
+    """The images that a mask may belong to, and whether it is one of several parts of its mask.
+
+    Args:
+        place: where it would lie beside its image.
+        by_name: images by their path without the extension.
+    """
+    name = place.parent / place.stem
+    found = [(image, False) for image in by_name.get(name, ())]
+    stem, is_numbered = names.without_mask_suffix(place.stem)
+    if stem:
+        found += [(image, is_numbered) for image in by_name.get(place.parent / stem, ())]
+    return found or [(image, True) for image in by_name.get(place.parent, ())]
 
 
 def read(
@@ -103,8 +113,8 @@ def read(
 def defect(image: Image.Image, name: str) -> np.ndarray:
     """Which pixels a mask marks, bool [height, width].
 
-    Where transparency varies, what is not wholly transparent. Of a palette, every index but 0. Of JPEG, which does
-    not keep values, at least half of its own maximum. Else every value but zero, so that labels 1, 2, 3 all count.
+    Where transparency varies, what is not wholly transparent. Of a palette, every index but 0. Of JPEG and others that
+    do not keep values, at least half of its own maximum. Else every value but zero, so that labels 1, 2, 3 all count.
 
     Raises:
         InputError: its mode is not understood.
@@ -117,7 +127,8 @@ def defect(image: Image.Image, name: str) -> np.ndarray:
             return alpha > 0
     if image.mode in ("P", "PA"):
         return np.asarray(image if image.mode == "P" else image.getchannel("P")) > 0
-    if image.format in ("JPEG", "MPO"):
+    # WebP keeps values or does not, and does not say which: a mask that was kept has few.
+    if image.format in _LOSSY or (image.format == "WEBP" and not image.getcolors(16)):
         values = np.asarray(image.convert("L"))
         return values >= max(1.0, values.max() / 2)
     if image.mode in ("LA", "RGBA"):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import folders
+from cutpaste_tf.images import folders, names, pairing
 
 STANDARD_INPUT = "-"
 _MASKS = "ground_truth"
@@ -57,7 +57,10 @@ def check(named: str) -> None:
         if next(folders.files_below(path), None) is None:
             raise InputError(f"--images={named} holds no images ({', '.join(folders.EXTENSIONS)}).")
     elif not path.exists() and next(glob.iglob(str(path), recursive=True), None) is None:
-        raise InputError(f"--images={named}: there is no such file or folder, and no file that fits it as a pattern.")
+        raise InputError(
+            f"--images={named}: there is no such file or folder, and no file that fits it as a pattern"
+            f"{_brackets(path)}."
+        )
 
 
 def refuse_inside(place: Path, named: str, flag: str, *, is_folder: bool) -> None:
@@ -81,51 +84,106 @@ def refuse_inside(place: Path, named: str, flag: str, *, is_folder: bool) -> Non
         )
 
 
-def listed(named: str, lines: Iterable[bytes] = ()) -> Iterator[NamedFile]:
+def _brackets(path: Path) -> str:
+    """What to write, if a part of a path is a name with brackets that is there, rather than a pattern."""
+    known, escaped = Path(), []
+    for part in path.parts:
+        known /= part
+        escaped.append(glob.escape(part) if known.exists() else part)
+    better = str(Path(*escaped)) if escaped else ""
+    return f"; [ ] are characters of patterns, for [ write [[], as --images='{better}'" if "[[]" in better else ""
+
+
+def listed(named: str, lines: Iterable[bytes] = (), *, passed_over: list[Path] | None = None) -> Iterator[NamedFile]:
     """The files, in the order of their names, or of the lines.
 
     Args:
         named: as `check` takes it.
-        lines: of standard input: a name each.
+        lines: of standard input: a name each, or names with a zero byte between them, as `find -print0` writes them.
+        passed_over: takes the folders that are left out, hidden ones and what programs leave behind.
     """
     path = Path(named).expanduser()
     if named == STANDARD_INPUT:
-        for line in lines:
+        for line in _split(lines):
             if name := line.rstrip(b"\r\n"):
                 given = Path(os.fsdecode(name))
                 yield NamedFile(given, _place(given))
     elif path.is_dir():
-        yield from _below(path, path, ())
+        yield from _below(path, path, (), passed_over)
     elif path.exists():
         yield NamedFile(path, Path(path.name))
     else:
         root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-        for name in sorted(glob.iglob(str(path), recursive=True)):
-            found = Path(name)
-            if not found.is_dir():
-                yield NamedFile(found, _place(found.relative_to(root)))
+        every = [Path(name) for name in sorted(glob.iglob(str(path), recursive=True))]
+        siblings = _Siblings(every)
+        for found in every:
+            parts = found.relative_to(root).parts
+            if left := next((index for index, part in enumerate(parts, 1) if names.is_litter(part)), 0):
+                place = root.joinpath(*parts[:left])
+                if passed_over is not None and place.is_dir() and place not in passed_over:
+                    passed_over.append(place)
+            elif not found.is_dir():
+                yield NamedFile(found, _place(found.relative_to(root)), siblings.refusal(found))
             elif "**" not in named:  # which lists what is in folders by itself
-                yield from _below(found, root, ())
+                yield from _below(found, root, (), passed_over)
 
 
-def _below(folder: Path, root: Path, above: tuple[Path, ...]) -> Iterator[NamedFile]:
+def _split(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Names: of a line each, or, from the first zero byte on, what is between those."""
+    rest, is_zero = b"", False
+    for line in lines:
+        is_zero = is_zero or b"\0" in line
+        if is_zero:
+            *whole, rest = (rest + line).split(b"\0")
+            yield from whole
+        else:
+            yield line
+    yield rest
+
+
+class _Siblings:
+    """Files by folder and name, to see which are the masks of others."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._files: dict[tuple[Path, str], list[Path]] = {}
+        for path in files:
+            if path.suffix.lower() in folders.EXTENSIONS:
+                self._files.setdefault((path.parent, path.stem), []).append(path)
+
+    def refusal(self, path: Path) -> str:
+        """Why a file is not scored; empty if it is no other's mask."""
+        stem, _ = names.without_mask_suffix(path.stem)
+        others = [one for name in (stem, path.stem) for one in self._files.get((path.parent, name), ()) if one != path]
+        image = pairing.owner(path, others) if others else None
+        return f"{path} is the mask of {image.name}, which is not scored." if image else ""
+
+    def are_shadowed_by(self, folder: Path) -> bool:
+        """Whether a folder holds masks of them, by its name and theirs."""
+        if names.is_masks(folder.name):
+            return True
+        if not names.is_perhaps_masks(folder.name):
+            return False
+        found = next((path for path in sorted(folder.iterdir()) if folders.is_image(path)), None)
+        stems = (found.stem, names.without_mask_suffix(found.stem)[0]) if found else ()
+        return any((folder.parent, stem) in self._files for stem in stems)
+
+
+def _below(folder: Path, root: Path, above: tuple[Path, ...], passed_over: list[Path] | None) -> Iterator[NamedFile]:
     try:
-        every = folders.entries(folder, above)
+        every = list(folders.entries(folder, above, passed_over=passed_over))
     except (InputError, OSError) as error:
         reason = f"{folder} cannot be listed ({error.strerror})." if isinstance(error, OSError) else str(error)
         yield NamedFile(folder, folder.relative_to(root), reason)
         return
+    siblings = _Siblings(path for path, is_folder in every if not is_folder)
     for path, is_folder in every:
         place = path.relative_to(root)
-        if is_folder and path.name == _MASKS:
+        if is_folder and siblings.are_shadowed_by(path):
             yield NamedFile(path, place, f"{path} is a folder of masks, which are not scored.")
         elif is_folder:
-            yield from _below(path, root, (*above, folder.resolve()))
+            yield from _below(path, root, (*above, folder.resolve()), passed_over)
         else:
-            is_image = path.suffix.lower() in folders.EXTENSIONS
-            yield NamedFile(
-                path, place, "" if is_image else f"{path} is not an image ({', '.join(folders.EXTENSIONS)})."
-            )
+            yield NamedFile(path, place, folders.refusal(path) or siblings.refusal(path))
 
 
 def _place(path: Path) -> Path:

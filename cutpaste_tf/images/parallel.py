@@ -1,13 +1,19 @@
 """The same work on many files at once, by a thread for each core: Pillow decodes and resizes without Python's lock."""
 
 import collections
+import contextlib
+import math
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_MOST = 32  # threads; each keeps some memory
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T], *, ahead: int = 0) -> Iterator[R]:
@@ -16,7 +22,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], *, ahead: int = 0) 
     An error is that of the first item that has one. Items are taken `ahead` only, so that little waits in memory; 0:
     four for each core.
     """
-    count = cores()
+    count = min(cores(), _MOST)
     ahead = ahead or 4 * count
     with ThreadPoolExecutor(count) as pool:
         waiting: collections.deque[Future[R]] = collections.deque()
@@ -32,8 +38,78 @@ def in_order(function: Callable[[T], R], items: Iterable[T], *, ahead: int = 0) 
                 one.cancel()
 
 
+class Room:
+    """Memory that threads share: what would go beyond it waits until others have given theirs back."""
+
+    def __init__(self, size: float) -> None:
+        self._size, self._taken, self._changed = size, 0.0, threading.Condition()
+
+    @contextlib.contextmanager
+    def take(self, size: float) -> Iterator[None]:
+        """Takes some bytes for as long as the block lasts; more than there are in all waits until none is taken.
+
+        A block must not wait for another that takes some.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + size <= self._size)
+            self._taken += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= size
+                self._changed.notify_all()
+
+
 def cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Processor cores that this process may use: those that it sees, or fewer by a container's quota."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13
+        seen = os.process_cpu_count()  # pyright: ignore[reportAttributeAccessIssue]
+    elif hasattr(os, "sched_getaffinity"):
+        seen = len(os.sched_getaffinity(0))
+    else:
+        seen = os.cpu_count()
+    return max(1, math.ceil(min(seen or 1, quota())))
+
+
+def quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """The least of the quotas of processor time of this process's control groups, in cores; infinite without any.
+
+    Args:
+        groups: where the groups are: version 2, or a folder for each controller of version 1.
+        own: names this process's; in a container the names may be those outside, and its own is then the topmost.
+    """
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return math.inf
+    least = math.inf
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        path = Path(name.lstrip("/"))
+        for place in {path, *path.parents}:
+            if controllers:
+                least = min(least, *(_quota_of_version_1(groups / top / place) for top in {controllers, "cpu"}))
+            else:
+                least = min(least, _ratio(_words(groups / place / "cpu.max")))
+    return least
+
+
+def _quota_of_version_1(group: Path) -> float:
+    return _ratio(_words(group / "cpu.cfs_quota_us") + _words(group / "cpu.cfs_period_us"))
+
+
+def _ratio(words: list[str]) -> float:
+    """A quota and its period, as `200000 100000`; `max` or -1 stand for none."""
+    if len(words) != 2 or not all(word.isdigit() for word in words) or not int(words[1]):
+        return math.inf
+    return int(words[0]) / int(words[1])
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return []

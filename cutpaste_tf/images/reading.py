@@ -6,6 +6,7 @@ at a fraction of the size, would read large photographs several times faster and
 """
 
 import collections
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -85,6 +86,21 @@ def pixel_hash(image: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest()
 
 
+def duplicate_groups(hashes: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Which images have the same pixels.
+
+    Args:
+        hashes: of each image, as `Examples.hashes`.
+
+    Returns:
+        The group of each image, int64 [count], groups numbered in the order of their first images; and how many images
+        are copies of one before them.
+    """
+    numbers: dict[str, int] = {}
+    groups = np.array([numbers.setdefault(one, len(numbers)) for one in hashes], np.int64)
+    return groups, len(hashes) - len(numbers)
+
+
 class _Read(NamedTuple):
     """What is known of one image that was read."""
 
@@ -112,6 +128,10 @@ def read(
 
     def read_one(numbered: tuple[int, Item]) -> _Read:
         index, item = numbered
+        with decoding.room(item.image):
+            return read_into(index, item)
+
+    def read_into(index: int, item: Item) -> _Read:
         image, kind, turned = decoding.decode(
             item.image,
             _name(item),
@@ -156,17 +176,23 @@ def read(
 
 def read_resized(source: Path, side: int, settings: DataSettings) -> tuple[np.ndarray, tuple[int, int]]:
     """One file, resized as `read` does, uint8 [side, side, 3]; and its own (width, height). Errors as `read`."""
-    image = Image.fromarray(read_pixels(source, settings))
-    return np.asarray(resize(image, side, side)), image.size
+    settings = dataclasses.replace(settings, white=_white(source, str(source), settings))
+    with decoding.room(source):
+        image = Image.fromarray(read_pixels(source, settings))
+        return np.asarray(resize(image, side, side)), image.size
 
 
 def read_pixels(source: Path | bytes, settings: DataSettings = DataSettings(), *, name: str = "") -> np.ndarray:
     """One image, a file or its content, at its own size, uint8 [height, width, 3]; errors as `read`."""
     limit = settings.reading.max_megapixels
     name = str(source) if isinstance(source, Path) else name
-    white = settings.white or decoding.find_white([(source, name)], limit)
+    white = _white(source, name, settings)
     decoded = decoding.decode(source, name, white=white, background=settings.background, max_megapixels=limit)
     return np.asarray(decoded.image)
+
+
+def _white(source: Path | bytes, name: str, settings: DataSettings) -> int:
+    return settings.white or decoding.find_white([(source, name)], settings.reading.max_megapixels)
 
 
 def _name(item: Item) -> str:

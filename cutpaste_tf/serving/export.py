@@ -20,7 +20,7 @@ from cutpaste_tf.detection.graphs import densities
 from cutpaste_tf.detection.graphs.graph import Graph
 from cutpaste_tf.detection.record import Record
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import reading, sources
+from cutpaste_tf.images import reading, sources, unread
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.progress import Report, say
 from cutpaste_tf.serving import comparison, saved_model, single_precision
@@ -176,6 +176,8 @@ def _calibration(detector: Detector, options: ExportOptions, report: Report) -> 
             calibration.check(detector.config.decision, len(items))
             images = ImageSet(items, detector.side, detector.how_read, report=report)
             detector.data.refuse(images.paths, images.hashes, "Name images that were not trained on.")
+        for line in unread.lines(Path(options.calibration_data).expanduser(), detector.how_read, testing=False):
+            report(f"Note: {line}")
         report(f"Scoring {len(images)} normal images of {options.calibration_data} for the threshold.")
         detector.calibrate(images)
     if detector.calibration is None:

@@ -9,7 +9,7 @@ from cutpaste_tf import devices, files, surroundings
 from cutpaste_tf.detection import loading
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import named_files
+from cutpaste_tf.images import folders, named_files, unread
 from cutpaste_tf.progress import Report, say_aside
 from cutpaste_tf.serving import stream
 from cutpaste_tf.serving.rows import Rows
@@ -59,7 +59,11 @@ def predict(
         opened.prepare()
         report(f"{description} (loaded in {time.monotonic() - began:.1f} s).")
         rows = Rows(output, options.format, stream.columns(opened, options))
-        summary = stream.run(opened, named_files.listed(images, lines), rows, options, report)
+        passed_over: list[Path] = []
+        named = named_files.listed(images, lines, passed_over=passed_over)
+        summary = stream.run(opened, named, rows, options, report)
+    for line in unread.passed_over([place for place in passed_over if folders.count(place)]):
+        report(f"Note: {line}")
     _report(summary, report, decides=opened.calibration is not None)
     return summary
 

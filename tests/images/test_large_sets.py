@@ -1,5 +1,6 @@
 """Sets beyond memory: arrays in files, and files read by several threads."""
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -39,6 +40,51 @@ def test_results_come_in_order_and_little_is_taken_ahead(monkeypatch):
     assert len(taken) <= 13
     assert list(results) == list(range(2, 80, 2))
     assert len(threads) == 3
+
+
+def test_the_cores_of_a_container_are_its_quota_s(tmp_path, monkeypatch):
+    own = tmp_path / "own"
+
+    def quota(group, **written):
+        own.write_text(group)
+        for name, content in written.items():
+            path = tmp_path / name.replace("__", "/").replace("_dot_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        return parallel.quota(tmp_path, own)
+
+    assert quota("0::/a/b\n") == math.inf
+    assert quota("0::/a/b\n", a__cpu_dot_max="150000 100000\n", a__b__cpu_dot_max="max 100000\n") == 1.5
+    assert quota("0::/\n", cpu_dot_max="200000 100000\n") == 2
+    one = {"cpu__x__cpu_dot_cfs_quota_us": "-1", "cpu__x__cpu_dot_cfs_period_us": "100000"}
+    assert quota("4:memory:/x\n1:cpu:/x\n", **one) == math.inf
+    one = {"cpu,cpuacct__cpu_dot_cfs_quota_us": "50000", "cpu,cpuacct__cpu_dot_cfs_period_us": "100000"}
+    assert quota("1:cpu,cpuacct:/docker/x\n", **one) == 0.5
+    assert parallel.quota(tmp_path, tmp_path / "none") == math.inf
+    monkeypatch.setattr(parallel, "quota", lambda: 0.5)
+    assert parallel.cores() == 1
+
+
+def test_threads_share_memory(monkeypatch, tmp_path):
+    """Pictures of 400 pixels, of which two fit in the room, are decoded by no more than two threads at a time."""
+    monkeypatch.setattr(parallel, "cores", lambda: 8)
+    monkeypatch.setattr(decoding, "_ROOM", parallel.Room(2 * 400 * 4))
+    at_work, most, decode = [], [], decoding.decode
+
+    def counted(*arguments, **options):
+        at_work.append(1)
+        most.append(len(at_work))
+        time.sleep(0.005)
+        found = decode(*arguments, **options)
+        at_work.pop()
+        return found
+
+    monkeypatch.setattr(decoding, "decode", counted)
+    for index in range(20):
+        write_image(tmp_path / f"{index:03d}.png", np.full((20, 20, 3), index, np.uint8))
+    write_image(tmp_path / "large.png", np.full((90, 90, 3), 7, np.uint8))  # alone, but read
+    assert sources.read_train(tmp_path, 32).images[:, 0, 0, 0].tolist() == [*range(20), 7]
+    assert max(most) == 2
 
 
 def test_the_error_is_the_first_item_s(monkeypatch):

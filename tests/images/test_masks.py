@@ -6,7 +6,7 @@ from conftest import write_image
 from PIL import Image
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import layouts, masks, sources
+from cutpaste_tf.images import layouts, masks, sources, unread
 from cutpaste_tf.images.settings import ReadingSettings
 
 TRUTH = np.zeros((40, 40), bool)
@@ -74,7 +74,7 @@ def test_every_way_to_name_a_mask(category, name):
     write_image(category / "ground_truth/square" / name, MARK)
     found = sources.read_test(category, 40).masks[3]
     np.testing.assert_array_equal(found, TRUTH)
-    assert not layouts.unread(category, testing=True)
+    assert not unread.lines(category, testing=True)
 
 
 def test_the_files_of_a_folder_are_one_mask(category):
@@ -100,7 +100,7 @@ def test_masks_that_cannot_be_told_apart_are_refused(category):
 
 def test_a_mask_without_an_image_is_named(category):
     write_image(category / "ground_truth/square/099_mask.png", MARK)
-    (line,) = layouts.unread(category, testing=True)
+    (line,) = unread.lines(category, testing=True)
     assert "1 masks that match no image" in line
     assert "099_mask.png" in line
     (category / "ground_truth").rename(category / "elsewhere")

@@ -46,7 +46,7 @@ def break_not_an_image(root):
 
 
 def break_other_file(root):
-    (root / "train/good/notes.txt").write_text("hello")
+    (root / "train/good/clip.mp4").write_text("hello")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def break_other_file(root):
         (break_empty, r"holds 0 images; at least 2"),
         (break_truncated, r"003\.png cannot be read as an image"),
         (break_not_an_image, r"003\.png cannot be read as an image"),
-        (break_other_file, r"notes\.txt is not an image .*move it"),
+        (break_other_file, r"clip\.mp4 is not an image .*move it"),
     ],
 )
 def test_bad_training_folders(category, damage, message):

@@ -1,0 +1,106 @@
+"""What a user would count among the images and is not read, or is read as something else: a line each."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cutpaste_tf.images import folders, layouts, names, pairing
+from cutpaste_tf.images.settings import DataSettings
+
+
+def lines(root: Path, settings: DataSettings = DataSettings(), *, testing: bool) -> list[str]:
+    """What is not read of a folder that `layouts` has listed.
+
+    Args:
+        root: the folder; for the name of a prepared set there are no lines.
+        settings: gives the normal folder's name.
+        testing: whether the test images are read; else the training images.
+    """
+    if not root.is_dir():
+        return []
+    inside = {folder.name: folder for folder in folders.inside(root)}
+    known = {"train", "test", layouts.TRUTH}
+    left = []
+    if known & {"train", "test"} & set(inside):
+        left = [folder for name, folder in inside.items() if name not in known]
+        left += [path for path in sorted(root.iterdir()) if folders.is_image(path)]
+    if not testing and "train" in inside:
+        left += [folder for folder in folders.inside(inside["train"]) if folder.name != settings.reading.normal_name]
+        left += [path for path in sorted(inside["train"].iterdir()) if folders.is_image(path)]
+    counts = {path: folders.count(path) for path in left}
+    found = [f"Not read: {_shown(path)} ({n} images)." for path, n in counts.items() if n]
+    if testing:
+        test = layouts.test_folder(root, settings)
+        return found + (_of_tests(test) if test else _of_plain(root, settings)) + _of_all(test or root)
+    return found + _of_training(layouts.learnt(root, settings))
+
+
+def passed_over(places: Sequence[Path]) -> list[str]:
+    """A line on folders of `folders.litter`, if there are any."""
+    if not places:
+        return []
+    count, kinds = sum(map(folders.count, places)), sorted({place.name for place in places})
+    return [
+        f"Passed over: {count} images in {len(places)} folders that a desktop, an archiver or a NAS leaves behind "
+        f"({', '.join(map(folders.printable, kinds))}), as {_shown(places[0])}."
+    ]
+
+
+def _of_training(found: layouts.Learnt) -> list[str]:
+    said = []
+    if found.masks:
+        said = [f"Not learnt: {len(found.masks)} masks that lie among the images, as {_shown(found.masks[0])}."]
+    if found.marked:
+        count = len(found.marked) + len(found.images)
+        said += [
+            f"Not learnt: {len(found.marked)} of {count} images, whose masks mark a defect, as "
+            f"{_shown(found.marked[0])}; if masks are zero on the defect, give --invert_masks."
+        ]
+    return said + _of_all(found.folder)
+
+
+def _of_tests(test: Path) -> list[str]:
+    paired = layouts.paired_tests(test)
+    said = []
+    if paired.lost:
+        said = [
+            f"Not read: {len(paired.lost)} masks that match no image, as {_shown(paired.lost[0])}; a mask is named as "
+            "its image, with or without _mask, in the folder of its defect."
+        ]
+    parts = {path.relative_to(test).parts[0] for path in paired.images}
+    said += [
+        f"{_shown(test / part)} is tested as a kind of defect; if it holds masks, none is named as an image."
+        for part in sorted(parts)
+        if names.is_perhaps_masks(part)
+    ]
+    return said
+
+
+def _of_plain(root: Path, settings: DataSettings) -> list[str]:
+    files = folders.image_files(root)
+    paired = pairing.pair(files, root)
+    masks = sorted({mask for its in paired.masks.values() for mask in its} | set(paired.lost))
+    if not masks:
+        return []
+    if len(paired.masks) == len(paired.images):
+        marked = len(pairing.marked(paired.masks, settings.reading))
+        return [
+            f"Labels are those of the masks that lie among the images, as {_shown(masks[0])}: {marked} of "
+            f"{len(paired.images)} images are anomalous, the others, whose masks are empty, normal."
+        ]
+    without = next(path for path in paired.images if path not in paired.masks)
+    return [
+        f"Not read: {len(masks)} masks that lie among the images, as {_shown(masks[0])}; they are no labels, since "
+        f"{len(paired.images) - len(paired.masks)} of {len(paired.images)} images have none, as {_shown(without)}: put "
+        f"normal images in {settings.reading.normal_name}/ and others in the folder of their defect."
+    ]
+
+
+def _of_all(folder: Path) -> list[str]:
+    said = passed_over(folders.litter(folder))
+    if sidecars := folders.sidecars(folder):
+        said += [f"Not read: {len(sidecars)} files that are no images, as {_shown(sidecars[0])}."]
+    return said
+
+
+def _shown(path: Path) -> str:
+    return folders.printable(str(path))
