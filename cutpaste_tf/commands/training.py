@@ -14,8 +14,6 @@ from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import calibration, embeddings, loading
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.detection import calibration, embeddings, loading
-from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, reading, sources, unread
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.reading import Examples, Item
