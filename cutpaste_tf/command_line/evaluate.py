@@ -17,13 +17,13 @@ from pathlib import Path
 from absl import flags
 
 from cutpaste_tf import runs
-from cutpaste_tf.command_line import device_flags, settings_flags
+from cutpaste_tf.command_line import settings_flags
+from cutpaste_tf.command_line.device_flags import DEVICES
 from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.commands import evaluating, options
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import synthetic
-from cutpaste_tf.progress import Report
 
 _RUN_DIR = flags.DEFINE_string(
     "run_dir",
@@ -60,16 +60,12 @@ def run(locate: Callable[[str], str | Path]) -> None:
     def main() -> None:
         folders = [Path(name).expanduser() for name in _folders(required(_RUN_DIR))]
         output_dir = Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None
-        with device_flags.shared(folders, runs.ENDED) as (own, report):
-            _evaluate(own, output_dir if own == folders or not output_dir else own[0] / "out", report)
-
-    def _evaluate(run_dirs: list[Path], output_dir: Path | None, report: Report) -> None:
-        run_dir = run_dirs[0]
+        run_dir = folders[0]
         place = run_dir if (run_dir / "config.json").is_file() else runs.find_detector(run_dir)
         own = Config.read(place / "config.json").data
         data = _DATA.value or own.test_data or own.data
         evaluating.evaluate(
-            run_dirs,
+            folders,
             data,
             locate(data),
             train_location=locate(own.data),
@@ -81,8 +77,7 @@ def run(locate: Callable[[str], str | Path]) -> None:
             output_dir=output_dir,
             allow_trained=_ALLOW_TRAINED.value,
             tfds_data_dir=TFDS_DATA_DIR.value,
-            device_count=device_flags.device_count(),
-            report=report,
+            device_count=DEVICES.value,
         )
 
     own = (
@@ -98,7 +93,7 @@ def run(locate: Callable[[str], str | Path]) -> None:
         _IMAGES,
         _SEED,
     )
-    own += (_PAGE, _BESIDE, _TENSORBOARD, *device_flags.OWN)
+    own += (_PAGE, _BESIDE, _TENSORBOARD, DEVICES)
     run_main(main, __doc__, own)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cutpaste_tf import devices, files, processes, runs, surroundings
+from cutpaste_tf import devices, files, runs, surroundings
 from cutpaste_tf.commands import test_sets
 from cutpaste_tf.commands.options import HeatMapOptions, Presentation
 from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
@@ -77,74 +77,71 @@ def evaluate(
         raise InputError("An export is a detector of its own, and cannot be one of several.")
     if calibration_data and runs.is_export(run_dir):
         raise InputError("An export's threshold is what it was made with; leave out --calibration_data.")
-    with processes.together():
-        members = [(one, Config.read(runs.find_detector(one) / "config.json")) for one in member_dirs]
-        saved = members[0][1]
-        settings = dict(settings or {})
-        layer, wanted = heat_map_options.gradcam_layer, heat_map_options.wanted
-        _check_settings(saved, settings, heat_map_options)
-        config = saved.replaced(**settings)
-        reading_names = {field.name for field, _ in leaves(ReadingSettings)}
-        named = {name: value for name, value in settings.items() if name not in reading_names}
-        named |= {"gradcam_layer": layer} if layer else {}
-        test_data = test_sets.own(run_dir, saved)
-        data = data or test_data or saved.data.data
-        location, train_location = location or data, train_location or saved.data.data
-        is_own = data == saved.data.data or sources.is_same(location, train_location)
-        if not is_own and test_sets.is_moved(location, run_dir, saved):
-            is_own, train_location = True, location
-        scorers = [
-            (exports.ExportScorer if runs.is_export(member_dir) else scoring.Scorer)(
-                member_dir,
-                member,
-                member.replaced(**settings),
-                train_location=train_location,
-                tfds_data_dir=tfds_data_dir,
-                allow_trained=allow_trained,
-                report=report,
-            )
-            for member_dir, member in members
-        ]
-        scorer = scorers[0]
-        ensembles.check(
-            [(one, own.replaced(**settings), each.data) for (one, own), each in zip(members, scorers, strict=True)]
+    members = [(one, Config.read(runs.find_detector(one) / "config.json")) for one in member_dirs]
+    saved = members[0][1]
+    settings = dict(settings or {})
+    layer, wanted = heat_map_options.gradcam_layer, heat_map_options.wanted
+    _check_settings(saved, settings, heat_map_options)
+    config = saved.replaced(**settings)
+    reading_names = {field.name for field, _ in leaves(ReadingSettings)}
+    named = {name: value for name, value in settings.items() if name not in reading_names}
+    named |= {"gradcam_layer": layer} if layer else {}
+    test_data = test_sets.own(run_dir, saved)
+    data = data or test_data or saved.data.data
+    location, train_location = location or data, train_location or saved.data.data
+    is_own = data == saved.data.data or sources.is_same(location, train_location)
+    if not is_own and test_sets.is_moved(location, run_dir, saved):
+        is_own, train_location = True, location
+    scorers = [
+        (exports.ExportScorer if runs.is_export(member_dir) else scoring.Scorer)(
+            member_dir,
+            member,
+            member.replaced(**settings),
+            train_location=train_location,
+            tfds_data_dir=tfds_data_dir,
+            allow_trained=allow_trained,
+            report=report,
         )
-        items = sources.list_test(
-            location, config.data, trained=scorer.data.images if is_own else (), tfds_data_dir=tfds_data_dir
+        for member_dir, member in members
+    ]
+    scorer = scorers[0]
+    ensembles.check(
+        [(one, own.replaced(**settings), each.data) for (one, own), each in zip(members, scorers, strict=True)]
+    )
+    items = sources.list_test(
+        location, config.data, trained=scorer.data.images if is_own else (), tfds_data_dir=tfds_data_dir
+    )
+    if is_own and all(item.label == UNKNOWN for item in items):
+        raise InputError(f"{data} holds the training images and no test images; name those by --data.")
+    is_own = is_own or (bool(test_data) and sources.is_same(location, test_data))
+    other = "" if is_own else str(location)
+    folder = Path(output_dir) if output_dir else runs.eval_folder(run_dir, named, synthetic_options, other)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
+        raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
+    with sources.named_by(f"--calibration_data={calibration_data}"):
+        fresh = sources.list_normal(calibration_data, config.data, tfds_data_dir) if calibration_data else []
+    calibration.check(config.decision, len(fresh) or len(scorer.data.images))
+    calibration.groups(list(scorer.data.images), config.density.group_by)
+    has_masks = synthetic_options is not None or any(item.masks for item in items)
+    localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted
+    board = (run_dir / tensorboard.FOLDER).is_dir() and len(members) == 1
+    if presentation.tensorboard_images and not (localizes and board):
+        raise InputError(
+            "--tensorboard_images shows heat maps, and there are none: give --heat_maps."
+            if not localizes
+            else f"--tensorboard_images needs {run_dir / tensorboard.FOLDER}/, of a run that was trained here."
         )
-        if is_own and all(item.label == UNKNOWN for item in items):
-            raise InputError(f"{data} holds the training images and no test images; name those by --data.")
-        is_own = is_own or (bool(test_data) and sources.is_same(location, test_data))
-        other = "" if is_own else str(location)
-        folder = Path(output_dir) if output_dir else runs.eval_folder(run_dir, named, synthetic_options, other)
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
-            raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
-        with sources.named_by(f"--calibration_data={calibration_data}"):
-            fresh = sources.list_normal(calibration_data, config.data, tfds_data_dir) if calibration_data else []
-        calibration.check(config.decision, len(fresh) or len(scorer.data.images))
-        calibration.groups(list(scorer.data.images), config.density.group_by)
-        has_masks = synthetic_options is not None or any(item.masks for item in items)
-        localizes = bool(config.patch_size or has_masks or layer) if wanted is None else wanted
-        board = (run_dir / tensorboard.FOLDER).is_dir() and len(members) == 1
-        if presentation.tensorboard_images and not (localizes and board) and processes.part()[0] == 0:
-            raise InputError(
-                "--tensorboard_images shows heat maps, and there are none: give --heat_maps."
-                if not localizes
-                else f"--tensorboard_images needs {run_dir / tensorboard.FOLDER}/, of a run that was trained here."
-            )
-        from cutpaste_tf.evaluation import figures, judging  # matplotlib is slow to load
+    from cutpaste_tf.evaluation import figures, judging  # matplotlib is slow to load
 
-        others = figures.of_others(presentation.beside, location, items, synthetic_options)
-        # Masks are read before any long work: one that does not fit its image is found here.
-        examples = scorer.read_tests(items) if localizes or synthetic_options or presentation.page else None
-        with sources.named_by(f"--calibration_data={calibration_data}"):
-            normal = scorer.read_tests(fresh) if fresh else None
-    processes.agree("test images", [(item.path, item.label, len(item.masks)) for item in items])
+    others = figures.of_others(presentation.beside, location, items, synthetic_options)
+    # Masks are read before any long work: one that does not fit its image is found here.
+    examples = scorer.read_tests(items) if localizes or synthetic_options or presentation.page else None
+    with sources.named_by(f"--calibration_data={calibration_data}"):
+        normal = scorer.read_tests(fresh) if fresh else None
     lock = f".{hashlib.sha256(folder.name.encode()).hexdigest()[:16]}.lock"
     with contextlib.ExitStack() as held:
-        with processes.together():
-            held.enter_context(files.locked(folder.parent, lock))
-            held.enter_context(devices.used(device_count))
+        held.enter_context(files.locked(folder.parent, lock))
+        held.enter_context(devices.used(device_count))
         if synthetic_options and examples:
             data = f"{data} with synthetic anomalies ({synthetic_options.shape}, {synthetic_options.fill})"
             examples = synthetic.with_twins(examples, synthetic_options, tfds_data_dir, report)

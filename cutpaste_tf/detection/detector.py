@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
-from cutpaste_tf import files, processes, runs
+from cutpaste_tf import files, runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities, patch_density
@@ -220,8 +220,6 @@ def _load_network(path: Path) -> keras.Model:
             raise zipfile.BadZipFile(f"its part {damaged} does not match its checksum")
         return keras.models.load_model(path, compile=False)  # pyright: ignore[reportReturnType]
     except Exception as error:  # of zip, JSON, HDF5 or Keras, whichever part it is
-        if processes.is_loss(error):
-            raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} is damaged ({reason}): {files.COPY_AGAIN}.") from None
 
