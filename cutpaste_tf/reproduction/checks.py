@@ -1,4 +1,4 @@
-"""What is seen before the first run: that every category can be trained on and tested, that there is room."""
+"""What is checked before the first run: that every category can be trained on and tested, that there is room."""
 
 import hashlib
 import json
@@ -15,8 +15,7 @@ from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Item
 from cutpaste_tf.reproduction import costs
 from cutpaste_tf.reproduction.plan import Request, Run, Work
 
-# In the output folder: which images the runs of a category are of; and what version 1 had instead.
-_RECORD, _VERSION, _FORMER = "data", 2, "reproduction.json"
+_RECORD, _VERSION = "data", 2  # a folder in the output folder: which images the runs of a category are of
 
 
 class Seen(NamedTuple):
@@ -34,7 +33,7 @@ class Seen(NamedTuple):
 
 
 def categories(request: Request, locate: Callable[[str], str | Path], *, is_drawn: bool) -> dict[str, Seen]:
-    """Sees that every category can be trained on and tested.
+    """Checks that every category can be trained on and tested.
 
     Raises:
         InputError: one cannot.
@@ -72,7 +71,7 @@ def categories(request: Request, locate: Callable[[str], str | Path], *, is_draw
 
 
 def weights(work: Sequence[Work], request: Request) -> None:
-    """Sees that the file of ImageNet weights is there, if a run begins with it.
+    """Checks that the file of ImageNet weights is there, if a run begins with it.
 
     Raises:
         InputError: it is not.
@@ -83,7 +82,7 @@ def weights(work: Sequence[Work], request: Request) -> None:
 
 
 def space(work: Sequence[Work], request: Request, seen: Mapping[str, Seen]) -> None:
-    """Sees that the runs have room.
+    """Checks that the runs have room.
 
     Raises:
         InputError: they have not.
@@ -100,17 +99,11 @@ def space(work: Sequence[Work], request: Request, seen: Mapping[str, Seen]) -> N
 
 
 def same_data(request: Request, seen: Mapping[str, Seen]) -> None:
-    """Sees that the folder's runs are of the same images, wherever they lie.
+    """Checks that the folder's runs are of the same images, wherever they lie.
 
     Raises:
         InputError: they are not, or of another version.
     """
-    former = request.output_dir / _FORMER
-    if former.is_file():
-        raise InputError(
-            f"{request.output_dir} holds runs of an earlier version of reproduce_main.py; delete {former} if they are "
-            "of these images, or name another --output_dir."
-        )
     for category, one in seen.items():
         path = _record(request, category)
         if not path.is_file():
@@ -131,7 +124,7 @@ def same_data(request: Request, seen: Mapping[str, Seen]) -> None:
             )
 
 
-def claim(request: Request, seen: Mapping[str, Seen]) -> None:
+def record(request: Request, seen: Mapping[str, Seen]) -> None:
     """Writes down which images the folder's runs will be of."""
     for category, one in seen.items():
         path = _record(request, category)
