@@ -6,9 +6,8 @@ from pathlib import Path
 from cutpaste_tf import files
 from cutpaste_tf.progress import Report, say
 from cutpaste_tf.reproduction import carrying_out, checks, costs, figures, ray_cluster, summary, tables, writing
-from cutpaste_tf.reproduction.carrying_out import Failure
 from cutpaste_tf.reproduction.plan import Request, plan
-from cutpaste_tf.reproduction.runner import Commands, Job
+from cutpaste_tf.reproduction.runner import Commands, Job, Outcome
 
 
 def reproduce(
@@ -23,7 +22,7 @@ def reproduce(
     ray_address: str = "",
     only_plan: bool = False,
     report: Report = say,
-) -> list[Failure]:
+) -> list[Outcome]:
     """Carries out the runs of tables, and writes the tables; done again, it goes on where it stopped.
 
     Args:
@@ -45,15 +44,15 @@ def reproduce(
         InputError: before the first run, also where another process is at work in the output folder.
     """
     request = request._replace(drawn=tuple(column for number in drawings for column in figures.COLUMNS[number]))
-    work = plan(request)
+    planned = plan(request)
     seen = checks.categories(request, locate, is_drawn=bool(drawings))
-    checks.weights(work, request)
+    checks.weights(planned, request)
     checks.same_data(request, seen)
     if only_plan:
-        for line in costs.described(work, request):
+        for line in costs.described(planned, request):
             report(line)
         return []
-    checks.space(work, request, seen)
+    checks.space(planned, request, seen)
     execute = ray_cluster.executor(ray_address, jobs, gpu=gpu) if ray_address else carrying_out.local(jobs, gpu=gpu)
 
     def write_tables() -> None:
@@ -63,12 +62,12 @@ def reproduce(
     with files.locked(request.output_dir):
         checks.record(request, seen)
         job = Job(request, commands, tries)
-        failures = carrying_out.carry_out(work, job, execute, report=report, write_tables=write_tables)
+        failures = carrying_out.carry_out(planned, job, execute, report=report, write_tables=write_tables)
         for number in request.tables:
             report(f"{tables.title(number)}: {request.output_dir / tables.name(number)}.md, .csv, .html")
-        for failure in failures:
-            report(f"Warning: {failure.name} was given up: {failure.reason}")
-        _draw(drawings, request, seen, {failure.name for failure in failures}, report)
+        for work, failure, _ in failures:
+            report(f"Warning: {work.run.name} was given up: {failure}")
+        _draw(drawings, request, seen, {one.work.run.name for one in failures}, report)
     return failures
 
 

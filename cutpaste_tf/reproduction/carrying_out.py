@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
-from typing import NamedTuple
 
 import cutpaste_tf
 from cutpaste_tf import progress, surroundings
@@ -27,18 +26,6 @@ PACKAGES = str(Path(cutpaste_tf.__file__).parent.parent)  # where another proces
 Executor = Callable[[Sequence[Work], Job], Generator[Outcome, None, None]]
 
 
-class Failure(NamedTuple):
-    """A run that was given up.
-
-    Attributes:
-        name: of the run.
-        reason: the last line that it said.
-    """
-
-    name: str
-    reason: str
-
-
 def carry_out(
     work: Sequence[Work],
     job: Job,
@@ -46,7 +33,7 @@ def carry_out(
     *,
     report: Report,
     write_tables: Callable[[], None] = lambda: None,
-) -> list[Failure]:
+) -> list[Outcome]:
     """Does what is not done; the caller holds the folder's lock.
 
     Args:
@@ -61,15 +48,16 @@ def carry_out(
     """
     root = job.request.output_dir
     todo = [one for one in work if not one.is_done(root)]
-    failures: list[Failure] = []
+    failures: list[Outcome] = []
     report(f"{len(work) - len(todo)} of {len(work)} runs are done.")
     with _ended_by_signals(), contextlib.closing(executor(todo, job)) as outcomes:
-        for one, failure, seconds in progress.track(outcomes, len(todo), "Runs", report):
+        for outcome in progress.track(outcomes, len(todo), "Runs", report):
+            name, failure = outcome.work.run.name, outcome.failure
             if failure:
-                report(f"failed  {one.run.name}: {failure}   ({root / 'runs' / one.run.name / LOG})")
-                failures.append(Failure(one.run.name, failure))
+                report(f"failed  {name}: {failure}   ({root / 'runs' / name / LOG})")
+                failures.append(outcome)
             else:
-                report(f"done    {one.run.name}   {seconds:.0f} s")
+                report(f"done    {name}   {outcome.seconds:.0f} s")
             try:
                 write_tables()
             except (OSError, InputError) as error:  # a full disk, a share that is away: the runs go on, and so do we

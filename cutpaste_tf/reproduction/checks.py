@@ -1,7 +1,6 @@
 """What is checked before the first run: that every category can be trained on and tested, that there is room."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,6 @@ from cutpaste_tf.images import sources
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Item
 from cutpaste_tf.reproduction import costs
 from cutpaste_tf.reproduction.plan import Request, Run, Work
-
-_RECORD, _VERSION = "data", 2  # a folder in the output folder: which images the runs of a category are of
 
 
 class Seen(NamedTuple):
@@ -102,25 +99,14 @@ def same_data(request: Request, seen: Mapping[str, Seen]) -> None:
     """Checks that the folder's runs are of the same images, wherever they lie.
 
     Raises:
-        InputError: they are not, or of another version.
+        InputError: they are not.
     """
     for category, one in seen.items():
         path = _record(request, category)
-        if not path.is_file():
-            continue
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise InputError(f"{path} is damaged; delete it if the runs there are of {category} as it is.") from None
-        if found.get("version") != _VERSION:
-            raise InputError(
-                f"{request.output_dir} holds runs of another version of reproduce_main.py ({found.get('version')}, "
-                f"this is {_VERSION}); name another --output_dir."
-            )
-        if found["data"] != one.listed:
+        if path.is_file() and path.read_text(encoding="utf-8") != one.listed:
             raise InputError(
                 f"{request.output_dir} holds runs of other images of {category}, by their names and sizes; name "
-                "another --output_dir."
+                f"another --output_dir, or delete {path} if they are the same."
             )
 
 
@@ -129,11 +115,11 @@ def record(request: Request, seen: Mapping[str, Seen]) -> None:
     for category, one in seen.items():
         path = _record(request, category)
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_whole(path, json.dumps({"version": _VERSION, "data": one.listed}).encode())
+        files.write_whole(path, one.listed.encode())
 
 
 def _record(request: Request, category: str) -> Path:
-    return request.output_dir / _RECORD / f"{category.replace('/', '+')}.json"
+    return request.output_dir / "data" / f"{category.replace('/', '+')}.sha256"
 
 
 def _listed(items: Sequence[Item]) -> str:

@@ -80,6 +80,7 @@ _NOT_COMPARED = ("data", "test_data", "seed")
 # Where a setting's source does not say whose the value is: (name, ours) -> what stands in its place.
 _WHOSE = {
     ("share_base_augmentation", "True"): "our reading of Eq. 1, 3",
+    ("base_jitter", "0.1"): "A.1; its size ours, as the patch's",
     ("aspect_sampling", "union"): "our reading of A.2: a fair coin between the two",
     ("batch_size", "128"): "DROC's rule: 32 of each class; A.1 names none for four",
     ("normalization", "imagenet"): "ours, by std; TensorFlow up to 2.5 divided EfficientNet's by its root (#49930)",
