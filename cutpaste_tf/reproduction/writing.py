@@ -18,6 +18,7 @@ _PAGE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).fr
 <style>body { font: 14px/1.4 system-ui, sans-serif; margin: 1rem; color: #1c2024 } table { border-collapse: collapse }
 .wide { overflow-x: auto } th, td { border: 1px solid #d5dade; padding: .25rem .4rem; text-align: left;
 vertical-align: top; white-space: nowrap } td { font-variant-numeric: tabular-nums }
+th[scope="row"] { position: sticky; left: 0; background: #fff }
 small { display: block; font-size: 12px; color: #555d66 }
 .within { background: #e5f3e8 } .above { background: #e3eefb } .below { background: #fbe9e7 }</style></head>
 <body><h1>{{ title }}</h1><p>{{ note }}</p><div class="wide"><table>

@@ -62,7 +62,7 @@ def test_every_column_of_ours_is_the_paper_s(number):
 
 def test_our_defaults_are_the_papers():
     """Held against what is written down of the paper, by its own numbers; what we do otherwise is named here."""
-    otherwise = {"image_score"}
+    otherwise = {"image_score", "aspect_sampling"}  # the second is our reading of its words
     default = Config.of(data="category").flat()
     for name, value in comparison.PUBLISHED.items():
         if name not in otherwise and not (isinstance(value, str) and not isinstance(default[name], str)):
