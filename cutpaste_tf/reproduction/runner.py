@@ -17,6 +17,7 @@ from cutpaste_tf import runs
 from cutpaste_tf.reproduction.plan import Request, Work
 
 LOG = "log.txt"  # of a run: what its processes said
+_PAUSE = 0.2  # seconds between looks at a process
 GRACE = 30.0  # seconds in which a terminated process may save a checkpoint, before it is killed
 
 
@@ -142,12 +143,10 @@ class Processes:
                     with contextlib.suppress(OSError):  # it has ended, or its container has other cores
                         os.sched_setaffinity(process.pid, share.cores)
                 self._running.add(process)
-            try:
-                code = process.wait()
-            finally:
-                if process.returncode is not None:
-                    with self._lock:
-                        self._running.discard(process)
+            while (code := process.poll()) is None:
+                time.sleep(_PAUSE)  # a system call that waits would not hear of Ray's `cancel`
+            with self._lock:
+                self._running.discard(process)
         if self._stopped:
             raise StoppedError
         if code == 0:
