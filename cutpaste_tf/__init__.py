@@ -4,8 +4,8 @@ What a program uses is here (docs/python.md): `Config`, `train`, `evaluate`, `ex
 order in which images meet them, each with its own account: images, networks, augmentation, density; config and
 runs.py, which know the settings and folder of a run; pictures, detection, training, exporting, predicting,
 evaluation, reproduction; commands, command_line.
-Beneath all stand files.py and arrays.py, which keep and hold what is large; backend.py; devices.py and processes.py,
-which divide the work.
+Beneath all stand files.py and arrays.py, which keep and hold what is large; backend.py; devices.py, which
+divides the work.
 """
 
 import importlib

@@ -1,10 +1,7 @@
-"""The devices that compute together, of this process or of several, on one host or many.
+"""The devices of this host that compute together.
 
-With Keras on JAX: GPUs, TPUs or CPUs of any number of hosts, a process for each host or device. With Keras on
-TensorFlow: the GPUs of one host. Each device has a copy of the network and its share of every batch; what is summed
-over a batch - gradients, batch norm's moments, metrics - is summed over all devices.
-
-`processes` knows of the other processes.
+With Keras on JAX GPUs, TPUs or CPUs, with Keras on TensorFlow GPUs. Each device has a copy of the network and its share
+of every batch; what is summed over a batch - gradients, batch norm's moments, metrics - is summed over all devices.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cutpaste_tf import processes, surroundings
+from cutpaste_tf import surroundings
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.errors import InputError
 
@@ -38,14 +35,12 @@ _state = _State()
 
 
 @contextlib.contextmanager
-def used(wanted: str = AUTO, *, batch_size: int = 0, images_per_step: int = 0) -> Iterator[None]:
+def used(wanted: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
     """Distributes what is computed in the block.
 
     Args:
-        wanted: number of devices, or `auto`: all that Keras finds, or as many as can share a batch. Several processes
-            always use all.
+        wanted: number of devices, or `auto`: all that Keras finds, or as many as can share a batch.
         batch_size: of training, which the devices share.
-        images_per_step: whose views make a batch, which the processes share.
 
     Raises:
         InputError: there are fewer devices, or they cannot share a batch.
@@ -53,20 +48,10 @@ def used(wanted: str = AUTO, *, batch_size: int = 0, images_per_step: int = 0) -
     found = _found()
     if wanted != AUTO and not (wanted.isdigit() and 0 < int(wanted) <= len(found)):
         raise InputError(f"--devices={wanted} must be auto, or a number up to {len(found)}: found {', '.join(found)}.")
-    if processes.have_joined() and wanted not in (AUTO, str(len(found))):
-        raise InputError(f"--devices={wanted}: with --coordinator all {len(found)} devices are used.")
-    _, process_count = processes.part()
     fitting = max(count for count in range(1, len(found) + 1) if batch_size % count == 0)
-    chosen = found if processes.have_joined() else found[: fitting if wanted == AUTO else int(wanted)]
+    chosen = found[: fitting if wanted == AUTO else int(wanted)]
     if batch_size % len(chosen):
         raise InputError(f"--batch_size={batch_size} must be a multiple of the number of devices, {len(chosen)}.")
-    if images_per_step % process_count:
-        raise InputError(
-            f"--batch_size={batch_size} has the views of {images_per_step} images, which {process_count} processes "
-            "cannot share: their number must be a multiple of that of the processes."
-        )
-    if processes.have_joined():
-        keras.utils.set_random_seed(0)  # a network that is loaded is drawn first, and must be the same everywhere
     distribution = _distribution(chosen) if len(chosen) > 1 else None
     _state.names, _state.distribution = chosen, distribution
     try:
@@ -128,10 +113,10 @@ def outputs(network: keras.Model, batch: np.ndarray) -> np.ndarray:
 
     Args:
         network: with one output.
-        batch: [count, ...], the same in every process.
+        batch: [count, ...].
 
     Returns:
-        [count, ...], in every process all of it.
+        [count, ...].
     """
     if _state.distribution is None:
         return np.asarray(network.predict_on_batch(batch))
@@ -155,14 +140,11 @@ def _on_jax(network: Any) -> Callable[[np.ndarray], np.ndarray]:
         return network.stateless_call(trainable, other, x, training=False)[0]
 
     def run(padded: np.ndarray) -> np.ndarray:
-        index, count = processes.part()
-        size = len(padded) // count
-        own = padded[index * size : (index + 1) * size]
-        x = jax.make_array_from_process_local_data(spread, own)
+        x = jax.device_put(padded, spread)
         variables = [
             [one.value for one in kind] for kind in (network.trainable_variables, network.non_trainable_variables)
         ]
-        return np.asarray(call(*variables, x).addressable_data(0))
+        return np.asarray(call(*variables, x))
 
     return run
 

@@ -36,9 +36,6 @@ def damage(error: BaseException) -> str:
     return "not a file of arrays" if "pickle" in str(error) else str(error)
 
 
-AT_WORK = "Another process is at work"  # so a process says that it found a lock
-
-
 class LockedError(InputError):
     """Another process is at work."""
 
@@ -60,7 +57,7 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
         lock = filelock.FileLock(folder / name, timeout=0)
         lock.acquire()
     except filelock.Timeout:
-        raise LockedError(f"{AT_WORK} in {folder}; wait for it, or name another folder.") from None
+        raise LockedError(f"Another process is at work in {folder}; wait for it, or name another folder.") from None
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error}).") from None
     try:

@@ -42,19 +42,6 @@ TRAIN_EMBEDDINGS = "train_embeddings.npz"
 EMBEDDINGS = "embeddings"
 EVAL = "eval"
 EXPORT = "export.json"  # in an export, see exporting/record.py
-# What the processes of a command need of the folder: to train on, and to evaluate.
-BEGUN = ("config.json", TRAINING_DATA, CHECKPOINT, f"{DETECTOR}/config.json")
-ENDED = (
-    "config.json",
-    TRAINING_DATA,
-    TRAIN_EMBEDDINGS,
-    f"{DETECTOR}/*",
-    f"{EMBEDDINGS}/*",
-    MODEL,
-    DENSITY,
-    FACTORS,
-    CALIBRATION,
-)
 
 
 class TrainingData(NamedTuple):

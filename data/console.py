@@ -43,7 +43,7 @@ def reproduce() -> None:
     from cutpaste_tf.command_line import reproduce as command
     from cutpaste_tf.reproduction.runner import Commands
 
-    command.run(demo.locate, Commands(*map(_words, ("train", "evaluate", "reproduce"))))
+    command.run(demo.locate, Commands(*map(_words, ("train", "evaluate"))))
 
 
 def _words(name: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from conftest import ROOT, command, draw_category, write_image
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.backend import keras
 from cutpaste_tf.networks import download, efficientnet
+from cutpaste_tf.reproduction import speed
 
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in ("results.md", "python.md"))
 # Appended, so that they replace what the page gives: a step or two, at 64 px.
@@ -68,6 +69,7 @@ def places(tmp_path, monkeypatch, imagenet_like):
         write_image(tmp_path / f"photos/scratch/{index}.png", np.full((40, 50, 3), 200 + index, np.uint8))
     shutil.copy(imagenet_like, tmp_path / "resnet18.npz")
     monkeypatch.setattr(download, "fetch", lambda remote, flag: imagenet_like)
+    monkeypatch.setattr(speed, "measure", lambda runs: {})  # a minute, by `reproduce_main.py --plan`
     return {"/data/mvtec_ad/bottle": draw_category(tmp_path / "bottle"), "/data/mvtec_ad": tmp_path}
 
 

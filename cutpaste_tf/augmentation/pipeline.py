@@ -30,7 +30,6 @@ def stream(
     batch_size: int,
     seed: int,
     start_step: int = 0,
-    part: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """The endless stream of training batches.
 
@@ -42,16 +41,12 @@ def stream(
         batch_size: views in a step, a multiple of the task's classes.
         seed: of the run.
         start_step: the first batch to give; a resumed run goes on where it stopped.
-        part: (index, count): the part of every batch that is made, of so many of one size, as where several processes
-            share the work; together they are the same bits as the whole.
 
     Returns:
-        Batches of views float32 [batch_size / count, view_size, view_size, 3] in [0, 1], with `uint8_views` uint8, and
+        Batches of views float32 [batch_size, view_size, view_size, 3] in [0, 1], with `uint8_views` uint8, and
         labels int32 of as many. The views of one image stand together, in the order of their labels.
     """
-    index_of_part, parts = part
     per_step = batch_size // len(settings.views)
-    own, views_of_step = per_step // parts, batch_size // parts
     side = images.shape[1]
     # Stateless ops want a seed of two integers; folding keeps order and augmentation apart.
     order_seed, view_seed = tf.unstack(tf.random.split([seed, 0], 2))
@@ -63,13 +58,11 @@ def stream(
 
     def flatten(views: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         view_size = settings.patch_size or side
-        return tf.reshape(views, [views_of_step, view_size, view_size, 3]), tf.reshape(labels, [views_of_step])
+        return tf.reshape(views, [batch_size, view_size, view_size, 3]), tf.reshape(labels, [batch_size])
 
     dataset = _positions(len(images), order_seed, start_step * per_step)
-    if parts > 1:
-        dataset = dataset.filter(lambda position, _: position % per_step // own == index_of_part)  # pyright: ignore[reportArgumentType]
     dataset = dataset.map(augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(own, drop_remainder=True).map(flatten)
+    dataset = dataset.batch(per_step, drop_remainder=True).map(flatten)
     options = tf.data.Options()
     # One thread per image: faster than many threads for each small operation, and the order in
     # which a sum is taken, hence its last bit, does not depend on the number of cores.

@@ -51,9 +51,14 @@ class AugmentationSettings(Settings):
     )
     min_aspect_ratio: float = setting(0.3, "Smallest height / width of a CutPaste patch.", source="A.2")
     max_aspect_ratio: float = setting(3.3, "Largest height / width of a CutPaste patch.", source="A.2")
-    # A.2's "(0.3, 1) U (1, 3.3)" read literally; torchvision's RandomErasing sampled uniformly, later log-uniformly.
+    # A.2's "(0.3, 1) U (1, 3.3)" as we read it: wide and high patches are equally likely. torchvision's RandomErasing
+    # sampled uniformly, which makes 77 % of them high, later log-uniformly.
     aspect_sampling: str = setting(
-        "union", "Law of the aspect ratio.", source="A.2", choices=("union", "uniform", "log_uniform")
+        "union",
+        "Law of height / width: union, a fair coin between below 1 and above 1, uniform in either (our reading); "
+        "uniform from smallest to largest, 77 % above 1; log_uniform.",
+        source="A.2",
+        choices=("union", "uniform", "log_uniform"),
     )
     patch_jitter: float = setting(
         0.1, "Color jitter of the pasted patch; 0 turns it off.", source="A.2; Table 8", at_least=0

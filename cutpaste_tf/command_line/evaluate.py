@@ -16,15 +16,14 @@ from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf import runs
-from cutpaste_tf.command_line import device_flags, settings_flags
+from cutpaste_tf.command_line import settings_flags
+from cutpaste_tf.command_line.device_flags import DEVICES
 from cutpaste_tf.command_line.main import TFDS_DATA_DIR, folders_of, required, run_main
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation.evaluate import evaluate
 from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import synthetic
 from cutpaste_tf.images.synthetic import SyntheticOptions
-from cutpaste_tf.progress import Report
 
 _RUN_DIR = flags.DEFINE_string(
     "run_dir",
@@ -64,12 +63,8 @@ def run(locate: Callable[[str], str | Path]) -> None:
     def main() -> None:
         folders = folders_of(required(_RUN_DIR))
         output_dir = Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None
-        with device_flags.shared(folders, runs.ENDED) as (own, report):
-            _evaluate(own, output_dir if own == folders or not output_dir else own[0] / "out", report)
-
-    def _evaluate(run_dirs: list[Path], output_dir: Path | None, report: Report) -> None:
         evaluate(
-            run_dirs,
+            folders,
             _DATA.value or "",
             settings=settings_flags.settings_from_flags(),
             options=EvaluationOptions(
@@ -85,8 +80,7 @@ def run(locate: Callable[[str], str | Path]) -> None:
                 tfds_data_dir=TFDS_DATA_DIR.value,
             ),
             output_dir=output_dir,
-            device_count=device_flags.device_count(),
-            report=report,
+            device_count=DEVICES.value,
         )
 
     own = (
@@ -103,7 +97,7 @@ def run(locate: Callable[[str], str | Path]) -> None:
         _IMAGES,
         _SEED,
     )
-    own += (_PAGE, _BESIDE, _TENSORBOARD, *device_flags.OWN)
+    own += (_PAGE, _BESIDE, _TENSORBOARD, DEVICES)
     run_main(main, __doc__, own)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from cutpaste_tf import processes, progress
+from cutpaste_tf import progress
 from cutpaste_tf.command_line import settings_flags
 from cutpaste_tf.errors import InputError
 
@@ -56,10 +55,6 @@ def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flag
             _fail(str(error))
         except OSError as error:  # no permission, disk full, ...
             _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
-        except Exception as error:
-            if not processes.is_loss(error):
-                raise
-            _fail("Another process of this command has ended. The same commands again go on from the last checkpoint.")
         except KeyboardInterrupt:
             print(
                 "Stopped. What was written stands; a training goes on from its last checkpoint by the same command.",
@@ -89,6 +84,4 @@ def required(flag: flags.FlagHolder[str | None]) -> str:
 
 def _fail(message: str) -> NoReturn:
     print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    if processes.have_joined():  # at a normal exit it would wait for the others, and they for it
-        os._exit(2)
     sys.exit(2)

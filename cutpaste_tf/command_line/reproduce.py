@@ -3,8 +3,8 @@
   python reproduce_main.py --table=1,5 --data_root=MVTEC --output_dir=REPRO [--plan]
 
 MVTEC holds a folder for each category of MVTec AD. REPRO receives runs/, which the tables share, and for each table
-tableN.md, .csv and .html: ours beside the paper's, with a verdict. The same command again goes on where it stopped,
-also on several machines that share REPRO; --plan says what there is to do and what it would take, and does nothing.
+tableN.md, .csv and .html: ours beside the paper's, with a verdict. The same command again goes on where it stopped;
+--plan says what there is to do and what it would take, and does nothing.
 
   python reproduce_main.py --compare_settings
 
@@ -43,8 +43,10 @@ _FIGURE = flags.DEFINE_list(
 )
 _DATA_ROOT = flags.DEFINE_string("data_root", None, "Folder of the categories.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of runs and tables; made where it is missing.")
-_CATEGORIES = flags.DEFINE_list("categories", list(CATEGORIES), "Categories; by default the paper's fifteen.")
-_COLUMNS = flags.DEFINE_list("columns", [], "Columns of the tables; by default all.")
+_CATEGORIES = flags.DEFINE_list(
+    "categories", list(CATEGORIES), "Categories of the tables, which show no others; by default the paper's fifteen."
+)
+_COLUMNS = flags.DEFINE_list("columns", [], "Columns of the tables, which show no others; by default all.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Number of seeds; the paper has 5.", lower_bound=1)
 _SCALE = flags.DEFINE_enum("scale", "paper", list(SCALES), "Schedule: the paper's, a night's on a CPU, or a test's.")
 _PRECISION = flags.DEFINE_enum(
@@ -56,16 +58,17 @@ _TRIES = flags.DEFINE_integer("tries", 2, "Tries of a run before it is given up.
 _EXECUTOR = flags.DEFINE_enum(
     "executor",
     "local",
-    ["local", "ray", "slurm"],
-    "Carry the runs out here, on the nodes of a Ray cluster, or by an array of --jobs jobs that Slurm is given.",
+    ["local", "ray"],
+    "Carry the runs out on this machine, or on the nodes of a Ray cluster.",
 )
 _RAY_ADDRESS = flags.DEFINE_string(
     "ray_address", "auto", "HOST:PORT of the Ray cluster; auto: the one that this machine belongs to."
 )
 _GPU = flags.DEFINE_bool("gpu", False, "Refuse to begin where there is no GPU, instead of computing on the CPU.")
-_SBATCH = flags.DEFINE_multi_string("sbatch", [], "Option of sbatch, as --sbatch=--partition=gpu; more than once.")
 _COMPARE = flags.DEFINE_bool("compare_settings", False, "Print every setting, the paper's value beside ours.")
-_PLAN = flags.DEFINE_bool("plan", False, "Say what there is to do, and do nothing.")
+_PLAN = flags.DEFINE_bool(
+    "plan", False, "Say what there is to do and, after measuring for a minute at most, how long it takes; do nothing."
+)
 
 
 def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
@@ -81,8 +84,6 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
             for line in comparison.compared_settings():
                 say(line)
             return
-        if _SBATCH.value and _EXECUTOR.value != "slurm":
-            raise InputError("--sbatch needs --executor=slurm.")
         if not (_TABLE.value or _FIGURE.value):
             raise InputError(f"--table is missing: {', '.join(map(str, TABLES))}, or all; or --figure.")
         from cutpaste_tf.commands import reproducing
@@ -110,14 +111,13 @@ def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
             tries=_TRIES.value,
             gpu=_GPU.value,
             ray_address=_RAY_ADDRESS.value if _EXECUTOR.value == "ray" else "",
-            slurm_options=_SBATCH.value if _EXECUTOR.value == "slurm" else None,
             only_plan=_PLAN.value,
         )
         if failures:
             sys.exit(1)
 
     own = (_TABLE, _FIGURE, _DATA_ROOT, _OUTPUT_DIR, _CATEGORIES, _COLUMNS, _SEEDS, _SCALE, _PRECISION)
-    own += (_WEIGHTS, _JOBS, _TRIES, _GPU, _PLAN, _EXECUTOR, _RAY_ADDRESS, _SBATCH, _COMPARE)
+    own += (_WEIGHTS, _JOBS, _TRIES, _GPU, _PLAN, _EXECUTOR, _RAY_ADDRESS, _COMPARE)
     run_main(main, __doc__, own)
 
 

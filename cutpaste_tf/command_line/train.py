@@ -13,8 +13,8 @@ from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf import runs
-from cutpaste_tf.command_line import device_flags, settings_flags
+from cutpaste_tf.command_line import settings_flags
+from cutpaste_tf.command_line.device_flags import DEVICES
 from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.commands import sheet, training
 from cutpaste_tf.config.presets import PRESETS, shown
@@ -56,18 +56,16 @@ def run(locate: Callable[[str], str | Path]) -> None:
         if _SHOW.value:
             sheet.show_augmentations(config, output_dir, location, tfds_data_dir=tfds_data_dir)
         else:
-            with device_flags.shared([output_dir], runs.BEGUN) as ([own], report):
-                training.train(
-                    config,
-                    own,
-                    location,
-                    checkpoint_minutes=_CHECKPOINT_MINUTES.value,
-                    test_location=locate(config.data.test_data) if config.data.test_data else "",
-                    tfds_data_dir=tfds_data_dir,
-                    device_count=device_flags.device_count(),
-                    execution=Execution(_STEPS_PER_EXECUTION.value, _JIT_COMPILE.value),
-                    report=report,
-                )
+            training.train(
+                config,
+                output_dir,
+                location,
+                checkpoint_minutes=_CHECKPOINT_MINUTES.value,
+                test_location=locate(config.data.test_data) if config.data.test_data else "",
+                tfds_data_dir=tfds_data_dir,
+                device_count=DEVICES.value,
+                execution=Execution(_STEPS_PER_EXECUTION.value, _JIT_COMPILE.value),
+            )
 
-    own = (_OUTPUT_DIR, _PRESET, _CHECKPOINT_MINUTES, *device_flags.OWN, _STEPS_PER_EXECUTION, _JIT_COMPILE, _SHOW)
+    own = (_OUTPUT_DIR, _PRESET, _CHECKPOINT_MINUTES, DEVICES, _STEPS_PER_EXECUTION, _JIT_COMPILE, _SHOW)
     run_main(main, __doc__, own)

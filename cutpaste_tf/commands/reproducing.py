@@ -1,25 +1,13 @@
 """Reproduction of the paper's tables, as its command line and a program call it."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from cutpaste_tf import files
 from cutpaste_tf.progress import Report, say
-from cutpaste_tf.reproduction import (
-    carrying_out,
-    checks,
-    costs,
-    executors,
-    figures,
-    ray_cluster,
-    slurm,
-    summary,
-    tables,
-    writing,
-)
-from cutpaste_tf.reproduction.carrying_out import Failure
+from cutpaste_tf.reproduction import carrying_out, checks, costs, figures, ray_cluster, summary, tables, writing
 from cutpaste_tf.reproduction.plan import Request, plan
-from cutpaste_tf.reproduction.runner import Commands, Job
-from cutpaste_tf.reproduction.tables import CATEGORIES
+from cutpaste_tf.reproduction.runner import Commands, Job, Outcome
 
 
 def reproduce(
@@ -32,10 +20,9 @@ def reproduce(
     drawings: Sequence[int] = (),
     gpu: bool = False,
     ray_address: str = "",
-    slurm_options: Sequence[str] | None = None,
     only_plan: bool = False,
     report: Report = say,
-) -> list[Failure]:
+) -> list[Outcome]:
     """Carries out the runs of tables, and writes the tables; done again, it goes on where it stopped.
 
     Args:
@@ -46,57 +33,52 @@ def reproduce(
         tries: of a run before it is given up.
         drawings: numbers of the figures to draw, see `figures.COLUMNS`.
         gpu: refuse to begin where there is no GPU.
-        ray_address: of a Ray cluster to carry the runs out, instead of this process.
-        slurm_options: hand the work to Slurm, with these options of sbatch, instead of doing it here; `jobs` is then
-            the number of Slurm's.
-        only_plan: tell what there is to do, and do nothing.
+        ray_address: of a Ray cluster to carry the runs out, instead of this machine.
+        only_plan: say what there is to do and what it would take, and do nothing.
         report: takes a line for the user.
 
     Returns:
         The runs that were given up.
 
     Raises:
-        InputError: before the first run.
+        InputError: before the first run, also where another process is at work in the output folder.
     """
     request = request._replace(drawn=tuple(column for number in drawings for column in figures.COLUMNS[number]))
-    work = plan(request)
+    planned = plan(request)
     seen = checks.categories(request, locate, is_drawn=bool(drawings))
-    checks.weights(work, request)
+    checks.weights(planned, request)
     checks.same_data(request, seen)
     if only_plan:
-        for line in costs.described(work, request):
+        for line in costs.described(planned, request):
             report(line)
         return []
-    checks.space(work, request, seen)
-    if slurm_options is not None:
-        checks.claim(request, seen)
-        words = [
-            *commands.reproduce,
-            *request.flags(),
-            f"--figure={','.join(map(str, drawings))}",
-            "--jobs=1",
-            f"--tries={tries}",
-            f"--gpu={gpu}",
-        ]
-        said = slurm.submit(words, request.output_dir, jobs=jobs or max(1, len(work)), options=slurm_options)
-        report(f"{said}   (the script: {request.output_dir / slurm.SCRIPT})")
-        return []
-    settings = {Path(one.run.name).parent.name for one in plan(request._replace(columns=(), seeds=1))}
+    checks.space(planned, request, seen)
+    execute = ray_cluster.executor(ray_address, jobs, gpu=gpu) if ray_address else carrying_out.local(jobs, gpu=gpu)
 
     def write_tables() -> None:
-        whole = _whole(request, settings)
         for number in request.tables:
-            writing.write(summary.summarize(number, whole), request)
+            writing.write(summary.summarize(number, request), request)
 
-    execute = ray_cluster.executor(ray_address, jobs, gpu=gpu) if ray_address else executors.local(jobs, gpu=gpu)
-    checks.claim(request, seen)
-    job = Job(request, commands, tries)
-    failures = carrying_out.carry_out(work, job, execute, report=report, write_tables=write_tables)
-    for number in request.tables:
-        report(f"{tables.title(number)}: {request.output_dir / tables.name(number)}.md, .csv, .html")
-    for failure in failures:
-        report(f"Warning: {failure.name} was given up: {failure.reason}")
-    given_up = {failure.name for failure in failures}
+    with files.locked(request.output_dir):
+        checks.record(request, seen)
+        job = Job(request, commands, tries)
+        failures = carrying_out.carry_out(planned, job, execute, report=report, write_tables=write_tables)
+        for number in request.tables:
+            report(f"{tables.title(number)}: {request.output_dir / tables.name(number)}.md, .csv, .html")
+        for work, failure, _ in failures:
+            report(f"Warning: {work.run.name} was given up: {failure}")
+        _draw(drawings, request, seen, {one.work.run.name for one in failures}, report)
+    return failures
+
+
+def _draw(
+    drawings: Sequence[int],
+    request: Request,
+    seen: Mapping[str, checks.Seen],
+    given_up: set[str],
+    report: Report,
+) -> None:
+    """Draws the figures whose runs are there."""
     for number in drawings:
         for category in request.categories:
             needed = {request.run(column, category, 0).name for column in figures.COLUMNS[number]}
@@ -104,19 +86,3 @@ def reproduce(
                 report(f"Warning: figure {number} of {category} is not drawn without {', '.join(missing)}.")
                 continue
             report(f"Figure {number}: {figures.draw(number, category, seen[category].place, request)}")
-    return failures
-
-
-def _whole(request: Request, settings: Collection[str]) -> Request:
-    """A request for all of its tables, whatever part of them is asked for now: what is there is in them.
-
-    Args:
-        request: what is asked for.
-        settings: names of the tables' runs, without category and seed.
-    """
-    place = request.output_dir / "runs"
-    folders = [folder for level in ("*", "*/*") for folder in sorted(place.glob(f"{level}/*/seed*"))]  # as demo/gear
-    own = [one.parent.parent.relative_to(place).as_posix() for one in folders if one.parent.name in settings]
-    named = tables.groups(tables.CIFAR10)["all"]
-    every = (*CATEGORIES, *request.categories, *(category for category in own if category not in named))
-    return request._replace(columns=(), categories=tuple(dict.fromkeys(every)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cutpaste_tf import devices, files, processes, runs, surroundings
+from cutpaste_tf import devices, files, runs, surroundings
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
@@ -58,29 +58,23 @@ def train(
     output_dir = Path(output_dir)
     location, test_location = location or config.data.data, test_location or config.data.test_data
     config = _with_canonical_names(config, location, test_location)
-    with processes.together():
-        items = _checked_items(config, output_dir, location, test_location, tfds_data_dir, report)
-    schedule, classes = config.schedule, len(config.augmentation.views)
-    sharing = {"batch_size": schedule.batch_size, "images_per_step": schedule.batch_size // classes}
-    with devices.used(device_count, **sharing), contextlib.ExitStack() as held:
+    items = _checked_items(config, output_dir, location, test_location, tfds_data_dir, report)
+    with devices.used(device_count, batch_size=config.schedule.batch_size), contextlib.ExitStack() as held:
         execution.check_devices()
-        with processes.together():
-            examples = reading.read(items, config.data.image_size, config.data, report=report)
-            if config.density.density == "mixture" and config.density.mixture_components > len(examples.images):
-                raise InputError(
-                    f"--mixture_components={config.density.mixture_components} is more than the training images."
-                )
-            calibration.groups(TrainingData.of(examples), config.density.group_by)
-            calibration.check(config.decision, len(examples.images))
-        processes.agree("training images", (examples.paths, examples.hashes))
+        examples = reading.read(items, config.data.image_size, config.data, report=report)
+        if config.density.density == "mixture" and config.density.mixture_components > len(examples.images):
+            raise InputError(
+                f"--mixture_components={config.density.mixture_components} is more than the training images."
+            )
+        calibration.groups(TrainingData.of(examples), config.density.group_by)
+        calibration.check(config.decision, len(examples.images))
         nets = None
         is_plain = config.network.backbone == "resnet18" and config.features.feature == "pool"
         if not is_plain and not runs.is_complete(output_dir):  # only a network can tell whether the feature is its
             nets = fitting.initial_networks(config)
             build.feature_model(nets.feature, config.features.feature)
-        with processes.together():
-            held.enter_context(files.locked(output_dir))
-            config = runs.open_run(output_dir, config, TrainingData.of(examples))
+        held.enter_context(files.locked(output_dir))
+        config = runs.open_run(output_dir, config, TrainingData.of(examples))
         report(f"Training on {config.data.data}: {examples.note}.")
         _tell_of_folders(location, items, config, examples, report)
         if len(examples.images) < 20:

@@ -1,7 +1,9 @@
 """The configuration of a run: one group of settings for each wing, and the rules across them.
 
-Every default is the paper's, but for `image_score`; its section stands beside it. "DROC" is the same authors' earlier
-code, the paper's reference [52] (google-research/deep_representation_one_class), followed where the paper is silent.
+A default is the paper's where it names a value; its section stands beside it. Where it is silent the default is DROC's,
+the same authors' earlier code and the paper's reference [52] (google-research/deep_representation_one_class), or ours:
+the head's widths and the base jitter of .1. That views share their base augmentation, and that the union of aspect
+ratios is a fair coin, is our reading of its equations and of A.2. `image_score` alone differs from what it shows.
 Nothing here loads TensorFlow, so that bad input is refused at once.
 """
 

@@ -1,39 +1,29 @@
-"""Carries out the work of a plan, and keeps the page and the tables up to date meanwhile.
+"""Carries out the work of a plan, and keeps the tables up to date meanwhile.
 
-Several coordinators, on machines that share the folder, divide the runs by locks, which go with their process. A run
-that was cut off is resumed by the same command.
+An executor is a function from runs to their outcomes, in whatever order they come: `local` has threads that wait for
+processes of this machine, `ray_cluster` the workers of a cluster.
 """
 
 import contextlib
 import os
+import signal
+import subprocess
+import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from queue import SimpleQueue
 
-from cutpaste_tf import progress
+import cutpaste_tf
+from cutpaste_tf import progress, surroundings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import Report
-from cutpaste_tf.reproduction import live
-from cutpaste_tf.reproduction.executors import Executor
 from cutpaste_tf.reproduction.plan import Work
-from cutpaste_tf.reproduction.runner import LOG, Job
+from cutpaste_tf.reproduction.runner import LOG, Job, Outcome, Processes, Share, attend
 
-# Variable: when the command was given, in nanoseconds, where that was before this process began, as with Slurm.
-BEGAN = "CUTPASTE_REPRODUCTION_BEGAN"
-_PAUSE = 5.0  # seconds between looks at runs that others have claimed
-
-
-class Failure(NamedTuple):
-    """A run that was given up.
-
-    Attributes:
-        name: of the run.
-        reason: the last line that it said.
-    """
-
-    name: str
-    reason: str
+PACKAGES = str(Path(cutpaste_tf.__file__).parent.parent)  # where another process finds our package
+Executor = Callable[[Sequence[Work], Job], Generator[Outcome, None, None]]
 
 
 def carry_out(
@@ -43,72 +33,136 @@ def carry_out(
     *,
     report: Report,
     write_tables: Callable[[], None] = lambda: None,
-) -> list[Failure]:
-    """Does what is not done.
+) -> list[Outcome]:
+    """Does what is not done; the caller holds the folder's lock.
 
     Args:
         work: of `plan`.
         job: what its runs have in common.
         executor: carries them out.
         report: takes a line for the user.
-        write_tables: is called now and then, and at the end.
+        write_tables: is called after each run, and at the end.
 
     Returns:
         The runs that were given up.
-
-    Raises:
-        InputError: the folder cannot be written.
     """
     root = job.request.output_dir
     todo = [one for one in work if not one.is_done(root)]
-    # What was given up before this command was given is tried again; what the others give up meanwhile is not.
-    began = int(os.environ.get(BEGAN) or time.time_ns())
-    marks = {one.run.name: one.given_up(root) for one in todo}
-    before = {name: mark if mark and int(mark.partition(" ")[0]) < began else "" for name, mark in marks.items()}
-    failures: list[Failure] = []
+    failures: list[Outcome] = []
     report(f"{len(work) - len(todo)} of {len(work)} runs are done.")
-    with _shown(work, job, write_tables, report):
-        while todo:
-            busy: list[Work] = []
-            with contextlib.closing(executor(todo, job, before)) as outcomes:
-                for one, state, said, seconds in progress.track(outcomes, len(todo), "Runs", report):
-                    if state == "failed":
-                        report(f"failed  {one.run.name}: {said}   ({root / 'runs' / one.run.name / LOG})")
-                        failures.append(Failure(one.run.name, said))
-                    elif state == "done" and seconds:
-                        report(f"done    {one.run.name}   {seconds:.0f} s")
-                    elif state == "busy":  # somebody else's; looked at again later
-                        busy.append(one)
-            if len(busy) == len(todo):
-                time.sleep(_PAUSE)
-            todo = [one for one in busy if not one.is_done(root)]
+    with _ended_by_signals(), contextlib.closing(executor(todo, job)) as outcomes:
+        for outcome in progress.track(outcomes, len(todo), "Runs", report):
+            name, failure = outcome.work.run.name, outcome.failure
+            if failure:
+                report(f"failed  {name}: {failure}   ({root / 'runs' / name / LOG})")
+                failures.append(outcome)
+            else:
+                report(f"done    {name}   {outcome.seconds:.0f} s")
+            try:
+                write_tables()
+            except (OSError, InputError) as error:  # a full disk, a share that is away: the runs go on, and so do we
+                report(f"Warning: the tables stay as they are for now ({error}).")
+    write_tables()
     return failures
 
 
 @contextlib.contextmanager
-def _shown(work: Sequence[Work], job: Job, write_tables: Callable[[], None], report: Report) -> Iterator[None]:
-    """Keeps index.html and the tables up to date."""
-    ended = threading.Event()
+def _ended_by_signals() -> Iterator[None]:
+    """Makes of SIGTERM and SIGHUP what Ctrl-C is, so that the block ends its processes; nohup's choice stays."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # no other may have handlers
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: signal.getsignal(number) for number in numbers}
+        before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
-    def keep() -> None:
-        is_told = False
-        while not ended.is_set():
-            try:
-                live.write(work, job.request)
-                write_tables()
-                is_told = False
-            except (OSError, InputError) as error:  # a full disk, a share that is away: the runs go on, and so do we
-                if not is_told:
-                    report(f"Warning: the page and the tables stay as they are for now ({error}).")
-                is_told = True
-            ended.wait(live.REFRESH)
+    def stop(*_: object) -> None:
+        for number in before:  # a closing terminal sends several: the next would cut the checkpoints short
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
-    keeper = threading.Thread(target=keep, daemon=True)
-    keeper.start()
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        ended.set()
-        keeper.join()
-        live.write(work, job.request)
-        write_tables()
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def local(jobs: int = 0, *, gpu: bool = False) -> Executor:
+    """Threads that each wait for a process.
+
+    Args:
+        jobs: processes at a time, which share the cores; on a machine with several GPUs each has one of its own. 0: one
+            for each GPU, or one.
+        gpu: refuse where the backend finds no GPU.
+
+    Raises:
+        InputError: it finds none.
+    """
+    visible = gpus()
+    jobs = jobs or max(1, len(visible))
+    if gpu and not _has_gpu():
+        raise InputError(
+            f"--gpu: {surroundings.backend()} finds no GPU here (the driver, or CUDA_VISIBLE_DEVICES, names "
+            f"{len(visible)}). Install its build for GPUs, or leave --gpu out."
+        )
+
+    def execute(todo: Sequence[Work], job: Job) -> Generator[Outcome, None, None]:
+        slots: SimpleQueue[int] = SimpleQueue()
+        for slot in range(jobs):
+            slots.put(slot)
+
+        def attend_in_slot(work: Work) -> Outcome:
+            slot = slots.get()
+            try:
+                return attend(work, job, share(slot, jobs, visible), processes)
+            finally:
+                slots.put(slot)
+
+        with ThreadPoolExecutor(jobs) as pool, Processes() as processes:
+            futures = [pool.submit(attend_in_slot, work) for work in todo]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                raise
+
+    return execute
+
+
+def share(slot: int, jobs: int, visible: Sequence[str]) -> Share:
+    """What the process in a slot may use: its part of the cores, and one of the GPUs where there are several jobs."""
+    if jobs == 1:
+        return Share()
+    every = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    first, last = slot * len(every) // jobs, (slot + 1) * len(every) // jobs
+    cores = every[first : max(last, first + 1)]
+    environment = {"TF_NUM_INTRAOP_THREADS": str(len(cores)), "OMP_NUM_THREADS": str(len(cores))}
+    if visible:
+        environment["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
+    return Share(environment, tuple(cores))
+
+
+def gpus() -> list[str]:
+    """The GPUs that CUDA_VISIBLE_DEVICES names, else those that NVIDIA's driver lists."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return []
+    return [str(index) for index in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
+
+
+def _has_gpu() -> bool:
+    """Asked of a process of its own, since one that has found a GPU keeps its memory."""
+    code = (
+        f"import sys; sys.path.insert(0, {PACKAGES!r})\n"
+        "from cutpaste_tf.backend import keras\n"
+        "sys.exit(not keras.distribution.list_devices('gpu'))"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

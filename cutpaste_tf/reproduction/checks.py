@@ -1,7 +1,6 @@
-"""What is seen before the first run: that every category can be trained on and tested, that there is room."""
+"""What is checked before the first run: that every category can be trained on and tested, that there is room."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +13,6 @@ from cutpaste_tf.images import sources
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Item
 from cutpaste_tf.reproduction import costs
 from cutpaste_tf.reproduction.plan import Request, Run, Work
-
-# In the output folder: which images the runs of a category are of; and what version 1 had instead.
-_RECORD, _VERSION, _FORMER = "data", 2, "reproduction.json"
 
 
 class Seen(NamedTuple):
@@ -34,7 +30,7 @@ class Seen(NamedTuple):
 
 
 def categories(request: Request, locate: Callable[[str], str | Path], *, is_drawn: bool) -> dict[str, Seen]:
-    """Sees that every category can be trained on and tested.
+    """Checks that every category can be trained on and tested.
 
     Raises:
         InputError: one cannot.
@@ -72,7 +68,7 @@ def categories(request: Request, locate: Callable[[str], str | Path], *, is_draw
 
 
 def weights(work: Sequence[Work], request: Request) -> None:
-    """Sees that the file of ImageNet weights is there, if a run begins with it.
+    """Checks that the file of ImageNet weights is there, if a run begins with it.
 
     Raises:
         InputError: it is not.
@@ -83,7 +79,7 @@ def weights(work: Sequence[Work], request: Request) -> None:
 
 
 def space(work: Sequence[Work], request: Request, seen: Mapping[str, Seen]) -> None:
-    """Sees that the runs have room.
+    """Checks that the runs have room.
 
     Raises:
         InputError: they have not.
@@ -100,47 +96,30 @@ def space(work: Sequence[Work], request: Request, seen: Mapping[str, Seen]) -> N
 
 
 def same_data(request: Request, seen: Mapping[str, Seen]) -> None:
-    """Sees that the folder's runs are of the same images, wherever they lie.
+    """Checks that the folder's runs are of the same images, wherever they lie.
 
     Raises:
-        InputError: they are not, or of another version.
+        InputError: they are not.
     """
-    former = request.output_dir / _FORMER
-    if former.is_file():
-        raise InputError(
-            f"{request.output_dir} holds runs of an earlier version of reproduce_main.py; delete {former} if they are "
-            "of these images, or name another --output_dir."
-        )
     for category, one in seen.items():
         path = _record(request, category)
-        if not path.is_file():
-            continue
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise InputError(f"{path} is damaged; delete it if the runs there are of {category} as it is.") from None
-        if found.get("version") != _VERSION:
-            raise InputError(
-                f"{request.output_dir} holds runs of another version of reproduce_main.py ({found.get('version')}, "
-                f"this is {_VERSION}); name another --output_dir."
-            )
-        if found["data"] != one.listed:
+        if path.is_file() and path.read_text(encoding="utf-8") != one.listed:
             raise InputError(
                 f"{request.output_dir} holds runs of other images of {category}, by their names and sizes; name "
-                "another --output_dir."
+                f"another --output_dir, or delete {path} if they are the same."
             )
 
 
-def claim(request: Request, seen: Mapping[str, Seen]) -> None:
+def record(request: Request, seen: Mapping[str, Seen]) -> None:
     """Writes down which images the folder's runs will be of."""
     for category, one in seen.items():
         path = _record(request, category)
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_whole(path, json.dumps({"version": _VERSION, "data": one.listed}).encode())
+        files.write_whole(path, one.listed.encode())
 
 
 def _record(request: Request, category: str) -> Path:
-    return request.output_dir / _RECORD / f"{category.replace('/', '+')}.json"
+    return request.output_dir / "data" / f"{category.replace('/', '+')}.sha256"
 
 
 def _listed(items: Sequence[Item]) -> str:

@@ -1,24 +1,26 @@
 """The published hyperparameters beside ours."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from cutpaste_tf.config.config import Config
+from cutpaste_tf.config.scoring import DEFAULT_RATE
 from cutpaste_tf.settings import leaves
 
 # What the paper says (A.1 to A.5, and the sections and tables that a setting's source names), by the names of our
-# settings; text where it is no value of ours. Of what is not here the paper says nothing.
+# settings; words where it is no value of ours. Of what is not here the paper says nothing.
 PUBLISHED: dict[str, Any] = {
     "image_size": 256,
     "proxy_task": "cutpaste_3way",
     "patch_size": 0,
     "translate": "some",
     "base_jitter": "some",
-    "share_base_augmentation": True,
+    "share_base_augmentation": "one x for all views",
     "min_patch_area": 0.02,
     "max_patch_area": 0.15,
     "min_aspect_ratio": 0.3,
     "max_aspect_ratio": 3.3,
-    "aspect_sampling": "union",
+    "aspect_sampling": "(0.3, 1) U (1, 3.3)",
     "patch_jitter": 0.1,
     "scar_min_width": 2,
     "scar_max_width": 16,
@@ -54,6 +56,8 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "backbone": "efficientnet_b4",
             "weights": "imagenet",
             "freeze_batch_norm": "yes",
+            "normalization": "by sqrt(std)?",
+            "drop-connect": "on?",
             "epochs": 64,
             "head_epochs": 10,
             "batch_size": 24,
@@ -61,6 +65,7 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "head_learning_rate": 0.03,
         },
     ),
+    "rotation, a baseline of four classes (Section 4.1)": ({"proxy_task": "rotation"}, {"proxy_task": "rotation"}),
     "two classes (A.1)": ({"proxy_task": "cutpaste"}, {"proxy_task": "cutpaste", "batch_size": 64}),
     "patches (Sections 2.4, 4.2, A.5)": (
         {"patch_size": 64, "data": "bottle"},
@@ -72,6 +77,23 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
 }
 _NOT_COMPARED = ("data", "test_data", "seed")
+# Where a setting's source does not say whose the value is: (name, ours) -> what stands in its place.
+_WHOSE = {
+    ("share_base_augmentation", "True"): "our reading of Eq. 1, 3",
+    ("base_jitter", "0.1"): "A.1; its size ours, as the patch's",
+    ("aspect_sampling", "union"): "our reading of A.2: a fair coin between the two",
+    ("batch_size", "128"): "DROC's rule: 32 of each class; A.1 names none for four",
+    ("normalization", "imagenet"): "ours, by std; TensorFlow up to 2.5 divided EfficientNet's by its root (#49930)",
+    ("drop-connect", "off"): "ours; A.4 follows a guide of Keras whose code leaves it on",
+}
+# What is no setting, but another model than the paper's all the same.
+_FIXED = {"drop-connect": "off"}
+# Values that stand for others.
+_MEANT = {
+    ("false_alarm_rate", "0.0"): f"{DEFAULT_RATE:g}",
+    ("kde_bandwidth", "0.0"): "sqrt(d * variance / 20)",
+    ("density_mode", "auto"): "by category",
+}
 
 
 def compared_settings() -> list[str]:
@@ -82,20 +104,18 @@ def compared_settings() -> list[str]:
     default = Config.of(data="category").flat()
     sources = {field.name: field.metadata["source"] or "ours" for field, _ in leaves(Config)}
     names = [name for name in sources if name not in _NOT_COMPARED]
-    lines = _aligned(
-        [("setting", "paper", "ours", "from")]
-        + [(name, _shown(PUBLISHED.get(name, "silent")), _shown(default[name]), sources[name]) for name in names]
-    )
+
+    def row(name: str, published: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[str, str, str, str]:
+        value = str(ours[name]) or "-"
+        paper = str(published.get(name, "silent")) or "-"
+        return name, paper, _MEANT.get((name, value), value), _WHOSE.get((name, value)) or sources[name]
+
+    lines = _aligned([("setting", "paper", "ours", "from"), *(row(name, PUBLISHED, default) for name in names)])
     for title, (settings, published) in OTHERS.items():
-        ours = Config.of(**{"data": "category", **settings}).flat()
-        changed = [name for name in names if name in published or ours[name] != default[name]]
-        rows = [(name, _shown(published.get(name, "silent")), _shown(ours[name]), sources[name]) for name in changed]
-        lines += ["", title, *_aligned(rows)]
+        ours = {**Config.of(**{"data": "category", **settings}).flat(), **_FIXED}
+        changed = [name for name in (*names, *_FIXED) if name in published or ours[name] != {**default, **_FIXED}[name]]
+        lines += ["", title, *_aligned([row(name, published, ours) for name in changed])]
     return lines
-
-
-def _shown(value: Any) -> str:
-    return str(value) or "-"
 
 
 def _aligned(rows: list[tuple[str, str, str, str]]) -> list[str]:

@@ -1,26 +1,27 @@
 """What the work of a plan takes: hours of training, and room on the disk."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from cutpaste_tf import runs
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import dense
+from cutpaste_tf.reproduction import speed
 from cutpaste_tf.reproduction.plan import Request, Work
 
 # Bytes of a run: its weights, twice while it is trained on; features, scores, pictures.
 _SIZES = {"efficientnet_b4": 250e6}
 _SIZE = 60e6  # of any other, a ResNet-18
 _DIMENSIONS = 512  # of a ResNet-18's pooled features
+Kind = str  # of runs that train at one speed, in words
 
 
-def described(work: Sequence[Work], request: Request) -> list[str]:
-    """The plan in lines: what is done, what is left, and what that takes at the speeds measured so far."""
+def described(work: Sequence[Work], request: Request) -> Iterator[str]:
+    """The plan in lines: what is done, what is left, and what that takes, at speeds of runs here or measured now."""
     root = request.output_dir
-    lines, left, unknown, evaluations, done = [], 0.0, 0, 0, 0
-    speeds = _speeds(work, request)
+    left: dict[Kind, int] = {}  # views to train on
+    evaluations, done = 0, 0
     for one in work:
         config, place = one.run.config(request.data_root), root / "runs" / one.run.name
         steps = config.schedule.total_steps
@@ -28,25 +29,33 @@ def described(work: Sequence[Work], request: Request) -> list[str]:
         is_done = is_trained and not missing
         done += is_done
         evaluations += missing
-        if not is_trained:
+        if not is_trained and steps:
             to_go = steps - min(steps, int(_last_logged(place, "step")))
-            speed = speeds.get(_kind(config))
-            left += to_go * config.schedule.batch_size / speed if speed else 0
-            unknown += 0 if speed else to_go
-        lines.append(
-            f"{'done' if is_done else 'to do':6} {one.run.name}   {steps} steps, {len(one.evaluations)} evaluations"
-        )
-    lines.append(f"{done} of {len(work)} runs are done.")
-    if left:
-        lines.append(
-            f"Left, where the speed has been measured: {left / 3600:.1f} hours of training, one run at a time, at the "
-            "speeds that the runs here had."
-        )
-    if unknown:
-        lines.append(f"Left, of kinds of runs whose speed has not been measured here yet: {unknown} steps.")
+            left[_kind(config)] = left.get(_kind(config), 0) + to_go * config.schedule.batch_size
+        yield f"{'done' if is_done else 'to do':6} {one.run.name}   {steps} steps, {len(one.evaluations)} evaluations"
+    yield f"{done} of {len(work)} runs are done."
+    yield from _hours(left, work, request)
     if evaluations:
-        lines.append(f"Left, and not in these: {evaluations} evaluations.")
-    return lines
+        yield f"Left, and not in these: {evaluations} evaluations."
+
+
+def _hours(left: Mapping[Kind, int], work: Sequence[Work], request: Request) -> Iterator[str]:
+    """Lines of how long the training that is left takes, and by which speeds."""
+    speeds = {kind: (views, "as the last run here") for kind, views in _speeds(work, request).items() if kind in left}
+    if unknown := sorted(left.keys() - speeds, key=lambda kind: -left[kind]):
+        yield f"Measuring the speed of {len(unknown)} kinds of runs, {speed.SECONDS:.0f} s at most."
+        of_kind = {_kind(one.run.config(request.data_root)): dict(one.run.settings) for one in reversed(work)}
+        measured = speed.measure([of_kind[kind] for kind in unknown])
+        for index, (views, batch) in measured.items():
+            speeds[unknown[index]] = views, f"measured now, in steps of {batch}"
+    if speeds:
+        hours = sum(left[kind] / views for kind, (views, _) in speeds.items()) / 3600
+        yield f"Left: {hours:.1f} hours of training, one run at a time:"
+    for kind, (views, how) in speeds.items():
+        yield f"  {kind}: {left[kind] / views / 3600:.1f} hours at {views:.1f} views/s, {how}."
+    for kind in unknown:
+        if kind not in speeds:
+            yield f"  {kind}: {left[kind]} views, whose speed could not be measured in that time."
 
 
 def size(work: Sequence[Work], request: Request, images: Mapping[str, int]) -> float:
@@ -73,16 +82,17 @@ def _size(config: Config, images: int) -> float:
     return whole
 
 
-def _kind(config: Config) -> tuple[Any, ...]:
-    return config.network.backbone, config.view_size, config.network.stem, config.network.precision
+def _kind(config: Config) -> Kind:
+    network = config.network
+    return f"{network.backbone}, {config.view_size} px, {network.stem} stem, {network.precision}"
 
 
-def _speeds(work: Sequence[Work], request: Request) -> dict[tuple[Any, ...], float]:
-    """Images/s of training, of the last epoch that was logged of each kind of run."""
+def _speeds(work: Sequence[Work], request: Request) -> dict[Kind, float]:
+    """Views/s of training, of the last epoch that was logged of each kind of run."""
     found = {}
     for one in work:
-        if speed := _last_logged(request.output_dir / "runs" / one.run.name, "images_per_second"):
-            found[_kind(one.run.config(request.data_root))] = speed
+        if views := _last_logged(request.output_dir / "runs" / one.run.name, "images_per_second"):
+            found[_kind(one.run.config(request.data_root))] = views
     return found
 
 

@@ -4,6 +4,7 @@
 samples of synthetic anomalies.
 """
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,7 +87,10 @@ def _views(path: Path, place: str | Path, category: str, request: Request) -> No
 
 
 def _embedded(path: Path, place: str | Path, category: str, request: Request) -> None:
-    """t-SNE of the features of normal and anomalous test images, and of CutPaste and Scar views of normal ones."""
+    """t-SNE of the features of normal and anomalous test images, and of CutPaste and Scar views of training images.
+
+    Neither has the base augmentation, whose translation and jitter would set the views apart from the normal images.
+    """
     found = _detector(_IMAGE_MODEL, category, request)
     config = found.config
     tests = sources.read_test(place, config.data.image_size, tfds_data_dir=request.tfds_data_dir)
@@ -94,7 +98,8 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
         tests.images[_spread(np.flatnonzero(tests.labels == label), _POINTS)] for label in (NORMAL, ANOMALOUS)
     )
     trained = sources.read_train(place, config.data.image_size, tfds_data_dir=request.tfds_data_dir).images[:_POINTS]
-    views = pipeline.augmentations(np.array(trained), config.augmentation, seed=0)
+    plain = dataclasses.replace(config.augmentation, translate=0.0, base_jitter=0.0)
+    views = pipeline.augmentations(np.array(trained), plain, seed=0)
     kinds = {name: images for name, images in (("normal", normal), ("anomalous", anomalous)) if len(images)}
     kinds |= {name: np.round(255 * pictures).astype(np.uint8) for name, pictures in views.items()}
     features = np.concatenate([found.embed(images) for images in kinds.values()])

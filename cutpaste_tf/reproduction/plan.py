@@ -1,20 +1,15 @@
 """From tables to runs: each run once, whichever tables it is for, with the evaluations that they need of it."""
 
-import hashlib
 import json
-import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cutpaste_tf import files, runs
+from cutpaste_tf import runs
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.reproduction.tables import CIFAR10, PROPORTIONAL, SCALES, TABLES, Column, groups
-
-CLAIMS = "claims"  # in the output folder: a lock for each run that somebody is at work on, a mark for each given up
 
 
 class Request(NamedTuple):
@@ -45,21 +40,6 @@ class Request(NamedTuple):
     drawn: tuple[Column, ...] = ()
     tfds_data_dir: str = ""
     precision: str = "float32"
-
-    def flags(self) -> list[str]:
-        """Of reproduce_main.py."""
-        return [
-            f"--table={','.join(map(str, self.tables))}",
-            f"--columns={','.join(self.columns)}",
-            f"--categories={','.join(self.categories)}",
-            f"--seeds={self.seeds}",
-            f"--scale={self.scale}",
-            f"--data_root={self.data_root}",
-            f"--weights={self.weights}",
-            f"--output_dir={self.output_dir}",
-            f"--tfds_data_dir={self.tfds_data_dir}",
-            f"--precision={self.precision}",
-        ]
 
     def columns_of(self, table: int | str) -> dict[str, Column]:
         """The columns of a table that are asked for."""
@@ -121,13 +101,9 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its folder, below `runs`."""
-        return f"{self.category}/{'+'.join(self.words) or 'default'}/seed{self.seed}"
-
-    @property
-    def words(self) -> list[str]:
-        """The settings in its name; of a file without the folder."""
-        return [f"{name}={Path(str(value)).name}" for name, value in self.settings]
+        """Of its folder, below `runs`; a setting that is a file is named without its folder."""
+        words = [f"{name}={Path(str(value)).name}" for name, value in self.settings]
+        return f"{self.category}/{'+'.join(words) or 'default'}/seed{self.seed}"
 
     def data(self, data_root: str) -> str:
         """What it learns from: a category of the root, or a set that has a name of its own."""
@@ -153,27 +129,6 @@ class Work(NamedTuple):
 
     run: Run
     evaluations: dict[str, tuple[str, ...]]
-
-    @property
-    def claim(self) -> str:
-        """Name of the run's lock, in CLAIMS."""
-        return f"{self._hash}.lock"
-
-    @property
-    def _hash(self) -> str:
-        return hashlib.sha256(os.fsencode(self.run.name)).hexdigest()[:16]
-
-    def given_up(self, root: Path) -> str:
-        """When the run was given up, and after a blank why; nothing where it was not."""
-        try:
-            return (root / CLAIMS / f"{self._hash}.failed").read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError):
-            return ""
-
-    def give_up(self, root: Path, said: str) -> None:
-        """Tells the others that the run was given up, and what its process said last."""
-        path = root / CLAIMS / f"{self._hash}.failed"
-        files.write_whole(path, f"{time.time_ns()} {said}".encode(errors="backslashreplace"))
 
     def is_done(self, root: Path) -> bool:
         """Whether the run and its evaluations are there."""

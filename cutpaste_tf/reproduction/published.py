@@ -2,12 +2,15 @@
 
 import csv
 import functools
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from cutpaste_tf.reproduction.tables import CIFAR10
 
 _FOLDER = Path(__file__).parent / "published"
+_OWN = "paper"  # source of a number that is of the paper's own method
 
 
 class Published(NamedTuple):
@@ -16,27 +19,48 @@ class Published(NamedTuple):
     Attributes:
         auc: in percent.
         standard_error: of the mean over five seeds; None where the paper gives none.
+        source: whose method it is of, as `[52]`; empty: the paper's.
+        same: number of published numbers that it is the mean of, see `mean`; 0: it is published itself.
     """
 
     auc: float
     standard_error: float | None
+    source: str = ""
+    same: int = 0
+
+
+def mean(numbers: Sequence[Published | None]) -> Published | None:
+    """The mean of published numbers, and of their errors, as the paper has it of all; None where one is missing."""
+    there = [number for number in numbers if number is not None]
+    if not there or len(there) < len(numbers):
+        return None
+    errors = [number.standard_error for number in there if number.standard_error is not None]
+    error = statistics.fmean(errors) if len(errors) == len(there) else None
+    return Published(statistics.fmean(number.auc for number in there), error, same=len(there))
 
 
 @functools.cache
 def table(number: int | str) -> dict[tuple[str, str], Published]:
     """A table of the paper: (row, column) -> number; rows as `carpet`, `texture`, `all`, columns as `cutpaste_3way`."""
     if number == CIFAR10:
-        in_text = [row for row in _read(_FOLDER / "in_text.csv") if row[1].startswith("CIFAR-10")]
-        return {("all", method): Published(float(auc), None) for _, _, method, auc in in_text}
+        return {("all", method): one for (quantity, method), one in _in_text().items() if quantity.startswith("CIFAR")}
     (path,) = _FOLDER.glob(f"table{number}_*.csv")
     found = {
         (_ROWS.get(row, row), column): Published(float(auc), float(error) if error else None)
         for row, column, auc, error in _read(path)
     }
     if number == 2:  # what Section 4.2 says beside it
-        (gradcam,) = [auc for *_, method, auc in _read(_FOLDER / "in_text.csv") if method.startswith("gradcam")]
-        found["all", "gradcam"] = Published(float(gradcam), None)
+        (found["all", "gradcam"],) = [one for (_, method), one in _in_text().items() if method.startswith("gradcam")]
     return found
+
+
+def _in_text() -> dict[tuple[str, str], Published]:
+    """(quantity, method) -> what the paper says in its text."""
+    rows = _read(_FOLDER / "in_text.csv")
+    return {
+        (quantity, method): Published(float(auc), None, "" if source == _OWN else source)
+        for _, quantity, method, auc, source in rows
+    }
 
 
 def _read(path: Path) -> list[list[str]]:

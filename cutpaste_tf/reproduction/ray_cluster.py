@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.reproduction.executors import PACKAGES, Executor
+from cutpaste_tf.reproduction.carrying_out import PACKAGES, Executor
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import Job, Outcome
 
@@ -53,18 +53,18 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
         from cutpaste_tf.reproduction import runner
 
         with runner.Processes() as processes:
-            work, job, variables, before = pickle.loads(content)
-            return pickle.dumps(runner.attend(work, job, runner.Share(variables), processes, before))
+            work, job, variables = pickle.loads(content)
+            return pickle.dumps(runner.attend(work, job, runner.Share(variables), processes))
 
     remote: Any = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=_RETRIES)(task)
 
-    def execute(todo: Sequence[Work], job: Job, before: Mapping[str, str]) -> Generator[Outcome, None, None]:
+    def execute(todo: Sequence[Work], job: Job) -> Generator[Outcome, None, None]:
         left, waiting = collections.deque(todo), {}
         try:
             while left or waiting:
                 while left and not (jobs and len(waiting) >= jobs):
                     one = left.popleft()
-                    waiting[remote.remote(pickle.dumps((one, job, variables, before[one.run.name])))] = one
+                    waiting[remote.remote(pickle.dumps((one, job, variables)))] = one
                 (first,), _ = ray.wait([*waiting])
                 one = waiting.pop(first)
                 try:
@@ -72,9 +72,7 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
                 except RayTaskError as error:
                     raise InputError(f"A worker of Ray failed on {one.run.name}: {error.cause}") from None
                 except RayError as error:  # its process died as often as _RETRIES, for lack of memory perhaps
-                    said = str(error).strip().splitlines()[0]
-                    one.give_up(job.request.output_dir, said)
-                    yield Outcome(one, "failed", said)
+                    yield Outcome(one, str(error).strip().splitlines()[0])
         finally:
             for each in waiting:
                 ray.cancel(each)

@@ -1,7 +1,6 @@
 """One run of a plan: its training and its evaluations, each in a process of its own, tried again where one fails.
 
-Whoever carries it out - a thread, a job of Slurm, a worker of Ray - holds the run's claim, a lock that goes with its
-process, so that no run is done twice; a process that was cut off is resumed by the next.
+A process that was cut off is resumed by the next.
 """
 
 import contextlib
@@ -12,12 +11,14 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
-from cutpaste_tf import files, runs
-from cutpaste_tf.reproduction.plan import CLAIMS, Request, Work
+from cutpaste_tf import runs
+from cutpaste_tf.reproduction.plan import Request, Work
 
 LOG = "log.txt"  # of a run: what its processes said
+_PAUSE = 0.2  # seconds between looks at a process
+GRACE = 30.0  # seconds in which a terminated process may save a checkpoint, before it is killed
 
 
 class Commands(NamedTuple):
@@ -26,12 +27,10 @@ class Commands(NamedTuple):
     Attributes:
         train: words of train_main.py.
         evaluate: words of eval_main.py.
-        reproduce: words of reproduce_main.py.
     """
 
     train: tuple[str, ...]
     evaluate: tuple[str, ...]
-    reproduce: tuple[str, ...] = ()
 
 
 class Job(NamedTuple):
@@ -65,26 +64,24 @@ class Outcome(NamedTuple):
 
     Attributes:
         work: that was attended to.
-        state: `busy`: somebody else is at work on it. `stopped`: by the user.
-        said: the last line of the process that failed.
+        failure: the last line of the process that failed; empty where the run is done.
         seconds: that it took.
     """
 
     work: Work
-    state: Literal["done", "failed", "busy", "stopped"]
-    said: str = ""
+    failure: str
     seconds: float = 0.0
 
 
 class StoppedError(Exception):
-    """The user has stopped the processes."""
+    """The processes have been stopped."""
 
 
 class Processes:
     """Processes that all end, and are not followed by others, when the block that they belong to ends with an error.
 
-    Ctrl-C reaches us alone, so that none looks as if it had failed before we know of it; and they are terminated, since
-    what a shell starts in the background does not hear of it, nor do its children.
+    They stand in process groups of their own: Ctrl-C reaches us alone, so that none looks as if it had failed before we
+    know of it, and we terminate them. What has not ended after GRACE, or at a second Ctrl-C, is killed.
     """
 
     def __init__(self) -> None:
@@ -96,11 +93,21 @@ class Processes:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            with self._lock:
-                self._stopped = True
-                for process in self._running:
-                    process.terminate()
+        if kind is None:
+            return
+        with self._lock:
+            self._stopped = True
+            running = [*self._running]
+            for process in running:
+                process.terminate()
+        deadline = time.monotonic() + GRACE
+        try:
+            for process in running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            for process in running:
+                process.kill()  # of one that has ended nothing
 
     def run(self, words: Sequence[str], place: Path, share: Share) -> str:
         """Runs a command, and adds what it says to the run's log.
@@ -114,7 +121,7 @@ class Processes:
             Its last line where it failed, else nothing.
 
         Raises:
-            StoppedError: by the user.
+            StoppedError: it was ended by `__exit__`.
         """
         place.mkdir(parents=True, exist_ok=True)
         with (place / LOG).open("ab") as log:
@@ -136,11 +143,10 @@ class Processes:
                     with contextlib.suppress(OSError):  # it has ended, or its container has other cores
                         os.sched_setaffinity(process.pid, share.cores)
                 self._running.add(process)
-            try:
-                code = process.wait()
-            finally:
-                with self._lock:
-                    self._running.discard(process)
+            while (code := process.poll()) is None:
+                time.sleep(_PAUSE)  # a system call that waits would not hear of Ray's `cancel`
+            with self._lock:
+                self._running.discard(process)
         if self._stopped:
             raise StoppedError
         if code == 0:
@@ -151,59 +157,39 @@ class Processes:
         return said[-1] if said else f"ended with code {code}"
 
 
-def attend(one: Work, job: Job, share: Share, processes: Processes, given_up_before: str = "") -> Outcome:
-    """Does what is not done of a run, if nobody else does.
+def attend(one: Work, job: Job, share: Share, processes: Processes) -> Outcome:
+    """Does what is not done of a run, as often as it is tried.
 
     Args:
         one: the run and its evaluations.
         job: of the plan.
         share: what its processes may use.
         processes: to start them.
-        given_up_before: what `Work.given_up` said when the command began: what others have given up since is not tried
-            again.
 
     Raises:
-        InputError: the folder cannot be written.
+        StoppedError: the processes have been stopped.
     """
-    root, began = job.request.output_dir, time.monotonic()
-    try:
-        with files.locked(root / CLAIMS, one.claim):
-            if one.is_done(root):
-                return Outcome(one, "done")
-            if (mark := one.given_up(root)) and mark != given_up_before:
-                return Outcome(one, "failed", mark.partition(" ")[2])
-            place = root / "runs" / one.run.name
-            said = ""
-            for _ in range(job.tries):
-                said = _attempt(one, job, place, share, processes)
-                if not said:
-                    return Outcome(one, "done", "", time.monotonic() - began)
-                if files.AT_WORK in said:
-                    return Outcome(one, "busy")
-            one.give_up(root, said)
-            return Outcome(one, "failed", said)
-    except files.LockedError:
-        return Outcome(one, "busy")
-    except StoppedError:
-        return Outcome(one, "stopped")
+    began, failure = time.monotonic(), ""
+    for _ in range(job.tries):
+        try:
+            failure = _attempt(one, job, share, processes)
+        except OSError as error:  # as of a full disk: the other runs go on
+            failure = str(error)
+        if not failure:
+            break
+    return Outcome(one, failure, time.monotonic() - began)
 
 
-def _attempt(one: Work, job: Job, place: Path, share: Share, processes: Processes) -> str:
-    """Trains and evaluates what is missing; the last line of what failed.
-
-    Raises:
-        LockedError: a process of a coordinator that died is still at work on the run.
-    """
-    with files.locked(place):  # seen here, rather than by a process that reads all images first
-        pass
-    request = job.request
+def _attempt(one: Work, job: Job, share: Share, processes: Processes) -> str:
+    """Trains and evaluates what is missing; the last line of what failed."""
+    request, place = job.request, job.request.output_dir / "runs" / one.run.name
     shared = [f"--tfds_data_dir={request.tfds_data_dir}"] if request.tfds_data_dir else []
     if not runs.is_complete(place):
         words = [*job.commands.train, *one.run.flags(request.data_root), f"--output_dir={place}", *shared]
         if said := processes.run(words, place, share):
             return said
     for folder in one.missing(request.output_dir):
-        data = f"--data={one.run.data(request.data_root)}"  # it may lie elsewhere than for whoever trained
+        data = f"--data={one.run.data(request.data_root)}"  # it may lie elsewhere than when it was trained on
         words = [*job.commands.evaluate, f"--run_dir={place}", data, f"--output_dir={place / folder}", "--nopage"]
         words += shared
         if said := processes.run([*words, *one.evaluations[folder]], place, share):

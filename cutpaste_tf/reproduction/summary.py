@@ -1,13 +1,14 @@
 """Cells of our tables: means over seeds with their errors, beside the paper's.
 
-Over seeds: mean and standard error (ddof 1). A group's value is the mean over its categories, and its error the mean of
-their errors, as in the paper.
+Over seeds: mean and standard error (ddof 1); an ensemble's error by the jackknife. A group's value is the mean over its
+categories, and its error the mean of their errors, as in the paper; where only some of a group's categories are asked
+for, the paper's number beside it is its mean over the same ones.
 """
 
 import csv
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,15 +24,23 @@ _NORMAL_95 = 1.96
 _PAPER_SEEDS = 5  # of an ensemble
 
 
+class Categories(NamedTuple):
+    """The categories of a mean: how many are in it, how many were asked for, how many the paper's has."""
+
+    there: int
+    asked: int
+    whole: int
+
+
 class Ours(NamedTuple):
     """A number of ours.
 
     Attributes:
         mean: in percent.
         standard_error: None with one seed.
-        seeds: number of seeds, of those asked for and of others that are there.
-        asked: number of seeds asked for.
-        categories: (number that are in it, number that should be); (1, 1) for a category's own.
+        seeds: number of seeds that are in it.
+        asked: number of seeds that should be.
+        categories: that it is the mean of.
         random: whether another seed gives another number, so that it needs an error to be compared.
     """
 
@@ -39,13 +48,13 @@ class Ours(NamedTuple):
     standard_error: float | None
     seeds: int
     asked: int
-    categories: tuple[int, int] = (1, 1)
+    categories: Categories = Categories(1, 1, 1)
     random: bool = True
 
     @property
     def is_whole(self) -> bool:
-        """Whether every seed and every category is in it."""
-        return self.seeds >= self.asked and self.categories[0] == self.categories[1]
+        """Whether every seed and every category that was asked for is in it."""
+        return self.seeds >= self.asked and self.categories.there == self.categories.asked
 
 
 class Cell(NamedTuple):
@@ -56,27 +65,32 @@ class Cell(NamedTuple):
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the paper's, in percent."""
-        return None if self.ours is None or self.paper is None else self.ours.mean - self.paper.auc
+        """Ours minus the paper's, in percent, where both are of the same method and categories."""
+        if self.ours is None or self.paper is None or self.paper.source:
+            return None
+        there, _, whole = self.ours.categories
+        return self.ours.mean - self.paper.auc if there == (self.paper.same or whole) else None
 
     def verdict(self, scale: str) -> str:
         """What the comparison says, in a word or two."""
         if self.ours is None:
             return "not yet"
         if self.paper is None:
-            return "not in the paper"
-        if not self.ours.is_whole:
+            there, _, whole = self.ours.categories
+            return "not in the paper" if there == whole else f"paper: all {whole} only"
+        if self.paper.source:
+            return f"{self.paper.source}'s, not like for like"
+        if not self.ours.is_whole or self.difference is None:
             return "not yet whole"
         if scale != "paper":
-            return "not the paper's schedule"
-        difference = self.ours.mean - self.paper.auc
+            return "other schedule"
         if self.ours.standard_error is None and self.ours.random:
             return "no error"
         # The paper rounds to a tenth.
         joint = math.hypot(self.ours.standard_error or 0, self.paper.standard_error or 0)
-        if abs(difference) <= _NORMAL_95 * joint + 0.05:
+        if abs(self.difference) <= _NORMAL_95 * joint + 0.05:
             return "within"
-        return "above" if difference > 0 else "below"
+        return "above" if self.difference > 0 else "below"
 
 
 class Table(NamedTuple):
@@ -97,57 +111,69 @@ class Table(NamedTuple):
 
 
 def summarize(number: int | str, request: Request) -> Table:
-    """A table of what is there so far."""
-    paper, columns = published.table(number), request.columns_of(number)
-    cells: dict[tuple[str, str], Cell] = {}
+    """A table's rows and columns that were asked for, with what is there so far."""
+    columns = request.columns_of(number)
     if any(column.row for column in columns.values()):
-        shapes = dict.fromkeys(name.split(" ")[1] for name in columns)
-        models = dict.fromkeys(column.row for column in columns.values())
-        for name, column in columns.items():
-            shape = name.split(" ")[1]
-            each = {category: _of_seeds(column, category, request) for category in request.categories}
-            papers = [each[category] for category in CATEGORIES if category in each]
-            if any(papers) or not any(each.values()):
-                cells[column.row, shape] = Cell(_mean(papers, whole=len(CATEGORIES)), paper.get((column.row, shape)))
-            else:  # of own categories alone
-                cells[column.row, shape] = Cell(_mean([one for one in each.values() if one is not None]), None)
-        for model in models:
-            every = [cells[model, shape].ours for shape in shapes if (model, shape) in cells]
-            is_papers = all(cells[model, shape].paper for shape in shapes if (model, shape) in cells)
-            average = _mean(every, same=True)
-            cells[model, "average"] = Cell(average, paper.get((model, "average")) if is_papers else None)
-        return Table(tables.name(number), tables.title(number), [*models], [*shapes, "average"], cells)
-    categories, whole = request.categories_of(number), tables.groups(number)
-    groups = {
-        name: [one for one in members if one in categories]
-        for name, members in whole.items()
-        if any(one in categories for one in members)
-    }
+        rows, names, cells = _by_model(number, columns, request)
+    else:
+        rows, names, cells = _by_category(number, columns, request)
+    return Table(tables.name(number), tables.title(number), rows, names, cells)
+
+
+_Cells = tuple[list[str], list[str], dict[tuple[str, str], Cell]]
+
+
+def _by_category(number: int | str, columns: Mapping[str, Column], request: Request) -> _Cells:
+    """Rows are categories, then their groups."""
+    paper, asked = published.table(number), request.categories_of(number)
+    groups = {group: [one for one in members if one in asked] for group, members in tables.groups(number).items()}
+    groups = {group: members for group, members in groups.items() if members}
+    cells = {}
     for name, column in columns.items():
-        of_categories = {category: _of_seeds(column, category, request) for category in categories}
-        for category, ours in of_categories.items():
+        each = {category: _of_seeds(column, category, request) for category in asked}
+        for category, ours in each.items():
             cells[category, name] = Cell(ours, paper.get((category, name)))
         for group, members in groups.items():
-            mean = _mean([of_categories[member] for member in members], whole=len(whole[group]))
-            cells[group, name] = Cell(mean, paper.get((group, name)))
-    return Table(tables.name(number), tables.title(number), [*categories, *groups], [*columns], cells)
+            there = {member: ours for member in members if (ours := each[member]) is not None}
+            count = Categories(len(there), len(members), len(tables.groups(number)[group]))
+            theirs = paper.get((group, name))
+            if 0 < count.there < count.whole and not (theirs and theirs.source):
+                same = published.mean([paper.get((member, name)) for member in there])
+                theirs = same or (theirs if count.asked == count.whole else None)
+            cells[group, name] = Cell(_mean([*there.values()], count), theirs)
+    return [*asked, *groups], [*columns], cells
+
+
+def _by_model(number: int | str, columns: Mapping[str, Column], request: Request) -> _Cells:
+    """Rows are models, columns shapes and their average, each the mean over the categories (Table 6)."""
+    paper, asked = published.table(number), request.categories
+    whole = len(CATEGORIES) if set(asked) <= set(CATEGORIES) else len(asked)  # with others no mean of the paper's
+    shapes = list(dict.fromkeys(name.split(" ")[1] for name in columns))
+    models = list(dict.fromkeys(column.row for column in columns.values()))
+    cells = {}
+    for name, column in columns.items():
+        there = [one for category in asked if (one := _of_seeds(column, category, request)) is not None]
+        key = column.row, name.split(" ")[1]
+        ours = _mean(there, Categories(len(there), len(asked), whole))
+        cells[key] = Cell(ours, paper.get(key) if set(asked) == set(CATEGORIES) else None)
+    for model in models:
+        row = [cells[model, shape] for shape in shapes if (model, shape) in cells]
+        there = [cell.ours for cell in row if cell.ours is not None]
+        every = _mean(there, min(one.categories for one in there)) if len(there) == len(row) else None
+        is_papers = len(shapes) == len(tables.SYNTHETIC) and all(cell.paper for cell in row)
+        cells[model, "average"] = Cell(every, paper.get((model, "average")) if is_papers else None)
+    return models, [*shapes, "average"], cells
 
 
 def _of_seeds(column: Column, category: str, request: Request) -> Ours | None:
     """A category's cell."""
     run, asked = request.run(column, category, 0), len(request.seeds_of(column))
-
-    def place(seed: int) -> Path:
-        return request.output_dir / "runs" / run._replace(seed=seed).name
-
-    seeds = asked
-    while column.random and place(seeds).is_dir():
-        seeds += 1  # of another command, that asked for more
-    folders = [place(seed) / column.folder for seed in range(seeds)]
-    there = {folder: found for folder in folders if (found := metrics_of(folder)) is not None}
+    folders = [
+        request.output_dir / "runs" / run._replace(seed=seed).name / column.folder for seed in request.seeds_of(column)
+    ]
+    there = {folder: values for folder in folders if (values := metrics_of(folder)) is not None}
     if column.ensemble:
-        score = _ensemble([*there]) if len(there) >= asked else None
-        return None if score is None else Ours(score, None, len(there), max(asked, _PAPER_SEEDS), random=False)
+        return _ensemble([*there]) if len(there) == asked else None
     values = [found[column.metric] for found in there.values() if found.get(column.metric) is not None]
     if not values:
         return None
@@ -155,38 +181,37 @@ def _of_seeds(column: Column, category: str, request: Request) -> Ours | None:
     return Ours(statistics.fmean(values), error, len(values), asked, random=column.random)
 
 
-def _ensemble(folders: Sequence[Path]) -> float | None:
-    """Image AUROC of the mean of several runs' log densities: scores are their negatives."""
-    scores: dict[str, list[float]] = {}
+def _ensemble(folders: Sequence[Path]) -> Ours | None:
+    """Image AUROC of the mean of several runs' log densities, with the jackknife's error over the runs."""
+    scores: list[dict[str, float]] = []
     labels: dict[str, int] = {}
     for folder in folders:
         with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                scores.setdefault(row["path"], []).append(float(row["score"]))
-                labels[row["path"]] = int(row["label"] or -1)
-    means = np.array([statistics.fmean(values) for values in scores.values()])
-    return metrics.auroc(np.array([*labels.values()]), means)
-
-
-def _mean(values: Sequence[Ours | None], *, whole: int = 0, same: bool = False) -> Ours | None:
-    """The mean of cells, and of their errors.
-
-    Args:
-        values: of categories, or of columns.
-        whole: number of categories that should be in it; 0: as many as there are values.
-        same: whether the values are of the same categories.
-    """
-    there = [value for value in values if value is not None]
-    if not there:
+            rows = [*csv.DictReader(file)]
+        scores.append({row["path"]: float(row["score"]) for row in rows})
+        labels |= {row["path"]: int(row["label"] or -1) for row in rows}
+    every = np.array([[one[path] for path in labels] for one in scores])
+    truth, count = np.array([*labels.values()]), len(folders)
+    auroc = metrics.auroc(truth, every.mean(axis=0))  # scores are negative log densities
+    if auroc is None:
         return None
-    errors = [value.standard_error for value in there if value.standard_error is not None]
+    error = None
+    if count > 1:
+        without = [metrics.auroc(truth, np.delete(every, index, axis=0).mean(axis=0)) for index in range(count)]
+        error = math.sqrt((count - 1) * np.var(np.array(without, float)))  # (n - 1) / n times the sum of squares
+    return Ours(auroc, error, count, max(count, _PAPER_SEEDS))
+
+
+def _mean(values: Sequence[Ours], categories: Categories) -> Ours | None:
+    """The mean of cells, and of their errors."""
+    if not values:
+        return None
+    errors = [value.standard_error for value in values if value.standard_error is not None]
     return Ours(
-        statistics.fmean(value.mean for value in there),
-        statistics.fmean(errors) if len(errors) == len(there) else None,
-        min(value.seeds for value in there),
-        max(value.asked for value in there),
-        min(value.categories for value in there)
-        if same and len(there) == len(values)
-        else (len(there), whole or len(values)),
-        random=there[0].random,
+        statistics.fmean(value.mean for value in values),
+        statistics.fmean(errors) if len(errors) == len(values) else None,
+        min(value.seeds for value in values),
+        max(value.asked for value in values),
+        categories,
+        random=values[0].random,
     )

@@ -9,18 +9,22 @@ from cutpaste_tf.files import write_whole
 from cutpaste_tf.reproduction.plan import Request
 from cutpaste_tf.reproduction.summary import Cell, Table
 
+_FIELDS = ("row", "column", "ours", "standard_error", "seeds", "categories")
+_FIELDS += ("paper", "paper_standard_error", "paper_source", "difference", "verdict")
 _PAGE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
     """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><link rel="icon" href="data:,">
-<style>body { font: 15px/1.4 system-ui, sans-serif; margin: 1rem; color: #1c2024 } table { border-collapse: collapse }
-.wide { overflow-x: auto } th, td { border: 1px solid #d5dade; padding: .3rem .6rem; text-align: left;
-vertical-align: top } td { font-variant-numeric: tabular-nums } small { display: block; color: #555d66 }
+<style>body { font: 14px/1.4 system-ui, sans-serif; margin: 1rem; color: #1c2024 } table { border-collapse: collapse }
+.wide { overflow-x: auto } th, td { border: 1px solid #d5dade; padding: .25rem .4rem; text-align: left;
+vertical-align: top; white-space: nowrap } td { font-variant-numeric: tabular-nums }
+th[scope="row"] { position: sticky; left: 0; background: #fff }
+small { display: block; font-size: 12px; color: #555d66 }
 .within { background: #e5f3e8 } .above { background: #e3eefb } .below { background: #fbe9e7 }</style></head>
 <body><h1>{{ title }}</h1><p>{{ note }}</p><div class="wide"><table>
 <thead><tr><th scope="col"></th>{% for column in columns %}<th scope="col">{{ column }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row, cells in rows %}<tr><th scope="row">{{ row }}</th>
-{% for ours, paper, verdict in cells %}<td class="{{ verdict.split(" ")[0] }}"><b>{{ ours }}</b>
+{% for kind, (ours, paper, verdict) in cells %}<td class="{{ kind }}"><b>{{ ours }}</b>
 <small>{{ paper }}</small><small>{{ verdict }}</small></td>
 {% endfor %}</tr>{% endfor %}</tbody></table></div></body></html>
 """
@@ -32,20 +36,20 @@ def write(table: Table, request: Request) -> None:
 
     Args:
         table: to write.
-        request: that it is of; tells the folder, the scale and the precision.
+        request: that it is of; says the folder, the scale and the precision.
     """
     folder, scale = request.output_dir, request.scale
     note = (
-        "Ours: mean +/- standard error in percent (number of seeds); beneath it the paper's, and ours minus that. A "
-        "group's error is the mean of its errors. within, above, below: of the joint error at 95 %."
+        "Ours: mean ± standard error in percent (number of seeds); beneath it the paper's, then ours minus that, and "
+        "whether it lies within the joint error at 95 %, above or below. A group's error is the mean of its errors, an "
+        "ensemble's the jackknife's over its seeds. "
+        "(same N): the paper's mean over the same N categories, where not all of a group were asked for."
         + ("" if scale == "paper" else f" Scale {scale}: NOT the paper's schedule, so that nothing can be concluded.")
         + ("" if request.precision == "float32" else f" Trained in {request.precision}.")
     )
     write_whole(folder / f"{table.name}.md", _markdown(table, note, scale).encode(errors="backslashreplace"))
     write_whole(folder / f"{table.name}.csv", _csv(table, scale).encode(errors="backslashreplace"))
-    rows = [
-        (row, [(ours(cell), paper(cell), cell.verdict(scale)) for cell in _cells(table, row)]) for row in table.rows
-    ]
+    rows = [(row, [(cell.verdict(scale), lines(cell, scale)) for cell in _cells(table, row)]) for row in table.rows]
     page = _PAGE.render(title=table.title, note=note, columns=table.columns, rows=rows)
     write_whole(folder / f"{table.name}.html", page.encode(errors="backslashreplace"))
 
@@ -54,56 +58,55 @@ def _cells(table: Table, row: str) -> list[Cell]:
     return [table.cells.get((row, column), Cell(None, None)) for column in table.columns]
 
 
-def ours(cell: Cell) -> str:
-    """Our number as text."""
-    if cell.ours is None:
-        return "-"
-    error = "" if cell.ours.standard_error is None else f" +/- {cell.ours.standard_error:.1f}"
-    there, whole = cell.ours.categories
-    part = "" if there == whole else f", {there} of {whole} categories"
-    return f"{cell.ours.mean:.1f}{error} ({cell.ours.seeds}{part})"
+def lines(cell: Cell, scale: str) -> tuple[str, str, str]:
+    """A cell's three lines: ours, the paper's, and what the comparison says."""
+    ours, paper, difference = "-", "paper -", ""
+    if cell.ours is not None:
+        there, _, whole = cell.ours.categories
+        part = "" if there == whole else f", {there} of {whole}"
+        ours = f"{cell.ours.mean:.1f}{_error(cell.ours.standard_error)} ({cell.ours.seeds}{part})"
+    if cell.paper is not None:
+        same = f" (same {cell.paper.same})" if cell.paper.same else ""
+        paper = f"paper {cell.paper.auc:.1f}{_error(cell.paper.standard_error)}{same}"
+    if cell.difference is not None:
+        difference = f"{cell.difference:+.1f} "
+    return ours, paper, f"{difference}{cell.verdict(scale)}"
 
 
-def paper(cell: Cell) -> str:
-    """The paper's number as text, and how far ours is from it."""
-    if cell.paper is None:
-        return "paper -"
-    error = "" if cell.paper.standard_error is None else f" +/- {cell.paper.standard_error:.1f}"
-    difference = "" if cell.difference is None else f", ours {cell.difference:+.1f}"
-    return f"paper {cell.paper.auc:.1f}{error}{difference}"
+def _error(error: float | None) -> str:
+    return "" if error is None else f" ± {error:.1f}"
 
 
 def _markdown(table: Table, note: str, scale: str) -> str:
-    lines = [f"# {table.title}", "", note, ""]
-    lines += [f"| | {' | '.join(table.columns)} |", "|---" * (len(table.columns) + 1) + "|"]
+    text = [f"# {table.title}", "", note, ""]
+    text += [f"| | {' | '.join(table.columns)} |", "|---" * (len(table.columns) + 1) + "|"]
     for row in table.rows:
-        shown = [
-            f"{ours(cell)}<br>{paper(cell)}<br>{cell.verdict(scale)}".replace("|", "\\|") for cell in _cells(table, row)
-        ]
-        lines.append(f"| {row} | {' | '.join(shown)} |")
-    return "\n".join(lines) + "\n"
+        shown = ["<br>".join(lines(cell, scale)).replace("|", "\\|") for cell in _cells(table, row)]
+        text.append(f"| {row} | {' | '.join(shown)} |")
+    return "\n".join(text) + "\n"
 
 
 def _csv(table: Table, scale: str) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ["row", "column", "ours", "standard_error", "seeds", "paper", "paper_standard_error", "difference", "verdict"]
-    )
+    writer.writerow(_FIELDS)
     for row in table.rows:
         for column, cell in zip(table.columns, _cells(table, row), strict=True):
-            mine, theirs = cell.ours, cell.paper
-            writer.writerow(
-                [
-                    row,
-                    column,
-                    "" if mine is None else f"{mine.mean:.4f}",
-                    "" if mine is None or mine.standard_error is None else f"{mine.standard_error:.4f}",
-                    "" if mine is None else mine.seeds,
-                    "" if theirs is None else theirs.auc,
-                    "" if theirs is None or theirs.standard_error is None else theirs.standard_error,
-                    "" if cell.difference is None else f"{cell.difference:.4f}",
-                    cell.verdict(scale),
-                ]
-            )
+            ours = ("", "", "", "")
+            if cell.ours is not None:
+                ours = (
+                    f"{cell.ours.mean:.4f}",
+                    _number(cell.ours.standard_error),
+                    cell.ours.seeds,
+                    cell.ours.categories[0],
+                )
+            paper = ("", "", "")
+            if cell.paper is not None:
+                source = f"mean over the same {cell.paper.same}" if cell.paper.same else cell.paper.source
+                paper = f"{cell.paper.auc:g}", _number(cell.paper.standard_error), source
+            writer.writerow([row, column, *ours, *paper, _number(cell.difference), cell.verdict(scale)])
     return buffer.getvalue()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

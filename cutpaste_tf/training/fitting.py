@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cutpaste_tf import devices, processes, runs
+from cutpaste_tf import devices, runs
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.config.config import Config
@@ -119,7 +119,6 @@ def fit(
                 batch_size=schedule.batch_size,
                 seed=config.seed,
                 start_step=first,
-                part=processes.part(),
             )
             _execute_together(classifier, math.gcd(steps, execution.steps_per_execution))
             with devices.synchronized(classifier):

@@ -8,6 +8,7 @@ from conftest import TINY
 from PIL import Image
 
 import cutpaste_tf
+from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.reproduction import figures
 from cutpaste_tf.reproduction.plan import Request, plan
 from cutpaste_tf.reproduction.tables import Column
@@ -39,7 +40,11 @@ def test_figures_take_runs_of_one_seed(request_):
 
 
 @pytest.mark.parametrize("number", figures.COLUMNS)
-def test_a_figure_is_drawn(number, request_, category):
+def test_a_figure_is_drawn(number, request_, category, monkeypatch):
+    settings, made = [], pipeline.augmentations
+    monkeypatch.setattr(
+        pipeline, "augmentations", lambda *given, seed: settings.append(given[1]) or made(*given, seed=seed)
+    )
     path = figures.draw(number, category.name, category, request_)
     assert path == request_.output_dir / f"figure{number}_category.png"
     picture = np.asarray(Image.open(path).convert("RGB"))
@@ -51,6 +56,7 @@ def test_a_figure_is_drawn(number, request_, category):
         rows = [picture[17 + 128 * row : 17 + 128 * (row + 1), -128:] for row in range(4)]
         assert all(not np.array_equal(rows[0], row) for row in rows[1:])
     if number == 3:
+        assert [(one.translate, one.base_jitter) for one in settings] == [(0.0, 0.0)]  # as the images beside the views
         folder = Path(str(path)[:-4])
         names = (folder / "metadata.tsv").read_text().split()
         features = np.loadtxt(folder / "tensors.tsv")

@@ -7,8 +7,10 @@ from conftest import command
 
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.reproduction import speed
 from cutpaste_tf.reproduction.costs import described, size
 from cutpaste_tf.reproduction.plan import Request, plan
+from cutpaste_tf.reproduction.speed import Speed
 from cutpaste_tf.reproduction.tables import CATEGORIES, CIFAR10, SCALES, TABLES
 
 
@@ -98,7 +100,6 @@ def test_precision_is_of_every_run_and_names_it(tmp_path):
     for one in plan(request):
         assert one.run.config("/data").network.precision == "mixed_bfloat16"
         assert "precision=mixed_bfloat16" in one.run.name
-    assert "--precision=mixed_bfloat16" in request.flags()
     assert {one.run.name for one in plan(request)}.isdisjoint(
         one.run.name for one in plan(request._replace(precision="float32"))
     )
@@ -114,13 +115,27 @@ def test_an_unknown_column_is_refused(tmp_path):
         plan(request_of(tmp_path, tables=(4,), columns=("cutpast",)))
 
 
-def test_the_plan_says_what_is_left_and_what_it_takes(tmp_path):
+def test_the_plan_says_what_is_left_and_what_it_takes(tmp_path, monkeypatch):
     request = request_of(tmp_path, tables=(5,), columns=("cutpaste_3way",), seeds=2)
-    work = plan(request)
-    assert described(work, request)[-3:] == [
+    work, asked = plan(request), []
+
+    def measure(runs):
+        asked.append(runs)
+        return {0: Speed(48.0, 6)} if len(asked) > 1 else {}
+
+    monkeypatch.setattr(speed, "measure", measure)
+    kind = "resnet18, 256 px, imagenet stem, float32"
+    assert [*described(work, request)][-4:] == [
         "0 of 2 runs are done.",
-        "Left, of kinds of runs whose speed has not been measured here yet: 131072 steps.",
+        "Measuring the speed of 1 kinds of runs, 60 s at most.",
+        f"  {kind}: {131072 * 96} views, whose speed could not be measured in that time.",
         "Left, and not in these: 2 evaluations.",
+    ]
+    assert asked == [[{}]]  # by the settings that are not the defaults
+    hours = 131072 * 96 / 48 / 3600
+    assert [*described(work, request)][-3:-1] == [
+        f"Left: {hours:.1f} hours of training, one run at a time:",
+        f"  {kind}: {hours:.1f} hours at 48.0 views/s, measured now, in steps of 6.",
     ]
     first = tmp_path / "runs" / work[0].run.name
     (first / "detector").mkdir(parents=True)
@@ -130,14 +145,24 @@ def test_the_plan_says_what_is_left_and_what_it_takes(tmp_path):
     second = tmp_path / "runs" / work[1].run.name
     second.mkdir(parents=True)
     (second / "train_log.csv").write_text("epoch,step,images_per_second\n1,16384,960\n")  # a quarter of it
-    lines = described(work, request)
+    lines = [*described(work, request)]
+    hours = 49152 * 96 / 960 / 3600
     assert lines[0].startswith("done   bottle/default/seed0")
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         "1 of 2 runs are done.",
-        f"Left, where the speed has been measured: {49152 * 96 / 960 / 3600:.1f} hours of training, one run at a time, "
-        "at the speeds that the runs here had.",
+        f"Left: {hours:.1f} hours of training, one run at a time:",
+        f"  {kind}: {hours:.1f} hours at 960.0 views/s, as the last run here.",
         "Left, and not in these: 1 evaluations.",
     ]
+    assert len(asked) == 2
+
+
+def test_speed_is_measured_in_a_process_that_ends_by_the_clock():
+    small = {"image_size": 32, "scar_max_length": 20, "stem": "imagenet"}
+    (found,) = speed.measure([small], seconds=500.0).values()
+    assert found.views > 0
+    assert found.batch == 6
+    assert speed.measure([{**small, "backbone": "efficientnet_b4"}], seconds=1.0) == {}
 
 
 def test_densities_of_locations_take_the_room(tmp_path):

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -97,6 +98,27 @@ def test_a_node_that_dies_loses_nothing(tmp_path, cluster, monkeypatch):
     assert sorted(times)[:-1] == [1] * 11  # the one that the dead node was at was begun again
     assert times.count(2) <= 1
     assert all(one.is_done(request.output_dir) for one in work)
+
+
+def test_a_signal_ends_the_tasks(tmp_path, cluster, monkeypatch):
+    """Each training, on whichever node, has time to save a checkpoint."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    request = Request((1,), ("cutpaste", "cutout"), ("bottle",), 1, "paper", str(tmp_path), "", tmp_path / "repro")
+    work = plan(request)
+    places = [request.output_dir / "runs" / one.run.name for one in work]
+
+    def stop():
+        wait_for(lambda: all((place / "trained").is_file() for place in places))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    slow = ("env", "STAND_IN_SECONDS=600", *stand_in.COMMAND)
+    job, execute = Job(request, Commands(slow, stand_in.COMMAND), 2), ray_cluster.executor(cluster[0], 0)
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(KeyboardInterrupt):
+        carrying_out.carry_out(work, job, execute, report=lambda line: None)
+    stopper.join()
+    assert all((place / "saved").is_file() for place in places)
 
 
 def test_a_cluster_that_is_not_there_is_told(monkeypatch):

@@ -1,0 +1,82 @@
+"""How fast networks learn on this machine: a few steps of each, in a process that ends by the clock."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cutpaste_tf.config.config import Config
+from cutpaste_tf.reproduction.carrying_out import PACKAGES
+
+SECONDS = 60.0  # in all
+_STEPS, _SECONDS = 3, 3.0  # of a measurement, each at least
+_IMAGES = 2  # whose views make a step on a CPU, where views/s hardly depend on the batch
+
+
+class Speed(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        views: a second, of training.
+        batch: views in a step.
+    """
+
+    views: float
+    batch: int
+
+
+def measure(runs: Sequence[Mapping[str, Any]], seconds: float = SECONDS) -> dict[int, Speed]:
+    """Measures runs by their settings, one after another.
+
+    Args:
+        runs: settings by name, where they are not the defaults.
+        seconds: that it may take in all.
+
+    Returns:
+        Index of a run -> its speed; without those that there was no time for, or that cannot be trained here.
+    """
+    code = f"import sys; sys.path.insert(0, {PACKAGES!r}); from cutpaste_tf.reproduction import speed; speed.main()"
+    asked = json.dumps([dict(one) for one in runs]).encode()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=asked, capture_output=True, timeout=seconds, check=False
+        )
+        said = done.stdout
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout or b""
+    words = [line.split() for line in said.decode(errors="replace").splitlines() if line.startswith("speed ")]
+    return {int(index): Speed(float(views), int(batch)) for _, index, views, batch in words}
+
+
+def main() -> None:
+    """The process: reads settings from its input, and writes a line for each."""
+    for index, settings in enumerate(json.load(sys.stdin)):
+        found = _speed(Config.of(**{name: value for name, value in settings.items() if name != "weights"}))
+        print(f"speed {index} {found.views:.4f} {found.batch}", flush=True)
+
+
+def _speed(config: Config) -> Speed:
+    """The speed of the phase that trains all layers, or the only one."""
+    from cutpaste_tf.augmentation import pipeline
+    from cutpaste_tf.backend import keras
+    from cutpaste_tf.training import fitting
+
+    has_gpu = bool(keras.distribution.list_devices("gpu"))
+    batch = config.schedule.batch_size if has_gpu else _IMAGES * len(config.augmentation.views)
+    images = np.random.default_rng(0).integers(0, 256, (8, *[config.data.image_size] * 2, 3), np.uint8)
+    classifier = fitting.initial_networks(config).classifier
+    fitting.compile_classifier(classifier, config.schedule, config.schedule.phases[-1])
+    steps, began = 0, 0.0
+    for views, labels in pipeline.stream(images, config.augmentation, batch_size=batch, seed=0):
+        classifier.train_on_batch(views, labels)
+        if not began:
+            began = time.monotonic()  # the first step compiles
+            continue
+        steps += 1
+        if steps >= _STEPS and time.monotonic() - began > _SECONDS:
+            break
+    return Speed(steps * batch / (time.monotonic() - began), batch)
