@@ -110,7 +110,7 @@ def test_what_a_kind_has_not_is_refused(detectors, category, tmp_path):
     for kind, settings, message in [
         ("image", {"stride": 8}, "--stride: an image model has no use for it"),
         ("patch", {"kde_bandwidth": 0.2}, "--kde_bandwidth: a patch model has no use for it"),
-        ("export", {"density": "kde"}, "whose settings of density are those that it was made with"),
+        ("export of an ensemble", {"density": "kde"}, "whose settings of density are those that it was made with"),
     ]:
         with pytest.raises(InputError, match=message):
             cutpaste_tf.evaluate(detectors[kind], category, settings=settings, output_dir=tmp_path)
