@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""Exceptions that are no bugs: something the user can fix, or a signal to stop."""
 
 
 class InputError(ValueError):
@@ -11,3 +11,18 @@ class InputError(ValueError):
 
 class NoRoomError(InputError):
     """A disk has no room for what is worked on."""
+
+
+class SignalError(KeyboardInterrupt):
+    """A signal has ended the work: Ctrl-C's, or the one that systems send before they kill (SIGTERM).
+
+    The mains print its message and exit with 128 + its number. It is a `KeyboardInterrupt`, so that whatever ends
+    properly on Ctrl-C does so on every such signal.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int, message: str = "Stopped."):
+        super().__init__(message)
+        self.number = number

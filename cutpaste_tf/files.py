@@ -1,16 +1,15 @@
 """Files and folders that are written whole or not at all, and locks that keep a second process out.
 
-A name that ends in `.partial` is being written, or was when the process died; nothing reads it.
+A name that ends in `.partial` is being written, or was when the process died, see `partials`; nothing reads it.
 """
 
 import contextlib
 import csv
+import errno
 import io
 import os
-import shutil
 import tempfile
 import time
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any, BinaryIO, TypeVar
 import filelock
 import numpy as np
 
-from cutpaste_tf import arrays
+from cutpaste_tf import arrays, partials
 from cutpaste_tf.errors import InputError, NoRoomError
 
 T = TypeVar("T")
@@ -36,6 +35,10 @@ def damage(error: BaseException) -> str:
     return "not a file of arrays" if "pickle" in str(error) else str(error)
 
 
+# How a file system says that it has no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
 class LockedError(InputError):
     """Another process is at work."""
 
@@ -44,13 +47,15 @@ class LockedError(InputError):
 def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
     """Keeps a second process out of a folder, which is made; the lock goes with the process, however it ends.
 
+    What killed processes left half written in the folder is removed.
+
     Args:
         folder: where the lock's file lies.
         name: of that file; another name is another lock.
 
     Raises:
         LockedError: another process is at work in the folder.
-        InputError: it cannot be written.
+        InputError: it cannot be written, or not be locked.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,26 +63,46 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise LockedError(f"Another process is at work in {folder}; wait for it, or name another folder.") from None
+    except NotImplementedError as error:  # filelock 3 on a system without flock
+        raise _not_lockable(folder, str(error)) from None
     except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise _not_lockable(folder, error.strerror) from None
         raise InputError(f"{folder} cannot be written ({error.strerror or error}).") from None
     try:
+        partials.remove_left(folder)
         yield
     finally:
         lock.release()
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, *, locks: bool = False) -> None:
     """Sees whether a folder, or one that is still to be made, can be written to; leaves nothing there.
 
+    Args:
+        folder: to look at.
+        locks: whether it must have locks as well, see `locked`.
+
     Raises:
-        InputError: it cannot.
+        InputError: it cannot, or has none.
     """
     place = folder.absolute()
     try:
-        with tempfile.TemporaryFile(dir=next(one for one in (place, *place.parents) if one.is_dir())):
-            pass
+        with tempfile.TemporaryFile(dir=next(one for one in (place, *place.parents) if one.is_dir())) as file:
+            if locks:
+                partials.lock(file.fileno())
     except OSError as error:
+        if locks and error.errno in _NO_LOCKS:
+            raise _not_lockable(folder, error.strerror) from None
         raise InputError(f"{folder} cannot be written ({error.strerror or error}).") from None
+
+
+def _not_lockable(folder: Path, reason: str | None) -> InputError:
+    return InputError(
+        f"{folder} can be written, but not locked against a second process ({reason}): its file system has no locks, "
+        "as NFS mounted with nolock, or Lustre without flock. Name a folder on another file system, or have this one "
+        "mounted with locks."
+    )
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -99,35 +124,25 @@ def naming(place: Path | str) -> Iterator[None]:
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the path's place when the block ends well."""
-    partial = _partial(path)
-    try:
-        with naming(path), partial.open("wb") as file:
+    with naming(path), partials.partial(path) as partial:
+        with partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         _move(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Gives an empty folder to write to, which takes `folder`'s place when the block ends well."""
-    partial, old = _partial(folder), _partial(folder)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
+    partials.remove_left(folder.parent)
+    with partials.partial(folder, is_folder=True) as partial:
+        new = partial / "new"
+        new.mkdir()
+        yield new
         if folder.exists():
-            _move(folder, old)
-        _move(partial, folder)
-    finally:
-        for leftover in (partial, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _partial(path: Path) -> Path:
-    """A name beside a path that no other writer has."""
-    return path.with_name(f".{uuid.uuid4().hex}.partial")
+            _move(folder, partial / "old")
+        _move(new, folder)
 
 
 def _move(source: Path, target: Path) -> None:
@@ -199,6 +214,7 @@ def kept(
     made = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partials.remove_left(path.parent)
         write(path, made)
     except OSError as error:  # a folder that is only to be read, or a full disk
         report(f"{path} cannot be kept for the next time ({error.strerror or error}).")

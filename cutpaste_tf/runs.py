@@ -4,7 +4,7 @@
 config.json            the configuration, enough to make the run again
 training_data.json     names and hashes of the training images: a resumed run must find the same ones
 augmentations.png      what the network is shown, where it is trained
-checkpoint.npz         weights, optimizer state and step, while training
+checkpoint.npz         weights, optimizer state, step and the epoch's metrics so far, while training
 train_log.csv          loss, accuracy, learning rate, images/s of every epoch
 tensorboard/           the same for TensorBoard
 train_embeddings.npz   features of the training images

@@ -2,16 +2,19 @@
 
 import contextlib
 import io
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
 from cutpaste_tf import progress
 from cutpaste_tf.command_line import settings_flags
-from cutpaste_tf.errors import InputError
+from cutpaste_tf.errors import InputError, SignalError
 
 TFDS_DATA_DIR = flags.DEFINE_string(
     "tfds_data_dir", "", "Where TensorFlow Datasets keeps sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets."
@@ -22,6 +25,8 @@ _HELP = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
 
 def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flags.FlagHolder[Any], ...] = ()) -> None:
     """Parses the flags and runs a main; what the user can mend is one line on stderr and exit code 2.
+
+    So is a signal, with the exit code that shells give it: 130 for Ctrl-C, 143 for SIGTERM.
 
     Args:
         main: to run.
@@ -49,18 +54,15 @@ def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flag
 
     def guarded(_: list[str]) -> None:
         try:
-            with progress.quietly() if QUIET.value else contextlib.nullcontext():
+            with progress.quietly() if QUIET.value else contextlib.nullcontext(), _raising_on_sigterm():
                 main()
         except InputError as error:
             _fail(str(error))
         except OSError as error:  # no permission, disk full, ...
             _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
-        except KeyboardInterrupt:
-            print(
-                "Stopped. What was written stands; a training goes on from its last checkpoint by the same command.",
-                file=sys.stderr,
-            )
-            sys.exit(130)
+        except KeyboardInterrupt as error:
+            print(str(error) or "Stopped.", file=sys.stderr, flush=True)
+            sys.exit(128 + (error.number if isinstance(error, SignalError) else signal.SIGINT))
 
     app.run(guarded, flags_parser=parse)
 
@@ -69,6 +71,25 @@ def folders_of(named: str) -> list[Path]:
     """Folders that a flag names, with commas between them; a folder's name may have some as well."""
     names = [named] if Path(named).expanduser().is_dir() else named.split(",")
     return [Path(name).expanduser() for name in names if name]
+
+
+@contextlib.contextmanager
+def _raising_on_sigterm() -> Iterator[None]:
+    """Makes SIGTERM, which would end the process without a word, an error; a second one ends it so."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise SignalError(number)
+
+    before = signal.getsignal(signal.SIGTERM)
+    if before != signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def required(flag: flags.FlagHolder[str | None]) -> str:

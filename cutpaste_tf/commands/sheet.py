@@ -26,6 +26,7 @@ def show_augmentations(config: Config, output_dir: Path, location: str | Path = 
     from cutpaste_tf.pictures import plots  # matplotlib is slow to load
 
     location, arrays = location or config.data.data, None
+    items = list_train(config, output_dir, location, tfds_data_dir, None)  # before weights are downloaded
     try:
         arrays = weights.read_saliency_network(config.saliency_weights)
     except InputError as error:
@@ -33,7 +34,6 @@ def show_augmentations(config: Config, output_dir: Path, location: str | Path = 
             raise
         say(f"Without cutswap, for whose saliency there is no network: {error}")
     check_weights(config)
-    items = list_train(config, output_dir, location, tfds_data_dir, None)
     examples = reading.read(items, config.data.image_size, config.data)
     output_dir.mkdir(parents=True, exist_ok=True)
     rows = np.linspace(0, len(examples.images) - 1, min(_ROWS, len(examples.images))).astype(int)

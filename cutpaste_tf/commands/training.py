@@ -16,7 +16,7 @@ from cutpaste_tf.detection import calibration, embeddings, loading
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, reading, sources, unread
 from cutpaste_tf.images.image_set import ImageSet
-from cutpaste_tf.images.reading import Examples, Item
+from cutpaste_tf.images.reading import UNKNOWN, Examples, Item
 from cutpaste_tf.networks import build, saliency, weights
 from cutpaste_tf.networks.build import Networks
 from cutpaste_tf.progress import Report, say
@@ -84,7 +84,8 @@ def train(
         else:
             nets = nets or fitting.initial_networks(config)
             _carry_out(nets, config, examples, output_dir, checkpoint_minutes, execution, report)
-    report(f"Detector: {output_dir}/detector/   Next: python eval_main.py --run_dir={shlex.quote(str(output_dir))}")
+    next_command = _next_command(config, output_dir, location, test_location, set(examples.paths))
+    report(f"Detector: {output_dir}/detector/   Next: {next_command}")
 
 
 def _checked_items(
@@ -97,17 +98,35 @@ def _checked_items(
 ) -> list[Item]:
     """The training images, after everything was checked that takes no images and no TensorFlow."""
     runs.check(output_dir, config)
-    files.check_writable(output_dir)
+    files.check_writable(output_dir, locks=True)
     begun = (output_dir / "config.json").is_file()
     trained = TrainingData.read(output_dir).images if begun else None
     if config.schedule.head_epochs and not config.network.weights:
         report("Warning: without --weights the frozen backbone keeps its random weights.")
-    check_weights(config)
     items = list_train(config, output_dir, location, tfds_data_dir, trained)
     if test_location:
         tested = sources.list_test(test_location, config.data, tfds_data_dir=tfds_data_dir)
         sources.refuse_overlap(items, tested, str(test_location))
+    check_weights(config)  # which are downloaded only for data that are there
     return items
+
+
+def _next_command(
+    config: Config, run_dir: Path, location: str | Path, test_location: str | Path, trained: Collection[str]
+) -> str:
+    """What to do with a run: score its test images, or photographs where it has none."""
+    run = shlex.quote(str(run_dir))
+    try:
+        is_tested = bool(test_location) or sources.is_named(str(location))
+        is_tested = is_tested or sources.list_test(location, config.data, trained=trained)[0].label != UNKNOWN
+    except InputError:  # there are none, or they are not laid out as they should be
+        is_tested = False
+    if is_tested:
+        return f"python eval_main.py --run_dir={run}"
+    return (
+        f"python predict_main.py --detector={run} --images=FOLDER   or, where FOLDER holds test images: "
+        f"python eval_main.py --run_dir={run} --data=FOLDER"
+    )
 
 
 def _carry_out(

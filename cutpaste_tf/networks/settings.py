@@ -23,7 +23,7 @@ class NetworkSettings(Settings):
     )
     weights: str = setting(
         "",
-        "Pretrained weights: imagenet, which is downloaded once, or a file (ResNet-18: .npz, .safetensors, .pth with "
+        "Pretrained weights: imagenet, which is downloaded once, or a file (ResNet-18: .npz, .safetensors with "
         "torchvision's names; EfficientNet: Keras' .h5); empty: from scratch.",
         source="Section 4.3",
     )

@@ -59,6 +59,12 @@ def read_resnet18(weights: str, stem: str, *, classifier: bool = False, flag: st
         arrays = tensor_files.read(path)
     except FileNotFoundError:
         raise InputError(f"{given} does not exist; give a file, or imagenet.") from None
+    except tensor_files.PickleFileError:
+        raise InputError(
+            f"{given} is a pickle of PyTorch's, which could run anything. Where PyTorch is installed, convert it: "
+            f"safetensors.torch.save_file(torch.load({str(path)!r}, weights_only=True), "
+            f"{str(path.with_suffix('.safetensors'))!r}); then give that file."
+        ) from None
     except tensor_files.NotTensorsError as error:
         raise InputError(
             f"{given} is not a file of torchvision's ResNet-18 arrays ({', '.join(tensor_files.READERS)}), or is "

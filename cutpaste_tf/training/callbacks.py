@@ -15,16 +15,17 @@ from typing import Any
 from cutpaste_tf import progress
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.config.schedule import ScheduleSettings
-from cutpaste_tf.errors import InputError
+from cutpaste_tf.errors import InputError, SignalError
 from cutpaste_tf.files import write_csv
 from cutpaste_tf.training import checkpoint, tensorboard
+from cutpaste_tf.training.stopping import Stop
 
 
 class ProgressLog(keras.callbacks.Callback):
     """Shows progress, and writes train_log.csv and TensorBoard's files, a row for each epoch.
 
-    Cross-entropy, L2 and accuracy are means over the epoch's steps; after a resume within an epoch, over the steps
-    that were left of it.
+    Cross-entropy, L2 and accuracy are means over the epoch's steps, also of one that was resumed within, see
+    `Checkpoints`; images_per_second is of the steps since.
 
     Args:
         settings: how long, and in which batches, training goes.
@@ -132,37 +133,55 @@ class ProgressLog(keras.callbacks.Callback):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves the state every so many minutes, and at the last step.
+    """Saves the state every so many minutes, at the last step, and before training stops on request.
+
+    An epoch that is resumed within goes on with its metrics as they were saved.
 
     Args:
         settings: how long training goes.
         path: the file to write.
-        step: steps done before.
+        step: steps done before; those that the file holds.
         minutes: between checkpoints.
+        stop: says when to stop, which is by a `SignalError`.
     """
 
-    def __init__(self, settings: ScheduleSettings, path: Path, step: int, minutes: float):
+    def __init__(self, settings: ScheduleSettings, path: Path, step: int, minutes: float, stop: Stop):
         super().__init__()
         self._settings, self._path, self._step, self._seconds = settings, path, step, 60 * minutes
-        self._saved_at = time.monotonic()
+        self._stop, self._saved, self._saved_at = stop, step, time.monotonic()
+        self._is_within = step % settings.steps_per_epoch > 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes where the epoch begins."""
+        """Notes where the epoch begins; Keras has just set its metrics to nothing."""
         self._first = self._step
+        if self._is_within:
+            checkpoint.restore_metrics(self.model, self._path)  # pyright: ignore[reportArgumentType]
+            self._is_within = False
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves where it is time."""
-        self._step = self._first + batch
-        if batch and time.monotonic() - self._saved_at >= self._seconds:
+        self._step, number = self._first + batch, self._stop.number
+        is_due = batch and time.monotonic() - self._saved_at >= self._seconds
+        if is_due or (number and self._step > self._saved):
             # Asking for self.model brings the variables up to date on JAX, which is slow: only here.
             self._save(self.model.get_metrics_result())  # pyright: ignore[reportOptionalMemberAccess]
+        if number:
+            self._end(number)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves where it is time, and at the end."""
         # The epoch's last step is saved here, after its row was logged: a resumed run starts after both.
-        self._step = self._first + (self.params or {})["steps"]
-        if self._step == self._settings.total_steps or time.monotonic() - self._saved_at >= self._seconds:
+        self._step, number = self._first + (self.params or {})["steps"], self._stop.number
+        is_due = time.monotonic() - self._saved_at >= self._seconds
+        if is_due or self._step == self._settings.total_steps or number:
             self._save(logs or {})
+        if number:
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        total = self._settings.total_steps
+        done = f"after step {self._step} of {total}" if self._step else f"before the first of {total} steps"
+        raise SignalError(number, f"Stopped {done}; the same command goes on from there.")
 
     def _save(self, metrics: dict[str, Any]) -> None:
         if metrics and not math.isfinite(float(metrics["loss"])):
@@ -171,7 +190,7 @@ class Checkpoints(keras.callbacks.Callback):
                 "Start again in another --output_dir with a lower --learning_rate."
             )
         checkpoint.save(self.model, self._path, self._step)  # pyright: ignore[reportArgumentType]
-        self._saved_at = time.monotonic()
+        self._saved, self._saved_at = self._step, time.monotonic()
 
 
 def _clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What of a training is kept on the way: weights, batch-norm statistics, optimizer state and step."""
+"""What of a training is kept on the way: weights, batch-norm statistics, optimizer state, step, the epoch's metrics."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cutpaste_tf.files import DAMAGE, damage, write_arrays
 
 
 def save(classifier: keras.Model, path: Path, step: int) -> None:
-    """Writes weights, batch-norm statistics, optimizer state and the number of steps done."""
-    arrays = {key: np.asarray(variable) for key, variable in _state(classifier, with_optimizer=True)}
-    write_arrays(path, {**arrays, "step": np.array(step)})
+    """Writes weights, batch-norm statistics, optimizer state, the number of steps done, and the sums of the metrics."""
+    kept = (*_state(classifier, with_optimizer=True), *_metrics(classifier))
+    write_arrays(path, {**{key: np.asarray(variable) for key, variable in kept}, "step": np.array(step)})
 
 
 def saved_step(path: Path) -> int:
@@ -39,9 +39,27 @@ def restore(classifier: keras.Model, path: Path, *, with_optimizer: bool) -> Non
             variable.assign(arrays[key])
 
 
+def restore_metrics(classifier: keras.Model, path: Path) -> None:
+    """Lets the metrics go on from where they were saved; version 0.2 did not save them: they stay as they are."""
+    with np.load(path) as arrays:
+        if f"metrics{len(classifier.metrics_variables):04d}" in arrays:
+            # On TensorFlow the first step makes their variables; here one that is overwritten at once.
+            logits = np.zeros((1, *classifier.output_shape[1:]), np.float32)
+            classifier.compute_metrics(None, np.zeros(1, np.int64), logits)
+        for key, variable in _metrics(classifier):
+            if key in arrays:
+                variable.assign(arrays[key])
+
+
 def _state(classifier: keras.Model, *, with_optimizer: bool) -> Iterator[tuple[str, Any]]:
     for index, variable in enumerate(classifier.variables):
         yield f"model{index:04d}", variable
     if with_optimizer:
         for index, variable in enumerate(classifier.optimizer.variables):
             yield f"optimizer{index:04d}", variable
+
+
+def _metrics(classifier: keras.Model) -> Iterator[tuple[str, Any]]:
+    """The sums and counts that the epoch's means are of."""
+    for index, variable in enumerate(classifier.metrics_variables):
+        yield f"metrics{index:04d}", variable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from cutpaste_tf.config.schedule import Phase, ScheduleSettings
 from cutpaste_tf.networks import build
 from cutpaste_tf.networks.build import Networks
 from cutpaste_tf.progress import Report
-from cutpaste_tf.training import checkpoint
+from cutpaste_tf.training import checkpoint, stopping
 from cutpaste_tf.training.execution import JIT_COMPILE, Execution
 
 
@@ -73,6 +73,8 @@ def fit(
 ) -> None:
     """Trains the classifier through its phases to the last step, from the folder's checkpoint if there is one.
 
+    Ctrl-C and SIGTERM end it after the step at hand, with a checkpoint; a second one ends it at once.
+
     Args:
         nets: as of `initial_networks`.
         images: as in `pipeline.stream`.
@@ -84,6 +86,7 @@ def fit(
 
     Raises:
         InputError: the checkpoint is damaged, or training diverges.
+        SignalError: a signal has ended it; the message says after which step.
     """
     from cutpaste_tf.training.callbacks import Checkpoints, ProgressLog  # subclasses of Keras' load it
 
@@ -97,41 +100,55 @@ def fit(
         """That of the last step; those that loss scaling left out are not counted."""
         return float(learning_rate_schedule(phase)(max(0, int(np.asarray(classifier.optimizer.iterations)) - 1)))
 
-    callbacks = [
-        ProgressLog(schedule, folder, step, learning_rate=learning_rate, report=report),
-        Checkpoints(schedule, path, step, checkpoint_minutes),
-    ]
     freezes_batch_norm = config.network.freeze_batch_norm == "yes"
     restored = not step
-    for phase in schedule.phases:
-        if step >= phase.end and phase != schedule.phases[-1]:
-            continue
-        build.set_trainable(nets.backbone, head_only=phase.head_only, freezes_batch_norm=freezes_batch_norm)
-        compile_classifier(classifier, schedule, phase, execution=execution)
-        if not restored:
-            checkpoint.restore(classifier, path, with_optimizer=step > phase.start)
-            restored = True
-        for first, steps, epochs in _segments(step, phase.end, schedule.steps_per_epoch):
-            done = first // schedule.steps_per_epoch
-            stream = pipeline.stream(
-                images,
-                config.augmentation,
-                batch_size=schedule.batch_size,
-                seed=config.seed,
-                start_step=first,
-            )
-            _execute_together(classifier, math.gcd(steps, execution.steps_per_execution))
-            with devices.synchronized(classifier):
-                classifier.fit(
-                    stream,
-                    initial_epoch=done,
-                    epochs=done + epochs,
-                    steps_per_epoch=steps,
-                    callbacks=callbacks,
-                    shuffle=False,
-                    verbose=0,
-                )
-        step = phase.end
+    with stopping.requests() as stop:
+        callbacks = [
+            ProgressLog(schedule, folder, step, learning_rate=learning_rate, report=report),
+            Checkpoints(schedule, path, step, checkpoint_minutes, stop),
+        ]
+        for phase in schedule.phases:
+            if step >= phase.end and phase != schedule.phases[-1]:
+                continue
+            build.set_trainable(nets.backbone, head_only=phase.head_only, freezes_batch_norm=freezes_batch_norm)
+            compile_classifier(classifier, schedule, phase, execution=execution)
+            if not restored:
+                checkpoint.restore(classifier, path, with_optimizer=step > phase.start)
+                restored = True
+            for segment in _segments(step, phase.end, schedule.steps_per_epoch):
+                _fit_segment(classifier, images, config, segment, callbacks, execution)
+            step = phase.end
+
+
+def _fit_segment(
+    classifier: keras.Model,
+    images: np.ndarray,
+    config: Config,
+    segment: tuple[int, int, int],
+    callbacks: Sequence[keras.callbacks.Callback],
+    execution: Execution,
+) -> None:
+    """Trains through one of `_segments`."""
+    first, steps, epochs = segment
+    done = first // config.schedule.steps_per_epoch
+    stream = pipeline.stream(
+        images,
+        config.augmentation,
+        batch_size=config.schedule.batch_size,
+        seed=config.seed,
+        start_step=first,
+    )
+    _execute_together(classifier, math.gcd(steps, execution.steps_per_execution))
+    with devices.synchronized(classifier):
+        classifier.fit(
+            stream,
+            initial_epoch=done,
+            epochs=done + epochs,
+            steps_per_epoch=steps,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,  # pyright: ignore[reportArgumentType]
+        )
 
 
 def _execute_together(classifier: keras.Model, steps: int) -> None:

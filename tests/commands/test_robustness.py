@@ -168,7 +168,8 @@ def test_large_sets_without_posix_fallocate(category, monkeypatch, tmp_path):
     assert sources.read_train(category, 32).hashes == expected
 
 
-def test_windows_tries_again_to_replace_a_file_in_use(tmp_path, monkeypatch):
+def test_a_replacement_that_is_denied_is_tried_again_where_the_system_is_windows(tmp_path, monkeypatch):
+    """Of the loop alone, with a denial made here: nothing in these tests runs on Windows."""
     tries = []
 
     def replace(self, target):

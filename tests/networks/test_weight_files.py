@@ -1,18 +1,13 @@
 """A ResNet-18's weights from files of every kind, and from the internet: whole, checked, or one clear line."""
 
-import collections
 import concurrent.futures
 import contextlib
 import hashlib
 import http.server
 import importlib
 import io
-import os
-import pickle
-import sys
 import threading
 import types
-import zipfile
 
 import numpy as np
 import pytest
@@ -20,110 +15,44 @@ from conftest import TINY, command
 from safetensors.numpy import save_file
 
 import cutpaste_tf
+from cutpaste_tf.commands import sheet
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import loading
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.networks import download, tensor_files, weights
-
-
-class Storage:
-    def __init__(self, array):
-        self.array = array
-
-
-class Tensor:
-    """Pickled as PyTorch pickles a tensor."""
-
-    def __init__(self, array):
-        self.array, self.storage = array, Storage(array)
-
-    def __reduce__(self):
-        strides = tuple(step // self.array.itemsize for step in self.array.strides)
-        arguments = (self.storage, 0, self.array.shape, strides, False, collections.OrderedDict())
-        return sys.modules["torch._utils"]._rebuild_tensor_v2, arguments
-
-
-def write_pth(path, state):
-    """What `torch.save` writes, by stand-ins for the three names of PyTorch's that it refers to."""
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    kinds = {np.dtype(np.float32): "FloatStorage", np.dtype(np.int64): "LongStorage"}
-    for name in kinds.values():
-        setattr(torch, name, type(name, (), {"__module__": "torch"}))
-
-    def _rebuild_tensor_v2(*arguments):
-        raise NotImplementedError
-
-    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
-    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
-    numbers = {}
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, thing):
-            if not isinstance(thing, Storage):
-                return None
-            key = str(len(numbers))
-            numbers[key] = np.ascontiguousarray(thing.array).tobytes()
-            return "storage", getattr(torch, kinds[thing.array.dtype]), key, "cpu", thing.array.size
-
-    buffer = io.BytesIO()
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(sys.modules, "torch", torch)
-        patched.setitem(sys.modules, "torch._utils", utils)
-        Pickler(buffer, protocol=2).dump(state)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", buffer.getvalue())
-        for key, content in numbers.items():
-            archive.writestr(f"archive/data/{key}", content)
+from cutpaste_tf.networks import download, weights
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, imagenet_like):
-    """One set of arrays as .npz, .safetensors and .pth."""
+    """One set of arrays as .npz and .safetensors."""
     folder = tmp_path_factory.mktemp("kinds")
     arrays = dict(np.load(imagenet_like)) | {"bn1.num_batches_tracked": np.array(7)}
     np.savez(folder / "w.npz", **arrays)
     save_file(arrays, folder / "w.safetensors")
-    state = collections.OrderedDict((name, Tensor(array)) for name, array in arrays.items())
-    write_pth(folder / "w.pth", state)
     return folder
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_every_kind_of_file_gives_the_same_arrays(files, suffix):
+def test_both_kinds_of_file_give_the_same_arrays(files):
     expected = weights.read_resnet18(str(files / "w.npz"), "imagenet", classifier=True)
-    found = weights.read_resnet18(str(files / f"w{suffix}"), "imagenet", classifier=True)
+    found = weights.read_resnet18(str(files / "w.safetensors"), "imagenet", classifier=True)
     assert expected.keys() == found.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array)
 
 
-def test_a_transposed_tensor_is_read_by_its_strides(tmp_path):
-    array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    tensor = Tensor(array)
-    tensor.array = array.T  # its numbers stay in the order in which they were
-    write_pth(tmp_path / "w.pth", {"turned": tensor})
-    np.testing.assert_array_equal(tensor_files.read(tmp_path / "w.pth")["turned"], array.T)
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+def test_a_pickle_of_pytorch_is_refused_with_what_converts_it(tmp_path, suffix):
+    path = tmp_path / f"w{suffix}"
+    with pytest.raises(InputError, match="does not exist"):
+        weights.read_resnet18(str(path), "imagenet")
+    path.write_bytes(b"PK")
+    with pytest.raises(InputError) as refused:
+        weights.read_resnet18(str(path), "imagenet")
+    expected = f"save_file(torch.load('{path}', weights_only=True), '{tmp_path}/w.safetensors'); then give that file."
+    assert expected in str(refused.value)
 
 
-class Evil:
-    def __reduce__(self):
-        return os.system, ("touch was_here",)
-
-
-def test_a_pth_can_only_hold_tensors(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_pth(tmp_path / "evil.pth", {"conv1.weight": Evil()})
-    with pytest.raises(InputError, match=r"evil\.pth is not a file of .*it holds posix\.system, which is no tensor"):
-        weights.read_resnet18(str(tmp_path / "evil.pth"), "imagenet")
-    assert not (tmp_path / "was_here").exists()
-    beyond = Tensor(np.zeros(4, np.float32))
-    beyond.array = np.lib.stride_tricks.as_strided(np.zeros(4, np.float32), (100, 100), (400, 4))
-    write_pth(tmp_path / "beyond.pth", {"conv1.weight": beyond})
-    with pytest.raises(tensor_files.NotTensorsError, match="a tensor lies beyond its numbers"):
-        tensor_files.read(tmp_path / "beyond.pth")
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth"])
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_damaged_files_are_named(files, tmp_path, suffix):
     content = (files / f"w{suffix}").read_bytes()
     for name, damaged in (("cut", content[: len(content) // 2]), ("text", b"hello"), ("empty", b"")):
@@ -215,6 +144,15 @@ def test_an_efficientnet_is_fetched_before_any_long_work(hub, category, tmp_path
     with pytest.raises(InputError, match=r"could not be downloaded .*b4\.h5 by hand and put it at .*b4_notop"):
         cutpaste_tf.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_data_that_are_not_there_are_refused_before_a_download(hub, tmp_path):
+    config = Config.of(data=str(tmp_path / "nowhere"), weights="imagenet", proxy_task="cutswap")
+    with pytest.raises(InputError, match="nowhere is not a folder"):
+        cutpaste_tf.train(config, tmp_path / "run")
+    with pytest.raises(InputError, match="nowhere is not a folder"):
+        sheet.show_augmentations(config, tmp_path / "run")
+    assert hub.requests == 0
 
 
 def test_two_at_once_both_get_the_whole(hub):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import threading
 from types import SimpleNamespace
 
 import keras
@@ -16,7 +17,7 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import loading, whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
-from cutpaste_tf.training import callbacks, fitting
+from cutpaste_tf.training import callbacks, fitting, stopping
 
 
 def tiny_network():
@@ -154,11 +155,28 @@ def test_the_log_says_cross_entropy_and_l2_apart(category, tmp_path, monkeypatch
     assert f"cross-entropy {float(row['cross_entropy']):.4f}" in capsys.readouterr().out
 
 
-def test_metrics_are_fetched_only_when_a_line_is_due(tmp_path, monkeypatch):
-    """A callback that hears of a step's end makes Keras turn every metric into a number at every step."""
-    for callback in (callbacks.ProgressLog, callbacks.Checkpoints):
-        assert callback.on_train_batch_end is keras.callbacks.Callback.on_train_batch_end
-        assert callback.on_batch_end is keras.callbacks.Callback.on_batch_end
+def test_no_step_waits_for_the_numbers_of_the_one_before(tmp_path):
+    """Keras makes numbers of a step's metrics at its end: beside the steps, unless a callback wants to hear of it."""
+    fetched_in, schedule = set(), TINY.schedule
+
+    class OnDevice:
+        def __float__(self):
+            fetched_in.add(threading.current_thread())
+            return 0.1
+
+    log = callbacks.ProgressLog(schedule, tmp_path, 0, learning_rate=lambda: 0.03, report=print)
+    checkpoints = callbacks.Checkpoints(schedule, tmp_path / "checkpoint.npz", 0, 5.0, stopping.Stop())
+    heard = keras.callbacks.CallbackList([log, checkpoints], model=tiny_network(), steps=3, epochs=2)
+    heard.on_train_begin()
+    heard.on_epoch_begin(0)
+    for step in range(3):
+        heard.on_train_batch_begin(step)
+        heard.on_train_batch_end(step, {"loss": OnDevice()})
+    metrics = dict.fromkeys(("loss", "cross_entropy", "accuracy"), 0.1)
+    heard.on_epoch_end(0, metrics)  # waits for what is beside
+    heard.on_train_end()
+    assert fetched_in
+    assert threading.main_thread() not in fetched_in
 
 
 def test_speed_is_timed_from_the_end_of_the_first_step(tmp_path, monkeypatch):

@@ -1,11 +1,9 @@
-"""train_main.py and eval_main.py with the tests' toy network: `toy_main.py train --data=... then eval --run_dir=...`;
-`copy A B` copies a folder.
+"""train_main.py and eval_main.py with the tests' toy network: `toy_main.py train --data=... then eval --run_dir=...`.
 
 LOGICAL_CPUS=2 gives TensorFlow two devices, and DIE_AFTER=7 kills the process, as `kill -9` does, when step 7 begins.
 """
 
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -38,8 +36,5 @@ assert conftest.TINY
 words = sys.argv[1:]
 while words:
     end = words.index("then") if "then" in words else len(words)
-    if words[0] == "copy":
-        shutil.copytree(*words[1:end])
-    else:
-        command(f"{words[0]}_main.py", *words[1:end])
+    command(f"{words[0]}_main.py", *words[1:end])
     words = words[end + 1 :]
