@@ -11,7 +11,7 @@ import numpy as np
 from cutpaste_tf import arrays
 from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.low_rank import LowRankGaussian
-from cutpaste_tf.detection import calibration
+from cutpaste_tf.detection import calibration, prediction
 from cutpaste_tf.detection.calibration import Decisions
 from cutpaste_tf.detection.embeddings import THUMBNAILS, Embeddings
 from cutpaste_tf.evaluation import decisions, figures, metrics, pixel_metrics
@@ -67,6 +67,7 @@ def judge(
         pixels = pixel_metrics.pixel_metrics(scored.maps, examples.masks, labels, test.defects)
     normal = calibration.of(scored.held_out, config)
     decided = normal.decide(scores, config.decision) if normal else None
+    limit = normal.pixel_threshold(decided.rate) if normal and decided and len(normal.pixels) else None
     useless = [] if config.patch_size else only_for(type(config), PATCH_MODEL)
     scoring = config.features.flat() | config.density.flat() | config.heat_maps.flat()
     result = {
@@ -88,6 +89,7 @@ def judge(
         **({"gradcam_layer": gradcam_layer} if gradcam_layer else {}),
         **({"synthetic": synthetic} if synthetic else {}),
         **({"ensemble": ensemble} if ensemble else {}),
+        "settings": config.flat(),
     }
     if test.features.size and not config.patch_size:
         result["feature_dimensions"] = test.features.shape[1]
@@ -96,19 +98,24 @@ def judge(
         _write_features(partial, scored, config)
         if scored.maps is not None and examples is not None:
             report(f"Drawing {len(scored.maps)} heat maps.")
-            heat_map_plots.save(partial, examples, scored.maps, _captions(scores, decided), report=report)
+            heat_map_plots.save(
+                partial, examples, scored.maps, _captions(scores, decided), pixel_threshold=limit, report=report
+            )
         if with_page and examples is not None:
             page.save(
                 partial,
                 title=f"CutPaste: {Path(data).name if Path(data).is_absolute() else data}",
                 columns=figures.columns(result, others or {}),
                 figures=figures.table(result, others or {}),
-                facts={name: _shown(value) for name, value in result.items() if "_by_" not in name},
+                facts=figures.facts(result),
                 examples=examples,
                 scores=scores,
                 maps=scored.maps,
                 threshold=decided.threshold if decided else None,
                 p_values=decided.p_values if decided else None,
+                normal_scores=normal.scores if normal else None,
+                pixel_threshold=limit,
+                boxes=_boxes(scored.maps, limit),
                 report=report,
             )
     _report(result, folder, report)
@@ -130,8 +137,11 @@ def _captions(scores: np.ndarray, decided: Decisions | None) -> list[str]:
     return [f"{text}, p {p_value:.2g}, {word}" for text, p_value, word in each]
 
 
-def _shown(value: Any) -> str:
-    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+def _boxes(maps: np.ndarray | None, limit: float | None) -> list[list[tuple[int, int, int, int]]] | None:
+    """Boxes around what is hotter than a limit, of each heat map [count, side, side]; None where there is no limit."""
+    if maps is None or limit is None:
+        return None
+    return [[box[:4] for box in prediction.boxes(heat, limit, heat.shape)] for heat in maps]
 
 
 def _write_features(folder: Path, scored: Scored, config: Config) -> None:

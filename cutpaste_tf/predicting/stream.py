@@ -155,12 +155,11 @@ def _write_maps(opened: Opened, one: _Read, found: Prediction, heat_maps: HeatMa
     """Writes an image's heat map, if that is asked for; the image is read again, so that few are in memory."""
     if heat_maps.folder is None or found.heat_map is None:
         return {}
-    limit = opened.pixel_threshold
     return heat_map_files.write(
         heat_maps.folder / one.file.place,
         reading.read_pixels(one.file.path, opened.how_read),
         found.heat_map,
         [box[:4] for box in found.boxes or ()],
-        hottest=9 * limit if limit else 0.0,  # colors go by the square root: the threshold is a third of the way
+        pixel_threshold=opened.pixel_threshold,
         format=heat_maps.format,
     )
