@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from cutpaste_tf import runs
+from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.reading import Item
 from cutpaste_tf.images.synthetic import SyntheticOptions
 from cutpaste_tf.pictures.page import Figure
+from cutpaste_tf.settings import leaves
 
 PIXELS = "Gaussian on 32 x 32 pixels"
 # Key in metrics.json -> name and meaning.
 _FIGURES = {
     "image_auroc": (
         "image AUROC",
-        "The chance that a defective image scores higher than a good one: 100 % is perfect, 50 % is guessing.",
+        "The chance that an anomalous image scores higher than a normal one: 100 % is perfect, 50 % is guessing.",
     ),
     "pixel_auroc": (
         "pixel AUROC",
@@ -30,6 +32,42 @@ _FIGURES = {
         "other pixels are hot. 100 % is perfect.",
     ),
 }
+# Key in metrics.json -> name on the page; `_FIGURES` stand in a table of theirs.
+_FACTS = {
+    "threshold": "threshold",
+    "false_alarm_rate": "false alarm rate",
+    "calibration_images": "normal images that give the threshold",
+    "called_anomalous": "images called anomalous",
+    "true_positives": "anomalous images called anomalous",
+    "false_negatives": "anomalous images called normal (misses)",
+    "false_positives": "normal images called anomalous (false alarms)",
+    "true_negatives": "normal images called normal",
+    "false_alarms": "false alarms among the normal images",
+    "recall": "recall: anomalous images called so",
+    "precision": "precision: anomalous among those called so",
+    "f1": "F1",
+    "best_f1_by_test_labels": "F1 by the threshold that suits these images best",
+    "anomalous_without_mask": "anomalous images without a mask",
+    "data": "test images",
+    "location": "where they lie",
+    "train_images": "normal training images",
+    "test_normal": "normal test images",
+    "test_anomalous": "anomalous test images",
+    "test_unlabelled": "unlabelled test images",
+    "steps": "training steps",
+    "synthetic": "synthetic anomalies",
+    "ensemble": "runs that are one detector",
+    "feature_dimensions": "dimensions of the feature",
+}
+# What counts images of a class, and says nothing where there are none of it.
+_BY_CLASS = {
+    "test_anomalous": ("true_positives", "false_negatives", "recall"),
+    "test_normal": ("false_positives", "true_negatives", "false_alarms"),
+}
+_MAY_BE_ZERO = ("anomalous_without_mask", "test_normal", "test_anomalous", "test_unlabelled")  # which says nothing
+_PERCENT = ("false_alarms", "recall", "precision", "f1", "best_f1_by_test_labels")
+# Settings that metrics.json has beside `settings`, where all are: those of scoring.
+_SETTINGS = ("gradcam_layer", *(field.name for field, _ in leaves(Config) if field.name not in _FACTS))
 _METRICS = "metrics.json"
 
 
@@ -78,7 +116,8 @@ def columns(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) 
 
 
 def table(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
-    """The figures, of all test images and by kind of defect, beside those of other evaluations.
+    """The figures, of all test images and by kind of defect, beside those of other evaluations, and the settings that
+    differ.
 
     Args:
         result: what metrics.json holds.
@@ -94,11 +133,50 @@ def table(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) ->
         for defect in result[f"{key}_by_defect"]:
             values = [_percent(one.get(f"{key}_by_defect", {}).get(defect)) for one in every]
             by_defect.append(Figure(f"{name}, {defect}", "", values + ([""] if last else [])))
-    return rows + by_defect
+    differing = [
+        Figure(name, "A setting that differs.", values + ([] if pixels is None else [""]))
+        for name, values in _differences(result, others).items()
+    ]
+    return rows + by_defect + differing
+
+
+def facts(result: Mapping[str, Any]) -> dict[str, str]:
+    """What else metrics.json holds, as far as it says something, by names for people; settings by their flags."""
+    none = {key for one, keys in _BY_CLASS.items() if not result[one] for key in keys}
+    found = {}
+    for key, name in _FACTS.items():
+        value = result.get(key)
+        if key not in none and value is not None and not (key in _MAY_BE_ZERO and value == 0):
+            found[name] = _percent(value) if key in _PERCENT else _written(value)
+        if key == "false_alarm_rate" and value is not None:
+            low, high = result["false_alarm_rate_low"], result["false_alarm_rate_high"]
+            found["false alarm rate, 90 % interval of the true one"] = f"{low:.2g} to {high:.2g}"
+    return found | {f"--{name}": _written(result[name]) for name in _SETTINGS if name in result}
+
+
+def _differences(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The settings, and what else decides scores, that are not the same in all evaluations: values by name."""
+    every = [result, *others.values()]
+    has_all = all("settings" in metrics for metrics in every)  # those of 0.2 have the settings of scoring alone
+    decisive = [_decisive(metrics, has_all) for metrics in every]
+    found = {}
+    for name in dict.fromkeys(name for one in decisive for name in one):
+        values = [one.get(name, "-") for one in decisive]
+        if len(set(values)) > 1:
+            found[name] = values
+    return found
+
+
+def _decisive(metrics: Mapping[str, Any], has_all: bool) -> dict[str, str]:
+    """What decides an evaluation's scores, by name: all settings, or those of scoring."""
+    settings = {name: metrics[name] for name in _SETTINGS if name in metrics} | (metrics["settings"] if has_all else {})
+    other = {_FACTS[key]: metrics[key] for key in ("train_images", "steps", "ensemble") if key in metrics}
+    named = other | {f"--{name}": value for name, value in settings.items()}
+    return {name: _written(value) for name, value in named.items()}
 
 
 def line(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
-    """The figures in a line."""
+    """The figures, and the settings that differ, in a line."""
     parts = []
     for key, (name, _) in _FIGURES.items():
         if result.get(key) is None:
@@ -107,7 +185,19 @@ def line(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> 
         if key == "image_auroc" and result["pixel_gaussian_auroc"] is not None:
             compared.append(f"{PIXELS} {_percent(result['pixel_gaussian_auroc'])}")
         parts.append(f"{name} {_percent(result[key])}" + (f" ({'; '.join(compared)})" if compared else ""))
-    return ", ".join(parts) or "no AUC, which needs images known to be normal and known to be anomalous"
+    figures = ", ".join(parts) or "no AUC, which needs images known to be normal and known to be anomalous"
+    differing = [f"{name} {own} ({'; '.join(rest)})" for name, (own, *rest) in _differences(result, others).items()]
+    return figures + (f". Settings that differ: {', '.join(differing)}" if differing else "")
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_written(one)}" for name, one in value.items())
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _percent(value: float | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cutpaste_tf import arrays
+from cutpaste_tf.detection import prediction
 from cutpaste_tf.detection.calibration import Decisions
 from cutpaste_tf.detection.detector import Scores
 from cutpaste_tf.detection.embeddings import Embeddings
@@ -108,6 +109,7 @@ def _record(evaluated: Evaluated) -> dict[str, Any]:
         **{name: value for name, value in settings.items() if name not in plan.detector.unused_settings},
         "seed": config.seed,
         "steps": config.schedule.total_steps,
+        "settings": config.flat(),
     }
     record |= {"gradcam_layer": options.gradcam_layer} if options.gradcam_layer else {}
     record |= {"synthetic": options.synthetic._asdict()} if options.synthetic else {}
@@ -155,22 +157,26 @@ def _write_embedded(folder: Path, evaluated: Evaluated) -> None:
 def _draw(folder: Path, evaluated: Evaluated, result: dict[str, Any], report: Report) -> None:
     """Heat maps, and the page."""
     plan, title, maps, decided = evaluated.plan, evaluated.title, evaluated.scores.heat_maps, evaluated.decisions
+    limit, normal = plan.detector.pixel_threshold, plan.detector.calibration
     if maps is not None:
         report(f"Drawing {len(maps)} heat maps.")
         captions = _captions(evaluated.scores.scores, decided)
-        heat_map_plots.save(folder, evaluated.tests.examples, maps, captions, report=report)
+        heat_map_plots.save(folder, evaluated.tests.examples, maps, captions, pixel_threshold=limit, report=report)
     if plan.options.page:
         page.save(
             folder,
             title=f"CutPaste: {Path(title).name if Path(title).is_absolute() else title}",
             columns=figures.columns(result, plan.others),
             figures=figures.table(result, plan.others),
-            facts={name: _shown(value) for name, value in result.items() if "_by_" not in name},
+            facts=figures.facts(result),
             examples=evaluated.tests.examples,
             scores=evaluated.scores.scores,
             maps=maps,
             threshold=decided.threshold if decided else None,
             p_values=decided.p_values if decided else None,
+            normal_scores=normal.scores if normal else None,
+            pixel_threshold=limit,
+            boxes=_boxes(maps, limit),
             report=report,
         )
 
@@ -185,8 +191,11 @@ def _captions(scores: np.ndarray, decided: Decisions | None) -> list[str]:
     return [f"{text}, p {p_value:.2g}, {word}" for text, p_value, word in each]
 
 
-def _shown(value: Any) -> str:
-    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+def _boxes(maps: np.ndarray | None, limit: float | None) -> list[list[tuple[int, int, int, int]]] | None:
+    """Boxes around what is hotter than a limit, of each heat map [count, side, side]; None where there is no limit."""
+    if maps is None or limit is None:
+        return None
+    return [[box[:4] for box in prediction.boxes(heat, limit, heat.shape)] for heat in maps]
 
 
 def _report(result: dict[str, Any], folder: Path, report: Report) -> None:

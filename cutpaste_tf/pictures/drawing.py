@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import matplotlib.style
@@ -89,9 +89,60 @@ def fitted(text: str, inches: float, points: float) -> str:
 
 
 def digits(scores: np.ndarray) -> int:
-    """Decimals that show three digits of the scores' range; so they are written in every picture and on the page."""
-    extent = float(np.ptp(scores)) if len(scores) else 0.0
+    """Decimals that show three digits of the range of the middle 80 % of the scores, which a single one far away does
+    not widen; so they are written in every picture and on the page."""
+    low, high = np.quantile(scores, [0.1, 0.9]) if len(scores) else (0.0, 0.0)
+    extent = float(high - low) or (float(np.ptp(scores)) if len(scores) else 0.0)
     return min(max(3 - math.ceil(math.log10(extent)), 0), 6) if extent > 0 else 1
+
+
+class ScoreAxis(NamedTuple):
+    """An axis of scores that shows how the normal images score, however far away others lie.
+
+    It is straight, or where the normal images would share a bar or two, the inverse hyperbolic sine: straight around
+    their median, logarithmic far from it.
+
+    Attributes:
+        low: score at its beginning.
+        high: score at its end.
+        middle: median of the normal images' scores; of all, where few are known to be normal.
+        width: half of those lie within; 0 for a straight axis.
+    """
+
+    low: float
+    high: float
+    middle: float = 0.0
+    width: float = 0.0
+
+    @classmethod
+    def of(cls, scores: np.ndarray, is_normal: np.ndarray, threshold: float | None = None) -> "ScoreAxis":
+        """The axis for scores [count], at least one, and a threshold; `is_normal`, bool [count], may be all False."""
+        every = scores if threshold is None else np.append(scores, threshold)
+        low, high = float(every.min()), float(every.max())
+        most = scores[is_normal] if np.sum(is_normal) > 3 else scores
+        quarter, middle, other = np.quantile(most, [0.25, 0.5, 0.75])
+        width = float(other - quarter) or (high - low) / 1000
+        is_straight = len(most) <= 3 or width > (high - low) / 20
+        return cls(low, high) if is_straight else cls(low, high, float(middle), width)
+
+    def places(self, scores: np.ndarray | float) -> np.ndarray:
+        """Scores -> 0, the beginning, to 1, the end."""
+        if self.high <= self.low:
+            return np.full_like(scores, 0.5, np.float64)
+        begin, end = self._stretched(self.low), self._stretched(self.high)
+        return (self._stretched(scores) - begin) / (end - begin)
+
+    def ticks(self) -> tuple[np.ndarray, np.ndarray]:
+        """Five places, and their scores; of an axis without extent one."""
+        if self.high <= self.low:
+            return np.array([0.5]), np.array([self.low])
+        places = np.linspace(0, 1, 5)
+        begin, end = self._stretched(self.low), self._stretched(self.high)
+        stretched = begin + places * (end - begin)
+        return places, self.middle + self.width * np.sinh(stretched) if self.width else stretched
+
+    def _stretched(self, scores: np.ndarray | float) -> np.ndarray:
+        return np.arcsinh((np.asarray(scores) - self.middle) / self.width) if self.width else np.asarray(scores)
 
 
 @functools.cache

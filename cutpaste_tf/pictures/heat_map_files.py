@@ -27,7 +27,7 @@ def write(
     heat: np.ndarray,
     boxes: Iterable[tuple[int, int, int, int]],
     *,
-    hottest: float,
+    pixel_threshold: float | None,
     format: str,
 ) -> dict[str, Any]:
     """Writes PLACE.heat.npy, or PLACE.heat.png, and PLACE.overlay.jpg.
@@ -37,7 +37,7 @@ def write(
         image: uint8 [height, width, 3].
         heat: the map, float32 [side, side], 0 and above; enlarged to the image's size, bilinear.
         boxes: (left, top, width, height) in pixels of the image, drawn onto the overlay.
-        hottest: heat of the hottest color; 0: the map's own largest.
+        pixel_threshold: heat above it is anomalous, if that is known, see `Scale.of`.
         format: one of FORMATS: float32 [height, width]; or grey of 16 bits, whose 65535 stands for the map's largest
             heat.
 
@@ -61,15 +61,14 @@ def write(
         scaled = np.round(np.clip(enlarged, 0, None) * (_MOST / largest)).astype(np.uint16)
         Image.fromarray(scaled).save(buffer, "PNG", pnginfo=note, compress_level=1)
     write_whole(raw, buffer.getvalue())
-    write_whole(overlay, _overlay(image, enlarged, boxes, hottest or largest))
+    write_whole(overlay, _overlay(image, enlarged, boxes, Scale.of(heat[None], pixel_threshold)))
     return written
 
 
-def _overlay(image: np.ndarray, heat: np.ndarray, boxes: Iterable[tuple[int, int, int, int]], hottest: float) -> bytes:
+def _overlay(image: np.ndarray, heat: np.ndarray, boxes: Iterable[tuple[int, int, int, int]], scale: Scale) -> bytes:
     """A JPEG."""
     rows = max(1, _TOGETHER // image.shape[1])
     parts = [slice(start, start + rows) for start in range(0, len(image), rows)]
-    scale = Scale(0.0, hottest)
     picture = Image.fromarray(
         np.concatenate([heat_map_plots.colored(image[one], heat[one], scale)[1] for one in parts])
     )

@@ -23,20 +23,33 @@ _LEAST = 112  # panels are enlarged to at least so many pixels, for what is writ
 
 
 class Scale(NamedTuple):
-    """The one color scale of all heat maps of an evaluation, by the square root: scores are squared distances, and
-    without it one gross defect would leave all others dark.
+    """The one color scale of all heat maps, by the square root: scores are squared distances, and without it one gross
+    defect would leave all others dark.
 
     Attributes:
         low: score of the coldest color, and below.
         high: score of the hottest, and above.
+        threshold: heat above it is anomalous, if that is known.
     """
 
     low: float
     high: float
+    threshold: float | None = None
 
     @classmethod
-    def of(cls, maps: np.ndarray) -> "Scale":
-        """From the median to the 99.9th percentile of all pixels' scores, of at most 16 million of them."""
+    def of(cls, maps: np.ndarray, pixel_threshold: float | None = None) -> "Scale":
+        """The scale of an evaluation's and of a prediction's pictures.
+
+        Args:
+            maps: float32 [count, side, side].
+            pixel_threshold: heat above it is anomalous; None, as for an image model, where that is not known.
+
+        Returns:
+            From 0 to nine times the threshold, which by the square root is a third of the way, whatever the maps are;
+            without it, from the median to the 99.9th percentile of all pixels' scores, of at most 16 million of them.
+        """
+        if pixel_threshold:
+            return cls(0.0, 9 * pixel_threshold, pixel_threshold)
         every = math.ceil(np.sqrt(maps.size / 2**24))
         low, high = np.quantile(maps[:, ::every, ::every], [0.5, 0.999])
         return cls(float(low), float(high) if high > low else float(low) + 1.0)
@@ -46,7 +59,15 @@ class Scale(NamedTuple):
         return np.sqrt(np.clip((heat - self.low) / (self.high - self.low), 0, 1))
 
 
-def save(folder: Path, examples: Examples, maps: np.ndarray, captions: list[str], *, report: Report = hush) -> None:
+def save(
+    folder: Path,
+    examples: Examples,
+    maps: np.ndarray,
+    captions: list[str],
+    *,
+    pixel_threshold: float | None = None,
+    report: Report = hush,
+) -> None:
     """Writes heatmaps/DEFECT/NAME.png for each image, and heatmaps.png, the sheet.
 
     Args:
@@ -54,9 +75,10 @@ def save(folder: Path, examples: Examples, maps: np.ndarray, captions: list[str]
         examples: images and masks.
         maps: float32 [count, side, side].
         captions: what to write above each.
+        pixel_threshold: heat above it is anomalous, if that is known, see `Scale.of`.
         report: takes a line for the user.
     """
-    scale = Scale.of(maps)
+    scale = Scale.of(maps, pixel_threshold)
     root = folder / "heatmaps"
     taken: set[Path] = set()
     for index, name in enumerate(track(examples.paths, len(maps), "Drawing heat maps", report)):
@@ -124,16 +146,25 @@ def colored(image: np.ndarray, heat: np.ndarray, scale: Scale) -> tuple[np.ndarr
 
 
 def _sheet(examples: Examples, maps: np.ndarray, captions: list[str], scale: Scale) -> np.ndarray:
-    """A column for each of up to twelve images, every kind of defect in turn: input, mask, heat map, overlay."""
+    """A column for each of up to twelve images, every kind of defect in turn: input, heat map, overlay, and where any
+    of them has a mask, input with its outline."""
     chosen = _chosen(examples.defects)
-    stacks = [
-        np.concatenate(list(panels(examples.images[index], examples.masks[index], maps[index], scale)))
-        for index in chosen
-    ]
+    masks = [examples.masks[index] for index in chosen]
+    rows = [0, 1, 2, 3] if any(mask is not None and mask.any() for mask in masks) else [0, 2, 3]
+    stacks = []
+    for index, mask in zip(chosen, masks, strict=True):
+        every = panels(examples.images[index], mask, maps[index], scale)
+        stacks.append(np.concatenate([every[row] for row in rows]))
     width = stacks[0].shape[1]
-    labels = [f"{examples.defects[index] or 'unlabelled'}  {captions[index]}" for index in chosen]
-    columns = np.concatenate([_text(labels, width), np.concatenate(stacks, axis=1)])
+    columns = np.concatenate([_text([_label(examples, i, captions[i]) for i in chosen], width), np.hstack(stacks)])
     return np.concatenate([columns, _legend(scale, columns.shape[1])])
+
+
+def _label(examples: Examples, index: int, caption: str) -> str:
+    """The file, its kind where the file's folders do not say it, and the caption."""
+    path, kind = Path(examples.paths[index]), examples.defects[index] or "unlabelled"
+    name = str(path).removeprefix("test/")
+    return f"{name}  {caption}" if kind in path.parts else f"{kind}: {name}  {caption}"
 
 
 def _chosen(defects: list[str]) -> list[int]:
@@ -163,15 +194,18 @@ def _text(texts: list[str], width: int) -> np.ndarray:
 def _legend(scale: Scale, width: int) -> np.ndarray:
     """A strip that says which score a color stands for."""
     length, left = min(width - 24, 360), 12
-    numbers = 3 if length > 180 else 2
+    scores = [(0.0, f"heat {scale.low:.4g}"), (1.0, f"{scale.high:.4g}")]
     strip = np.full((12, width, 3), 255, np.uint8)
     strip[2:, left : left + length] = _COLORS[np.linspace(0, 255, length).astype(int)]
+    if length > 180 and scale.threshold is None:
+        scores.insert(1, (0.5, f"{scale.low + (scale.high - scale.low) / 4:.4g}"))
+    elif length > 180 and scale.threshold is not None:
+        part = float(scale.level(np.array(scale.threshold)))
+        scores.insert(1, (part, f"threshold {scale.threshold:.4g}"))
+        strip[2:, left + round(part * (length - 1))] = 0
     below = Image.new("RGB", (width, drawing.LINE + 4), "white")
     draw = ImageDraw.Draw(below)
-    for index in range(numbers):
-        part = index / (numbers - 1)
-        text = f"{scale.low + part**2 * (scale.high - scale.low):.4g}"
-        text = f"heat {text}" if index == 0 else text
+    for part, text in scores:
         font = drawing.font(text)
         # The first number begins where the colors do, the last one ends there.
         draw.text((left + part * (length - font.getlength(text)), 1), text, fill="black", font=font)

@@ -2,22 +2,24 @@
 
 import base64
 import io
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from cutpaste_tf import arrays
-from cutpaste_tf.images.reading import Examples
+from cutpaste_tf.images.reading import NORMAL, Examples
 from cutpaste_tf.pictures import drawing, heat_map_plots
 from cutpaste_tf.progress import Report, hush, track
 
 NAME, FOLDER = "report.html", "report_images"
-INLINE = 300  # images at most whose thumbnails are in the page itself; those of more lie beside it
-_SIDE = 160  # of a thumbnail, in pixels
+INLINE, _INLINE_BYTES = 300, 12_000_000  # images, and their bytes, at most in the page itself; more lie beside it
+_SIDE = 512  # pixels at most of an image in the page
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
 )
@@ -49,61 +51,54 @@ def save(
     maps: np.ndarray | None,
     threshold: float | None = None,
     p_values: np.ndarray | None = None,
+    normal_scores: np.ndarray | None = None,
+    pixel_threshold: float | None = None,
+    boxes: Sequence[Iterable[tuple[int, int, int, int]]] | None = None,
     report: Report = hush,
 ) -> None:
-    """Writes the page, and beside it the thumbnails, where they are too many for one file.
+    """Writes the page, and beside it the images, where they are too many for one file.
 
     Args:
         folder: to write to, one that is put in place as a whole.
         title: of the page.
         columns: of the table of figures, the evaluation first.
-        figures: its rows.
-        facts: more about the evaluation, by name.
-        examples: the test images.
+        figures: its rows; none where there are no labels to count by.
+        facts: more about the evaluation, by the name that the page gives them.
+        examples: the test images, [count, side, side, 3], with masks.
         scores: [count], of the images.
         maps: heat maps [count, side, side], if there are any.
-        threshold: that is suggested, if there is one; images that score above it are called defective.
+        threshold: that is suggested, if there is one; images that score above it are called anomalous.
         p_values: [count], of the images, if there are any.
+        normal_scores: [n], of the normal images that the threshold is from, in any order; by them the page says which
+            false alarm rate a threshold means.
+        pixel_threshold: heat above it is anomalous, if that is known, see `Scale.of`.
+        boxes: (left, top, width, height), in pixels of the test images, around what is hotter, for each image.
         report: takes a line for the user.
     """
-    inline = len(scores) <= INLINE
-    if not inline:
-        (folder / FOLDER).mkdir()
-    scale = None if maps is None else heat_map_plots.Scale.of(maps)
-    size, thumbnails, overlays = 0, [], []
-    images = enumerate(arrays.rows(examples.images))
-    for index, image in track(images, len(scores), "Drawing thumbnails", report):
-        mask, pictures = examples.masks[index], [image]
-        if maps is not None and scale is not None:
-            *_, overlay = heat_map_plots.panels(image, mask, maps[index], scale)
-            pictures.append(overlay)
-        for kind, picture, kept in zip(("", "_heat"), pictures, (thumbnails, overlays), strict=False):
-            content = _jpeg(picture)
-            size += len(content)
-            if inline:
-                kept.append(f"data:image/jpeg;base64,{base64.b64encode(content).decode()}")
-            else:
-                name = f"{FOLDER}/{index:06d}{kind}.jpg"
-                (folder / name).write_bytes(content)
-                kept.append(name)
+    size, photographs, overlays = _pictures(folder, examples, maps, pixel_threshold, report)
+    labels, side = np.asarray(examples.labels), examples.images.shape[1]
     data: dict[str, Any] = {
         "paths": [drawing.label(path) for path in examples.paths],
-        "labels": examples.labels.tolist(),
+        "labels": labels.tolist(),
         "defects": [drawing.label(defect) for defect in examples.defects],
-        "scores": [float(f"{score:.6f}") for score in scores],  # as in scores.csv
+        "scores": [_written(score) for score in scores],
         "digits": drawing.digits(scores),
-        "thumbnails": thumbnails,
+        "axis": drawing.ScoreAxis.of(scores, labels == NORMAL, threshold)._asdict(),
+        "photographs": photographs,
         "overlays": overlays,
-        "threshold": threshold,
+        "boxes": [_parts(own, side) for own in boxes] if boxes is not None else [],
+        "marked": [_parts(_marked(mask), side) for mask in examples.masks],
+        "threshold": None if threshold is None else _written(threshold),
+        "normalScores": [] if normal_scores is None else sorted(map(_written, normal_scores)),
         "pValues": None if p_values is None else [f"{p_value:.2g}" for p_value in p_values],
     }
-    place = "in this file" if inline else f"in {FOLDER}/, which must stay beside this file"
+    place = f"in {FOLDER}/, which must stay beside this file" if (folder / FOLDER).is_dir() else "in this file"
     text = _ENVIRONMENT.get_template("page.html").render(
         title=drawing.label(title),
         columns=columns,
         figures=figures,
         facts=facts,
-        note=f"{len(scores)} images; their thumbnails, {size / 1e6:.1f} MB, are {place}.",
+        note=f"The pictures of {len(scores)} images, {size / 1e6:.1f} MB, are {place}.",
         data=data,
         has_heat=bool(overlays),
         has_p_values=p_values is not None,
@@ -111,7 +106,57 @@ def save(
     (folder / NAME).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def _pictures(
+    folder: Path, examples: Examples, maps: np.ndarray | None, pixel_threshold: float | None, report: Report
+) -> tuple[int, list[str], list[str]]:
+    """Bytes of all pictures, and the addresses of the photographs and of those with their heat map, if there are any:
+    files in `folder`/FOLDER, or, of few small ones, their contents."""
+    (folder / FOLDER).mkdir()
+    scale = None if maps is None else heat_map_plots.Scale.of(maps, pixel_threshold)
+    files: dict[str, list[Path]] = {"": [], "_heat": []}
+    images = enumerate(arrays.rows(examples.images))
+    for index, image in track(images, len(examples.paths), "Drawing the page's pictures", report):
+        pictures = {"": image}
+        if maps is not None and scale is not None:
+            pictures["_heat"] = heat_map_plots.colored(image, maps[index], scale)[1]
+        for kind, picture in pictures.items():
+            path = folder / FOLDER / f"{index:06d}{kind}.jpg"
+            path.write_bytes(_jpeg(picture))
+            files[kind].append(path)
+    size = sum(path.stat().st_size for paths in files.values() for path in paths)
+    if len(examples.paths) > INLINE or size > _INLINE_BYTES:
+        places = {kind: [f"{FOLDER}/{path.name}" for path in paths] for kind, paths in files.items()}
+    else:
+        places = {kind: list(map(_inline, paths)) for kind, paths in files.items()}
+        shutil.rmtree(folder / FOLDER)
+    return size, places[""], places["_heat"]
+
+
+def _inline(path: Path) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
 def _jpeg(picture: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR).save(buffer, "JPEG", quality=85)
+    image, buffer = Image.fromarray(picture), io.BytesIO()
+    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    image.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
+
+
+def _written(score: float) -> float:
+    """A score as scores.csv has it."""
+    return float(f"{score:.6f}")
+
+
+def _marked(mask: np.ndarray | None) -> list[tuple[int, int, int, int]]:
+    """Boxes (left, top, width, height) around the regions of a mask [side, side]."""
+    if mask is None:
+        return []
+    regions: Any = ndimage.label(mask, np.ones((3, 3)))
+    found = ndimage.find_objects(regions[0])
+    return [(x.start, y.start, x.stop - x.start, y.stop - y.start) for y, x in found]
+
+
+def _parts(boxes: Iterable[tuple[int, int, int, int]], side: int) -> list[list[float]]:
+    """Boxes in pixels -> in percent of the image's side."""
+    return [[round(100 * int(number) / side, 2) for number in box] for box in boxes]

@@ -91,21 +91,26 @@ def save_histogram(
     """
     names = np.array(defects)
     kinds = sorted(set(defects), key=lambda name: (name != GOOD, name))
-    bins = np.linspace(scores.min(), scores.max(), 41) if np.ptp(scores) else 10
+    score_axis = drawing.ScoreAxis.of(scores, names == GOOD, threshold)
+    places, bins = score_axis.places(scores), np.linspace(0, 1, 41)
     texts = [drawing.fitted(f"{kind or 'unlabelled'} ({np.sum(names == kind)})", 6, 9) for kind in kinds]
     title = drawing.fitted(title, 6, 10)
     lines = "".join([title, *texts]).count("\n")
     size = 6.5, 0.7 + 1.3 * len(kinds) + 0.15 * lines
     figure, axes = drawing.subplots(len(kinds), 1, figsize=size, sharex=True)
     for axis, kind, text in zip(axes[:, 0], kinds, texts, strict=True):
-        axis.hist(scores[names == kind], bins=bins, color="tab:green" if kind == GOOD else "tab:red")
+        axis.hist(places[names == kind], bins=bins, color="tab:green" if kind == GOOD else "tab:red")
         axis.set_title(text, loc="left", fontsize=9, parse_math=False)
         axis.yaxis.get_major_locator().set_params(integer=True)
         if threshold is not None:
-            axis.axvline(threshold, color="black", linestyle="dashed", linewidth=1)
+            axis.axvline(float(score_axis.places(threshold)), color="black", linestyle="dashed", linewidth=1)
     figure.suptitle(title, fontsize=10, parse_math=False)
     dashed = "" if threshold is None else "; dashed: threshold"
-    axes[-1, 0].set_xlabel(f"anomaly score (negative log density{dashed})")
+    far = "; far scores drawn together" if score_axis.width else ""
+    axes[-1, 0].set_xlabel(f"anomaly score (negative log density{dashed}{far})")
+    ticks, values = score_axis.ticks()
+    axes[-1, 0].set_xticks(ticks, [f"{value:.{drawing.digits(scores)}f}" for value in values])
+    axes[-1, 0].set_xlim(-0.02, 1.02)
     figure.tight_layout(pad=0.5)
     drawing.save(figure, path)
 

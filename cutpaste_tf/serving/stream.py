@@ -158,12 +158,11 @@ def _write_maps(detector: Detector, one: _Read, found: Prediction, options: Pred
     """Writes an image's heat map, if that is asked for; the image is read again, so that few are in memory."""
     if options.heat_maps is None or found.heat_map is None:
         return {}
-    limit = detector.pixel_threshold
     return heat_map_files.write(
         options.heat_maps / one.file.place,
         reading.read_pixels(one.file.path, detector.how_read),
         found.heat_map,
         [box[:4] for box in found.boxes or ()],
-        hottest=9 * limit if limit else 0.0,  # colors go by the square root: the threshold is a third of the way
+        pixel_threshold=detector.pixel_threshold,
         format=options.heat_map_format,
     )

@@ -37,11 +37,14 @@ def write_views(run_dir: Path, views: np.ndarray, labels: np.ndarray, names: tup
 
 
 def write_settings(run_dir: Path, settings: Mapping[str, Any]) -> None:
-    """The settings, as hyperparameters, by name."""
+    """The settings, as hyperparameters, by name; the page HParams calls the run as its folder is called."""
     from tensorboard.plugins.hparams import api  # loads TensorFlow
 
     with writer(run_dir / FOLDER).as_default(step=0):
-        api.hparams({name: _hyperparameter(value) for name, value in settings.items()})
+        api.hparams(
+            {name: _hyperparameter(value) for name, value in settings.items()},
+            trial_id=folders.printable(str(run_dir)),  # runs of one name would be one row
+        )
 
 
 def write_evaluation(

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cutpaste_tf.images.reading import Examples
-from cutpaste_tf.pictures import drawing, heat_map_plots
+from cutpaste_tf.pictures import drawing, heat_map_files, heat_map_plots
 
 SIDE, TIMES = 32, 4  # panels of 32 px are enlarged four times, to hold what is written above them
 TEXT, LEGEND = 17, 29  # heights of a line of text, and of the colors
@@ -77,8 +77,8 @@ def test_the_sheet_has_a_column_for_each_of_up_to_twelve_images(tmp_path, count,
 def test_no_label_is_cut_off(tmp_path, name):
     """In a column of 128 px: every letter is written, in as many lines as it takes."""
     _save(tmp_path, defects=("good", name, name))
-    lines = drawing.wrapped(f"{name.strip()}  1.00", 122)
-    assert "".join(lines).replace(" ", "") == f"{name}1.00".replace(" ", "")
+    lines = drawing.wrapped(f"{name}: hole/0.png  1.00", 122)
+    assert "".join(lines).replace(" ", "") == f"{name}:hole/0.png1.00".replace(" ", "")
     assert all(drawing.font(line).getlength(line) <= 122 for line in lines)
     sheet = np.asarray(Image.open(tmp_path / "heatmaps.png"))
     strip = sheet[: sheet.shape[0] - 4 * TIMES * SIDE - LEGEND, 128:256]
@@ -100,3 +100,34 @@ def test_the_legend_says_which_score_a_color_stands_for(tmp_path, monkeypatch):
 
 def test_scores_have_the_digits_that_tell_them_apart():
     assert [drawing.digits(np.array([0, extent])) for extent in (0.002, 1, 30, 99, 5000, 0)] == [5, 3, 1, 1, 0, 1]
+
+
+def _examples(count, mask=None):
+    images = np.full((count, SIDE, SIDE, 3), 128, np.uint8)
+    names = [f"test/hole/{number}.png" for number in range(count)]
+    return Examples(images, names, np.ones(count, int), ["hole"] * count, [mask] * count, "")
+
+
+def test_evaluation_and_prediction_paint_a_pixel_threshold_alike(tmp_path, monkeypatch):
+    heat = np.full((SIDE, SIDE), 0.2, np.float32)
+    heat[8:16, 8:16] = 1.0
+    assert heat_map_plots.Scale.of(heat[None], 0.5).level(np.array([0.0, 0.5, 4.5])) == pytest.approx([0, 1 / 3, 1])
+    examples = _examples(1)
+    heat_map_files.write(tmp_path / "0", examples.images[0], heat, (), pixel_threshold=0.5, format="npy")
+    predicted = np.asarray(Image.open(tmp_path / "0.overlay.jpg")).astype(int)
+    written = []
+    monkeypatch.setattr(heat_map_plots.ImageDraw.ImageDraw, "text", lambda self, at, text, **_: written.append(text))
+    heat_map_plots.save(tmp_path, examples, heat[None], ["1.00"], pixel_threshold=0.5)
+    assert written[1:4] == ["heat 0", "threshold 0.5", "4.5"]
+    assert np.abs(_panels(tmp_path / "heatmaps/hole/0.png")[3] - predicted)[10:14, 10:14].max() < 12  # JPEG
+
+
+def test_the_sheet_names_its_files_and_repeats_no_row(tmp_path, monkeypatch):
+    """Without a mask there is no outline to show."""
+    written = []
+    monkeypatch.setattr(heat_map_plots.ImageDraw.ImageDraw, "text", lambda self, at, text, **_: written.append(text))
+    maps = np.zeros((2, SIDE, SIDE), np.float32)
+    heat_map_plots.save(tmp_path, _examples(2), maps, ["1.00", "2.00"])
+    assert written[-5:-3] == ["hole/0.png 1.00", "hole/1.png 2.00"]
+    rows = (np.asarray(Image.open(tmp_path / "heatmaps.png")).shape[0] - TEXT - LEGEND) // (TIMES * SIDE)
+    assert rows == 3

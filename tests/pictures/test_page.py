@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import re
 import shutil
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from conftest import write_image
 
 import cutpaste_tf
+from cutpaste_tf.config.scoring import DecisionSettings
+from cutpaste_tf.detection.calibration import Calibration
 from cutpaste_tf.images.reading import Examples
-from cutpaste_tf.pictures import page
+from cutpaste_tf.pictures import drawing, page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -48,7 +51,7 @@ def opened(browser):
     assert said == []
 
 
-def drawn(folder, count, *, labels=None, paths=None, heat=True, threshold=None):
+def drawn(folder, count, *, labels=None, paths=None, heat=True, **options):
     """A page of drawn images, half of them anomalous."""
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 2 if labels is None else np.array(labels)
@@ -61,12 +64,12 @@ def drawn(folder, count, *, labels=None, paths=None, heat=True, threshold=None):
         folder,
         title="drawn",
         columns=["this evaluation", "runs/a_folder_with_a_long_name", "Gaussian on 32 x 32 pixels"],
-        figures=[page.Figure("image AUROC", "a chance", ["76.00 %", "75.00 %", "74.00 %"])],
+        figures=[page.Figure("image AUROC", "a chance", ["76.00 %", "75.00 %", "74.00 %"])] if max(labels) >= 0 else [],
         facts={"seed": "0"},
         examples=Examples(images, paths, labels, defects, [None] * count, ""),
         scores=scores,
         maps=np.broadcast_to(rng.random((1, 16, 16), np.float32), (count, 16, 16)) if heat else None,
-        threshold=threshold,
+        **options,
     )
     return folder / page.NAME, scores, labels
 
@@ -98,6 +101,45 @@ def test_the_slider_counts_what_the_csv_says(tiny_run, category, opened, capsys)
     assert f"{auroc:.2f} %" in shown.inner_text("#figures")
 
 
+def at(shown, position):
+    """What the page says where the slider stands at a position: the threshold, and the flags that give it."""
+    shown.evaluate(
+        "position => { const slider = document.getElementById('threshold'); slider.value = position;"
+        " slider.dispatchEvent(new Event('input')); }",
+        position,
+    )
+    flags = dict(flag[2:].split("=") for flag in shown.locator("#rate code").all_inner_texts())
+    return float(shown.inner_text("#threshold-value")), {name: float(value) for name, value in flags.items()}
+
+
+def test_the_threshold_shown_decides_as_counted_and_its_flags_as_it(tmp_path, opened):
+    rng = np.random.default_rng(1)
+    known = Calibration(np.sort(rng.normal(0, 1, 48)), np.empty(0))
+    suggested = known.threshold(0.05)
+    path, scores, labels = drawn(tmp_path, 30, threshold=suggested, normal_scores=known.scores)
+    shown = opened(path)
+    assert shown.inner_text("#threshold-value") == f"{suggested:.6f}".rstrip("0")
+    assert "normal images: 4.1 %" in shown.inner_text("#rate")  # 2 of 49
+    assert "--false_alarm_rate=0.05" in shown.inner_text("#rate")
+    rates = 0
+    for position in range(31):
+        threshold, flags = at(shown, position)
+        called = scores > threshold
+        assert np.sum(called) == 30 - position
+        assert counts(shown) == (np.sum(called & (labels == 0)), np.sum(~called & (labels == 1)))
+        assert flags["threshold"] == threshold
+        if "false_alarm_rate" in flags:
+            rates += 1
+            decided = known.decide(scores, DecisionSettings(flags["false_alarm_rate"]))
+            np.testing.assert_array_equal(decided.anomalous, called)
+    assert rates > 10
+    shown.focus("#threshold")
+    shown.keyboard.press("Home")
+    shown.keyboard.press("ArrowRight")
+    assert float(shown.inner_text("#threshold-value")) == at(shown, 1)[0]
+    assert shown.get_attribute("#threshold", "aria-valuetext") == shown.inner_text("#threshold-value")
+
+
 def test_the_keyboard_reaches_everything(tmp_path, opened):
     path, scores, labels = drawn(tmp_path, 30)
     shown = opened(path)
@@ -115,12 +157,41 @@ def test_the_keyboard_reaches_everything(tmp_path, opened):
     shown.focus("#all-heat")
     shown.keyboard.press("Tab")  # from the last tool to the first image
     assert opacity() == "1"
-    shown.keyboard.press("Enter")
     shown.keyboard.press("Tab")
-    assert opacity() == "1"  # pressed, it stays
+    assert opacity() == "0"
     shown.focus("#scores [data-by=name]")
     shown.keyboard.press("Enter")
     assert shown.locator("#scores th[aria-sort]").count() == 1
+
+
+def test_an_image_opens_large_with_its_heat_map_and_boxes(tmp_path, opened):
+    path, scores, _ = drawn(tmp_path, 30, boxes=[[(4, 8, 2, 4)]] * 30, pixel_threshold=0.1)
+    shown = opened(path)
+    order = np.argsort(-scores)
+    first = shown.locator("#gallery button").first
+    first.focus()
+    outline = first.bounding_box()
+    assert (
+        first.evaluate("one => getComputedStyle(one.parentElement).overflow") == "visible"
+    )  # nothing clips its outline
+    shown.keyboard.press("Enter")
+    picture = shown.locator("#large-picture").bounding_box()
+    assert picture["width"] > 3 * outline["width"]
+    box = shown.locator("#large .box.hot").bounding_box()
+    assert [round(100 * (box[k] - picture[k]) / picture["width"]) for k in ("x", "y")] == [25, 50]
+    assert round(16 * box["height"] / picture["height"]) == 4
+    assert f"{order[0]}.png" in shown.inner_text("#large-name")
+    shown.keyboard.press("ArrowRight")
+    shown.keyboard.press("ArrowRight")
+    shown.keyboard.press("ArrowLeft")
+    assert f"/{order[1]}.png" in shown.inner_text("#large-name")
+    shown.uncheck("#large-heat")
+    assert shown.is_hidden("#large .heat")
+    shown.uncheck("#large-boxes")
+    assert shown.is_hidden("#large .box")
+    shown.keyboard.press("Escape")
+    assert shown.is_hidden("#large")
+    assert shown.evaluate("document.activeElement.closest('li').dataset.index") == str(order[1])
 
 
 def test_images_are_sorted_and_filtered(tmp_path, opened):
@@ -130,13 +201,19 @@ def test_images_are_sorted_and_filtered(tmp_path, opened):
     order = "[...document.querySelectorAll('#gallery li')].map(one => Number(one.dataset.index))"
     assert shown.evaluate(order) == np.argsort(-scores).tolist()
     shown.select_option("#sort", "errors")
-    level = min(score for score in scores if score >= 0.5)
-    excess = np.where(labels == 0, scores - level, level - scores)
+    excess = np.where(labels == 0, scores - 0.5, 0.5 - scores)
     assert shown.evaluate(order)[:3] == np.argsort(-excess)[:3].tolist()
-    shown.select_option("#kind", "wrong")
+    shown.select_option("#decision", "wrong")
     assert len(shown.evaluate(order)) == sum(counts(shown)) > 0
+    shown.select_option("#decision", "normal")
     shown.select_option("#kind", "kind hole")
-    assert set(labels[shown.evaluate(order)]) == {1}
+    rows = "[...document.querySelectorAll('#scores [data-index]')].map(one => Number(one.dataset.index))"
+    misses = set(np.flatnonzero((labels == 1) & (scores <= 0.5)))
+    assert set(shown.evaluate(order)) == set(shown.evaluate(rows)) == misses
+    shown.select_option("#kind", "all")
+    shown.select_option("#decision", "all")
+    shown.fill("#search", "HOLE/1")
+    assert sorted(shown.evaluate(order)) == [1, 11, 13, 15, 17, 19]
 
 
 def test_a_name_that_is_markup_is_a_name(tmp_path, category, tiny_run, opened):
@@ -155,7 +232,12 @@ def test_without_labels_there_is_no_curve(tmp_path, opened):
     assert shown.is_hidden("#roc-figure")
     assert "unlabelled images" in shown.inner_text("#counts")
     assert "false alarms" not in shown.inner_text("#counts")
-    assert shown.locator("button.picture").count() == 0
+    assert shown.locator("#figures-title").count() == 0
+    assert shown.locator("#gallery .heat").count() == 0
+    assert shown.locator("#decision option").all_inner_texts() == ["all", "called anomalous", "called normal"]
+    shown.locator("#gallery button").first.click()
+    assert shown.is_hidden("#heat-tool")
+    assert shown.is_hidden("#boxes-tool")
 
 
 def test_five_thousand_images_open_at_once(tmp_path, opened):
@@ -169,15 +251,65 @@ def test_five_thousand_images_open_at_once(tmp_path, opened):
     shown.click("#more-images")
     assert shown.locator("#gallery li").count() == 120
     assert "120 of 5000" in shown.inner_text("#shown")
+    shown.click("#all-images")
+    assert shown.locator("#gallery li").count() == 5000
+    shown.click("#all-rows")
+    assert shown.locator("#scores tbody tr").count() == 5000
+    shown.fill("#search", "good/4998.")
+    assert shown.locator("#gallery li").count() == 1
     shown.wait_for_function("document.querySelector('#gallery img').naturalWidth > 0")
     assert "MB, are in report_images/" in shown.inner_text("#about ~ p")
 
 
+def test_an_outlier_leaves_the_others_their_room(tmp_path, opened):
+    """Of 1,200 images 1,199 would share one bar of forty, and the threshold lie on its edge."""
+    scores = np.r_[np.random.default_rng(0).normal(100, 1, 1199), 5000]
+    axis = drawing.ScoreAxis.of(scores, np.arange(1200) < 1199, 101.6)
+    assert len(set((40 * axis.places(scores)).astype(int))) > 8
+    assert 0.1 < axis.places(101.6) < 0.5
+    places, values = axis.ticks()
+    np.testing.assert_allclose(axis.places(values), places, atol=1e-12)
+    straight = drawing.ScoreAxis.of(scores[:-1], np.arange(1199) < 0)
+    np.testing.assert_allclose(straight.ticks()[1], np.linspace(scores[:-1].min(), scores[:-1].max(), 5))
+    path, scores, _ = drawn(tmp_path, 60, paths=[f"{i}.png" for i in range(60)], threshold=0.5)
+    text = path.read_text()
+    data = json.loads(text.partition('type="application/json">')[2].partition("</script>")[0])
+    data["scores"][0] = data["axis"]["high"] = 5000.0
+    data["axis"] |= {"middle": 0.5, "width": 1.0}
+    path.write_text(re.sub(r'(?s)(type="application/json">).*?(</script>)', rf"\1{json.dumps(data)}\2", text, count=1))
+    shown = opened(path)
+    assert len({bar["x"] for bar in shown.evaluate(_BARS)}) > 8
+    assert min(bar["height"] for bar in shown.evaluate(_BARS)) >= 2
+    share = (np.arcsinh(0) - np.arcsinh(scores.min() - 0.5)) / (np.arcsinh(4999.5) - np.arcsinh(scores.min() - 0.5))
+    assert float(shown.get_attribute("#histogram-mark", "x1")) == pytest.approx(46 + 504 * share, abs=0.1)
+
+
+# Bars of the histogram, without the squares of its legend.
+_BARS = """[...document.querySelectorAll('#histogram rect')].filter((one) => one.getAttribute('width') !== '10')
+  .map((one) => ({ x: one.getAttribute('x'), height: Number(one.getAttribute('height')) }))"""
+
+
+def test_many_pictures_lie_beside_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "_INLINE_BYTES", 10_000)
+    assert drawn(tmp_path / "few", 4)[0].stat().st_size > 5000
+    assert not (tmp_path / "few" / page.FOLDER).exists()
+    drawn(tmp_path / "many", 40)
+    assert len(list((tmp_path / "many" / page.FOLDER).iterdir())) == 80
+
+
 @pytest.mark.parametrize("width", [400, 1600])
 def test_it_fits_and_is_accessible(tmp_path, width, opened):
-    path, *_ = drawn(tmp_path, 30, paths=[f"test/{'x' * 80}/{i}.png" for i in range(30)])
+    path, *_ = drawn(tmp_path, 30, paths=[f"test/{'x' * 80}/{i}.png" for i in range(30)], p_values=np.full(30, 0.5))
     shown = opened(path, width)
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    assert shown.evaluate(_SCROLLS) == []
+    shown.locator("#gallery button").first.click()
+    assert shown.evaluate(_SCROLLS) == []
+    shown.keyboard.press("Escape")
+    text = shown.inner_text("main")
+    assert text.index("p-value (p): the part of normal images") < text.index(
+        " p 0.5"
+    )  # explained where it first stands
     # No heading reaches into the next.
     assert shown.evaluate("[...document.querySelectorAll('th')].filter(t => t.scrollWidth > t.clientWidth).length") == 0
     assert shown.evaluate("document.documentElement.lang") == "en"
@@ -194,6 +326,10 @@ def test_it_fits_and_is_accessible(tmp_path, width, opened):
     )
     assert shown.evaluate(_CONTRAST) == []
 
+
+# What scrolls sideways.
+_SCROLLS = """[...document.querySelectorAll('body *')].filter((one) => one.scrollWidth > one.clientWidth + 1 &&
+  ['auto', 'scroll'].includes(getComputedStyle(one).overflowX)).map((one) => one.outerHTML.slice(0, 80))"""
 
 # Texts whose contrast with what lies behind them is below 4.5, as WCAG 2.2 AA asks for.
 _CONTRAST = """() => {

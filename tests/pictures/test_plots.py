@@ -31,3 +31,14 @@ def test_a_kind_s_name_stands_above_its_bars(tmp_path, monkeypatch):
         axis.get_title(loc="left") for axis in figure.axes))  # fmt: skip
     plots.save_histogram(tmp_path / "x.png", ["good", LONG, ""], np.arange(3.0), "t")
     assert ["".join(title.split()) for title in titles] == ["good(1)", "unlabelled(1)", f"{LONG}(1)"]
+
+
+def test_one_score_far_away_leaves_the_others_their_room(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots.drawing, "save", lambda figure, path: figures.append(figure))
+    scores = np.r_[np.random.default_rng(0).normal(100, 1, 1199), 5000]
+    plots.save_histogram(tmp_path / "x.png", ["good"] * 1199 + ["hole"], scores, "t", threshold=101.6)
+    good, hole = figures[0].axes
+    assert sum(bar.get_height() > 0 for bar in good.patches) > 8
+    assert 0.1 < good.lines[0].get_xdata()[0] < 0.5  # the threshold, of an axis from 0 to 1
+    assert float(hole.get_xticklabels()[-1].get_text()) == 5000

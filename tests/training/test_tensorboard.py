@@ -34,6 +34,7 @@ def test_a_run_and_its_evaluation_are_there(category, tmp_path):
     assert start.hparams["learning_rate"].number_value == config.schedule.learning_rate
     assert start.hparams["backbone"].string_value == "toy"
     assert set(start.hparams) == set(config.flat())
+    assert start.group_name == str(tmp_path / "run")  # what the page HParams calls it
 
     evaluation = _read(tmp_path / "run/tensorboard/eval")
     assert set(evaluation.Tags()["tensors"]) == {"image_auroc", "pixel_auroc", "aupro", "heat_maps"}
