@@ -105,6 +105,8 @@ def export(
             versions=record.versions(),
             files=record.digests(model),
             difference=difference._asdict() if difference else None,
+            white=data.white,
+            background=config.data.background,
         )
         for path in model.iterdir():
             path.replace(partial / path.name)

@@ -42,6 +42,9 @@ class Record:
         versions: of Python and of the packages at work.
         files: SHA-256 of each file of the model, by its path in the folder.
         difference: of the scores to the evaluation's, see `comparison.Difference`; None where it was not measured.
+        white: value of files with more than 8 bits that becomes 255, for programs that read files themselves; None, as
+            `background`, in an export of before 0.3.
+        background: RGB 0..255, seen through what is transparent.
     """
 
     format: str
@@ -53,6 +56,8 @@ class Record:
     versions: dict[str, str]
     files: dict[str, str]
     difference: dict[str, Any] | None = None
+    white: int | None = None
+    background: tuple[int, ...] | None = None
 
     def write(self, folder: Path) -> None:
         """Writes export.json."""
