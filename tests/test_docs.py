@@ -109,7 +109,7 @@ def test_the_page_on_deployment_does_what_it_says(places, tmp_path, monkeypatch,
     with open("exports/bottle/eval/scores.csv", newline="") as file:
         scores = {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
     for file, line in zip(files, lines, strict=False):
-        shown = re.match(rf"{re.escape(file)} (ok|DEFECT) score (\S+) p \S+, hottest at \d+% from the top", line)
+        shown = re.match(rf"{re.escape(file)} (normal|anomalous) score (\S+) p \S+, hottest at \d+% from the top", line)
         expected = next(score for path, score in scores.items() if file.endswith(path))
         assert float(shown[2]) == pytest.approx(expected, rel=1e-3)
     missing, deep = lines[len(files) :]
@@ -127,7 +127,7 @@ def test_the_page_on_deployment_runs_onnx_and_litert(places, tmp_path, capsys):
     (code,) = re.findall(r"^```python export\n(.*?)^```", page, re.S | re.M)
     capsys.readouterr()
     exec(compile(code, "docs/deploy.md", "exec"), {})
-    assert re.match(r"(ok|DEFECT) \S+ \S+\n", capsys.readouterr().out)
+    assert re.match(r"(normal|anomalous) \S+ \S+\n", capsys.readouterr().out)
 
 
 def _files_of_many_kinds(folder):
@@ -194,6 +194,15 @@ def test_the_demo_of_the_makefile_runs(places, tmp_path, capsys):
     assert (tmp_path / page.split()[-1]).is_file()
 
 
+def test_the_workflow_runs_the_demo_of_the_makefile_without_make():
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    (demo,) = re.findall(r"DEMO: >-\n((?: {8}.*\n)+)", workflow)
+    commands = re.findall(r"- run: python (\S+_main\.py .*)", workflow)
+    plan = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    expected = [shlex.split(line)[1:] for line in plan.replace("\\\n", " ").splitlines() if "_main.py" in line]
+    assert [shlex.split(line.replace("$DEMO", demo)) for line in commands] == expected
+
+
 @pytest.mark.slow
 def test_fine_tuning_an_efficientnet_runs(places, tmp_path, monkeypatch):
     """With B0 in B4's place, and without the download."""
@@ -239,6 +248,12 @@ def test_links_lead_somewhere():
             target = page.parent / link if link else page
             assert target.exists(), (page.name, link)
             assert not anchor or anchor in _anchors(target), (page.name, link, anchor)
+
+
+def test_cited_tests_exist():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for name in re.findall(r"\btests/[\w/]+\.py", page.read_text()):
+            assert (ROOT / name).is_file(), (page.name, name)
 
 
 def test_the_readme_is_short():
