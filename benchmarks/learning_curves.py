@@ -5,13 +5,16 @@
 Views that share the base augmentation of their image, and views that each have their own, in turns. A fifth of the
 training images is held out; the density is fitted to the others, and what is shown of the held-out ones is their mean
 log density minus the fitted ones': 0 is a density that knows the normal images, however the features are scaled. The
-test images decide nothing. Points lie at 0, 8, 16, 32, ... steps; the accuracy is the mean since the point before. Done
-again, the same command goes on with what curves.csv has not yet; it draws curves.png.
+test images decide nothing. There are two baselines: the network before training, whose batch norm has mean 0 and
+variance 1, and the same with batch norm's statistics of the fitted images, without a step of learning (a cross). Points
+lie at 0, 8, 16, 32, ... steps; the accuracy is the mean since the point before. Done again, the same command goes on
+with what curves.csv has not yet; it draws curves.png.
 """
 
 import csv
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import detector
 from cutpaste_tf.evaluation import metrics
 from cutpaste_tf.images import sources
-from cutpaste_tf.networks import build
+from cutpaste_tf.networks import batch_norm, build
 from cutpaste_tf.pictures import drawing
 from cutpaste_tf.training import fitting
 from data import demo
@@ -34,6 +37,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of curves.csv and 
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
 _MINUTES = flags.DEFINE_float("minutes", 120.0, "A run ends after the point that begins later than this.")
 settings_flags.define_config_flags()
+_STATISTICS = "untrained, statistics of the data"
 
 
 def main(argv: list[str]) -> None:
@@ -46,7 +50,7 @@ def main(argv: list[str]) -> None:
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
             rows = [{name: _value(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    if rows and "view_size" not in rows[0]:
+    if rows and "baseline" not in rows[0]:
         sys.exit(f"error: {path} is of an earlier version; name another --output_dir.")
     first = settings_flags.config_from_flags("paper")
     for seed in range(_SEEDS.value):
@@ -85,11 +89,24 @@ def _curve(config: Config) -> list[dict[str, Any]]:
     order = np.random.default_rng(config.seed).permutation(len(every.images))
     held_out, fitted = every.images[np.sort(order[: len(order) // 5])], every.part(np.sort(order[len(order) // 5 :]))
     nets = fitting.initial_networks(config)
+    step, seconds, accuracy = 0, 0.0, 1 / len(config.augmentation.views)
+    points: list[dict[str, Any]] = []
+
+    def measure(baseline: str) -> None:
+        found, _ = detector.fit(nets.feature, fitted, config)
+        gap = found.score(fitted.images).mean() - found.score(held_out).mean()
+        point = {"baseline": baseline, "step": step, "seconds": round(seconds, 1), "accuracy": round(accuracy, 4)}
+        auroc = metrics.auroc(tests.labels, found.score(tests.images))
+        points.append({**point, "held_out": round(float(gap), 3), "image_auroc": auroc})
+        print(points[-1], flush=True)
+
+    initial = nets.backbone.get_weights()
+    batch_norm.calibrate_batch_norm(nets.feature, _batches(fitted.images, config))
+    measure(_STATISTICS)
+    nets.backbone.set_weights(initial)
     (phase,) = schedule.phases
     build.set_trainable(nets.backbone, head_only=False, freezes_batch_norm=False)
     fitting.compile_classifier(nets.classifier, schedule, phase)
-    points: list[dict[str, Any]] = []
-    step, seconds, accuracy = 0, 0.0, 1 / len(config.augmentation.views)
     for wanted in (0, *(2**power for power in range(3, 32))):
         until = min(wanted, schedule.total_steps)
         if until > step:
@@ -99,27 +116,26 @@ def _curve(config: Config) -> list[dict[str, Any]]:
             )
             history: Any = nets.classifier.fit(stream, steps_per_epoch=until - step, shuffle=False, verbose=0)  # pyright: ignore[reportArgumentType]
             step, seconds, accuracy = until, seconds + time.monotonic() - began, history.history["accuracy"][-1]
-        found, _ = detector.fit(nets.feature, fitted, config)
-        gap = found.score(fitted.images).mean() - found.score(held_out).mean()
-        auroc = metrics.auroc(tests.labels, found.score(tests.images))
-        points.append(
-            {
-                "step": step,
-                "seconds": round(seconds, 1),
-                "accuracy": round(accuracy, 4),
-                "held_out": round(float(gap), 3),
-                "image_auroc": auroc,
-            }
-        )
-        print(points[-1], flush=True)
+        measure("" if step else "untrained")
         if step == schedule.total_steps or seconds > 60 * _MINUTES.value:
             break
     return points
 
 
+def _batches(images: np.ndarray, config: Config) -> Iterator[np.ndarray]:
+    """The images in [0, 1], in the order of a shuffle; of each a random crop where the model learns from crops."""
+    rng, size = np.random.default_rng(config.seed), config.view_size
+    order = rng.permutation(len(images))
+    corners = rng.integers(0, images.shape[1] - size + 1, (len(images), 2))
+    for start in range(0, len(images), config.schedule.batch_size):
+        chosen = order[start : start + config.schedule.batch_size]
+        crops = [images[i, y : y + size, x : x + size] for i, (y, x) in zip(chosen, corners[chosen], strict=True)]
+        yield np.stack(crops).astype(np.float32) / 255
+
+
 def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
     """A row of panels for each set, size of views and schedule, a panel for each measure; a color for shared and for
-    independent views, a line for each seed."""
+    independent views, a line for each seed; a cross for the baseline with the data's statistics."""
     measures = {"accuracy": "task accuracy", "held_out": "log density, held out - fitted", "image_auroc": "test AUROC"}
     named = ("data", "view_size", "steps", "precision")
     kinds = [*dict.fromkeys(tuple(row[name] for name in named) for row in rows)]
@@ -132,7 +148,9 @@ def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
             for axis, (name, title) in zip(axes, measures.items(), strict=True):
                 for views, color in (("shared", "tab:blue"), ("independent", "tab:orange")):
                     for seed in sorted({row["seed"] for row in drawn}):
-                        mine = [row for row in drawn if row["views"] == views and row["seed"] == seed]
+                        both = [row for row in drawn if row["views"] == views and row["seed"] == seed]
+                        mine = [row for row in both if row["baseline"] != _STATISTICS]
+                        axis.plot(0, [row[name] for row in both if row["baseline"] == _STATISTICS], "x", color=color)
                         label = views if seed == 0 else None
                         at = [steps.index(row["step"]) for row in mine]
                         axis.plot(at, [row[name] for row in mine], color=color, label=label)

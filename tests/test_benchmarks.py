@@ -148,9 +148,12 @@ def test_learning_curves_made_small(tmp_path, category):
     assert "auroc" not in said
     with (tmp_path / "c/curves.csv").open() as file:
         rows = [*csv.DictReader(file)]
-    assert [(row["views"], row["step"]) for row in rows] == [
-        (views, step) for views in ("shared", "independent") for step in ("0", "8", "9")
+    points = [("untrained, statistics of the data", "0"), ("untrained", "0"), ("", "8"), ("", "9")]
+    assert [(row["views"], row["baseline"], row["step"]) for row in rows] == [
+        (views, *point) for views in ("shared", "independent") for point in points
     ]
     assert all(0 <= float(row["image_auroc"]) <= 100 for row in rows)
-    assert rows[0]["image_auroc"] == rows[3]["image_auroc"]  # the same network before training
+    for baseline in (0, 1):  # the same networks before training
+        assert rows[baseline]["image_auroc"] == rows[4 + baseline]["image_auroc"]
+    assert rows[0]["held_out"] != rows[1]["held_out"]
     assert (tmp_path / "c/curves.png").stat().st_size > 10_000

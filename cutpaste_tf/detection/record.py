@@ -44,6 +44,9 @@ class Record:
         versions: of Python and of the packages at work.
         files: SHA-256 of each file of the model, by its path in the folder.
         difference: of the scores to the evaluation's, see `comparison.Difference`; None where it was not measured.
+        white: value of files with more than 8 bits that becomes 255, for programs that read files themselves; None, as
+            `background`, in an export of before 0.3.
+        background: RGB 0..255, seen through what is transparent.
     """
 
     format: str
@@ -58,6 +61,8 @@ class Record:
     version: int = 1
     pixel_threshold: float | None = None
     threshold_is_given: bool = False
+    white: int | None = None
+    background: tuple[int, ...] | None = None
 
     def write(self, folder: Path) -> None:
         """Writes export.json."""

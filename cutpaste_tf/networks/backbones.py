@@ -26,6 +26,7 @@ class Backbone(NamedTuple):
         transfer: whether training follows Appendix A.4 by default: two phases, batch norm frozen.
         dilates: whether `--dense=fast` can take its strides apart: convolutions with explicit padding, and nothing
             that sees the whole image.
+        drop_connect: whether it has layers that leave a block's branch out at random in training.
     """
 
     build: Callable[[str], keras.Model]
@@ -34,6 +35,7 @@ class Backbone(NamedTuple):
     features: Callable[[keras.Model], Mapping[str, str]] = lambda backbone: {}
     transfer: bool = False
     dilates: bool = False
+    drop_connect: bool = False
 
 
 def _efficientnet(name: str) -> Backbone:
@@ -43,6 +45,7 @@ def _efficientnet(name: str) -> Backbone:
         set_weights=lambda backbone, path, stem: efficientnet.set_weights(backbone, path),
         features=lambda backbone: {"level7": efficientnet.level7(backbone)},
         transfer=True,
+        drop_connect=True,
     )
 
 

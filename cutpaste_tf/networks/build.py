@@ -19,6 +19,8 @@ from cutpaste_tf.networks.settings import NetworkSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# What `NetworkSettings.normalization` divides by the square root of.
+_VARIANCES = {"imagenet": np.square(IMAGENET_STD), "imagenet_sqrt_std": np.array(IMAGENET_STD)}
 
 
 class Networks(NamedTuple):
@@ -71,10 +73,12 @@ def _policy(precision: str) -> Iterator[None]:
 def _build(settings: NetworkSettings, classes: int) -> Networks:
     image = keras.Input((None, None, 3), name="image")
     x = image
-    if settings.normalization == "imagenet":
-        variance = np.square(IMAGENET_STD)
+    if settings.normalization in _VARIANCES:
+        variance = _VARIANCES[settings.normalization]
         x = keras.layers.Normalization(mean=IMAGENET_MEAN, variance=variance, name="imagenet_normalization")(x)
     backbone = settings.kind.build(settings.stem)
+    if not settings.drop_connect:
+        _remove_drop_connect(backbone)
     if settings.freeze_batch_norm == "yes":
         freeze_batch_norm(backbone)
     feature = keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(backbone(x))
@@ -132,8 +136,14 @@ def feature_model(whole: keras.Model, feature: str) -> keras.Model:
     return keras.Model(whole.input, pooled, name="feature")
 
 
+def _remove_drop_connect(backbone: keras.Model) -> None:
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+
+
 def freeze_batch_norm(backbone: keras.Model) -> None:
-    """Makes a backbone compute the same in training as in inference: batch norm frozen, no drop-connect (A.4).
+    """Makes a backbone's batch norm compute the same in training as in inference (A.4).
 
     Calling it with `training=False` inside a model is not enough: in Keras 3 the outer model's `training`
     takes its place. A frozen batch norm keeps gamma and beta as well as its statistics: the paper freezes
@@ -142,8 +152,6 @@ def freeze_batch_norm(backbone: keras.Model) -> None:
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
-        elif isinstance(layer, keras.layers.Dropout):
-            layer.rate = 0.0
 
 
 def set_trainable(backbone: keras.Model, *, head_only: bool, freezes_batch_norm: bool) -> None:

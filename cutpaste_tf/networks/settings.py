@@ -27,10 +27,14 @@ class NetworkSettings(Settings):
         "torchvision's names; EfficientNet: Keras' .h5); empty: from scratch.",
         source="Section 4.3",
     )
+    # Of Table 3 the paper says Keras' EfficientNet. Until TensorFlow 2.5 keras.applications divided its input by the
+    # square root of ImageNet's standard deviation (tensorflow/tensorflow#49930): most probably the paper's network.
     normalization: str = setting(
         "auto",
-        "Input normalization inside the model; auto: imagenet with --weights.",
-        choices=("auto", "none", "imagenet"),
+        "Input normalization inside the model: imagenet (x - mean) / std; imagenet_sqrt_std (x - mean) / sqrt(std), as "
+        "Keras' EfficientNet had it until TensorFlow 2.5; auto: imagenet with --weights.",
+        source="Keras",
+        choices=("auto", "none", "imagenet", "imagenet_sqrt_std"),
     )
     # A.4, after the Keras guide it names: those layers keep statistics, gamma and beta.
     freeze_batch_norm: str = setting(
@@ -38,6 +42,14 @@ class NetworkSettings(Settings):
         "Whether the backbone's batch norm is frozen; auto: in fine-tuning.",
         source="A.4",
         choices=("auto", "yes", "no"),
+    )
+    # A.4 says nothing of it. The Keras guide it names freezes batch norm by `trainable = False`, which leaves
+    # drop-connect on, in both phases.
+    drop_connect: bool = setting(
+        False,
+        "EfficientNet's own drop-connect while training: a block's branch is left out at random, of the last block one "
+        "time in five.",
+        source="Keras",
     )
     precision: str = setting(
         "float32",
@@ -49,7 +61,9 @@ class NetworkSettings(Settings):
     )
 
     def check(self) -> None:
-        """The head has layers."""
+        """The head has layers, and the backbone what is asked of it."""
+        if self.drop_connect and not self.kind.drop_connect:
+            raise InputError(f"--drop_connect: {self.backbone} has none; it is for EfficientNet.")
         if not self.head_dims or min(self.head_dims) < 1:
             raise InputError(f"--head_dims={self.head_dims} must be one or more positive widths, as in 512,128.")
 

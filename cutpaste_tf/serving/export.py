@@ -97,6 +97,8 @@ def export(
             versions=record.versions(),
             files=record.digests(model),
             difference=difference._asdict() if difference else None,
+            white=detector.data.white,
+            background=detector.config.data.background,
         )
         detector.data.write(partial)
         calibration.write_export(partial, normal)

@@ -45,7 +45,24 @@ def test_l2_normalization_makes_length_irrelevant():
     np.testing.assert_allclose(fitted.score_samples(test), fitted.score_samples(7.5 * test))
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, test)]
     np.testing.assert_allclose(fitted.score_samples(test), closed_form(*unit, 1e-4), rtol=1e-8)
-    assert fitted.score_samples(np.zeros((1, 6))).shape == (1,)  # a feature of zeros is scored, not NaN
+
+
+@pytest.mark.parametrize("kind", [GaussianDensity, LowRankGaussian])
+def test_a_feature_of_zeros_is_scored_and_fitted(kind):
+    """It has no direction: 0 / 0 would make it NaN, and in training the whole density."""
+    train = np.random.default_rng(1).normal(size=(40, 6))
+    assert np.isfinite(kind(reg_covar=1e-4).fit(train).score_samples(np.zeros((1, 6)))).all()
+    train[3] = 0
+    assert np.isfinite(kind(reg_covar=1e-4).fit(train).score_samples(train)).all()
+
+
+def test_no_feature_is_more_likely_than_the_mean():
+    """With factors kept in float32 the two terms of a squared distance cancel to less than 0."""
+    train = np.random.default_rng(7).normal(size=(12, 64))
+    arrays = LowRankGaussian(l2_normalize=False, reg_covar=1e-9).fit(train).to_arrays()
+    arrays["factor"] = arrays["factor"].astype(np.float32)
+    kept = LowRankGaussian(l2_normalize=False, reg_covar=1e-9).restore(arrays)
+    assert kept.score_samples(train).max() <= arrays["peak"]
 
 
 def test_survives_saving():

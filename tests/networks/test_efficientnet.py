@@ -144,6 +144,22 @@ def test_no_drop_connect_and_frozen_statistics_in_training():
     assert np.abs(thawed.feature(image, training=True) - thawed.feature(image, training=False)).max() > 1e-3
 
 
+def test_drop_connect_is_for_training_in_both_phases():
+    nets = networks_of(Config.of(backbone="efficientnet_b0", image_size=64, drop_connect=True))
+    image = np.random.default_rng(0).uniform(0, 1, (4, 64, 64, 3)).astype(np.float32)
+    plain = networks_of(Config.of(backbone="efficientnet_b0", image_size=64))
+    plain.backbone.set_weights(nets.backbone.get_weights())
+    expected = keras.ops.convert_to_numpy(plain.feature(image))
+    scale = np.abs(expected).max()
+    for head_only in (True, False):
+        build.set_trainable(nets.backbone, head_only=head_only, freezes_batch_norm=True)
+        np.testing.assert_allclose(nets.feature(image, training=False), expected, atol=1e-4 * scale)
+        twice = [keras.ops.convert_to_numpy(nets.feature(image, training=True)) for _ in range(2)]
+        assert min(np.abs(twice[0] - other).max() for other in (twice[1], expected)) > 0.01 * scale
+    with pytest.raises(InputError, match=r"--drop_connect: resnet18 has none; it is for EfficientNet"):
+        Config.of(drop_connect=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "channels", "level7_channels"),

@@ -103,11 +103,15 @@ def test_loaded_weights_give_pytorchs_layers(tmp_path):
     np.testing.assert_allclose(block, np.maximum(0, x + shortcut), rtol=1e-3, atol=1e-3)
 
 
-def test_normalization_is_inside_the_model():
-    config = Config.of(weights="given")
+@pytest.mark.parametrize(
+    ("normalization", "divisor"),
+    [("auto", build.IMAGENET_STD), ("imagenet_sqrt_std", np.sqrt(build.IMAGENET_STD)), ("none", 1)],
+)
+def test_normalization_is_inside_the_model(normalization, divisor):
+    config = Config.of(weights="given", normalization=normalization)
     nets = networks_of(config)
     image = np.random.default_rng(0).uniform(0, 1, (1, 128, 128, 3)).astype(np.float32)
-    normalized = (image - np.array(build.IMAGENET_MEAN)) / np.array(build.IMAGENET_STD)
+    normalized = image if normalization == "none" else (image - np.array(build.IMAGENET_MEAN)) / divisor
     by_hand = np.asarray(nets.backbone(normalized.astype(np.float32))).mean((1, 2))
     np.testing.assert_allclose(nets.feature(image), by_hand, rtol=1e-3, atol=1e-4)
 

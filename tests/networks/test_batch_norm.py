@@ -1,0 +1,60 @@
+"""Batch norm's statistics of images: exact, whatever was there before, and nothing else changes."""
+
+import numpy as np
+import pytest
+from conftest import TINY, networks_of
+
+from cutpaste_tf.backend import keras
+from cutpaste_tf.networks import build
+from cutpaste_tf.networks.batch_norm import calibrate_batch_norm
+
+IMAGES = np.random.default_rng(0).uniform(0.2, 0.7, (7, 16, 16, 3)).astype(np.float32)
+
+
+def _batch_norms(nets):
+    return [layer for layer in nets.backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def test_statistics_are_those_of_the_batches_weighted_by_size():
+    nets = networks_of(TINY)
+    first, _ = _batch_norms(nets)
+    before = [np.array(weight) for weight in nets.backbone.trainable_weights]
+    for _ in range(2):  # the second time begins anew
+        calibrate_batch_norm(nets.feature, [IMAGES[:4], IMAGES[4:]])
+    map_of = keras.Model(nets.backbone.input, first.input)
+    maps = [keras.ops.convert_to_numpy(map_of(batch)) for batch in (IMAGES[:4], IMAGES[4:])]
+    for found, of in ((first.moving_mean, np.mean), (first.moving_variance, np.var)):
+        expected = np.average([of(one, axis=(0, 1, 2)) for one in maps], axis=0, weights=(4, 3))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    for one, other in zip(before, nets.backbone.trainable_weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert first.momentum == pytest.approx(0.9)
+
+
+def test_one_batch_then_computes_in_inference_as_in_training():
+    """Deeper layers see what the ones before them normalized."""
+    nets = networks_of(TINY)
+    trained_like = keras.ops.convert_to_numpy(nets.feature(IMAGES, training=True))
+    calibrate_batch_norm(nets.feature, [IMAGES])
+    np.testing.assert_allclose(nets.feature(IMAGES, training=False), trained_like, rtol=1e-3, atol=1e-4)
+
+
+def test_an_untrained_network_ignores_brightness_and_a_calibrated_one_does_not():
+    """Convolutions and ReLU scale with their input: the feature's direction stays. Batch norm's mean ends that."""
+    nets = networks_of(TINY)
+
+    def directions(images):
+        features = keras.ops.convert_to_numpy(nets.feature(images))
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    np.testing.assert_allclose(directions(0.5 * IMAGES), directions(IMAGES), atol=1e-4)
+    calibrate_batch_norm(nets.feature, [IMAGES])
+    assert np.abs(directions(0.5 * IMAGES) - directions(IMAGES)).max() > 0.1
+
+
+def test_frozen_batch_norm_stays():
+    nets = networks_of(TINY)
+    build.freeze_batch_norm(nets.backbone)
+    calibrate_batch_norm(nets.feature, [IMAGES])
+    for layer in _batch_norms(nets):
+        np.testing.assert_array_equal(layer.moving_mean, np.zeros(layer.moving_mean.shape))
