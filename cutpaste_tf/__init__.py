@@ -23,16 +23,16 @@ surroundings.prepare()
 
 if TYPE_CHECKING:
     from cutpaste_tf.commands.training import train
-    from cutpaste_tf.config.config import Config
     from cutpaste_tf.detection.detector import Detector
     from cutpaste_tf.detection.loading import load
     from cutpaste_tf.errors import InputError
     from cutpaste_tf.evaluation.evaluate import evaluate
     from cutpaste_tf.evaluation.options import EvaluationOptions
     from cutpaste_tf.serving.export import ExportOptions, export
+    from cutpaste_tf.settings.config import Config
 
 _PUBLIC = {
-    "Config": "config.config",
+    "Config": "settings.config",
     "Detector": "detection.detector",
     "EvaluationOptions": "evaluation.options",
     "ExportOptions": "serving.export",

@@ -14,12 +14,12 @@ from threadpoolctl import threadpool_limits
 import cutpaste_tf
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import detector
 from cutpaste_tf.images import reading
-from cutpaste_tf.images.settings import GOOD
 from cutpaste_tf.networks import build, weights
 from cutpaste_tf.networks.backbones import BACKBONES, Backbone
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.data import GOOD
 from cutpaste_tf.training import checkpoint
 
 # Two processes share two cores: threads that wait for each other would cost more than they gain, those of BLAS thirty
@@ -133,7 +133,7 @@ def copied_run(tmp_path_factory):
             folder = tmp_path_factory.mktemp("made")
             own = draw_category(folder / "category")
             made[config] = folder / "run"
-            cutpaste_tf.train(config.replaced(data=str(own)), made[config], own, checkpoint_minutes=5)
+            cutpaste_tf.train(config.replaced(data=str(own)), made[config], checkpoint_minutes=5)
         shutil.copytree(made[config], target)
         for path in (target / "config.json", target / "detector/config.json"):
             path.write_text(Config.read(path).replaced(data=str(data)).to_json())
@@ -195,8 +195,8 @@ def weights_after(config, category, folder, monkeypatch, stops=(), **options):
 
         monkeypatch.setattr(checkpoint, "save", save_then_stop)
         with pytest.raises(StoppedError):
-            cutpaste_tf.train(config, folder, category, checkpoint_minutes=0, **own)
+            cutpaste_tf.train(config, folder, checkpoint_minutes=0, **own)
     monkeypatch.setattr(checkpoint, "save", save)
-    cutpaste_tf.train(config, folder, category, checkpoint_minutes=0, **options)
+    cutpaste_tf.train(config, folder, checkpoint_minutes=0, **options)
     monkeypatch.setattr(detector, "fit", fit)
     return kept["feature"]

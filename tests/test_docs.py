@@ -17,9 +17,9 @@ from PIL import Image
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.backend import keras
 from cutpaste_tf.images import reading
-from cutpaste_tf.images.settings import GOOD, DataSettings
 from cutpaste_tf.networks import download, efficientnet
 from cutpaste_tf.reproduction import speed
+from cutpaste_tf.settings.data import GOOD, DataSettings
 
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in ("results.md", "python.md"))
 # Appended, so that they replace what the page gives: a step or two, at 64 px.

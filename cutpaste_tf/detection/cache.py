@@ -14,8 +14,8 @@ import numpy as np
 from cutpaste_tf import files
 from cutpaste_tf.detection import calibration, embeddings
 from cutpaste_tf.images.image_set import ImageSet
-from cutpaste_tf.images.settings import DataSettings
 from cutpaste_tf.progress import Report
+from cutpaste_tf.settings.data import DataSettings
 
 
 class FeatureCache:

@@ -16,10 +16,10 @@ from scipy import sparse, stats
 from scipy.sparse import csgraph
 
 from cutpaste_tf import runs
-from cutpaste_tf.config.scoring import DEFAULT_RATE, DecisionSettings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage, write_arrays
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.scoring import DEFAULT_RATE, DecisionSettings
 
 
 class Decisions(NamedTuple):

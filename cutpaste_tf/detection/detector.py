@@ -22,7 +22,6 @@ import numpy as np
 from PIL import Image
 
 from cutpaste_tf import runs
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import calibration, prediction
 from cutpaste_tf.detection.cache import FeatureCache
 from cutpaste_tf.detection.calibration import Calibration, Decisions
@@ -34,9 +33,10 @@ from cutpaste_tf.files import whole_folder
 from cutpaste_tf.images import reading
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.resizing import resize
-from cutpaste_tf.images.settings import DataSettings
 from cutpaste_tf.progress import Report, hush
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.data import DataSettings
 
 
 class Scores(NamedTuple):

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection.detector import Detector, FittedDetector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.settings.config import Config
 
 
 class Ensemble(Detector):

@@ -12,7 +12,6 @@ import numpy as np
 
 from cutpaste_tf import arrays, runs
 from cutpaste_tf.backend import tf
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.detection.calibration import Calibration
 from cutpaste_tf.detection.detector import Detector, Scores
@@ -22,6 +21,7 @@ from cutpaste_tf.files import COPY_AGAIN
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.progress import Report, hush
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
 
 _PIXELS = 2**21  # of images that are scored together, which are of one size: 32 of 256 px
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from cutpaste_tf import files, runs
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.detection import whole
@@ -22,7 +21,8 @@ from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import Report, hush
 from cutpaste_tf.runs import TrainingData
-from cutpaste_tf.settings import PATCH_MODEL, only_for
+from cutpaste_tf.settings.base import PATCH_MODEL, only_for
+from cutpaste_tf.settings.config import Config
 
 
 class ImageDetector(FittedDetector):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from cutpaste_tf import runs
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.detection.detector import Detector, FittedDetector
 from cutpaste_tf.detection.ensemble import Ensemble
@@ -16,6 +15,7 @@ from cutpaste_tf.detection.image_detector import ImageDetector
 from cutpaste_tf.detection.patch_detector import NO_GRADCAM, PatchDetector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
 
 
 def make(network: keras.Model | Path, config: Config, data: TrainingData, *, gradcam_layer: str = "") -> FittedDetector:

@@ -11,7 +11,6 @@ import numpy as np
 
 from cutpaste_tf import files, runs
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import patch_density
 from cutpaste_tf.detection import dense, heat_maps
 from cutpaste_tf.detection.cache import FeatureCache
@@ -23,7 +22,8 @@ from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import Report, hush, track
 from cutpaste_tf.runs import TrainingData
-from cutpaste_tf.settings import IMAGE_MODEL, only_for
+from cutpaste_tf.settings.base import IMAGE_MODEL, only_for
+from cutpaste_tf.settings.config import Config
 
 # Bytes of patch features that are scored together: 19 images of 3,249 locations and 512 dimensions, or one larger one.
 _TOGETHER = 2**27

@@ -9,13 +9,13 @@ from typing import Self
 import numpy as np
 
 from cutpaste_tf import arrays
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import held_out
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.images import resizing
 from cutpaste_tf.progress import Report, hush
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
 
 SIDE = 32
 _MOST = 2000  # training images that say what raw pixels do

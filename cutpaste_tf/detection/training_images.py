@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from cutpaste_tf import runs
-from cutpaste_tf.config.config import Config
-from cutpaste_tf.config.scoring import FeatureSettings
 from cutpaste_tf.detection import calibration, embeddings
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.image_set import ImageSet
-from cutpaste_tf.images.settings import DataSettings
 from cutpaste_tf.progress import Report
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.data import DataSettings
+from cutpaste_tf.settings.scoring import FeatureSettings
 
 Embed = Callable[[ImageSet], np.ndarray]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from cutpaste_tf import runs
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.reading import Item
 from cutpaste_tf.images.synthetic import SyntheticOptions
 from cutpaste_tf.pictures.page import Figure
-from cutpaste_tf.settings import leaves
+from cutpaste_tf.settings.base import leaves
+from cutpaste_tf.settings.config import Config
 
 PIXELS = "Gaussian on 32 x 32 pixels"
 # Key in metrics.json -> name and meaning.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cutpaste_tf import runs
-from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.detection import calibration, loading
 from cutpaste_tf.detection.cache import FeatureCache
 from cutpaste_tf.detection.detector import Detector
@@ -18,9 +17,10 @@ from cutpaste_tf.evaluation import test_images
 from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.image_set import ImageSet
-from cutpaste_tf.images.settings import ReadingSettings
 from cutpaste_tf.progress import Report
-from cutpaste_tf.settings import leaves
+from cutpaste_tf.settings.base import leaves
+from cutpaste_tf.settings.config import NEW_AT_EVALUATION, Config
+from cutpaste_tf.settings.data import ReadingSettings
 from cutpaste_tf.training import tensorboard
 
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cutpaste_tf import runs
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, reading, unread
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN
+from cutpaste_tf.settings.config import Config
 
 
 def named_for(run_dirs: Sequence[Path], saved: Config) -> str:

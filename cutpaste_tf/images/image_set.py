@@ -8,8 +8,8 @@ import numpy as np
 
 from cutpaste_tf.images import reading, resizing
 from cutpaste_tf.images.reading import Examples, Item
-from cutpaste_tf.images.settings import DataSettings
 from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.settings.data import DataSettings
 
 # Looks at images as soon as their pixels are known, by (paths, hashes); raises InputError where they are not allowed.
 Check = Callable[[list[str], Sequence[str]], None]

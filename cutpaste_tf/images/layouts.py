@@ -24,7 +24,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import folder_checks, folders, names, pairing
 from cutpaste_tf.images.pairing import Paired
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, UNKNOWN, Item
-from cutpaste_tf.images.settings import GOOD, DataSettings
+from cutpaste_tf.settings.data import GOOD, DataSettings
 
 TRUTH = "ground_truth"
 DEFECT = "defect"  # of images that only a mask labels

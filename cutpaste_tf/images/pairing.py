@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import decoding, masks, names, parallel
-from cutpaste_tf.images.settings import ReadingSettings
+from cutpaste_tf.settings.data import ReadingSettings
 
 _VALUES = 16  # a mask that has its image's very name has no more
 _LOSSY, _LOSSLESS = (".jpg", ".jpeg", ".jfif", ".heic"), (".png", ".bmp", ".gif", ".tif", ".tiff")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cutpaste_tf.images import folders, layouts, names, pairing
-from cutpaste_tf.images.settings import DataSettings
+from cutpaste_tf.settings.data import DataSettings
 
 
 def lines(root: Path, settings: DataSettings = DataSettings(), *, testing: bool) -> list[str]:

@@ -15,14 +15,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
 
-import cutpaste_tf
 from cutpaste_tf import progress, surroundings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import Report
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import LOG, Job, Outcome, Processes, Share, attend
 
-PACKAGES = str(Path(cutpaste_tf.__file__).parent.parent)  # where another process finds our package
+PACKAGES = str(Path(__file__).resolve().parents[2])  # where another process finds our package
 Executor = Callable[[Sequence[Work], Job], Generator[Outcome, None, None]]
 
 

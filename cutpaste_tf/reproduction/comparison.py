@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cutpaste_tf.config.config import Config
-from cutpaste_tf.config.scoring import DEFAULT_RATE
-from cutpaste_tf.settings import leaves
+from cutpaste_tf.settings.base import leaves
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.scoring import DEFAULT_RATE
 
 # What the paper says (A.1 to A.5, and the sections and tables that a setting's source names), by the names of our
 # settings; words where it is no value of ours. Of what is not here the paper says nothing.

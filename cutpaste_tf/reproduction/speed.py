@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.reproduction.carrying_out import PACKAGES
+from cutpaste_tf.settings.config import Config
 
 SECONDS = 60.0  # in all
 _STEPS, _SECONDS = 3, 3.0  # of a measurement, each at least

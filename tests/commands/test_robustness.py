@@ -13,11 +13,11 @@ from conftest import ROOT, TINY, command, write_image
 
 import cutpaste_tf
 from cutpaste_tf import arrays, backend, files, runs, surroundings
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import scoring
 from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import sources
+from cutpaste_tf.settings.config import Config
 
 
 def test_a_refused_command_changes_nothing(category, tmp_path):
@@ -28,7 +28,7 @@ def test_a_refused_command_changes_nothing(category, tmp_path):
         runs.open_run(folder, config, data)
         before = (folder / "config.json").read_bytes()
         with pytest.raises(InputError, match="Another process is at work"):
-            cutpaste_tf.train(config.replaced(density="kde"), folder, category, checkpoint_minutes=5)
+            cutpaste_tf.train(config.replaced(density="kde"), folder, checkpoint_minutes=5)
         assert (folder / "config.json").read_bytes() == before
 
 
@@ -47,17 +47,17 @@ def test_other_data_do_not_take_the_place_of_the_runs_own(tiny_run, category, tm
     for parent in ("a", "b"):
         pixels = np.random.default_rng(ord(parent)).integers(0, 256, (40, 40, 3), np.uint8)
         write_image(tmp_path / parent / "night/x.png", pixels)
-        cutpaste_tf.evaluate(tiny_run, "night", tmp_path / parent / "night")
+        cutpaste_tf.evaluate(tiny_run, tmp_path / parent / "night")
     assert (tiny_run / "eval/metrics.json").read_text() == own
     assert len(list(tiny_run.glob("eval_data=night*"))) == 2
-    cutpaste_tf.evaluate(tiny_run, "night", tmp_path / "a/night", output_dir=tmp_path / "here")
+    cutpaste_tf.evaluate(tiny_run, tmp_path / "a/night", output_dir=tmp_path / "here")
     assert (tmp_path / "here/scores.csv").is_file()
 
 
 def test_a_damaged_record_of_an_evaluation_is_replaced(tiny_run, category, tmp_path):
     shutil.copytree(category / "test/square", tmp_path / "night")
     for _ in range(2):
-        cutpaste_tf.evaluate(tiny_run, "night", tmp_path / "night")
+        cutpaste_tf.evaluate(tiny_run, tmp_path / "night")
         (tiny_run / "eval_data=night/metrics.json").write_bytes(b'{"a')
     assert len(list(tiny_run.glob("eval_data=night*"))) == 1
 
@@ -65,22 +65,22 @@ def test_a_damaged_record_of_an_evaluation_is_replaced(tiny_run, category, tmp_p
 def test_an_evaluation_takes_nobody_s_place(tiny_run, category):
     before = sorted(path.name for path in tiny_run.iterdir())
     with pytest.raises(InputError, match="holds something else than an evaluation; name another folder"):
-        cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tiny_run)
+        cutpaste_tf.evaluate(tiny_run, category, output_dir=tiny_run)
     assert sorted(path.name for path in tiny_run.iterdir()) == before
 
 
 def test_figures_of_other_images_do_not_stand_beside(tiny_run, category, tmp_path):
-    cutpaste_tf.evaluate(tiny_run, "x", category)
+    cutpaste_tf.evaluate(tiny_run, category)
     beside = EvaluationOptions(beside=(str(tiny_run),))
-    result = cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tmp_path / "again", options=beside)
+    result = cutpaste_tf.evaluate(tiny_run, category, output_dir=tmp_path / "again", options=beside)
     assert result["image_auroc"] is not None
     text = (tmp_path / "again/report.html").read_text()
     assert str(tiny_run) in text.replace("<wbr>", "")
     (category / "test/good/002.png").unlink()
     with pytest.raises(InputError, match="is an evaluation of other images of"):
-        cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tmp_path / "third", options=beside)
+        cutpaste_tf.evaluate(tiny_run, category, output_dir=tmp_path / "third", options=beside)
     with pytest.raises(InputError, match=r"holds no evaluation .*run eval_main.py --run_dir=nowhere first"):
-        cutpaste_tf.evaluate(tiny_run, "x", category, options=EvaluationOptions(beside=("nowhere",)))
+        cutpaste_tf.evaluate(tiny_run, category, options=EvaluationOptions(beside=("nowhere",)))
 
 
 def test_two_writers_of_one_folder_do_not_mix(tmp_path):
@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_named(category, tmp_path):
     with pytest.raises(
         InputError, match=r"checkpoint\.npz is damaged \(not a file of arrays\): delete it to begin again"
     ):
-        cutpaste_tf.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+        cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
 
 
 def test_a_detector_copied_alone_scores(tiny_run, category, tmp_path):

@@ -9,8 +9,6 @@ import pytest
 from conftest import TINY, draw_category, write_image
 
 import cutpaste_tf
-from cutpaste_tf.config.config import Config
-from cutpaste_tf.config.scoring import DecisionSettings
 from cutpaste_tf.detection import calibration, loading
 from cutpaste_tf.detection.calibration import Calibration
 from cutpaste_tf.detection.image_detector import ImageDetector
@@ -19,6 +17,8 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import sources
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.scoring import DecisionSettings
 
 PATCHES = TINY.replaced(image_size=64, patch_size=32, extract_size=32, stride=8, epochs=0, scar_max_length=20)
 
@@ -213,7 +213,7 @@ def test_patches_given_anew_have_a_threshold_that_is_kept(copied_run, category, 
 def test_what_gives_no_threshold_is_refused_before_training(tiny_run, category, tmp_path, settings, message):
     config = TINY.replaced(data=str(category), **settings)
     with pytest.raises(InputError, match=message):
-        cutpaste_tf.train(config, tmp_path / "new", category)
+        cutpaste_tf.train(config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     with pytest.raises(InputError, match=message):
         cutpaste_tf.evaluate(tiny_run, category, settings=settings)

@@ -13,13 +13,13 @@ from sklearn.metrics import roc_auc_score
 
 import cutpaste_tf
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import dense, loading
 from cutpaste_tf.detection.patch_detector import PatchDetector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.synthetic import SyntheticOptions
+from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import checkpoint
 
 PATCHES = TINY.replaced(
@@ -29,7 +29,7 @@ PATCHES = TINY.replaced(
 
 def _train(category, folder, **changes):
     config = PATCHES.replaced(data=str(category), **changes)
-    cutpaste_tf.train(config, folder, category, checkpoint_minutes=0)
+    cutpaste_tf.train(config, folder, checkpoint_minutes=0)
     return config
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection.calibration import Calibration
 from cutpaste_tf.evaluation import decisions, figures
+from cutpaste_tf.settings.config import Config
 
 CONFIG = Config.of(image_size=32, scar_max_length=20, stem="small")
 

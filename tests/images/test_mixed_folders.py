@@ -6,7 +6,7 @@ from conftest import write_image
 
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import folders, named_files, names, reading, sources, unread
-from cutpaste_tf.images.settings import DataSettings
+from cutpaste_tf.settings.data import DataSettings
 
 EMPTY = np.zeros((20, 20), np.uint8)
 MARK = EMPTY.copy()

@@ -11,10 +11,10 @@ import pytest
 from conftest import write_image
 
 import cutpaste_tf
-from cutpaste_tf.config.scoring import DecisionSettings
 from cutpaste_tf.detection.calibration import Calibration
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.pictures import drawing, page
+from cutpaste_tf.settings.scoring import DecisionSettings
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -79,7 +79,7 @@ def counts(shown):
 
 
 def test_the_slider_counts_what_the_csv_says(tiny_run, category, opened, capsys):
-    cutpaste_tf.evaluate(tiny_run, "x", category)
+    cutpaste_tf.evaluate(tiny_run, category)
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"{tiny_run}/eval/report.html")
     with (tiny_run / "eval/scores.csv").open() as file:
         rows = [(float(row["score"]), row["label"]) for row in csv.DictReader(file)]
@@ -219,7 +219,7 @@ def test_images_are_sorted_and_filtered(tmp_path, opened):
 def test_a_name_that_is_markup_is_a_name(tmp_path, category, tiny_run, opened):
     name = "<script>alert(1)<!--.png"
     write_image(category / "test/square" / name, np.full((40, 40, 3), 255, np.uint8))
-    cutpaste_tf.evaluate(tiny_run, "</script><b>x", category)
+    cutpaste_tf.evaluate(tiny_run, category)
     shown = opened(tiny_run / "eval/report.html")
     assert name in shown.inner_text("#scores")
     assert "</script><b>x" in shown.inner_text("h1")

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from cutpaste_tf.backend import keras, tf
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.detection.graphs import densities, resizing, variables
 from cutpaste_tf.detection.graphs.graph import number_format
+from cutpaste_tf.settings.config import Config
 
 
 class ImageGraph:

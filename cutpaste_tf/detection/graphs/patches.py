@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from cutpaste_tf.backend import keras, tf
-from cutpaste_tf.config.config import Config
-from cutpaste_tf.config.scoring import FeatureSettings
 from cutpaste_tf.density.patch_density import PatchDensity, PerLocationGaussian
-from cutpaste_tf.density.settings import DensitySettings
 from cutpaste_tf.detection import dense, heat_maps
 from cutpaste_tf.detection.graphs import variables
 from cutpaste_tf.detection.graphs.densities import Mixture, Weights, unit
 from cutpaste_tf.detection.graphs.graph import number_format
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.density import DensitySettings
+from cutpaste_tf.settings.scoring import FeatureSettings
 
 _LOCATIONS = 64  # scored together
 

@@ -18,7 +18,7 @@ from typing import TextIO
 from absl import flags
 
 from cutpaste_tf import files
-from cutpaste_tf.command_line.main import folders_of, required, run_main
+from cutpaste_tf.cli.main import folders_of, required, run_main
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import named_files
 from cutpaste_tf.pictures import heat_map_files

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf.command_line import settings_flags
-from cutpaste_tf.command_line.device_flags import DEVICES
-from cutpaste_tf.command_line.main import TFDS_DATA_DIR, folders_of, required, run_main
+from cutpaste_tf.cli import settings_flags
+from cutpaste_tf.cli.device_flags import DEVICES
+from cutpaste_tf.cli.main import TFDS_DATA_DIR, folders_of, required, run_main
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation.evaluate import evaluate
 from cutpaste_tf.evaluation.options import EvaluationOptions

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf.command_line.main import TFDS_DATA_DIR, folders_of, required, run_main
+from cutpaste_tf.cli.main import TFDS_DATA_DIR, folders_of, required, run_main
 from cutpaste_tf.serving import export as exporting
 from cutpaste_tf.serving.export import ExportOptions
 
