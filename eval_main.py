@@ -1,4 +1,4 @@
-"""Scores images: `python eval_main.py --help`. What it does stands in cutpaste_tf/command_line/evaluate.py."""
+"""Scores images: `python eval_main.py --help`. What it does stands in cutpaste_tf/cli/evaluate.py."""
 
 from data import console
 

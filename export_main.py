@@ -1,4 +1,4 @@
-"""Exports a detector: `python export_main.py --help`. What it does stands in cutpaste_tf/command_line/export.py."""
+"""Exports a detector: `python export_main.py --help`. What it does stands in cutpaste_tf/cli/export.py."""
 
 from data import console
 

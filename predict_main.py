@@ -1,4 +1,4 @@
-"""Scores images, row by row: `predict_main.py --help`. What it does stands in cutpaste_tf/command_line/predict.py."""
+"""Scores images, row by row: `predict_main.py --help`. What it does stands in cutpaste_tf/cli/predict.py."""
 
 from data import console
 

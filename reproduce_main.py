@@ -1,4 +1,4 @@
-"""Reproduces tables: `python reproduce_main.py --help`; it is cutpaste_tf/command_line/reproduce.py."""
+"""Reproduces tables: `python reproduce_main.py --help`; it is cutpaste_tf/cli/reproduce.py."""
 
 from data import console
 

@@ -1,4 +1,4 @@
-"""Trains a detector: `python train_main.py --help`. What it does stands in cutpaste_tf/command_line/train.py."""
+"""Trains a detector: `python train_main.py --help`. What it does stands in cutpaste_tf/cli/train.py."""
 
 from data import console
 

@@ -16,9 +16,9 @@ from absl import app, flags
 
 from benchmarks.multiply_adds import multiply_adds
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import dense
 from cutpaste_tf.networks import build
+from cutpaste_tf.settings.config import Config
 
 _SIZE = flags.DEFINE_integer("extract_size", 32, "Side of the patches.")
 _STRIDE = flags.DEFINE_integer("stride", 4, "Pixels from one patch to the next.")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cutpaste_tf.images import demo, demo_drawing
 from cutpaste_tf.progress import say, track
-from data import demo, demo_drawing
 
 
 def draw(place: Path, counts: dict[str, int], bases: int) -> None:

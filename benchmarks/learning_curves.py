@@ -20,15 +20,14 @@ from absl import app, flags
 
 from cutpaste_tf import files
 from cutpaste_tf.augmentation import pipeline
-from cutpaste_tf.command_line import settings_flags
-from cutpaste_tf.config.config import Config
+from cutpaste_tf.cli import settings_flags
 from cutpaste_tf.detection import detector
 from cutpaste_tf.evaluation import metrics
-from cutpaste_tf.images import sources
+from cutpaste_tf.images import demo, sources
 from cutpaste_tf.networks import build
 from cutpaste_tf.pictures import drawing
+from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting
-from data import demo
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of curves.csv and curves.png.", required=True)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
@@ -80,7 +79,7 @@ def _value(text: str) -> Any:
 
 def _curve(config: Config) -> list[dict[str, Any]]:
     """The points of one run."""
-    place, size, schedule = demo.locate(config.data.data), config.data.image_size, config.schedule
+    place, size, schedule = config.data.data, config.data.image_size, config.schedule
     every, tests = sources.read_train(place, size, config.data), sources.read_test(place, size, config.data)
     order = np.random.default_rng(config.seed).permutation(len(every.images))
     held_out, fitted = every.images[np.sort(order[: len(order) // 5])], every.part(np.sort(order[len(order) // 5 :]))

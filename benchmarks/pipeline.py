@@ -22,9 +22,8 @@ from PIL import Image, ImageEnhance
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.backend import tf
-from cutpaste_tf.config.config import Config
-from cutpaste_tf.images import sources
-from data import demo
+from cutpaste_tf.images import demo, sources
+from cutpaste_tf.settings.config import Config
 
 _DATA = flags.DEFINE_string("data", "demo/gear", "Category folder, or demo/NAME.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 256, "Side of the views in pixels.")
@@ -45,7 +44,7 @@ def main(argv: list[str]) -> None:
 def compare_tasks() -> None:
     """Times every proxy task. CutSwap's salient pixels are a quarter of the image, on all levels."""
     config = Config.of(data=_DATA.value, image_size=_IMAGE_SIZE.value, saliency_weights="not read here")
-    images = sources.read_train(demo.locate(_DATA.value), _IMAGE_SIZE.value).images
+    images = sources.read_train(_DATA.value, _IMAGE_SIZE.value).images
     quarter = slice(_IMAGE_SIZE.value // 4, 3 * _IMAGE_SIZE.value // 4)
     marked = np.concatenate([images, np.zeros_like(images[..., :1])], axis=-1)
     marked[:, quarter, quarter, 3] = 15
@@ -61,7 +60,7 @@ def compare_tasks() -> None:
 def compare_with_pillow() -> None:
     """Times the 3-way task beside the yardstick, and parts of it."""
     config = Config.of(data=_DATA.value, image_size=_IMAGE_SIZE.value)
-    images = sources.read_train(demo.locate(_DATA.value), _IMAGE_SIZE.value).images
+    images = sources.read_train(_DATA.value, _IMAGE_SIZE.value).images
     contestants = {
         "ours": stream(images, config),
         "Pillow, shared base jitter": lambda: pillow_batch(images, config),

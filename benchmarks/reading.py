@@ -21,7 +21,7 @@ from PIL import Image
 from cutpaste_tf.images import parallel, reading
 from cutpaste_tf.images.reading import NORMAL, Item
 from cutpaste_tf.images.resizing import resize
-from cutpaste_tf.images.settings import GOOD
+from cutpaste_tf.settings.data import GOOD
 
 _FOLDER = flags.DEFINE_string("folder", None, "Where to draw.", required=True)
 _COUNT = flags.DEFINE_integer("count", 200, "Files.", lower_bound=1)

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities, patch_density
 from cutpaste_tf.detection import calibration, whole
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.images import reading, sources
+from cutpaste_tf.settings.config import Config
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "The run.", required=True)
 _SPLITS = flags.DEFINE_integer("splits", 200, "Number of splits.", lower_bound=2)

@@ -14,11 +14,10 @@ from absl import app, flags
 
 from cutpaste_tf.augmentation import color, pipeline
 from cutpaste_tf.backend import keras, tf
-from cutpaste_tf.config.config import Config
-from cutpaste_tf.images import sources
+from cutpaste_tf.images import demo, sources
 from cutpaste_tf.networks import build
+from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting
-from data import demo
 
 _DATA = flags.DEFINE_string("data", "demo/gear", "Category folder, or demo/NAME.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 128, "Side of the views in pixels.")
@@ -54,7 +53,7 @@ def main(argv: list[str]) -> None:
         stem="imagenet",
     )
     side, batch_size, classes = config.view_size, config.schedule.batch_size, len(config.augmentation.views)
-    images = sources.read_train(demo.locate(_DATA.value), config.data.image_size).images
+    images = sources.read_train(_DATA.value, config.data.image_size).images
     nets = fitting.initial_networks(config)
     stream = pipeline.stream(images, config.augmentation, batch_size=batch_size, seed=config.seed)
     shape = (batch_size, side, side, 3)

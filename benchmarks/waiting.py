@@ -14,10 +14,9 @@ from absl import app, flags
 
 from benchmarks import pipeline
 from benchmarks.multiply_adds import multiply_adds
-from cutpaste_tf.config.config import Config
-from cutpaste_tf.images import sources
+from cutpaste_tf.images import demo, sources
 from cutpaste_tf.networks import build
-from data import demo
+from cutpaste_tf.settings.config import Config
 
 _ALLOWED = 0.05  # part of a step
 _PER_MULTIPLY_ADD = 6  # operations: two, for the output and for both gradients
@@ -88,7 +87,7 @@ def views_of_a_core(configs: list[Config]) -> dict[str, float]:
     """Views/s of the pipeline on one core, in float32 and uint8."""
     contestants = {}
     for config in configs:
-        images = sources.read_train(demo.locate(config.data.data), config.data.image_size).images
+        images = sources.read_train(config.data.data, config.data.image_size).images
         for uint8 in (False, True):
             chosen = config.replaced(uint8_views=uint8, batch_size=96)
             contestants[key(config, uint8=uint8)] = (pipeline.stream(images, chosen), 96)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from cutpaste_tf.commands.evaluating import evaluate
     from cutpaste_tf.commands.exporting import export
     from cutpaste_tf.commands.training import train
-    from cutpaste_tf.config.config import Config
     from cutpaste_tf.detection.detector import Detector
     from cutpaste_tf.errors import InputError
+    from cutpaste_tf.settings.config import Config
 
 _PUBLIC = {
     "Config": "config.config",

@@ -22,14 +22,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN, write_whole
 from cutpaste_tf.images import folders, sources
 from cutpaste_tf.images.reading import Examples
-from cutpaste_tf.images.settings import ReadingSettings
 from cutpaste_tf.images.synthetic import SyntheticOptions
-from cutpaste_tf.settings import leaves
+from cutpaste_tf.settings.base import leaves
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.data import ReadingSettings
 
 CHECKPOINT = "checkpoint.npz"
 DETECTOR = "detector"

@@ -12,35 +12,35 @@ from . import demo
 
 def train() -> None:
     """Trains a detector."""
-    from cutpaste_tf.command_line import train as command
+    from cutpaste_tf.cli import train as command
 
     command.run(demo.locate)
 
 
 def evaluate() -> None:
     """Evaluates a detector."""
-    from cutpaste_tf.command_line import evaluate as command
+    from cutpaste_tf.cli import evaluate as command
 
     command.run(demo.locate)
 
 
 def predict() -> None:
     """Scores images with a detector, row by row."""
-    from cutpaste_tf.command_line import predict as command
+    from cutpaste_tf.cli import predict as command
 
     command.run()
 
 
 def export() -> None:
     """Exports a detector."""
-    from cutpaste_tf.command_line import export as command
+    from cutpaste_tf.cli import export as command
 
     command.run(demo.locate)
 
 
 def reproduce() -> None:
     """Reproduces tables of the paper."""
-    from cutpaste_tf.command_line import reproduce as command
+    from cutpaste_tf.cli import reproduce as command
     from cutpaste_tf.reproduction.runner import Commands
 
     command.run(demo.locate, Commands(*map(_words, ("train", "evaluate", "reproduce"))))

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 
-from cutpaste_tf.command_line.main import required, run_main
+from cutpaste_tf.cli.main import required, run_main
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, prepared, reading
 

@@ -14,12 +14,12 @@ from threadpoolctl import threadpool_limits
 import cutpaste_tf
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import detector
 from cutpaste_tf.images import reading
-from cutpaste_tf.images.settings import GOOD
 from cutpaste_tf.networks import build, weights
 from cutpaste_tf.networks.backbones import BACKBONES, Backbone
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.data import GOOD
 from cutpaste_tf.training import checkpoint
 
 # Two processes share two cores: threads that wait for each other would cost more than they gain, those of BLAS thirty

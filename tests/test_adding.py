@@ -10,13 +10,13 @@ from conftest import TINY, command
 import cutpaste_tf
 from cutpaste_tf.augmentation.proxy_tasks import TASKS, ProxyTask, against_normal
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.densities import DENSITIES
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.reading import NORMAL, Item
 from cutpaste_tf.images.sources import SOURCES, Source
 from cutpaste_tf.networks.backbones import BACKBONES, Backbone
+from cutpaste_tf.settings.config import Config
 
 
 def _inverted(view, seed, settings):

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from data import demo
+from cutpaste_tf.images import demo
 
 
 def test_every_wing_is_in_the_wheel():

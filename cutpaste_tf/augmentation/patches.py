@@ -14,7 +14,7 @@ from cutpaste_tf.augmentation import color, rotation
 from cutpaste_tf.backend import tf
 
 if TYPE_CHECKING:
-    from cutpaste_tf.augmentation.settings import AugmentationSettings
+    from cutpaste_tf.settings.augmentation import AugmentationSettings
 
 _TRIES = 10  # torchvision's RandomErasing, which A.2 follows, redraws a patch that does not fit as often
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from cutpaste_tf import arrays
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
-from cutpaste_tf.augmentation.settings import AugmentationSettings
 from cutpaste_tf.backend import tf
+from cutpaste_tf.settings.augmentation import AugmentationSettings
 
 _FOREVER = 2**62
 _HELD = 128  # images of a set in a file that are held in memory at a time: 25 MB at 256 px

@@ -16,7 +16,7 @@ from cutpaste_tf.augmentation import color, patches
 from cutpaste_tf.backend import tf
 
 if TYPE_CHECKING:
-    from cutpaste_tf.augmentation.settings import AugmentationSettings
+    from cutpaste_tf.settings.augmentation import AugmentationSettings
 
     # (image, seed, settings, side) -> (views, labels)
     Augment = Callable[[tf.Tensor, tf.Tensor, AugmentationSettings, int], tuple[tf.Tensor, tf.Tensor]]

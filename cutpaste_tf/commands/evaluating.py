@@ -9,16 +9,16 @@ from typing import Any
 from cutpaste_tf import devices, files, processes, runs, surroundings
 from cutpaste_tf.commands import test_sets
 from cutpaste_tf.commands.options import HeatMapOptions, Presentation
-from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import ensembles, exports, scoring
 from cutpaste_tf.images import layouts, reading, sources, synthetic
 from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN
-from cutpaste_tf.images.settings import ReadingSettings
 from cutpaste_tf.images.synthetic import SyntheticOptions
 from cutpaste_tf.progress import Report, say
-from cutpaste_tf.settings import IMAGE_MODEL, PATCH_MODEL, leaves, only_for
+from cutpaste_tf.settings.base import IMAGE_MODEL, PATCH_MODEL, leaves, only_for
+from cutpaste_tf.settings.config import NEW_AT_EVALUATION, Config
+from cutpaste_tf.settings.data import ReadingSettings
 from cutpaste_tf.training import tensorboard
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from cutpaste_tf import files, runs, surroundings
 from cutpaste_tf.backend import tf
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
@@ -21,6 +20,7 @@ from cutpaste_tf.exporting.graph import Graph
 from cutpaste_tf.images import reading, sources
 from cutpaste_tf.progress import Report, say
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
 
 SAVED_MODEL = "saved_model"
 FORMATS = (SAVED_MODEL, *single_precision.FORMATS)

@@ -8,11 +8,11 @@ import numpy as np
 from cutpaste_tf import surroundings
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.commands.training import check_weights, list_train
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import reading
 from cutpaste_tf.networks import saliency, weights
 from cutpaste_tf.progress import say
+from cutpaste_tf.settings.config import Config
 
 _ROWS = 5
 

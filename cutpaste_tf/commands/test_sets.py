@@ -4,11 +4,11 @@ import dataclasses
 from pathlib import Path
 
 from cutpaste_tf import runs
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, reading
 from cutpaste_tf.images.reading import UNKNOWN, Examples, Item
 from cutpaste_tf.progress import Report
+from cutpaste_tf.settings.config import Config
 
 
 def own(run_dir: Path, saved: Config) -> str:

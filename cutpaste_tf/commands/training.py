@@ -11,7 +11,6 @@ import numpy as np
 from cutpaste_tf import devices, files, processes, runs, surroundings
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import calibration, detector, embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, reading, sources
@@ -20,6 +19,7 @@ from cutpaste_tf.networks import build, saliency, weights
 from cutpaste_tf.networks.build import Networks
 from cutpaste_tf.progress import Report, say
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting, tensorboard
 from cutpaste_tf.training.execution import Execution
 

@@ -15,7 +15,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage
 
 if TYPE_CHECKING:
-    from cutpaste_tf.density.settings import DensitySettings
+    from cutpaste_tf.settings.density import DensitySettings
 
 # Each makes the density that settings ask for, not yet fitted.
 DENSITIES: dict[str, Callable[[DensitySettings], Density]] = {

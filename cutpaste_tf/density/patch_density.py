@@ -22,9 +22,9 @@ from cutpaste_tf.density import held_out
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.gaussian import GaussianDensity, Moments, mean_and_covariance
 from cutpaste_tf.density.low_rank import LowRankGaussian
-from cutpaste_tf.density.settings import DensitySettings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import write_arrays
+from cutpaste_tf.settings.density import DensitySettings
 
 _FILE = "density.npz"
 _FACTORS = "location_factors.npy"

@@ -14,11 +14,11 @@ import numpy as np
 from scipy import stats
 
 from cutpaste_tf import runs
-from cutpaste_tf.config.config import Config
-from cutpaste_tf.config.scoring import DEFAULT_RATE, DecisionSettings
 from cutpaste_tf.detection import heat_maps
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage, write_arrays
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.scoring import DEFAULT_RATE, DecisionSettings
 
 
 class Decisions(NamedTuple):

@@ -19,7 +19,7 @@ import numpy as np
 
 from cutpaste_tf import devices
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.scoring import FeatureSettings
+from cutpaste_tf.settings.scoring import FeatureSettings
 
 # Pixels that go through the network at a time, at most: 512 patches of 32 px. The largest feature map of a
 # ResNet-18 is then 134 MB (32 MB with the ImageNet stem), whatever the number of patches or images.

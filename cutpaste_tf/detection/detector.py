@@ -13,7 +13,6 @@ from PIL import Image
 
 from cutpaste_tf import files, processes, runs
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities, patch_density
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.patch_density import PatchDensity
@@ -31,6 +30,7 @@ from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.networks import build
 from cutpaste_tf.progress import Report, hush
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
 
 
 class Detector:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cutpaste_tf import arrays
-from cutpaste_tf.config.scoring import FeatureSettings, HeatMapSettings
+from cutpaste_tf.settings.scoring import FeatureSettings, HeatMapSettings
 
 
 def upsample(scores: np.ndarray, side: int, features: FeatureSettings, settings: HeatMapSettings) -> np.ndarray:

@@ -11,13 +11,13 @@ import numpy as np
 from cutpaste_tf.density import densities, patch_density
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.patch_density import PatchDensity
-from cutpaste_tf.density.settings import DensitySettings
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.detection.dense import PatchEmbedder
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.settings.density import DensitySettings
 
 # Bytes of patch features that are scored together: 19 images of 3,249 locations and 512 dimensions, or one larger one.
 _TOGETHER = 2**27

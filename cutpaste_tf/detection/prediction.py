@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cutpaste_tf.config.scoring import DecisionSettings
 from cutpaste_tf.detection.calibration import Calibration
+from cutpaste_tf.settings.scoring import DecisionSettings
 
 
 class Box(NamedTuple):

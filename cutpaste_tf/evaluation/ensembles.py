@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import heat_maps
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation.scored import Scored
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
 
 
 def check(members: Sequence[tuple[Path, Config, TrainingData]]) -> None:

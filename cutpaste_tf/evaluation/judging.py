@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from cutpaste_tf import arrays
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.detection.calibration import Decisions
@@ -21,7 +20,8 @@ from cutpaste_tf.images import sources
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.pictures import drawing, heat_map_plots, page, plots
 from cutpaste_tf.progress import Report
-from cutpaste_tf.settings import PATCH_MODEL, only_for
+from cutpaste_tf.settings.base import PATCH_MODEL, only_for
+from cutpaste_tf.settings.config import Config
 
 
 def judge(

@@ -14,7 +14,6 @@ import numpy as np
 
 from cutpaste_tf import files, runs
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.patch_density import PatchDensity
@@ -28,6 +27,7 @@ from cutpaste_tf.images import reading, sources
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.progress import Report
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
 
 
 class Scorer:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from cutpaste_tf.backend import keras, tf
-from cutpaste_tf.config.scoring import FeatureSettings
 from cutpaste_tf.density.patch_density import PatchDensity, PerLocationGaussian
-from cutpaste_tf.density.settings import DensitySettings
 from cutpaste_tf.detection import dense
 from cutpaste_tf.exporting import variables
 from cutpaste_tf.exporting.densities import Mixture, Weights, unit
+from cutpaste_tf.settings.density import DensitySettings
+from cutpaste_tf.settings.scoring import FeatureSettings
 
 _LOCATIONS = 64  # scored together
 

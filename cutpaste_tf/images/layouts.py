@@ -20,7 +20,7 @@ import numpy as np
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import folders, masks
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, UNKNOWN, Item
-from cutpaste_tf.images.settings import GOOD, DataSettings
+from cutpaste_tf.settings.data import GOOD, DataSettings
 
 _TRUTH = "ground_truth"
 # Names that normal images are given, of which a defect with such a name would be a mistake.

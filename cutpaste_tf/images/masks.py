@@ -12,7 +12,7 @@ from PIL import Image
 
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.decoding import opened, refuse_turned
-from cutpaste_tf.images.settings import ReadingSettings
+from cutpaste_tf.settings.data import ReadingSettings
 
 _SUFFIX = "_mask"
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")

@@ -13,7 +13,7 @@ from typing import Any
 from cutpaste_tf.backend import leave_gpus, tf
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Item
-from cutpaste_tf.images.settings import GOOD
+from cutpaste_tf.settings.data import GOOD
 
 MVTEC_AD = (
     "bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill", "screw",

@@ -18,8 +18,8 @@ from cutpaste_tf import arrays
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import decoding, masks, parallel
 from cutpaste_tf.images.resizing import resize
-from cutpaste_tf.images.settings import DataSettings
 from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.settings.data import DataSettings
 
 NORMAL, ANOMALOUS, UNKNOWN = 0, 1, -1
 _HELD = 256  # images of a set in a file that are held in memory while it is written

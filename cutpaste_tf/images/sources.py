@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, prepared, reading
 from cutpaste_tf.images.reading import NORMAL, Examples, Item
-from cutpaste_tf.images.settings import DataSettings
+from cutpaste_tf.settings.data import DataSettings
 
 
 class Source(NamedTuple):

@@ -18,8 +18,8 @@ from cutpaste_tf import arrays
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import folders, prepared, reading
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Examples
-from cutpaste_tf.images.settings import GOOD
 from cutpaste_tf.progress import Report
+from cutpaste_tf.settings.data import GOOD
 
 SHAPES = ("mnist", "square", "ellipse", "heart")
 FILLS = ("color", "image")

@@ -15,7 +15,7 @@ import numpy as np
 from cutpaste_tf.backend import keras
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks.backbones import BACKBONES
-from cutpaste_tf.networks.settings import NetworkSettings
+from cutpaste_tf.settings.network import NetworkSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

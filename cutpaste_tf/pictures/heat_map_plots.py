@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from cutpaste_tf.images.reading import Examples
-from cutpaste_tf.images.settings import GOOD
 from cutpaste_tf.pictures import drawing
 from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.settings.data import GOOD
 
 _COLORS = (255 * drawing.matplotlib.colormaps["turbo"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8)
 _RED = np.array([255, 30, 30], np.uint8)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from cutpaste_tf.images.settings import GOOD
 from cutpaste_tf.pictures import drawing
+from cutpaste_tf.settings.data import GOOD
 
 
 @drawing.own_style()

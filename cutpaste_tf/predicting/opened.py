@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from cutpaste_tf import runs
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.detection.calibration import Calibration
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.exporting.exported import Exported
-from cutpaste_tf.images.settings import DataSettings
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.data import DataSettings
 
 # (images uint8 [count, side, side, 3], whether heat maps are wanted) -> scores float64 [count], and heat maps float32
 # [count, side, side], or None.

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cutpaste_tf import files
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Item
 from cutpaste_tf.reproduction import costs
 from cutpaste_tf.reproduction.plan import Request, Run, Work
+from cutpaste_tf.settings.config import Config
 
 # In the output folder: which images the runs of a category are of; and what version 1 had instead.
 _RECORD, _VERSION, _FORMER = "data", 2, "reproduction.json"

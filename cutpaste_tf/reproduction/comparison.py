@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from cutpaste_tf.config.config import Config
-from cutpaste_tf.settings import leaves
+from cutpaste_tf.settings.base import leaves
+from cutpaste_tf.settings.config import Config
 
 # What the paper says (A.1 to A.5, and the sections and tables that a setting's source names), by the names of our
 # settings; text where it is no value of ours. Of what is not here the paper says nothing.

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cutpaste_tf import runs
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import dense
 from cutpaste_tf.reproduction.plan import Request, Work
+from cutpaste_tf.settings.config import Config
 
 # Bytes of a run: its weights, twice while it is trained on; features, scores, pictures.
 _SIZES = {"efficientnet_b4": 250e6}

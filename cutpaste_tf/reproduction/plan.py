@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cutpaste_tf import files, runs
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.reproduction.tables import CIFAR10, PROPORTIONAL, SCALES, TABLES, Column, groups
+from cutpaste_tf.settings.config import Config
 
 CLAIMS = "claims"  # in the output folder: a lock for each run that somebody is at work on, a mark for each given up
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from cutpaste_tf import progress
 from cutpaste_tf.backend import keras, tf
-from cutpaste_tf.config.schedule import ScheduleSettings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import write_csv
+from cutpaste_tf.settings.schedule import ScheduleSettings
 from cutpaste_tf.training import checkpoint, tensorboard
 
 

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from cutpaste_tf import devices, surroundings
-from cutpaste_tf.config.schedule import ScheduleSettings
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.settings.schedule import ScheduleSettings
 
 JIT_COMPILE = {"auto": "auto", "yes": True, "no": False}  # as Keras' `compile` takes it
 

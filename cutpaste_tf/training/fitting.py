@@ -11,11 +11,11 @@ import numpy as np
 from cutpaste_tf import devices, processes, runs
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.config import Config
-from cutpaste_tf.config.schedule import Phase, ScheduleSettings
 from cutpaste_tf.networks import build
 from cutpaste_tf.networks.build import Networks
 from cutpaste_tf.progress import Report
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.schedule import Phase, ScheduleSettings
 from cutpaste_tf.training import checkpoint
 from cutpaste_tf.training.execution import JIT_COMPILE, Execution
 

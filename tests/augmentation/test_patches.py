@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy import stats
 
 from cutpaste_tf.augmentation import color, patches, rotation
-from cutpaste_tf.augmentation.settings import AugmentationSettings
+from cutpaste_tf.settings.augmentation import AugmentationSettings
 
 COUNT = 5000
 

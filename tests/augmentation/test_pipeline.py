@@ -7,7 +7,7 @@ from conftest import stream_of
 
 from cutpaste_tf.augmentation import color, pipeline, proxy_tasks
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
-from cutpaste_tf.config.config import Config
+from cutpaste_tf.settings.config import Config
 
 SMALL = Config.of(image_size=32, batch_size=12, steps_per_epoch=4, scar_max_length=20)
 

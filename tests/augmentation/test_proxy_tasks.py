@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
-from cutpaste_tf.config.config import Config
+from cutpaste_tf.settings.config import Config
 
 
 def images(count=7, side=32):

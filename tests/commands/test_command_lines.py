@@ -10,11 +10,11 @@ import pytest
 from conftest import ROOT, TINY
 
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
-from cutpaste_tf.config.config import Config
-from cutpaste_tf.config.presets import PRESETS, shown
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import weights
-from cutpaste_tf.settings import leaves
+from cutpaste_tf.settings.base import leaves
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.presets import PRESETS, shown
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def test_the_mains_are_the_commands():
 def test_libraries_say_what_they_do_only_when_asked(given, is_heard):
     """As TensorFlow Datasets on each set that it reads."""
     code = (
-        "from absl import logging; from cutpaste_tf.command_line.main import run_main\n"
+        "from absl import logging; from cutpaste_tf.cli.main import run_main\n"
         "run_main(lambda: (logging.info('a set is read'), logging.warning('a set is old')))"
     )
     result = subprocess.run([sys.executable, "-c", code, *given], cwd=ROOT, capture_output=True, text=True)

@@ -14,10 +14,10 @@ from conftest import ROOT, TINY, command, write_image
 import cutpaste_tf
 from cutpaste_tf import arrays, backend, files, runs, surroundings
 from cutpaste_tf.commands.options import Presentation
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import scoring
 from cutpaste_tf.images import sources
+from cutpaste_tf.settings.config import Config
 
 
 def test_a_refused_command_changes_nothing(category, tmp_path):

@@ -5,13 +5,13 @@ import pytest
 from scipy import stats
 from sklearn.covariance import LedoitWolf
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities
 from cutpaste_tf.density.densities import DENSITIES
 from cutpaste_tf.density.gaussian import GaussianDensity, LedoitWolfDensity, MixtureDensity
 from cutpaste_tf.density.kernel import KernelEstimate
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.settings.config import Config
 
 
 def closed_form(train, test, ridge):

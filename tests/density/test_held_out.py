@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density import densities, held_out, patch_density
 from cutpaste_tf.density.densities import DENSITIES
 from cutpaste_tf.density.gaussian import GaussianDensity
 from cutpaste_tf.density.kernel import KernelEstimate
 from cutpaste_tf.density.patch_density import PerLocationGaussian, SharedGaussian
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.settings.config import Config
 
 
 def _features(*shape, seed=0):

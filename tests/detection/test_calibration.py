@@ -8,14 +8,14 @@ import pytest
 from conftest import TINY, draw_category, write_image
 
 import cutpaste_tf
-from cutpaste_tf.config.config import Config
-from cutpaste_tf.config.scoring import DecisionSettings
 from cutpaste_tf.detection import calibration, one_class
 from cutpaste_tf.detection.calibration import Calibration
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.scoring import DecisionSettings
 
 PATCHES = TINY.replaced(image_size=64, patch_size=32, extract_size=32, stride=8, epochs=0, scar_max_length=20)
 

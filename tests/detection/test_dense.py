@@ -6,10 +6,10 @@ import pytest
 from conftest import networks_of
 
 from cutpaste_tf import devices
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import dense, one_class, whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import resnet
+from cutpaste_tf.settings.config import Config
 
 SETTINGS = Config.of(image_size=96, patch_size=64, extract_size=32, stride=16, head_dims=(8,), scar_max_length=20)
 

@@ -4,13 +4,13 @@ import pytest
 from conftest import networks_of
 from PIL import Image
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.density.gaussian import GaussianDensity, LedoitWolfDensity, MixtureDensity
 from cutpaste_tf.density.kernel import KernelEstimate
 from cutpaste_tf.detection import gradcam
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks.saliency import gradient
+from cutpaste_tf.settings.config import Config
 
 DENSITIES = {
     "gaussian": lambda: GaussianDensity(reg_covar=1e-4),

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from cutpaste_tf.config.scoring import FeatureSettings, HeatMapSettings
 from cutpaste_tf.detection import heat_maps
+from cutpaste_tf.settings.scoring import FeatureSettings, HeatMapSettings
 
 FEATURES = FeatureSettings(extract_size=16, stride=4)
 SETTINGS = HeatMapSettings(smoothing_sigma=5.0)

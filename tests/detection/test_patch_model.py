@@ -16,10 +16,10 @@ from cutpaste_tf import runs
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.commands.evaluating import SyntheticOptions
 from cutpaste_tf.commands.options import HeatMapOptions
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import dense, detector, one_class
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
+from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import checkpoint
 
 PATCHES = TINY.replaced(

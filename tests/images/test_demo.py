@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cutpaste_tf.images import sources
-from data import demo, demo_drawing
+from cutpaste_tf.images import demo, demo_drawing, sources
 
 
 @pytest.fixture

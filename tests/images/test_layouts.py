@@ -11,12 +11,12 @@ from PIL import Image, ImageCms
 
 import cutpaste_tf
 from cutpaste_tf.commands import training as training_command
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import whole
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, reading, sources
-from cutpaste_tf.images.settings import DataSettings
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.data import DataSettings
 
 PIXELS = np.full((9, 9), 90, np.uint8)
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, masks, sources
-from cutpaste_tf.images.settings import ReadingSettings
+from cutpaste_tf.settings.data import ReadingSettings
 
 TRUTH = np.zeros((40, 40), bool)
 TRUTH[10:20, 12:22] = True

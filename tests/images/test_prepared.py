@@ -13,7 +13,7 @@ from tfds_sets import write_cifar10, write_set
 import cutpaste_tf
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import prepared, sources, synthetic
-from cutpaste_tf.images.settings import GOOD
+from cutpaste_tf.settings.data import GOOD
 from data import mvtec_ad
 
 

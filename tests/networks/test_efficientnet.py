@@ -10,13 +10,13 @@ from conftest import TINY, networks_of
 from keras.src.legacy.saving import legacy_h5_format
 
 import cutpaste_tf
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import whole
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.networks import build, efficientnet
 from cutpaste_tf.networks.backbones import BACKBONES
+from cutpaste_tf.settings.config import Config
 
 
 def count(variables):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, networks_of
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.networks import build, resnet, weights
+from cutpaste_tf.settings.config import Config
 
 
 def trainable(model):
@@ -117,7 +117,7 @@ _COMPUTE = """
 import sys
 import numpy as np
 from cutpaste_tf.backend import keras
-from cutpaste_tf.config.config import Config
+from cutpaste_tf.settings.config import Config
 from cutpaste_tf.density.gaussian import GaussianDensity
 from cutpaste_tf.detection import dense, gradcam
 from cutpaste_tf.networks import build

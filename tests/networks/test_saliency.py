@@ -8,9 +8,9 @@ from conftest import stream_of
 
 from cutpaste_tf.augmentation import patches
 from cutpaste_tf.augmentation.proxy_tasks import SALIENCY_LEVELS
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import build, resnet, saliency, weights
+from cutpaste_tf.settings.config import Config
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from conftest import TINY, command
 from safetensors.numpy import save_file
 
 import cutpaste_tf
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import download, tensor_files, weights
+from cutpaste_tf.settings.config import Config
 
 
 class Storage:

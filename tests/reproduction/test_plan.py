@@ -5,11 +5,11 @@ import re
 import pytest
 from conftest import command
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.reproduction.costs import described, size
 from cutpaste_tf.reproduction.plan import Request, plan
 from cutpaste_tf.reproduction.tables import CATEGORIES, CIFAR10, SCALES, TABLES
+from cutpaste_tf.settings.config import Config
 
 
 def request_of(root, **changes):

@@ -6,10 +6,10 @@ import statistics
 
 import pytest
 
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.reproduction import comparison, published
 from cutpaste_tf.reproduction.tables import GROUPS, TABLES
-from cutpaste_tf.settings import leaves
+from cutpaste_tf.settings.base import leaves
+from cutpaste_tf.settings.config import Config
 
 OTHERS = {"docc", "uninformed_students", "patch_svdd", "fcdd"}  # methods of others, which the paper compares with
 

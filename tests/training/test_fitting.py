@@ -12,11 +12,11 @@ from conftest import RESNET, TINY, logged, logged_steps, networks_of, stream_of
 
 import cutpaste_tf
 from cutpaste_tf import runs
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import whole
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
+from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import callbacks, fitting
 
 

@@ -10,10 +10,10 @@ from conftest import RESNET, TINY, networks_of, weights_after, write_image
 
 import cutpaste_tf
 from cutpaste_tf.commands import sheet
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.detection import whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import build
+from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting
 
 TWO_PHASES = TINY.replaced(head_epochs=1, epochs=1, freeze_batch_norm="auto")

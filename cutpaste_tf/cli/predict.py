@@ -18,7 +18,7 @@ from typing import TextIO
 from absl import flags
 
 from cutpaste_tf import files
-from cutpaste_tf.command_line.main import required, run_main
+from cutpaste_tf.cli.main import required, run_main
 from cutpaste_tf.commands import predicting
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import named_files

@@ -6,10 +6,10 @@ from typing import Any
 
 from absl import flags
 
-from cutpaste_tf.config.config import NEW_AT_EVALUATION, Config
-from cutpaste_tf.config.presets import PRESETS
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.settings import leaves
+from cutpaste_tf.settings.base import leaves
+from cutpaste_tf.settings.config import NEW_AT_EVALUATION, Config
+from cutpaste_tf.settings.presets import PRESETS
 
 _DEFINE: dict[type, Callable[..., Any]] = {
     str: flags.DEFINE_string,

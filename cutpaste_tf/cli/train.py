@@ -14,10 +14,10 @@ from pathlib import Path
 from absl import flags
 
 from cutpaste_tf import runs
-from cutpaste_tf.command_line import device_flags, settings_flags
-from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
+from cutpaste_tf.cli import device_flags, settings_flags
+from cutpaste_tf.cli.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.commands import sheet, training
-from cutpaste_tf.config.presets import PRESETS, shown
+from cutpaste_tf.settings.presets import PRESETS, shown
 from cutpaste_tf.training.execution import JIT_COMPILE, Execution
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run; made where it is missing.")

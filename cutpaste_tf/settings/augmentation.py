@@ -4,7 +4,7 @@ import dataclasses
 
 from cutpaste_tf.augmentation.proxy_tasks import TASKS, ProxyTask
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.settings import Settings, setting
+from cutpaste_tf.settings.base import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True)

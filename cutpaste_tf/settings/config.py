@@ -10,15 +10,15 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from cutpaste_tf.augmentation.settings import AugmentationSettings
-from cutpaste_tf.config.schedule import ScheduleSettings
-from cutpaste_tf.config.scoring import DecisionSettings, FeatureSettings, HeatMapSettings
-from cutpaste_tf.density.settings import DensitySettings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
-from cutpaste_tf.images.settings import DataSettings
-from cutpaste_tf.networks.settings import NetworkSettings
-from cutpaste_tf.settings import PATCH_MODEL, Settings, leaves, only_for, setting
+from cutpaste_tf.settings.augmentation import AugmentationSettings
+from cutpaste_tf.settings.base import PATCH_MODEL, Settings, leaves, only_for, setting
+from cutpaste_tf.settings.data import DataSettings
+from cutpaste_tf.settings.density import DensitySettings
+from cutpaste_tf.settings.network import NetworkSettings
+from cutpaste_tf.settings.schedule import ScheduleSettings
+from cutpaste_tf.settings.scoring import DecisionSettings, FeatureSettings, HeatMapSettings
 
 # Categories whose objects lie in the same place in every image: a density for each location (A.5).
 ALIGNED = ("bottle", "cable", "capsule", "metal_nut", "pill", "toothbrush", "transistor", "zipper")

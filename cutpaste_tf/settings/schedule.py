@@ -4,7 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.settings import Settings, setting
+from cutpaste_tf.settings.base import Settings, setting
 
 
 class Phase(NamedTuple):

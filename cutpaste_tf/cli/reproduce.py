@@ -18,14 +18,14 @@ from typing import TypeVar
 
 from absl import flags
 
-from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
+from cutpaste_tf.cli.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.networks.settings import PRECISIONS
 from cutpaste_tf.progress import say
 from cutpaste_tf.reproduction import comparison
 from cutpaste_tf.reproduction.plan import Request
 from cutpaste_tf.reproduction.runner import Commands
 from cutpaste_tf.reproduction.tables import CATEGORIES, CIFAR10, SCALES, TABLES, title
+from cutpaste_tf.settings.network import PRECISIONS
 
 T = TypeVar("T", bound=int | str)
 # What the paper shows again for other categories.

@@ -15,9 +15,9 @@ from pathlib import Path
 from absl import flags
 
 from cutpaste_tf import runs
-from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
+from cutpaste_tf.cli.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.commands import exporting
-from cutpaste_tf.config.config import Config
+from cutpaste_tf.settings.config import Config
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder that train_main.py wrote, or a detector copied from one.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write; an export that lies there is replaced.")

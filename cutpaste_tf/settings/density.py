@@ -3,7 +3,7 @@
 import dataclasses
 
 from cutpaste_tf.density.densities import DENSITIES
-from cutpaste_tf.settings import IMAGE_MODEL, PATCH_MODEL, Settings, setting
+from cutpaste_tf.settings.base import IMAGE_MODEL, PATCH_MODEL, Settings, setting
 
 
 @dataclasses.dataclass(frozen=True)

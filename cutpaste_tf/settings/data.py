@@ -3,7 +3,7 @@
 import dataclasses
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.settings import Settings, setting
+from cutpaste_tf.settings.base import Settings, setting
 
 GOOD = "good"  # what MVTec AD calls the folders of normal images
 

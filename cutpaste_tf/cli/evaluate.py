@@ -17,13 +17,13 @@ from pathlib import Path
 from absl import flags
 
 from cutpaste_tf import runs
-from cutpaste_tf.command_line import device_flags, settings_flags
-from cutpaste_tf.command_line.main import TFDS_DATA_DIR, required, run_main
+from cutpaste_tf.cli import device_flags, settings_flags
+from cutpaste_tf.cli.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.commands import evaluating, options
-from cutpaste_tf.config.config import Config
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import synthetic
 from cutpaste_tf.progress import Report
+from cutpaste_tf.settings.config import Config
 
 _RUN_DIR = flags.DEFINE_string(
     "run_dir",

@@ -4,7 +4,7 @@ import dataclasses
 
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks.backbones import BACKBONES, Backbone
-from cutpaste_tf.settings import Settings, setting
+from cutpaste_tf.settings.base import Settings, setting
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 

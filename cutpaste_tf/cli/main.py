@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 
 from cutpaste_tf import processes, progress
-from cutpaste_tf.command_line import settings_flags
+from cutpaste_tf.cli import settings_flags
 from cutpaste_tf.errors import InputError
 
 TFDS_DATA_DIR = flags.DEFINE_string(

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from cutpaste_tf.settings import PATCH_MODEL, Settings, setting
+from cutpaste_tf.settings.base import PATCH_MODEL, Settings, setting
 
 
 @dataclasses.dataclass(frozen=True)
