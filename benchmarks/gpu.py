@@ -22,7 +22,6 @@ from absl import app, flags
 
 from benchmarks.session import Session, affordable
 from cutpaste_tf import files, surroundings
-from cutpaste_tf.images import demo
 from cutpaste_tf.settings.config import Config
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write.", required=True)
@@ -120,7 +119,7 @@ def environment(precision: str) -> dict[str, str]:
 def configured(case: Case) -> Config:
     """The configuration of a case."""
     precision = "mixed_bfloat16" if case.precision == "bfloat16" else "float32"
-    return Config.of(**{"data": _DATA.value, "precision": precision, **case.settings})
+    return Config.of(**{"data": _DATA.value, "precision": precision, **case.settings}).resolved()
 
 
 def _carry_out_run(session: Session, folder: Path, place: str, every: dict[str, Case]) -> None:

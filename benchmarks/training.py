@@ -14,7 +14,7 @@ from absl import app, flags
 
 from cutpaste_tf.augmentation import color, pipeline
 from cutpaste_tf.backend import keras, tf
-from cutpaste_tf.images import demo, sources
+from cutpaste_tf.images import sources
 from cutpaste_tf.networks import build
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
         uint8_views=_UINT8.value,
         precision=_PRECISION.value,
         stem="imagenet",
-    )
+    ).resolved()
     side, batch_size, classes = config.view_size, config.schedule.batch_size, len(config.augmentation.views)
     images = sources.read_train(_DATA.value, config.data.image_size).images
     nets = fitting.initial_networks(config)

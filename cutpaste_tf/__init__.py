@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cutpaste_tf.settings.config import Config
 
 _PUBLIC = {
-    "Config": "config.config",
+    "Config": "settings.config",
     "Detector": "detection.detector",
     "InputError": "errors",
     "evaluate": "commands.evaluating",

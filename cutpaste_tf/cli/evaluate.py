@@ -11,19 +11,17 @@ RUN/eval_SHAPE_FILL those of synthetic anomalies (Table 6). Features, density an
 kept.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 
 from cutpaste_tf import runs
-from cutpaste_tf.cli import device_flags, settings_flags
+from cutpaste_tf.cli import device_flags
+from cutpaste_tf.cli.flags import define_evaluation_flags, settings_from_flags
 from cutpaste_tf.cli.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.commands import evaluating, options
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import synthetic
-from cutpaste_tf.progress import Report
-from cutpaste_tf.settings.config import Config
 
 _RUN_DIR = flags.DEFINE_string(
     "run_dir",
@@ -51,55 +49,32 @@ _BESIDE = flags.DEFINE_string(
     "beside", "", "Runs or their evaluations of the same test images, with commas, to stand beside."
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard_images", False, "Show the sheet of heat maps in TensorBoard.")
+define_evaluation_flags()
 
 
-def run(locate: Callable[[str], str | Path]) -> None:
-    """The command; `locate` as in `train.run`."""
-    settings_flags.define_evaluation_flags()
+def run() -> None:
+    """The command."""
+    run_main(_main, __doc__)
 
-    def main() -> None:
-        folders = [Path(name).expanduser() for name in _folders(required(_RUN_DIR))]
-        output_dir = Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None
-        with device_flags.shared(folders, runs.ENDED) as (own, report):
-            _evaluate(own, output_dir if own == folders or not output_dir else own[0] / "out", report)
 
-    def _evaluate(run_dirs: list[Path], output_dir: Path | None, report: Report) -> None:
-        run_dir = run_dirs[0]
-        place = run_dir if (run_dir / "config.json").is_file() else runs.find_detector(run_dir)
-        own = Config.read(place / "config.json").data
-        data = _DATA.value or own.test_data or own.data
+def _main() -> None:
+    folders = [Path(name).expanduser() for name in _folders(required(_RUN_DIR))]
+    output_dir = Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None
+    with device_flags.shared(folders, runs.ENDED) as (local, report):
         evaluating.evaluate(
-            run_dirs,
-            data,
-            locate(data),
-            train_location=locate(own.data),
-            settings=settings_flags.settings_from_flags(),
+            local,
+            _DATA.value or "",
+            settings=settings_from_flags(),
             synthetic_options=_synthetic_options(),
             heat_map_options=options.HeatMapOptions(_HEAT_MAPS.value, _LAYER.value),
             presentation=options.Presentation(_PAGE.value, tuple(_folders(_BESIDE.value)), _TENSORBOARD.value),
             calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
-            output_dir=output_dir,
+            output_dir=output_dir if local == folders or not output_dir else local[0] / "out",
             allow_trained=_ALLOW_TRAINED.value,
             tfds_data_dir=TFDS_DATA_DIR.value,
             device_count=device_flags.device_count(),
             report=report,
         )
-
-    own = (
-        _RUN_DIR,
-        _DATA,
-        _CALIBRATION,
-        _OUTPUT_DIR,
-        _ALLOW_TRAINED,
-        _HEAT_MAPS,
-        _LAYER,
-        _SYNTHETIC,
-        _FILL,
-        _IMAGES,
-        _SEED,
-    )
-    own += (_PAGE, _BESIDE, _TENSORBOARD, *device_flags.OWN)
-    run_main(main, __doc__, own)
 
 
 def _folders(named: str) -> list[str]:
@@ -117,3 +92,7 @@ def _synthetic_options() -> evaluating.SyntheticOptions | None:
     if _FILL.present or _IMAGES.present or _SEED.present:
         raise InputError("--synthetic_fill, --synthetic_images and --synthetic_seed need --synthetic=SHAPE.")
     return None
+
+
+if __name__ == "__main__":
+    run()

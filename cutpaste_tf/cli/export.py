@@ -9,15 +9,12 @@ it. ONNX and LiteRT compute in single precision, and their scores are compared w
 written. docs/deploy.md shows how to use them.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf import runs
 from cutpaste_tf.cli.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.commands import exporting
-from cutpaste_tf.settings.config import Config
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder that train_main.py wrote, or a detector copied from one.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write; an export that lies there is replaced.")
@@ -36,21 +33,22 @@ _IMAGES = flags.DEFINE_string(
 )
 
 
-def run(locate: Callable[[str], str | Path]) -> None:
-    """The command; `locate` as in `train.run`."""
+def run() -> None:
+    """The command."""
+    run_main(_main, __doc__)
 
-    def main() -> None:
-        run_dir, output = (Path(required(flag)).expanduser() for flag in (_RUN_DIR, _OUTPUT))
-        data = Config.read(runs.find_detector(run_dir) / "config.json").data.data
-        exporting.export(
-            run_dir,
-            output,
-            false_alarm_rate=_RATE.value,
-            format=_FORMAT.value,
-            calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
-            comparison_images=Path(_IMAGES.value).expanduser() if _IMAGES.value else "",
-            train_location=locate(data),
-            tfds_data_dir=TFDS_DATA_DIR.value,
-        )
 
-    run_main(main, __doc__, (_RUN_DIR, _OUTPUT, _FORMAT, _RATE, _CALIBRATION, _IMAGES))
+def _main() -> None:
+    exporting.export(
+        Path(required(_RUN_DIR)).expanduser(),
+        Path(required(_OUTPUT)).expanduser(),
+        false_alarm_rate=_RATE.value,
+        format=_FORMAT.value,
+        calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
+        comparison_images=Path(_IMAGES.value).expanduser() if _IMAGES.value else "",
+        tfds_data_dir=TFDS_DATA_DIR.value,
+    )
+
+
+if __name__ == "__main__":
+    run()

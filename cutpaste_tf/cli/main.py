@@ -5,12 +5,12 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from absl import app, flags, logging
 
 from cutpaste_tf import processes, progress
-from cutpaste_tf.cli import settings_flags
+from cutpaste_tf.cli.flags import help_text
 from cutpaste_tf.errors import InputError
 
 TFDS_DATA_DIR = flags.DEFINE_string(
@@ -20,18 +20,17 @@ QUIET = flags.DEFINE_bool("quiet", False, "Show warnings and errors only.")
 _HELP = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
 
 
-def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flags.FlagHolder[Any], ...] = ()) -> None:
+def run_main(main: Callable[[], None], about: str | None = None) -> None:
     """Parses the flags and runs a main; what the user can mend is one line on stderr and exit code 2.
 
     Args:
         main: to run.
         about: what it does, for --help.
-        own: its flags that are no settings, for --help.
     """
 
     def parse(argv: list[str]) -> list[str]:
         if _HELP & set(argv[1:]):
-            print(settings_flags.help_text(about or "", [*own, TFDS_DATA_DIR, QUIET]), end="")
+            print(progress.as_started(help_text(about or "")), end="")
             sys.exit(0)
         try:
             rest = flags.FLAGS(argv)
@@ -81,7 +80,7 @@ def required(flag: flags.FlagHolder[str | None]) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"error: {progress.as_started(' '.join(message.split()))}", file=sys.stderr, flush=True)
     if processes.have_joined():  # at a normal exit it would wait for the others, and they for it
         os._exit(2)
     sys.exit(2)

@@ -24,10 +24,8 @@ from cutpaste_tf.training import tensorboard
 
 def evaluate(
     run_dir: str | Path | Sequence[str | Path],
-    data: str = "",
-    location: str | Path = "",
+    data: str | Path = "",
     *,
-    train_location: str | Path = "",
     settings: Mapping[str, Any] | None = None,
     synthetic_options: SyntheticOptions | None = None,
     heat_map_options: HeatMapOptions = HeatMapOptions(),  # noqa: B008  immutable
@@ -44,10 +42,7 @@ def evaluate(
     Args:
         run_dir: the folder of a complete run, a detector copied from one, or an export; or several runs, for an
             ensemble, whose first gives the test images and settings, and which takes an `output_dir`.
-        data: the test images: a folder, the name of a prepared set; empty for the run's own.
-        location: what `data` stands for, if it is neither.
-        train_location: what the run's `config.data.data` stands for, if that is neither; read only where a density has
-            to be fitted to features that the run does not keep.
+        data: the test images: a folder, or the name of a set; empty for the run's own.
         settings: values by name of the groups that an evaluation may give anew, in place of the run's; the density is
             fitted anew where they decide it.
         synthetic_options: paste synthetic anomalies onto the normal test images and score those.
@@ -83,22 +78,22 @@ def evaluate(
         settings = dict(settings or {})
         layer, wanted = heat_map_options.gradcam_layer, heat_map_options.wanted
         _check_settings(saved, settings, heat_map_options)
-        config = saved.replaced(**settings)
+        config = saved.replaced(**settings).resolved()
         reading_names = {field.name for field, _ in leaves(ReadingSettings)}
         named = {name: value for name, value in settings.items() if name not in reading_names}
         named |= {"gradcam_layer": layer} if layer else {}
         test_data = test_sets.own(run_dir, saved)
-        data = data or test_data or saved.data.data
-        location, train_location = location or data, train_location or saved.data.data
-        is_own = data == saved.data.data or sources.is_same(location, train_location)
-        if not is_own and test_sets.is_moved(location, run_dir, saved):
-            is_own, train_location = True, location
+        data = str(data) or test_data or saved.data.data
+        train_data = saved.data.data
+        is_own = sources.is_same(data, train_data)
+        if not is_own and test_sets.is_moved(data, run_dir, saved.resolved()):
+            is_own, train_data = True, data
         scorers = [
             (exports.ExportScorer if runs.is_export(member_dir) else scoring.Scorer)(
                 member_dir,
-                member,
-                member.replaced(**settings),
-                train_location=train_location,
+                member.resolved(),
+                member.replaced(**settings).resolved(),
+                train_data=train_data,
                 tfds_data_dir=tfds_data_dir,
                 allow_trained=allow_trained,
                 report=report,
@@ -107,15 +102,18 @@ def evaluate(
         ]
         scorer = scorers[0]
         ensembles.check(
-            [(one, own.replaced(**settings), each.data) for (one, own), each in zip(members, scorers, strict=True)]
+            [
+                (one, own.replaced(**settings).resolved(), each.data)
+                for (one, own), each in zip(members, scorers, strict=True)
+            ]
         )
         items = sources.list_test(
-            location, config.data, trained=scorer.data.images if is_own else (), tfds_data_dir=tfds_data_dir
+            data, config.data, trained=scorer.data.images if is_own else (), tfds_data_dir=tfds_data_dir
         )
         if is_own and all(item.label == UNKNOWN for item in items):
             raise InputError(f"{data} holds the training images and no test images; name those by --data.")
-        is_own = is_own or (bool(test_data) and sources.is_same(location, test_data))
-        other = "" if is_own else str(location)
+        is_own = is_own or (bool(test_data) and sources.is_same(data, test_data))
+        other = "" if is_own else data
         folder = Path(output_dir) if output_dir else runs.eval_folder(run_dir, named, synthetic_options, other)
         if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
             raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
@@ -134,7 +132,7 @@ def evaluate(
             )
         from cutpaste_tf.evaluation import figures, judging  # matplotlib is slow to load
 
-        others = figures.of_others(presentation.beside, location, items, synthetic_options)
+        others = figures.of_others(presentation.beside, data, items, synthetic_options)
         # Masks are read before any long work: one that does not fit its image is found here.
         examples = scorer.read_tests(items) if localizes or synthetic_options or presentation.page else None
         with sources.named_by(f"--calibration_data={calibration_data}"):
@@ -145,17 +143,18 @@ def evaluate(
         with processes.together():
             held.enter_context(files.locked(folder.parent, lock))
             held.enter_context(devices.used(device_count))
+        shown = data
         if synthetic_options and examples:
-            data = f"{data} with synthetic anomalies ({synthetic_options.shape}, {synthetic_options.fill})"
+            shown = f"{data} with synthetic anomalies ({synthetic_options.shape}, {synthetic_options.fill})"
             examples = synthetic.with_twins(examples, synthetic_options, tfds_data_dir, report)
             pictures = folder.with_name(f"{folder.name}_images")
             with files.whole_folder(pictures) as partial:
                 synthetic.save(examples, partial)
             report(f"Images with synthetic anomalies: {pictures}/")
-        report(f"Scoring {data}: {examples.note if examples else f'{len(items)} images'}.")
-        test_sets.tell(location, items, config, examples, report)
+        report(f"Scoring {shown}: {examples.note if examples else f'{len(items)} images'}.")
+        test_sets.tell(data, items, config, examples, report)
         is_without = not has_masks and any(item.label == ANOMALOUS for item in items)
-        if not localizes and wanted is None and is_without and not layouts.has_masks(Path(location).expanduser()):
+        if not localizes and wanted is None and is_without and not layouts.has_masks(sources.folder(data)):
             report("There are no masks (ground_truth/DEFECT/NAME_mask.png): no heat maps and no pixel figures.")
         found = [
             one.score(items, examples, keep=not synthetic_options, localize=localizes, gradcam_layer=layer)
@@ -171,7 +170,7 @@ def evaluate(
             scored = scored._replace(held_out=known.test.features if config.patch_size else known.scores)
         result = judging.judge(
             folder,
-            data,
+            shown,
             config,
             scored=scored,
             train_images=len(scorer.data.images),
@@ -179,7 +178,7 @@ def evaluate(
             gradcam_layer=layer,
             synthetic=synthetic_options._asdict() if synthetic_options else None,
             ensemble=[str(one) for one in member_dirs] if len(member_dirs) > 1 else None,
-            location=str(location),
+            location=data,
             others=others,
             with_page=presentation.page,
             report=report,

@@ -34,7 +34,6 @@ def export(
     format: str = SAVED_MODEL,
     calibration_data: str | Path = "",
     comparison_images: str | Path = "",
-    train_location: str | Path = "",
     tfds_data_dir: str = "",
     report: Report = say,
 ) -> dict[str, Any]:
@@ -49,7 +48,6 @@ def export(
             the training images give them.
         comparison_images: folder of normal images that a format in single precision is compared on; empty: those of
             `calibration_data`, or else the training images.
-        train_location: what the run's `config.data.data` stands for, if that is neither a folder nor a prepared set.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
         report: takes a line for the user.
 
@@ -62,12 +60,13 @@ def export(
     surroundings.check()
     run_dir, output = Path(run_dir), Path(output)
     detector_dir = _check(run_dir, output, false_alarm_rate, format)
-    config, data = Config.read(detector_dir / "config.json"), TrainingData.read(detector_dir)
-    config = config.replaced(false_alarm_rate=false_alarm_rate) if false_alarm_rate else config
+    given, data = Config.read(detector_dir / "config.json"), TrainingData.read(detector_dir)
+    given = given.replaced(false_alarm_rate=false_alarm_rate) if false_alarm_rate else given
+    config = given.resolved()
     is_single = format in single_precision.FORMATS
     fresh = _fresh_images(config, data, calibration_data, tfds_data_dir) if calibration_data else None
     images = (
-        _comparison_images(config, data, comparison_images or calibration_data, train_location, tfds_data_dir)
+        _comparison_images(config, data, comparison_images or calibration_data, tfds_data_dir)
         if is_single
         else np.empty(0)
     )
@@ -82,7 +81,7 @@ def export(
         )
     rate = detector.calibration.rate(config.decision)
     threshold = detector.calibration.threshold(rate)
-    config = config.replaced(false_alarm_rate=rate)  # an evaluation of the export decides as the export does
+    given = given.replaced(false_alarm_rate=rate)  # an evaluation of the export decides as the export does
     difference = None
     report(f"Exporting the detector in {detector_dir} as {format}.")
     with _told(output), files.whole_folder(output) as partial:
@@ -111,7 +110,7 @@ def export(
         model.rmdir()
         data.write(partial)
         calibration.write(partial / runs.CALIBRATION, detector.held_out)
-        (partial / "config.json").write_text(config.to_json(), encoding="utf-8")
+        (partial / "config.json").write_text(given.to_json(), encoding="utf-8")
         found.write(partial)
     report(
         f"Threshold {threshold:.6g}: {100 * rate:.3g} % false alarms, by the scores of "
@@ -182,12 +181,10 @@ def _fresh_images(config: Config, data: TrainingData, named: str | Path, tfds_da
     return found.images
 
 
-def _comparison_images(
-    config: Config, data: TrainingData, named: str | Path, train_location: str | Path, tfds_data_dir: str
-) -> np.ndarray:
+def _comparison_images(config: Config, data: TrainingData, named: str | Path, tfds_data_dir: str) -> np.ndarray:
     """Images uint8 [count, side, side, 3] to compare formats on, of those that are named, or the training images."""
     settings = dataclasses.replace(config.data, white=data.white)
-    place, trained = (named, None) if named else (train_location or config.data.data, data.images)
+    place, trained = (named, None) if named else (config.data.data, data.images)
     try:
         items = sources.list_train(place, settings, trained=trained, tfds_data_dir=tfds_data_dir)
     except InputError as error:

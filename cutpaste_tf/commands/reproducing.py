@@ -1,6 +1,6 @@
 """Reproduction of the paper's tables, as its command line and a program call it."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cutpaste_tf.progress import Report, say
@@ -25,7 +25,6 @@ from cutpaste_tf.reproduction.tables import CATEGORIES
 def reproduce(
     request: Request,
     commands: Commands,
-    locate: Callable[[str], str | Path],
     *,
     jobs: int = 0,
     tries: int = 2,
@@ -41,7 +40,6 @@ def reproduce(
     Args:
         request: what to reproduce.
         commands: how the mains are started.
-        locate: gives the folder that a name like demo/gear stands for, other names as they are.
         jobs: processes at a time; 0: one for each GPU, or one; on a Ray cluster without GPUs, one for each node.
         tries: of a run before it is given up.
         drawings: numbers of the figures to draw, see `figures.COLUMNS`.
@@ -60,7 +58,7 @@ def reproduce(
     """
     request = request._replace(drawn=tuple(column for number in drawings for column in figures.COLUMNS[number]))
     work = plan(request)
-    seen = checks.categories(request, locate, is_drawn=bool(drawings))
+    seen = checks.categories(request, is_drawn=bool(drawings))
     checks.weights(work, request)
     checks.same_data(request, seen)
     if only_plan:

@@ -17,15 +17,16 @@ from cutpaste_tf.settings.config import Config
 _ROWS = 5
 
 
-def show_augmentations(config: Config, output_dir: Path, location: str | Path = "", *, tfds_data_dir: str = "") -> None:
+def show_augmentations(config: Config, output_dir: Path, *, tfds_data_dir: str = "") -> None:
     """Writes OUTPUT_DIR/proxy_tasks.png: every task's augmentations of a few training images.
 
     Arguments and errors as `training.train`.
     """
     surroundings.check()
+    config = config.resolved()
     from cutpaste_tf.pictures import plots  # matplotlib is slow to load
 
-    location, arrays = location or config.data.data, None
+    arrays = None
     try:
         arrays = weights.read_saliency_network(config.saliency_weights)
     except InputError as error:
@@ -33,7 +34,7 @@ def show_augmentations(config: Config, output_dir: Path, location: str | Path = 
             raise
         say(f"Without cutswap, for whose saliency there is no network: {error}")
     check_weights(config)
-    items = list_train(config, output_dir, location, tfds_data_dir, None)
+    items = list_train(config, output_dir, tfds_data_dir, None)
     examples = reading.read(items, config.data.image_size, config.data)
     output_dir.mkdir(parents=True, exist_ok=True)
     rows = np.linspace(0, len(examples.images) - 1, min(_ROWS, len(examples.images))).astype(int)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cutpaste_tf import runs
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import layouts, reading
+from cutpaste_tf.images import layouts, reading, sources
 from cutpaste_tf.images.reading import UNKNOWN, Examples, Item
 from cutpaste_tf.progress import Report
 from cutpaste_tf.settings.config import Config
@@ -17,32 +17,32 @@ def own(run_dir: Path, saved: Config) -> str:
     return Config.read(path).data.test_data if path.is_file() else saved.data.test_data
 
 
-def is_moved(location: str | Path, run_dir: Path, saved: Config) -> bool:
+def is_moved(data: str, run_dir: Path, saved: Config) -> bool:
     """Whether a folder holds the training images of a run that was trained on them elsewhere."""
-    root = Path(location).expanduser()
-    data = runs.TrainingData.read(runs.find_detector(run_dir))
+    root = sources.folder(data)
+    trained = runs.TrainingData.read(runs.find_detector(run_dir))
     try:
-        items = layouts.list_train(root, saved.data, trained=data.images)
+        items = layouts.list_train(root, saved.data, trained=trained.images)
     except (InputError, OSError):  # other data, which need not be fit to learn from
         return False
-    if {item.path for item in items} != set(data.images):
+    if {item.path for item in items} != set(trained.images):
         return False
-    as_trained = dataclasses.replace(saved.data, white=data.white)
+    as_trained = dataclasses.replace(saved.data, white=trained.white)
     try:
-        return runs.TrainingData.of(reading.read(items, saved.data.image_size, as_trained)).images == data.images
+        return runs.TrainingData.of(reading.read(items, saved.data.image_size, as_trained)).images == trained.images
     except InputError:
         return False
 
 
 def tell(
-    location: str | Path,
+    data: str,
     items: list[Item],
     config: Config,
     examples: Examples | None,
     report: Report,
 ) -> None:
     """Says what the user should know of test images: what is not read, and which masks look wrong."""
-    root = Path(location).expanduser()
+    root = sources.folder(data)
     lines = layouts.unread(root, config.data, testing=True)
     notices = examples.notices if examples else ()
     lines += notices[:5]

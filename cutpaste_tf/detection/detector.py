@@ -60,10 +60,10 @@ class Detector:
     ):
         self.feature = build.feature_model(network, config.features.feature)
         self.density = density
-        self.config = config
+        self.config, self._given = config.resolved(), config
         self._network = network
         self.held_out = held_out
-        self.how_read = dataclasses.replace(config.data, white=white)
+        self.how_read = dataclasses.replace(self.config.data, white=white)
         self._gradcams: dict[str, GradCam] = {}
 
     @functools.cached_property
@@ -187,7 +187,7 @@ class Detector:
             if self.held_out is not None:
                 calibration.write(partial / runs.CALIBRATION, self.held_out)
             data.write(partial)
-            (partial / "config.json").write_text(self.config.to_json(), encoding="utf-8")
+            (partial / "config.json").write_text(self._given.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -201,12 +201,13 @@ class Detector:
         if not (folder / runs.MODEL).is_file():
             mend = "name the run that the export is of" if runs.is_export(folder) else "run train_main.py until it ends"
             raise InputError(f"{folder} holds no detector: {mend}, then try again.")
-        config, white = Config.read(folder / "config.json"), TrainingData.read(folder).white
+        given, white = Config.read(folder / "config.json"), TrainingData.read(folder).white
         network, held_out = _load_network(folder / runs.MODEL), calibration.read_of(folder)
+        config = given.resolved()
         if not config.patch_size:
-            return cls(network, densities.load(folder / runs.DENSITY, config.density), config, held_out, white)
+            return cls(network, densities.load(folder / runs.DENSITY, config.density), given, held_out, white)
         try:
-            return cls(network, patch_density.build(config.density).load(folder), config, held_out, white)
+            return cls(network, patch_density.build(config.density).load(folder), given, held_out, white)
         except files.DAMAGE as error:
             said = f"The density in {folder} is damaged or of another version ({files.damage(error)})"
             raise InputError(f"{said}: {files.COPY_AGAIN}.") from None
@@ -240,11 +241,12 @@ def fit(
     Returns:
         The detector; and what is kept of the training images, of a patch model without features, which are too many.
     """
+    given, config = config, config.resolved()
     feature = build.feature_model(network, config.features.feature)
     if config.patch_size:
         embed_patches = dense.function(feature, config.data.image_size, config.features)
         of_patches, held_out = one_class.fit_patches(embed_patches, examples, config.density, report=report)
-        return Detector(network, of_patches, config, held_out, examples.white), without_features(examples)
+        return Detector(network, of_patches, given, held_out, examples.white), without_features(examples)
     found = describe(whole.embed(feature, examples.images, report=report), examples, trained=True)
     density, held_out = one_class.fit_images(found, config.density, report=report)
-    return Detector(network, density, config, held_out, examples.white), found
+    return Detector(network, density, given, held_out, examples.white), found

@@ -37,7 +37,7 @@ class Scorer:
         run_dir: its folder.
         saved: its configuration.
         config: the same with the evaluation's settings.
-        train_location: where the training images are; read only where the run keeps too little.
+        train_data: names the training images; read only where the run keeps too little.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
         allow_trained: whether test images may be training images as well.
         report: takes a line for the user.
@@ -55,13 +55,13 @@ class Scorer:
         saved: Config,
         config: Config,
         *,
-        train_location: str | Path,
+        train_data: str,
         tfds_data_dir: str,
         allow_trained: bool,
         report: Report,
     ):
         self._run_dir, self._saved, self._config = run_dir, saved, config
-        self._train_location, self._tfds_data_dir, self._report = train_location, tfds_data_dir, report
+        self._train_data, self._tfds_data_dir, self._report = train_data, tfds_data_dir, report
         self._allow_trained = allow_trained
         self._detector_dir = runs.find_detector(run_dir)
         self.data = TrainingData.read(self._detector_dir)
@@ -155,7 +155,7 @@ class Scorer:
 
     def _train_items(self) -> list[Item]:
         return sources.list_train(
-            self._train_location or self._config.data.data,
+            self._train_data,
             self._settings,
             trained=self.data.images,
             tfds_data_dir=self._tfds_data_dir,

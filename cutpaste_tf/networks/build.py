@@ -74,7 +74,7 @@ def _build(settings: NetworkSettings, classes: int) -> Networks:
     if settings.normalization == "imagenet":
         variance = np.square(IMAGENET_STD)
         x = keras.layers.Normalization(mean=IMAGENET_MEAN, variance=variance, name="imagenet_normalization")(x)
-    backbone = settings.kind.build(settings.stem)
+    backbone = BACKBONES[settings.backbone].build(settings.stem)
     if settings.freeze_batch_norm == "yes":
         freeze_batch_norm(backbone)
     feature = keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(backbone(x))

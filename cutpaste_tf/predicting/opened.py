@@ -67,7 +67,7 @@ def open_at(place: Path, false_alarm_rate: float, max_megapixels: float) -> Open
     config, data = Config.read(place / "config.json"), TrainingData.read(place)
     asked = {"false_alarm_rate": false_alarm_rate} if false_alarm_rate else {}
     asked |= {"max_megapixels": max_megapixels} if max_megapixels else {}
-    config = config.replaced(**asked)
+    config = config.replaced(**asked).resolved()
     normal = calibration.of(calibration.read_of(place), config)
     told = f"Detector: {place}, {'a patch' if config.patch_size else 'an image'} model of {config.data.image_size} px"
     if normal is not None:

@@ -79,7 +79,7 @@ def compared_settings() -> list[str]:
 
     First as for an image model with a ResNet-18; then, for other models, what is different there.
     """
-    default = Config.of(data="category").flat()
+    default = Config.of(data="category").resolved().flat()
     sources = {field.name: field.metadata["source"] or "ours" for field, _ in leaves(Config)}
     names = [name for name in sources if name not in _NOT_COMPARED]
     lines = _aligned(
@@ -87,7 +87,7 @@ def compared_settings() -> list[str]:
         + [(name, _shown(PUBLISHED.get(name, "silent")), _shown(default[name]), sources[name]) for name in names]
     )
     for title, (settings, published) in OTHERS.items():
-        ours = Config.of(**{"data": "category", **settings}).flat()
+        ours = Config.of(**{"data": "category", **settings}).resolved().flat()
         changed = [name for name in names if name in published or ours[name] != default[name]]
         rows = [(name, _shown(published.get(name, "silent")), _shown(ours[name]), sources[name]) for name in changed]
         lines += ["", title, *_aligned(rows)]

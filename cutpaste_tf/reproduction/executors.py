@@ -11,13 +11,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
 
-import cutpaste_tf
 from cutpaste_tf import surroundings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import Job, Outcome, Processes, Share, attend
 
-PACKAGES = str(Path(cutpaste_tf.__file__).parent.parent)  # where another process finds our package
+PACKAGES = str(Path(__file__).resolve().parents[2])  # where another process finds our package
 # (runs, what they have in common, by run's name: what `Work.given_up` said at the beginning) -> outcomes
 Executor = Callable[[Sequence[Work], Job, Mapping[str, str]], Generator[Outcome, None, None]]
 

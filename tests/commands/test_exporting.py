@@ -193,7 +193,7 @@ def test_the_threshold_of_other_normal_images(copied_run, category, tmp_path, co
     options = {"false_alarm_rate": 0.2, "report": hush}
     record = export(run, tmp_path / "out", calibration_data=fresh, **options)
     settings = {"false_alarm_rate": 0.2}
-    found = cutpaste_tf.evaluate(run, str(category), category, calibration_data=fresh, settings=settings)
+    found = cutpaste_tf.evaluate(run, category, calibration_data=fresh, settings=settings)
     assert record["threshold"] == pytest.approx(found["threshold"], rel=1e-9)
     assert evaluate(tmp_path / "out")["threshold"] == pytest.approx(found["threshold"], rel=1e-9)
     assert export(run, tmp_path / "own", **options)["threshold"] < record["threshold"]

@@ -28,36 +28,36 @@ def test_a_refused_command_changes_nothing(category, tmp_path):
         runs.open_run(folder, config, data)
         before = (folder / "config.json").read_bytes()
         with pytest.raises(InputError, match="Another process is at work"):
-            cutpaste_tf.train(config.replaced(density="kde"), folder, category, checkpoint_minutes=5)
+            cutpaste_tf.train(config.replaced(density="kde"), folder, checkpoint_minutes=5)
         assert (folder / "config.json").read_bytes() == before
 
 
 def test_evaluation_trusts_the_detector_s_settings(tiny_run, category):
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     before = (tiny_run / "eval/scores.csv").read_text()
     saved = Config.read(tiny_run / "config.json")
     (tiny_run / "config.json").write_text(saved.replaced(l2_normalize=False, reg_covar=1.0).to_json())
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     assert (tiny_run / "eval/scores.csv").read_text() == before
 
 
 def test_other_data_do_not_take_the_place_of_the_runs_own(tiny_run, category, tmp_path):
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     own = (tiny_run / "eval/metrics.json").read_text()
     for parent in ("a", "b"):
         pixels = np.random.default_rng(ord(parent)).integers(0, 256, (40, 40, 3), np.uint8)
         write_image(tmp_path / parent / "night/x.png", pixels)
-        cutpaste_tf.evaluate(tiny_run, "night", tmp_path / parent / "night")
+        cutpaste_tf.evaluate(tiny_run, tmp_path / parent / "night")
     assert (tiny_run / "eval/metrics.json").read_text() == own
     assert len(list(tiny_run.glob("eval_data=night*"))) == 2
-    cutpaste_tf.evaluate(tiny_run, "night", tmp_path / "a/night", output_dir=tmp_path / "here")
+    cutpaste_tf.evaluate(tiny_run, tmp_path / "a/night", output_dir=tmp_path / "here")
     assert (tmp_path / "here/scores.csv").is_file()
 
 
 def test_a_damaged_record_of_an_evaluation_is_replaced(tiny_run, category, tmp_path):
     shutil.copytree(category / "test/square", tmp_path / "night")
     for _ in range(2):
-        cutpaste_tf.evaluate(tiny_run, "night", tmp_path / "night")
+        cutpaste_tf.evaluate(tiny_run, tmp_path / "night")
         (tiny_run / "eval_data=night/metrics.json").write_bytes(b'{"a')
     assert len(list(tiny_run.glob("eval_data=night*"))) == 1
 
@@ -65,22 +65,22 @@ def test_a_damaged_record_of_an_evaluation_is_replaced(tiny_run, category, tmp_p
 def test_an_evaluation_takes_nobody_s_place(tiny_run, category):
     before = sorted(path.name for path in tiny_run.iterdir())
     with pytest.raises(InputError, match="holds something else than an evaluation; name another folder"):
-        cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tiny_run)
+        cutpaste_tf.evaluate(tiny_run, category, output_dir=tiny_run)
     assert sorted(path.name for path in tiny_run.iterdir()) == before
 
 
 def test_figures_of_other_images_do_not_stand_beside(tiny_run, category, tmp_path):
-    cutpaste_tf.evaluate(tiny_run, "x", category)
+    cutpaste_tf.evaluate(tiny_run, category)
     beside = Presentation(beside=(str(tiny_run),))
-    result = cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tmp_path / "again", presentation=beside)
+    result = cutpaste_tf.evaluate(tiny_run, category, output_dir=tmp_path / "again", presentation=beside)
     assert result["image_auroc"] is not None
     text = (tmp_path / "again/report.html").read_text()
     assert str(tiny_run) in text.replace("<wbr>", "")
     (category / "test/good/002.png").unlink()
     with pytest.raises(InputError, match="is an evaluation of other images of"):
-        cutpaste_tf.evaluate(tiny_run, "x", category, output_dir=tmp_path / "third", presentation=beside)
+        cutpaste_tf.evaluate(tiny_run, category, output_dir=tmp_path / "third", presentation=beside)
     with pytest.raises(InputError, match=r"holds no evaluation .*run eval_main.py --run_dir=nowhere first"):
-        cutpaste_tf.evaluate(tiny_run, "x", category, presentation=Presentation(beside=("nowhere",)))
+        cutpaste_tf.evaluate(tiny_run, category, presentation=Presentation(beside=("nowhere",)))
 
 
 def test_two_writers_of_one_folder_do_not_mix(tmp_path):
@@ -100,11 +100,11 @@ def test_a_second_evaluation_into_one_folder_is_refused(tiny_run, category, monk
     def score_twice(*arguments, **options):
         monkeypatch.setattr(scoring.Scorer, "score", score)
         with pytest.raises(InputError, match="Another process is at work"):
-            cutpaste_tf.evaluate(tiny_run, str(category), category)
+            cutpaste_tf.evaluate(tiny_run, category)
         return score(*arguments, **options)
 
     monkeypatch.setattr(scoring.Scorer, "score", score_twice)
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
 
 
 @pytest.mark.parametrize("name", ["model.keras", "density.npz", "config.json", "training_data.json"])
@@ -121,16 +121,16 @@ def test_a_damaged_file_of_a_detector_is_named(tiny_run, category, name, damage)
     if (name, damage) == ("model.keras", "missing"):
         expected = "detector"
     with pytest.raises(InputError, match=expected):
-        cutpaste_tf.evaluate(tiny_run, str(category), category)
+        cutpaste_tf.evaluate(tiny_run, category)
     assert not (tiny_run / "eval").exists()
 
 
 def test_what_is_kept_is_computed_again_where_it_is_damaged(tiny_run, category, capsys):
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     before = (tiny_run / "eval/metrics.json").read_text()
     for path in (tiny_run / "train_embeddings.npz", *(tiny_run / "embeddings").iterdir()):
         path.write_bytes(path.read_bytes()[:500])
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     assert (tiny_run / "eval/metrics.json").read_text() == before
     assert capsys.readouterr().out.count("is damaged") == 2
 
@@ -142,14 +142,14 @@ def test_a_damaged_checkpoint_is_named(category, tmp_path):
     with pytest.raises(
         InputError, match=r"checkpoint\.npz is damaged \(not a file of arrays\): delete it to begin again"
     ):
-        cutpaste_tf.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+        cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
 
 
 def test_a_detector_copied_alone_scores(tiny_run, category, tmp_path):
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     shutil.copytree(tiny_run / "detector", tmp_path / "ship/detector")
     for place in (tmp_path / "ship", tmp_path / "ship/detector"):
-        cutpaste_tf.evaluate(place, str(category), category)
+        cutpaste_tf.evaluate(place, category)
         assert (place / "eval/scores.csv").read_text() == (tiny_run / "eval/scores.csv").read_text()
         assert json.loads((place / "eval/metrics.json").read_text())["pixel_gaussian_auroc"] is None
 

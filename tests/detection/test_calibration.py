@@ -120,7 +120,7 @@ def test_a_detector_knows_how_images_score_that_it_does_not_know(copied_run, cat
 
 
 def test_an_evaluation_decides(tiny_run, category):
-    result = cutpaste_tf.evaluate(tiny_run, str(category), category)
+    result = cutpaste_tf.evaluate(tiny_run, category)
     found, rows = Detector.load(tiny_run).calibration, _rows(tiny_run / "eval")
     assert result["calibration_images"] == 6
     assert result["false_alarm_rate"] == pytest.approx(1 / 7)
@@ -138,7 +138,7 @@ def test_an_evaluation_decides(tiny_run, category):
     assert result["recall"] == pytest.approx(100 * result["true_positives"] / 3)
     assert result["recall_by_defect"] == {"square": result["recall"]}
     assert result["best_f1_by_test_labels"] >= result["f1"]
-    other = cutpaste_tf.evaluate(tiny_run, str(category), category, settings={"false_alarm_rate": 0.5})
+    other = cutpaste_tf.evaluate(tiny_run, category, settings={"false_alarm_rate": 0.5})
     assert other["threshold"] == found.scores[3]
     assert (tiny_run / "eval_false_alarm_rate=0.5").is_dir()
 
@@ -146,7 +146,7 @@ def test_an_evaluation_decides(tiny_run, category):
 def test_a_rate_that_cannot_be_told_is_refused_before_any_work(tiny_run, category, monkeypatch):
     monkeypatch.setattr("cutpaste_tf.evaluation.scoring.Scorer.score", None)
     with pytest.raises(InputError, match=r"the least that 6 normal images"):
-        cutpaste_tf.evaluate(tiny_run, str(category), category, settings={"false_alarm_rate": 0.05})
+        cutpaste_tf.evaluate(tiny_run, category, settings={"false_alarm_rate": 0.05})
 
 
 @pytest.mark.parametrize("config", [TINY.replaced(epochs=0), PATCHES], ids=["image", "patches"])
@@ -156,42 +156,39 @@ def test_other_normal_images_can_give_the_threshold(copied_run, category, tmp_pa
     rng = np.random.default_rng(1)
     for path in sorted(fresh.iterdir()):
         write_image(path, rng.integers(0, 255, (40, 40, 3), np.uint8))
-    result = cutpaste_tf.evaluate(run, str(category), category, calibration_data=fresh)
+    result = cutpaste_tf.evaluate(run, category, calibration_data=fresh)
     shown = capsys.readouterr().out
     assert "Warning" not in shown.partition("Scoring")[2]
-    cutpaste_tf.evaluate(run, str(category), category, calibration_data=category / "test/good")
+    cutpaste_tf.evaluate(run, category, calibration_data=category / "test/good")
     assert "Warning: 3 of the test images give the threshold as well" in capsys.readouterr().out
     images = sources.read_train(fresh, config.data.image_size).images
     np.testing.assert_allclose(result["threshold"], Detector.load(run).score(images).max(), rtol=1e-5)
     assert result["calibration_images"] == 6
     with pytest.raises(InputError, match=r"--calibration_data=.*: 6 of 6 images have the pixels of training"):
-        cutpaste_tf.evaluate(run, str(category), category, calibration_data=category / "train/good")
+        cutpaste_tf.evaluate(run, category, calibration_data=category / "train/good")
 
 
 def test_a_density_given_anew_has_a_threshold_of_its_own(tiny_run, category):
-    before = cutpaste_tf.evaluate(tiny_run, str(category), category)
+    before = cutpaste_tf.evaluate(tiny_run, category)
     for settings in ({"density": "kde"}, {"reg_covar": 0.1}, {"density": "ledoit_wolf"}):
-        assert (
-            cutpaste_tf.evaluate(tiny_run, str(category), category, settings=settings)["threshold"]
-            != before["threshold"]
-        )
+        assert cutpaste_tf.evaluate(tiny_run, category, settings=settings)["threshold"] != before["threshold"]
     (tiny_run / "detector/calibration.npz").unlink()  # as in a run of version 0.2
-    assert cutpaste_tf.evaluate(tiny_run, str(category), category)["threshold"] == pytest.approx(before["threshold"])
+    assert cutpaste_tf.evaluate(tiny_run, category)["threshold"] == pytest.approx(before["threshold"])
     (tiny_run / "train_embeddings.npz").unlink()
-    assert "threshold" not in cutpaste_tf.evaluate(tiny_run, str(category), category)
+    assert "threshold" not in cutpaste_tf.evaluate(tiny_run, category)
     (tiny_run / "detector/calibration.npz").write_bytes(b"half")
     with pytest.raises(InputError, match=r"calibration.npz is damaged \(not a file of arrays\)"):
-        cutpaste_tf.evaluate(tiny_run, str(category), category)
+        cutpaste_tf.evaluate(tiny_run, category)
 
 
 def test_patches_given_anew_have_a_threshold_that_is_kept(copied_run, category, tmp_path, monkeypatch):
     run = copied_run(PATCHES, category, tmp_path / "run")
-    first = cutpaste_tf.evaluate(run, str(category), category, settings={"stride": 16})
+    first = cutpaste_tf.evaluate(run, category, settings={"stride": 16})
     monkeypatch.setattr(one_class, "fit_patches", None)
-    again = cutpaste_tf.evaluate(run, str(category), category, settings={"stride": 16})
+    again = cutpaste_tf.evaluate(run, category, settings={"stride": 16})
     assert again["threshold"] == first["threshold"]
-    normalized = cutpaste_tf.evaluate(run, str(category), category, settings={"normalize_coverage": True})
-    assert normalized["threshold"] != cutpaste_tf.evaluate(run, str(category), category)["threshold"]
+    normalized = cutpaste_tf.evaluate(run, category, settings={"normalize_coverage": True})
+    assert normalized["threshold"] != cutpaste_tf.evaluate(run, category)["threshold"]
 
 
 @pytest.mark.parametrize(
@@ -204,8 +201,8 @@ def test_patches_given_anew_have_a_threshold_that_is_kept(copied_run, category, 
 def test_what_gives_no_threshold_is_refused_before_training(tiny_run, category, tmp_path, settings, message):
     config = TINY.replaced(data=str(category), **settings)
     with pytest.raises(InputError, match=message):
-        cutpaste_tf.train(config, tmp_path / "new", category)
+        cutpaste_tf.train(config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     with pytest.raises(InputError, match=message):
-        cutpaste_tf.evaluate(tiny_run, str(category), category, settings=settings)
+        cutpaste_tf.evaluate(tiny_run, category, settings=settings)
     assert not list(tiny_run.glob("eval*"))

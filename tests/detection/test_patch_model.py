@@ -29,7 +29,7 @@ PATCHES = TINY.replaced(
 
 def _train(category, folder, **changes):
     config = PATCHES.replaced(data=str(category), **changes)
-    cutpaste_tf.train(config, folder, category, checkpoint_minutes=0)
+    cutpaste_tf.train(config, folder, checkpoint_minutes=0)
     return config
 
 
@@ -80,7 +80,7 @@ def test_batches_are_of_crops_and_their_size_decides_the_stem():
 def test_a_patch_model_localizes(category, tmp_path, mode, capsys):
     run = tmp_path / "run"
     config = _train(category, run, density_mode=mode, epochs=0)  # the run that is killed, below, trains
-    cutpaste_tf.evaluate(run, str(category), category)
+    cutpaste_tf.evaluate(run, category)
     result = _metrics(run / "eval")
     assert result["density_mode"] == mode
     assert set(result["pixel_auroc_by_defect"]) == set(result["aupro_by_defect"]) == {"square"}
@@ -114,29 +114,29 @@ def test_a_patch_model_localizes(category, tmp_path, mode, capsys):
 def test_a_bright_square_is_where_the_heat_is(copied_run, category, tmp_path):
     config = PATCHES.replaced(epochs=0, backbone="resnet18")
     patch_run = copied_run(config, category, tmp_path / "patches")
-    cutpaste_tf.evaluate(patch_run, str(category), category, settings={"normalize_coverage": True})
+    cutpaste_tf.evaluate(patch_run, category, settings={"normalize_coverage": True})
     result = _metrics(patch_run / "eval_normalize_coverage=True")
     assert result["pixel_auroc"] > 75
 
 
 def test_dense_scoring_can_be_given_anew(patch_run, category, monkeypatch):
-    cutpaste_tf.evaluate(patch_run, str(category), category)
+    cutpaste_tf.evaluate(patch_run, category)
     fits, fit = [], one_class.fit_patches
     monkeypatch.setattr(one_class, "fit_patches", lambda *a, **k: fits.append(1) or fit(*a, **k))
-    cutpaste_tf.evaluate(patch_run, str(category), category, settings={"smoothing_sigma": 3.0})
+    cutpaste_tf.evaluate(patch_run, category, settings={"smoothing_sigma": 3.0})
     assert not fits  # only what becomes of the patches' scores changes
-    cutpaste_tf.evaluate(patch_run, "other", category / "test/square", settings={"density_mode": "shared"})
+    cutpaste_tf.evaluate(patch_run, category / "test/square", settings={"density_mode": "shared"})
     assert not fits  # as `auto` had decided
     settings = {"dense": "fast", "feature": "layer2", "stride": 4}
-    cutpaste_tf.evaluate(patch_run, str(category), category, settings=settings)
+    cutpaste_tf.evaluate(patch_run, category, settings=settings)
     assert len(fits) == 1
     result = _metrics(patch_run / "eval_dense=fast_feature=layer2_stride=4")
     assert (result["dense"], result["feature"], result["stride"]) == ("fast", "layer2", 4)
-    cutpaste_tf.evaluate(patch_run, str(category), category, settings={**settings, "smoothing_sigma": 3.0})
+    cutpaste_tf.evaluate(patch_run, category, settings={**settings, "smoothing_sigma": 3.0})
     assert len(fits) == 1  # scores were kept
     write_image(category / "train/good/000.png", np.zeros((40, 40, 3), np.uint8))
     with pytest.raises(InputError, match="training images have changed"):
-        cutpaste_tf.evaluate(patch_run, str(category), category, settings={"density_mode": "per_location"})
+        cutpaste_tf.evaluate(patch_run, category, settings={"density_mode": "per_location"})
 
 
 def test_a_run_killed_while_its_density_is_fitted_goes_on(category, tmp_path, monkeypatch):
@@ -163,7 +163,7 @@ def test_a_run_killed_while_its_density_is_fitted_goes_on(category, tmp_path, mo
 
 def test_without_masks_there_are_image_figures_only(patch_run, category, capsys):
     shutil.rmtree(category / "ground_truth")
-    cutpaste_tf.evaluate(patch_run, str(category), category)
+    cutpaste_tf.evaluate(patch_run, category)
     result = _metrics(patch_run / "eval")
     assert result["image_auroc"] is not None
     assert (result["pixel_auroc"], result["aupro"]) == (None, None)
@@ -175,11 +175,11 @@ def test_without_masks_there_are_image_figures_only(patch_run, category, capsys)
 
 def test_an_image_model_without_masks_says_so_and_localizes_if_asked(tiny_run, category, capsys):
     shutil.rmtree(category / "ground_truth")
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     assert "There are no masks (ground_truth/DEFECT/NAME_mask.png)" in capsys.readouterr().out
     assert not (tiny_run / "eval/heatmaps").exists()
     options = HeatMapOptions(gradcam_layer="layer4_1")
-    cutpaste_tf.evaluate(tiny_run, str(category), category, heat_map_options=options)
+    cutpaste_tf.evaluate(tiny_run, category, heat_map_options=options)
     assert (tiny_run / "eval_gradcam_layer=layer4_1/heatmaps/square/000.png").is_file()
 
 
@@ -188,7 +188,7 @@ def test_an_empty_mask_is_no_mask(patch_run, category, capsys):
         write_image(path, np.zeros((40, 40), np.uint8))
     shutil.copytree(category / "test/square", category / "test/other")
     write_image(category / "ground_truth/other/000_mask.png", np.eye(40, dtype=np.uint8))
-    cutpaste_tf.evaluate(patch_run, str(category), category)
+    cutpaste_tf.evaluate(patch_run, category)
     result = _metrics(patch_run / "eval")
     assert result["pixel_auroc"] is not None
     assert set(result["pixel_auroc_by_defect"]) == {"other"}
@@ -197,16 +197,16 @@ def test_an_empty_mask_is_no_mask(patch_run, category, capsys):
 
 def test_settings_of_image_models_are_refused(patch_run, category):
     with pytest.raises(InputError, match="--kde_bandwidth: not for patch models"):
-        cutpaste_tf.evaluate(patch_run, str(category), category, settings={"kde_bandwidth": 0.2})
+        cutpaste_tf.evaluate(patch_run, category, settings={"kde_bandwidth": 0.2})
 
 
 def test_what_training_decided_is_refused(patch_run, category):
     with pytest.raises(InputError, match="epochs: not for an evaluation to change, which may give: normal_name, "):
-        cutpaste_tf.evaluate(patch_run, str(category), category, settings={"epochs": 3})
+        cutpaste_tf.evaluate(patch_run, category, settings={"epochs": 3})
 
 
 def test_plain_images_get_heat_maps(patch_run, category):
-    cutpaste_tf.evaluate(patch_run, "other", category / "test/square")
+    cutpaste_tf.evaluate(patch_run, category / "test/square")
     assert len(list((patch_run / "eval_data=square/heatmaps").glob("*.png"))) == 3
 
 
@@ -214,11 +214,11 @@ def test_a_mask_of_another_size_is_found_before_any_long_work(patch_run, categor
     write_image(category / "ground_truth/square/001_mask.png", np.zeros((40, 41), np.uint8))
     monkeypatch.setattr(one_class, "score_patches", None)
     with pytest.raises(InputError, match=r"001_mask.png has 41 x 40 pixels, but its image .* has 40 x 40"):
-        cutpaste_tf.evaluate(patch_run, str(category), category)
+        cutpaste_tf.evaluate(patch_run, category)
 
 
 def test_an_image_model_localizes_by_gradcam(tiny_run, category, tmp_path, capsys):
-    cutpaste_tf.evaluate(tiny_run, str(category), category)
+    cutpaste_tf.evaluate(tiny_run, category)
     result = _metrics(tiny_run / "eval")
     examples = sources.read_test(category, 32)
     maps = detector.Detector.load(tiny_run / "detector").heat_maps(examples.images)
@@ -227,24 +227,24 @@ def test_an_image_model_localizes_by_gradcam(tiny_run, category, tmp_path, capsy
     assert "pixel AUROC" in capsys.readouterr().out
     assert (tiny_run / "eval/heatmaps/square/001.png").is_file()
     options = HeatMapOptions(gradcam_layer="layer2_0_conv1")
-    cutpaste_tf.evaluate(tiny_run, str(category), category, heat_map_options=options)
+    cutpaste_tf.evaluate(tiny_run, category, heat_map_options=options)
     other = _metrics(tiny_run / "eval_gradcam_layer=layer2_0_conv1")
     assert other["image_auroc"] == result["image_auroc"]
     assert other["pixel_auroc"] != result["pixel_auroc"]
-    cutpaste_tf.evaluate(tiny_run, str(category), category, heat_map_options=HeatMapOptions(wanted=False))
+    cutpaste_tf.evaluate(tiny_run, category, heat_map_options=HeatMapOptions(wanted=False))
     assert "pixel_auroc" not in _metrics(tiny_run / "eval")
     assert not (tiny_run / "eval/heatmaps").exists()
     with pytest.raises(InputError, match="--gradcam_layer=conv9 is not known"):
-        cutpaste_tf.evaluate(tiny_run, str(category), category, heat_map_options=HeatMapOptions(gradcam_layer="conv9"))
+        cutpaste_tf.evaluate(tiny_run, category, heat_map_options=HeatMapOptions(gradcam_layer="conv9"))
     assert other["gradcam_layer"] == "layer2_0_conv1"
     refused = HeatMapOptions(wanted=False, gradcam_layer="layer2_0_conv1")
     with pytest.raises(InputError, match="--gradcam_layer is given, and --noheat_maps"):
-        cutpaste_tf.evaluate(tiny_run, str(category), category, heat_map_options=refused)
+        cutpaste_tf.evaluate(tiny_run, category, heat_map_options=refused)
     with pytest.raises(InputError, match="--stride: only for patch models"):
-        cutpaste_tf.evaluate(tiny_run, str(category), category, settings={"stride": 8})
+        cutpaste_tf.evaluate(tiny_run, category, settings={"stride": 8})
 
 
 def test_synthetic_anomalies_have_masks(tiny_run, category):
     options = SyntheticOptions("square", "color", "", 0)
-    cutpaste_tf.evaluate(tiny_run, str(category), category, synthetic_options=options)
+    cutpaste_tf.evaluate(tiny_run, category, synthetic_options=options)
     assert _metrics(tiny_run / "eval_square_color")["pixel_auroc"] is not None

@@ -53,20 +53,20 @@ def test_good_beside_bad_is_split_by_a_seed(parts):
 
 def test_a_run_keeps_its_split(parts, tmp_path, capsys):
     config = TINY.replaced(data=str(parts), epochs=0)
-    cutpaste_tf.train(config, tmp_path / "run", parts, checkpoint_minutes=5)
+    cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     assert "2 of 10 images of good/ are held out for testing" in capsys.readouterr().out
     noise(parts / "good/later.png", 50)
-    cutpaste_tf.evaluate(tmp_path / "run", str(parts), parts)
+    cutpaste_tf.evaluate(tmp_path / "run", parts)
     result = json.loads((tmp_path / "run/eval/metrics.json").read_text())
     assert (result["train_images"], result["test_normal"], result["test_anomalous"]) == (8, 3, 10)
-    cutpaste_tf.train(config, tmp_path / "run", parts, checkpoint_minutes=5)
+    cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     assert "complete already" in capsys.readouterr().out
 
 
 def test_what_is_trained_on_is_not_tested_on(parts, tmp_path):
     def train(data, test_data):
         config = TINY.replaced(epochs=0, data=str(data), test_data=str(test_data))
-        cutpaste_tf.train(config, tmp_path / "run", data, checkpoint_minutes=5, test_location=test_data)
+        cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
 
     with pytest.raises(InputError, match=r"10 of the test images in .*parts are training images too"):
         train(parts / "good", parts)
@@ -75,14 +75,14 @@ def test_what_is_trained_on_is_not_tested_on(parts, tmp_path):
         train(parts, parts / "bad")
     assert not (tmp_path / "run").exists()
     config = TINY.replaced(epochs=0, data=str(parts / "lot1"))
-    cutpaste_tf.train(config, tmp_path / "run", parts / "lot1", checkpoint_minutes=5)
+    cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     shutil.copytree(parts / "bad", tmp_path / "test")
     Image.open(parts / "lot1/3.png").save(tmp_path / "test/same.bmp")
     for keep in range(2):  # found when features are computed, and when they are kept
         with pytest.raises(InputError, match=r"1 of 11 images .*\(same\.bmp = 3\.png\).*--allow_trained_images"):
-            cutpaste_tf.evaluate(tmp_path / "run", "test", tmp_path / "test")
+            cutpaste_tf.evaluate(tmp_path / "run", tmp_path / "test")
         if not keep:
-            cutpaste_tf.evaluate(tmp_path / "run", "test", tmp_path / "test", allow_trained=True)
+            cutpaste_tf.evaluate(tmp_path / "run", tmp_path / "test", allow_trained=True)
 
 
 def test_linked_folders_are_read_and_loops_refused(category, tmp_path):
@@ -142,8 +142,8 @@ def test_test_images_are_scaled_as_the_training_images(tmp_path):
         deep(tmp_path / f"train/{seed}.png", seed, 0)
         deep(tmp_path / f"test/{seed}.png", seed + 10, 0, 200)
     config = TINY.replaced(epochs=0, data=str(tmp_path / "train"))
-    cutpaste_tf.train(config, tmp_path / "run", tmp_path / "train", checkpoint_minutes=5)
-    cutpaste_tf.evaluate(tmp_path / "run", "test", tmp_path / "test")
+    cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
+    cutpaste_tf.evaluate(tmp_path / "run", tmp_path / "test")
     found = np.load(tmp_path / "run/eval_data=test/embeddings.npz")["test_features"]
     dark = reading.read(sources.list_test(tmp_path / "test"), 32, DataSettings.of(white=4095))
     detector = Detector.load(tmp_path / "run/detector")
@@ -154,7 +154,7 @@ def test_test_images_are_scaled_as_the_training_images(tmp_path):
     with pytest.raises(
         InputError, match=r"bright\.png has pixels up to 65520, beyond the white .* 4095.*--white=65535"
     ):
-        cutpaste_tf.evaluate(tmp_path / "run", "test", tmp_path / "test")
+        cutpaste_tf.evaluate(tmp_path / "run", tmp_path / "test")
 
 
 def test_several_pages_are_refused(tmp_path):
@@ -201,8 +201,8 @@ def test_any_name_is_read_kept_drawn_and_written(tmp_path, recwarn):
         noise(root / f"ground_truth/{name}/{name}.png", index)
     run = tmp_path / os.fsdecode(b"l\xe4ufe") / "new\nrun$"
     config = TINY.replaced(data=str(root), epochs=1, steps_per_epoch=1)
-    cutpaste_tf.train(config, run, root, checkpoint_minutes=5)
-    cutpaste_tf.evaluate(run, str(root), root)
+    cutpaste_tf.train(config, run, checkpoint_minutes=5)
+    cutpaste_tf.evaluate(run, root)
     written = (run / "eval/scores.csv").read_text(encoding="utf-8")
     assert "gro\\xdf" in written
     assert "部品" in written
@@ -215,9 +215,9 @@ def test_one_folder_has_many_names(tiny_run, category, tmp_path, monkeypatch, ca
     monkeypatch.chdir(category.parent)
     config = TINY.replaced(epochs=0)
     for name in ("category/", "./category", str(category)):
-        cutpaste_tf.train(config.replaced(data=name), tmp_path / "run", name, checkpoint_minutes=5)
+        cutpaste_tf.train(config.replaced(data=name), tmp_path / "run", checkpoint_minutes=5)
         assert "complete already" in capsys.readouterr().out
-        cutpaste_tf.evaluate(tmp_path / "run", name, name)
+        cutpaste_tf.evaluate(tmp_path / "run", name)
     assert [path.name for path in (tmp_path / "run").glob("eval*")] == ["eval"]
 
 
@@ -225,19 +225,19 @@ def test_the_name_of_a_built_in_set_stays_a_name(tmp_path, monkeypatch):
     """Also where a folder of that name lies in the working directory, as it does once the set is drawn."""
     (tmp_path / "demo/gear").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    named = training_command._with_canonical_names(Config.of(data="demo/gear"), tmp_path / "demo/gear", "")
+    named = training_command._with_canonical_names(Config.of(data="demo/gear"))
     assert named.data.data == "demo/gear"
-    named = training_command._with_canonical_names(Config.of(data="demo/", test_data="./demo"), "demo/", "./demo")
+    named = training_command._with_canonical_names(Config.of(data="demo/", test_data="./demo"))
     assert named.data.data == named.data.test_data == str(tmp_path / "demo")
 
 
 def test_data_that_have_moved_are_known_again(tiny_run, category, tmp_path, capsys):
     config = TINY.replaced(epochs=0)
     moved = category.rename(tmp_path / "moved")
-    cutpaste_tf.train(config.replaced(data=str(moved)), tmp_path / "run", moved, checkpoint_minutes=5)
+    cutpaste_tf.train(config.replaced(data=str(moved)), tmp_path / "run", checkpoint_minutes=5)
     assert "complete already" in capsys.readouterr().out
-    cutpaste_tf.evaluate(tmp_path / "run", str(moved), moved, settings={"feature": "layer1"})
+    cutpaste_tf.evaluate(tmp_path / "run", moved, settings={"feature": "layer1"})
     assert (tmp_path / "run/eval_feature=layer1/metrics.json").is_file()
     noise(moved / "train/good/000.png", 1)
     with pytest.raises(InputError, match=r"holds a run with data=.*category \(now .*moved, other images\)"):
-        cutpaste_tf.train(config.replaced(data=str(moved)), tmp_path / "run", moved, checkpoint_minutes=5)
+        cutpaste_tf.train(config.replaced(data=str(moved)), tmp_path / "run", checkpoint_minutes=5)

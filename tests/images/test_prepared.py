@@ -48,9 +48,9 @@ def test_a_prepared_category_trains_as_its_folder_does(source, tmp_path):
             assert mask is None or np.array_equal(mask, other)
     runs = tmp_path / "a", tmp_path / "b"
     config = TINY.replaced(epochs=1, data=str(source / "bottle"))
-    cutpaste_tf.train(config, runs[0], config.data.data, checkpoint_minutes=5)
+    cutpaste_tf.train(config, runs[0], checkpoint_minutes=5)
     config = config.replaced(data="mvtec_ad/bottle")
-    cutpaste_tf.train(config, runs[1], config.data.data, checkpoint_minutes=5, tfds_data_dir=place)
+    cutpaste_tf.train(config, runs[1], checkpoint_minutes=5, tfds_data_dir=place)
     features = [np.load(run / "train_embeddings.npz")["features"] for run in runs]
     np.testing.assert_allclose(features[0], features[1], atol=1e-5)
 

@@ -105,7 +105,7 @@ def test_natural_images_come_from_a_folder_where_one_is_named(tmp_path):
 
 def test_evaluation_on_synthetic_anomalies(category, tmp_path, tiny_run):
     options = evaluating.SyntheticOptions("ellipse", "color", "", 0)
-    cutpaste_tf.evaluate(tiny_run, "category", category, synthetic_options=options)
+    cutpaste_tf.evaluate(tiny_run, category, synthetic_options=options)
     assert (tiny_run / "eval_ellipse_color/metrics.json").is_file()
     assert len(list((tiny_run / "eval_ellipse_color_images/test/ellipse").iterdir())) == 3
     mask = Image.open(next((tiny_run / "eval_ellipse_color_images/ground_truth/ellipse").iterdir()))

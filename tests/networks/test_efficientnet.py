@@ -70,7 +70,7 @@ def source(tmp_path_factory):
 
 def features(config, image):
     nets = networks_of(config)
-    config.network.kind.set_weights(nets.backbone, config.network.weights, config.network.stem)
+    BACKBONES[config.network.backbone].set_weights(nets.backbone, config.network.weights, config.network.stem)
     return keras.ops.convert_to_numpy(nets.feature(image))
 
 
@@ -110,7 +110,7 @@ def test_a_file_of_another_network_is_refused_by_its_first_layer(source, tmp_pat
     config = Config.of(backbone="efficientnet_b2", weights=str(source / "notop.h5"), data=str(category), epochs=0)
     # B2's first block is wider than B0's second; what comes before has the same shapes.
     with pytest.raises(InputError, match=r"another network than efficientnet_b2: the layer block1b_dwconv needs"):
-        cutpaste_tf.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+        cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     assert not (tmp_path / "run").exists()
     backbone = efficientnet.efficientnet("efficientnet_b0")
     (tmp_path / "text.h5").write_text("hello")
@@ -154,7 +154,7 @@ def test_trains_a_step_in_each_phase_saves_and_loads(category, tmp_path, backbon
     config = TINY.replaced(
         data=str(category), backbone=backbone, head_epochs=1, epochs=1, steps_per_epoch=1, batch_size=3
     )
-    cutpaste_tf.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+    cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     loaded = Detector.load(tmp_path / "run/detector")
     images = sources.read_test(category, 32).images
     assert loaded.feature.output.shape == (None, channels)
@@ -183,10 +183,10 @@ def test_imagenet_weights_reach_the_reference_values(reference, tmp_path, catego
     root = reference / "data/mvtec_ad" / category_name
     path = reference / "weights/efficientnet_b0_imagenet_notop.weights.h5"
     config = Config.of(data=str(root), backbone="efficientnet_b0", weights=str(path), epochs=0)
-    cutpaste_tf.train(config, tmp_path / "run", root, checkpoint_minutes=5)
+    cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     for feature, value in zip(("pool", "level7"), expected, strict=True):
         settings = {} if feature == "pool" else {"feature": feature}
-        cutpaste_tf.evaluate(tmp_path / "run", category_name, root, settings=settings)
+        cutpaste_tf.evaluate(tmp_path / "run", root, settings=settings)
         folder = tmp_path / "run" / ("eval" if feature == "pool" else "eval_feature=level7")
         result = json.loads((folder / "metrics.json").read_text())
         assert result["image_auroc"] == pytest.approx(value, abs=0.5)

@@ -76,7 +76,7 @@ def counts(shown):
 
 
 def test_the_slider_counts_what_the_csv_says(tiny_run, category, opened, capsys):
-    cutpaste_tf.evaluate(tiny_run, "x", category)
+    cutpaste_tf.evaluate(tiny_run, category)
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"{tiny_run}/eval/report.html")
     with (tiny_run / "eval/scores.csv").open() as file:
         rows = [(float(row["score"]), row["label"]) for row in csv.DictReader(file)]
@@ -142,8 +142,11 @@ def test_images_are_sorted_and_filtered(tmp_path, opened):
 def test_a_name_that_is_markup_is_a_name(tmp_path, category, tiny_run, opened):
     name = "<script>alert(1)<!--.png"
     write_image(category / "test/square" / name, np.full((40, 40, 3), 255, np.uint8))
-    cutpaste_tf.evaluate(tiny_run, "</script><b>x", category)
-    shown = opened(tiny_run / "eval/report.html")
+    data = tmp_path / "</script><b>x"
+    data.parent.mkdir()
+    (category / "test").rename(data)
+    cutpaste_tf.evaluate(tiny_run, data, output_dir=tmp_path / "evaluation")
+    shown = opened(tmp_path / "evaluation/report.html")
     assert name in shown.inner_text("#scores")
     assert "</script><b>x" in shown.inner_text("h1")
     assert shown.locator("script").count() == 2

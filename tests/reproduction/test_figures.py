@@ -30,7 +30,7 @@ def request_(category, tmp_path, monkeypatch):
     request = Request((), (), (category.name,), 5, "paper", str(category.parent), "", tmp_path / "repro", models)
     for one in plan(request):
         place = request.output_dir / "runs" / one.run.name
-        cutpaste_tf.train(one.run.config(request.data_root), place, category)
+        cutpaste_tf.train(one.run.config(request.data_root), place)
     return request
 
 

@@ -60,7 +60,7 @@ def test_steps_follow_momentum_and_cosine_by_hand():
 
 
 def run(config, category, folder, **options):
-    cutpaste_tf.train(config, folder, category, checkpoint_minutes=options.get("checkpoint_minutes", 5.0))
+    cutpaste_tf.train(config, folder, checkpoint_minutes=options.get("checkpoint_minutes", 5.0))
 
 
 def test_end_to_end(category, tmp_path, capsys):
@@ -80,7 +80,7 @@ def test_end_to_end(category, tmp_path, capsys):
     assert "epoch 2/2  step 6/6  cross-entropy" in shown
     assert "images/s  left 0:00:00" in shown
 
-    cutpaste_tf.evaluate(folder, str(category), category)
+    cutpaste_tf.evaluate(folder, category)
     result = json.loads((folder / "eval/metrics.json").read_text())
     with (folder / "eval/scores.csv").open() as file:
         scores = list(csv.DictReader(file))
@@ -117,7 +117,7 @@ def test_end_to_end(category, tmp_path, capsys):
 def test_scores_without_an_auc(category, tmp_path, capsys):
     folder = tmp_path / "run"
     run(TINY.replaced(epochs=0, data=str(category)), category, folder)
-    cutpaste_tf.evaluate(folder, "good parts", category / "train/good", allow_trained=True)
+    cutpaste_tf.evaluate(folder, category / "train/good", allow_trained=True)
     assert "No AUC: of the 6 images 0 are known normal and 0 known anomalous" in capsys.readouterr().out
     assert json.loads((folder / "eval_data=good/metrics.json").read_text())["image_auroc"] is None
     assert not (folder / "eval_data=good/roc.png").exists()
@@ -233,6 +233,6 @@ def test_imagenet_weights_reach_the_reference_values(reference, tmp_path, name, 
     path = reference / "weights/resnet18_imagenet1k_v1_torch_layout.npz"
     config = Config.of(data=str(root), epochs=0, weights=str(path))
     run(config, root, tmp_path / "run")
-    cutpaste_tf.evaluate(tmp_path / "run", name, root)
+    cutpaste_tf.evaluate(tmp_path / "run", root)
     result = json.loads((tmp_path / "run/eval/metrics.json").read_text())
     assert result["image_auroc"] == pytest.approx(expected, abs=tolerance)

@@ -95,7 +95,7 @@ def test_resumes_after_sigkill(category, tmp_path):
     assert f"Resuming after step {step} of 270" in result.stdout
     assert logged_steps(folder) == list(range(3, 271, 3))
 
-    cutpaste_tf.train(config, tmp_path / "whole", category)
+    cutpaste_tf.train(config, tmp_path / "whole")
     paths = (folder, tmp_path / "whole")
     killed, undisturbed = (Detector.load(path / "detector").feature.get_weights() for path in paths)
     for first, second in zip(killed, undisturbed, strict=True):

@@ -17,7 +17,7 @@ def _read(folder):
 
 def test_a_run_and_its_evaluation_are_there(category, tmp_path):
     config = TINY.replaced(data=str(category))
-    cutpaste_tf.train(config, tmp_path / "run", category)
+    cutpaste_tf.train(config, tmp_path / "run")
     cutpaste_tf.evaluate(tmp_path / "run", presentation=Presentation(tensorboard_images=True))
     training = _read(tmp_path / "run/tensorboard")
     tags = set(training.Tags()["tensors"])

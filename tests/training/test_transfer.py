@@ -87,9 +87,9 @@ def test_stages_of_resnet18(tiny_run, category):
     nets = networks_of(RESNET)
     for feature, width in {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512, "layer2_0_bn1": 128}.items():
         assert build.feature_model(nets.feature, feature).output.shape == (None, width)
-    cutpaste_tf.evaluate(tiny_run, "x", category, settings={"feature": "layer4"})
+    cutpaste_tf.evaluate(tiny_run, category, settings={"feature": "layer4"})
     assert json.loads((tiny_run / "eval_feature=layer4/metrics.json").read_text())["feature"] == "layer4"
-    cutpaste_tf.evaluate(tiny_run, "x", category)
+    cutpaste_tf.evaluate(tiny_run, category)
     last, pool = (np.load(tiny_run / f"{n}/embeddings.npz")["test_features"] for n in ("eval_feature=layer4", "eval"))
     np.testing.assert_allclose(last, pool, rtol=1e-4, atol=1e-5)
 
@@ -97,7 +97,7 @@ def test_stages_of_resnet18(tiny_run, category):
 def test_an_unknown_feature_is_refused_before_a_run_begins(category, tmp_path):
     config = RESNET.replaced(data=str(category), feature="level7")
     with pytest.raises(InputError, match="--feature=level7 is not known to resnet18; it has pool, layer1, layer2"):
-        cutpaste_tf.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+        cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     assert not (tmp_path / "run").exists()
 
 
@@ -128,16 +128,16 @@ def embedded(monkeypatch):
 
 def test_embeddings_are_computed_once_and_stale_ones_noticed(tiny_run, category, embedded):
     for density in ("kde", "gaussian"):
-        cutpaste_tf.evaluate(tiny_run, "x", category, settings={"density": density})
-    cutpaste_tf.evaluate(tiny_run, "x", category)
+        cutpaste_tf.evaluate(tiny_run, category, settings={"density": density})
+    cutpaste_tf.evaluate(tiny_run, category)
     assert len(embedded) == 1
     default, again = (
         json.loads((tiny_run / name / "metrics.json").read_text()) for name in ("eval", "eval_density=gaussian")
     )
     assert default == again  # the density fitted anew is the one that was saved
-    cutpaste_tf.evaluate(tiny_run, "x", category, settings={"feature": "layer2", "density": "kde"})
+    cutpaste_tf.evaluate(tiny_run, category, settings={"feature": "layer2", "density": "kde"})
     assert len(embedded) == 3  # training and test images
-    cutpaste_tf.evaluate(tiny_run, "x", category, settings={"feature": "layer2"})
+    cutpaste_tf.evaluate(tiny_run, category, settings={"feature": "layer2"})
     assert len(embedded) == 3
     path = category / "test/good/000.png"
     pictures = np.zeros((2, 40, 40, 3), np.uint8)
@@ -148,57 +148,59 @@ def test_embeddings_are_computed_once_and_stale_ones_noticed(tiny_run, category,
         path.write_bytes(content.ljust(1000, b"\0"))  # of one size; what follows a PNG's end is not read
 
     replace(pictures[0])
-    cutpaste_tf.evaluate(tiny_run, "x", category)
+    cutpaste_tf.evaluate(tiny_run, category)
     assert len(embedded) == 4
     stat = path.stat()
     replace(pictures[1])
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # the content decides, not name, size or time
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
-    cutpaste_tf.evaluate(tiny_run, "x", category)
+    cutpaste_tf.evaluate(tiny_run, category)
     assert len(embedded) == 5
     os.utime(tiny_run / "detector/model.keras")
-    cutpaste_tf.evaluate(tiny_run, "x", category)
+    cutpaste_tf.evaluate(tiny_run, category)
     assert len(embedded) == 5
 
 
 def test_another_feature_of_changed_training_images_is_refused(tiny_run, category):
     write_image(category / "train/good/000.png", np.zeros((40, 40, 3), np.uint8))
     with pytest.raises(InputError, match="training images have changed"):
-        cutpaste_tf.evaluate(tiny_run, "x", category, settings={"feature": "layer1"})
+        cutpaste_tf.evaluate(tiny_run, category, settings={"feature": "layer1"})
 
 
 def test_what_does_not_touch_training_can_be_corrected(category, tmp_path):
     """A density that cannot be fitted does not cost the training: the corrected command goes on from its end."""
     config = TINY.replaced(data=str(category), reg_covar=0.0, test_data=str(category / "test/square"))
     with pytest.raises(InputError, match="raise --reg_covar"):
-        cutpaste_tf.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+        cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     corrected = config.replaced(reg_covar=1e-6, test_data="")
-    cutpaste_tf.train(corrected, tmp_path / "run", category, checkpoint_minutes=5)
+    cutpaste_tf.train(corrected, tmp_path / "run", checkpoint_minutes=5)
     assert Config.read(tmp_path / "run/config.json") == Config.read(tmp_path / "run/detector/config.json") == corrected
     with pytest.raises(InputError, match="holds a run with reg_covar=1e-06"):
-        cutpaste_tf.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+        cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
 
 
 def test_impossible_settings_are_refused_before_a_run_begins(category, tmp_path):
     config = TINY.replaced(data=str(category), density="mixture", mixture_components=7)
     with pytest.raises(InputError, match="--mixture_components=7 is more than the training images"):
-        cutpaste_tf.train(config, tmp_path / "run", category, checkpoint_minutes=5)
+        cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     with pytest.raises(InputError, match="none is not a folder"):
-        cutpaste_tf.train(TINY, tmp_path / "run", category, checkpoint_minutes=5, test_location=tmp_path / "none")
+        cutpaste_tf.train(
+            TINY.replaced(data=str(category), test_data=str(tmp_path / "none")), tmp_path / "run", checkpoint_minutes=5
+        )
     assert not (tmp_path / "run").exists()
 
 
 def test_the_training_images_are_not_scored_as_test_images(category, tmp_path):
     good = category / "train/good"
-    cutpaste_tf.train(TINY.replaced(data=str(good), epochs=0), tmp_path / "run", good, checkpoint_minutes=5)
+    cutpaste_tf.train(TINY.replaced(data=str(good), epochs=0), tmp_path / "run", checkpoint_minutes=5)
     with pytest.raises(InputError, match="holds the training images and no test images; name those by --data"):
-        cutpaste_tf.evaluate(tmp_path / "run", str(good), good)
-    cutpaste_tf.evaluate(tmp_path / "run", str(category / "test"), category / "test")
+        cutpaste_tf.evaluate(tmp_path / "run", good)
+    cutpaste_tf.evaluate(tmp_path / "run", category / "test")
     assert json.loads((tmp_path / "run/eval_data=test/metrics.json").read_text())["test_anomalous"] == 3
 
 
 def test_a_sheet_of_every_task_trains_nothing(category, tmp_path, capsys):
-    sheet.show_augmentations(TINY.replaced(data=str(category)), tmp_path / "sheet", category)
+    sheet.show_augmentations(TINY.replaced(data=str(category)), tmp_path / "sheet")
     assert [path.name for path in (tmp_path / "sheet").iterdir()] == ["proxy_tasks.png"]
     assert (tmp_path / "sheet/proxy_tasks.png").stat().st_size > 10_000
     assert "Without cutswap" in capsys.readouterr().out
