@@ -128,12 +128,12 @@ def test_a_file_of_another_network_is_refused_by_its_first_layer(source, tmp_pat
 
 def test_every_size_is_known():
     for size in range(8):
-        config = Config.of(backbone=f"efficientnet_b{size}")
+        config = Config.of(backbone=f"efficientnet_b{size}").resolved()
         assert (config.schedule.batch_size, config.schedule.head_epochs, config.schedule.epochs) == (24, 10, 64)
         assert (config.schedule.head_learning_rate, config.schedule.learning_rate) == (0.03, 0.0001)
         assert config.network.freeze_batch_norm == "yes"
         assert config.schedule.total_steps == 74 * 256
-    assert Config.of(backbone="efficientnet_b4", proxy_task="rotation").schedule.batch_size == 24
+    assert Config.of(backbone="efficientnet_b4", proxy_task="rotation").resolved().schedule.batch_size == 24
     assert sum(name.startswith("efficientnet") for name in BACKBONES) == 8
 
 

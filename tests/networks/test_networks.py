@@ -42,8 +42,8 @@ def test_feature_map_size(stem, side, map_side):
 
 
 def test_stem_follows_the_image_size():
-    assert Config.of(image_size=128).network.stem == "imagenet"
-    assert Config.of(image_size=64).network.stem == "small"
+    assert Config.of(image_size=128).resolved().network.stem == "imagenet"
+    assert Config.of(image_size=64).resolved().network.stem == "small"
     assert Config.of(image_size=64, stem="imagenet").network.stem == "imagenet"
 
 
