@@ -1,11 +1,10 @@
 """CutPaste (Li et al., CVPR 2021): self-supervised anomaly detection and localization.
 
 What a program uses is here (docs/python.md): `Config`, `train`, `evaluate`, `export`, `Detector`. The wings, in the
-order in which images meet them, each with its own account: images, networks, augmentation, density; config and
-runs.py, which know the settings and folder of a run; pictures, detection, training, exporting, predicting,
-evaluation, reproduction; commands, command_line.
-Beneath all stand files.py and arrays.py, which keep and hold what is large; backend.py; devices.py and processes.py,
-which divide the work.
+order in which images meet them, each with its own account: images, networks, augmentation, density; runs.py, which
+knows the folder of a run; pictures, detection, training, exporting, predicting, evaluation, reproduction; commands,
+cli. Beneath all stand settings, plain data, a group for each wing; files.py and arrays.py, which keep and hold what is
+large; backend.py; devices.py and processes.py, which divide the work.
 """
 
 import importlib

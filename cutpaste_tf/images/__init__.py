@@ -1,6 +1,7 @@
 """Where images come from. In: a folder, or the name of a set. Out: `reading.Examples`, uint8 RGB of one size.
 
 Read `reading.py` first. `sources` finds what a name means, `layouts` what a folder holds, `folders` walks through it,
-`prepared` reads TensorFlow Datasets' sets; `decoding` makes 8-bit RGB of any file, `masks` finds and reads masks,
-`arrays` holds and resizes; `synthetic` draws the anomalies of Table 6. Nothing here loads TensorFlow but `prepared`.
+`prepared` reads TensorFlow Datasets' sets, `demo` draws the built-in ones; `decoding` makes 8-bit RGB of any file,
+`masks` finds and reads masks, `arrays` holds and resizes; `synthetic` draws the anomalies of Table 6. Nothing here
+loads TensorFlow but `prepared`.
 """
