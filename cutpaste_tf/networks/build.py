@@ -42,9 +42,14 @@ def build(settings: NetworkSettings, classes: int) -> Networks:
     """Builds the networks of a run with fresh weights, drawn from the seed that is set in Keras.
 
     Args:
-        settings: with stem, normalization and freeze_batch_norm said, as `config.Config` fills them in.
+        settings: of a configuration that is resolved.
         classes: of the proxy task.
+
+    Raises:
+        ValueError: a setting is left open.
     """
+    if left_open := [name for name, value in settings.flat().items() if value == "auto"]:
+        raise ValueError(f"{', '.join(left_open)}: left open; take the network of Config.resolved()")
     with _policy(settings.precision):
         return _build(settings, classes)
 

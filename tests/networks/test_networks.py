@@ -127,7 +127,7 @@ def compute(backend, weights, folder):
     assert keras.backend.backend() == backend
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
-    config = Config.of(image_size=64, patch_size=64, stride=8, stem="imagenet")
+    config = Config.of(image_size=64, patch_size=64, stride=8, stem="imagenet").resolved()
     nets = build.build(config.network, 3)
     nets.classifier.load_weights(weights)
     np.save(f"{folder}/logits.npy", nets.classifier(images.astype(np.float32) / 255))

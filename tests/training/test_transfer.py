@@ -23,7 +23,7 @@ TWO_PHASES = TINY.replaced(head_epochs=1, epochs=1, freeze_batch_norm="auto")
 def test_each_phase_moves_what_it_should(backbone):
     config = Config.of(
         backbone=backbone, image_size=64, stem="imagenet", batch_size=6, head_epochs=1, epochs=1, learning_rate=0.1
-    )
+    ).resolved()
     nets = networks_of(config)
     x = np.random.default_rng(0).uniform(0, 1, (6, 64, 64, 3)).astype(np.float32)
     y = np.array([0, 1, 2] * 2)
@@ -56,7 +56,7 @@ def test_each_phase_moves_what_it_should(backbone):
 
 
 def test_batch_norm_trains_where_it_is_not_frozen():
-    config = TWO_PHASES.replaced(freeze_batch_norm="no")
+    config = TWO_PHASES.replaced(freeze_batch_norm="no").resolved()
     nets = networks_of(config)
     build.set_trainable(nets.backbone, head_only=False, freezes_batch_norm=False)
     fitting.compile_classifier(nets.classifier, config.schedule, config.schedule.phases[1])
@@ -68,7 +68,7 @@ def test_batch_norm_trains_where_it_is_not_frozen():
 
 
 def test_each_phase_has_its_own_cosine():
-    config = Config.of(backbone="efficientnet_b0", head_epochs=2, epochs=3, steps_per_epoch=4)
+    config = Config.of(backbone="efficientnet_b0", head_epochs=2, epochs=3, steps_per_epoch=4).resolved()
     head, everything = config.schedule.phases
     assert (head.start, head.end, everything.start, everything.end) == (0, 8, 8, 20)
     assert float(fitting.learning_rate_schedule(head)(4)) == pytest.approx(0.015)
