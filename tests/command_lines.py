@@ -28,7 +28,7 @@ def command(main, *arguments):
     for flag in [flag for module, own in defined.items() if module.startswith(others) for flag in own]:
         if flag.name in flags.FLAGS:
             delattr(flags.FLAGS, flag.name)  # a process runs one of the commands, once
-    for name in [name for name in sys.modules if name.startswith("cutpaste_tf.cli.")]:
+    for name in [name for name in sys.modules if name.startswith("cutpaste_tf.cli")]:
         del sys.modules[name]
     before, sys.argv = sys.argv, [main, *map(str, arguments)]
     try:

@@ -296,7 +296,7 @@ def test_a_killed_coordinator_loses_nothing(tmp_path, request_):
 
 def test_bad_input_is_told_before_the_first_run(tmp_path, request_):
     def start(**changes):
-        reproducing.reproduce(request_._replace(**changes), COMMANDS, str)
+        reproducing.reproduce(request_._replace(**changes), COMMANDS)
 
     with pytest.raises(InputError, match=r"has no category bottle: expected a folder .*--categories"):
         start()
@@ -336,26 +336,26 @@ def test_no_room_is_told_before_the_first_run(tmp_path, request_, monkeypatch):
     usage = SimpleNamespace(free=400e6)
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(InputError, match=r"has 0.4 GB left; 8 runs take about 0.5 GB\. Make room"):
-        reproducing.reproduce(request_, COMMANDS, str)
+        reproducing.reproduce(request_, COMMANDS)
     assert not request_.output_dir.exists()  # nor is it claimed for these images
     usage.free = 500e6
-    assert reproducing.reproduce(request_, COMMANDS, str, report=lambda line: None) == []
+    assert reproducing.reproduce(request_, COMMANDS, report=lambda line: None) == []
     usage.free = 0.0  # nothing is left to do
-    assert reproducing.reproduce(request_, COMMANDS, str, report=lambda line: None) == []
+    assert reproducing.reproduce(request_, COMMANDS, report=lambda line: None) == []
 
 
 def test_a_category_that_can_have_no_auroc_is_told(tmp_path, request_):
     draw_category(tmp_path / "bottle")
     shutil.rmtree(tmp_path / "bottle/test/good")
     with pytest.raises(InputError, match="/bottle has no normal test images, so that it can have no AUROC"):
-        reproducing.reproduce(request_, COMMANDS, str)
+        reproducing.reproduce(request_, COMMANDS)
 
 
 def test_a_gpu_that_is_not_there_is_told(tmp_path, request_, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     draw_category(tmp_path / "bottle")
     with pytest.raises(InputError, match=r"--gpu: \w+ finds no GPU here \(.* names 0\)\. Install"):
-        reproducing.reproduce(request_, COMMANDS, str, gpu=True)
+        reproducing.reproduce(request_, COMMANDS, gpu=True)
     assert not (request_.output_dir / "runs").exists()
 
 
@@ -388,7 +388,7 @@ def test_cifar10_takes_its_images_from_tensorflow_datasets(tmp_path, request_):
     write_cifar10(tmp_path / "tfds", 40)
     request = request_._replace(tables=("cifar10",), data_root="", seeds=1, tfds_data_dir=str(tmp_path / "tfds"))
     lines = []
-    assert reproducing.reproduce(request, COMMANDS, str, report=lines.append) == []
+    assert reproducing.reproduce(request, COMMANDS, report=lines.append) == []
     assert f"{request.output_dir}/cifar10.md" in lines[-1]
     with (request.output_dir / "cifar10.csv").open() as file:
         rows = {(row["row"], row["column"]): row for row in csv.DictReader(file)}
@@ -396,22 +396,22 @@ def test_cifar10_takes_its_images_from_tensorflow_datasets(tmp_path, request_):
     assert rows["all", "cutpaste"]["paper"] == "69.4"
     assert rows["cifar10/ship", "rotation"]["verdict"] == "not in the paper"
     with pytest.raises(InputError, match="has no category bottle"):  # a figure is of MVTec AD's categories
-        reproducing.reproduce(request._replace(data_root=str(tmp_path)), COMMANDS, str, drawings=(2,))
+        reproducing.reproduce(request._replace(data_root=str(tmp_path)), COMMANDS, drawings=(2,))
     with pytest.raises(InputError, match="cifar10 is not prepared in"):
-        reproducing.reproduce(request._replace(tfds_data_dir=str(tmp_path / "none")), COMMANDS, str)
+        reproducing.reproduce(request._replace(tfds_data_dir=str(tmp_path / "none")), COMMANDS)
 
 
 def test_tables_keep_what_another_command_has_made(tmp_path, request_):
     draw_category(tmp_path / "bottle")
     draw_category(tmp_path / "demo/own")
     kept = request_._replace(columns=("cutpaste",))
-    reproducing.reproduce(kept._replace(seeds=3), COMMANDS, str, report=lambda line: None)
-    reproducing.reproduce(kept._replace(seeds=1, categories=("demo/own",)), COMMANDS, str, report=lambda line: None)
+    reproducing.reproduce(kept._replace(seeds=3), COMMANDS, report=lambda line: None)
+    reproducing.reproduce(kept._replace(seeds=1, categories=("demo/own",)), COMMANDS, report=lambda line: None)
     with (request_.output_dir / "table5.csv").open() as file:
         rows = {(row["row"], row["column"]): row for row in csv.DictReader(file)}
     assert rows["bottle", "cutpaste"]["seeds"] == "3"
     assert rows["demo/own", "cutpaste"]["seeds"] == "1"
-    reproducing.reproduce(kept._replace(seeds=1), COMMANDS, str, report=lambda line: None)
+    reproducing.reproduce(kept._replace(seeds=1), COMMANDS, report=lambda line: None)
     assert "demo/own,cutpaste" in (request_.output_dir / "table5.csv").read_text()
 
 
@@ -422,7 +422,7 @@ def test_a_figure_without_its_run_is_told(tmp_path, request_):
     place = request.output_dir / "runs" / one.run.name
     place.mkdir(parents=True)
     (place / "failures").write_text("9")
-    assert len(reproducing.reproduce(request, COMMANDS, str, drawings=(3,), report=lines.append)) == 1
+    assert len(reproducing.reproduce(request, COMMANDS, drawings=(3,), report=lines.append)) == 1
     assert lines[-1] == f"Warning: figure 3 of bottle is not drawn without {one.run.name}."
     assert lines[-2] == f"Warning: {one.run.name} was given up: error: the disk is full"
 
