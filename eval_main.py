@@ -1,6 +1,6 @@
-"""Scores images: `python eval_main.py --help`. What it does stands in cutpaste_tf/cli/evaluate.py."""
+"""Scores images: `python eval_main.py --help`."""
 
-from data import console
+from cutpaste_tf.cli import evaluate
 
 if __name__ == "__main__":
-    console.evaluate()
+    evaluate.run()

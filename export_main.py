@@ -1,6 +1,6 @@
-"""Exports a detector: `python export_main.py --help`. What it does stands in cutpaste_tf/cli/export.py."""
+"""Exports a detector: `python export_main.py --help`."""
 
-from data import console
+from cutpaste_tf.cli import export
 
 if __name__ == "__main__":
-    console.export()
+    export.run()

@@ -1,6 +1,6 @@
-"""Scores images, row by row: `predict_main.py --help`. What it does stands in cutpaste_tf/cli/predict.py."""
+"""Scores images, row by row: `python predict_main.py --help`."""
 
-from data import console
+from cutpaste_tf.cli import predict
 
 if __name__ == "__main__":
-    console.predict()
+    predict.run()

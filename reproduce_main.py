@@ -1,6 +1,6 @@
-"""Reproduces tables: `python reproduce_main.py --help`; it is cutpaste_tf/cli/reproduce.py."""
+"""Reproduces tables of the paper: `python reproduce_main.py --help`."""
 
-from data import console
+from cutpaste_tf.cli import reproduce
 
 if __name__ == "__main__":
-    console.reproduce()
+    reproduce.run()

@@ -1,6 +1,6 @@
-"""Trains a detector: `python train_main.py --help`. What it does stands in cutpaste_tf/cli/train.py."""
+"""Trains a detector: `python train_main.py --help`."""
 
-from data import console
+from cutpaste_tf.cli import train
 
 if __name__ == "__main__":
-    console.train()
+    train.run()

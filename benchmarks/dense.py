@@ -28,7 +28,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds; the best of each contestant
 
 def main(_: list[str]) -> None:
     """Times the contestants in turn and prints a table."""
-    config = Config.of(patch_size=64, extract_size=_SIZE.value, stride=_STRIDE.value, stem=_STEM.value)
+    config = Config.of(patch_size=64, extract_size=_SIZE.value, stride=_STRIDE.value, stem=_STEM.value).resolved()
     settings = config.features
     whole = build.build(config.network, 3).feature
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)

@@ -22,6 +22,7 @@ from absl import app, flags
 
 from benchmarks.session import Session, affordable
 from cutpaste_tf import files, surroundings
+from cutpaste_tf.images import sources
 from cutpaste_tf.settings.config import Config
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write.", required=True)
@@ -95,7 +96,7 @@ def main(argv: list[str]) -> None:
     surroundings.check()
     folder = Path(_OUTPUT_DIR.value).expanduser().resolve()
     session = Session(folder, "gpu", 60 * _MINUTES.value)
-    place = str(_DATA.value)  # drawn, where that is asked for, before the clock counts
+    place = str(sources.folder(_DATA.value))  # drawn, where that is asked for, before the clock counts
     every = cases(_TINY.value)
     own = [sys.executable, "-m", "benchmarks.gpu", f"--output_dir={folder}", f"--data={place}"]
     own += ["--tiny"] if _TINY.value else []
@@ -119,7 +120,7 @@ def environment(precision: str) -> dict[str, str]:
 def configured(case: Case) -> Config:
     """The configuration of a case."""
     precision = "mixed_bfloat16" if case.precision == "bfloat16" else "float32"
-    return Config.of(**{"data": _DATA.value, "precision": precision, **case.settings})
+    return Config.of(**{"data": _DATA.value, "precision": precision, **case.settings}).resolved()
 
 
 def _carry_out_run(session: Session, folder: Path, place: str, every: dict[str, Case]) -> None:

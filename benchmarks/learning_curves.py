@@ -23,7 +23,7 @@ from absl import app, flags
 
 from cutpaste_tf import files
 from cutpaste_tf.augmentation import pipeline
-from cutpaste_tf.cli import settings_flags
+from cutpaste_tf.cli.flags import config_from_flags, define_config_flags
 from cutpaste_tf.detection import detector
 from cutpaste_tf.evaluation import metrics
 from cutpaste_tf.images import sources
@@ -35,8 +35,8 @@ from cutpaste_tf.training import fitting
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of curves.csv and curves.png.", required=True)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=1)
 _MINUTES = flags.DEFINE_float("minutes", 120.0, "A run ends after the point that begins later than this.")
-settings_flags.define_config_flags()
 _STATISTICS = "untrained, statistics of the data"
+define_config_flags()
 
 
 def main(argv: list[str]) -> None:
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
             rows = [{name: _value(value) for name, value in row.items()} for row in csv.DictReader(file)]
     if rows and "baseline" not in rows[0]:
         sys.exit(f"error: {path} is of an earlier version; name another --output_dir.")
-    first = settings_flags.config_from_flags("paper")
+    first = config_from_flags("paper").resolved()
     for seed in range(_SEEDS.value):
         for views in ("shared", "independent"):
             config = first.replaced(seed=seed, share_base_augmentation=views == "shared")

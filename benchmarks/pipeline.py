@@ -20,9 +20,9 @@ from absl import app, flags
 from PIL import Image, ImageEnhance
 
 from cutpaste_tf.augmentation import pipeline
-from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.backend import tf
 from cutpaste_tf.images import sources
+from cutpaste_tf.settings.augmentation import VIEWS
 from cutpaste_tf.settings.config import Config
 
 _DATA = flags.DEFINE_string("data", "demo/gear", "Category folder, or demo/NAME.")
@@ -49,9 +49,12 @@ def compare_tasks() -> None:
     marked = np.concatenate([images, np.zeros_like(images[..., :1])], axis=-1)
     marked[:, quarter, quarter, 3] = 15
     contestants = {}
-    for name, kind in TASKS.items():
-        task = config.replaced(proxy_task=name)
-        contestants[name] = (stream(marked if kind.needs_saliency else images, task), task.schedule.batch_size)
+    for name in VIEWS:
+        task = config.replaced(proxy_task=name).resolved()
+        contestants[name] = (
+            stream(marked if task.augmentation.needs_saliency else images, task),
+            task.schedule.batch_size,
+        )
     rates = time_rounds(contestants)
     for name, rate in rates.items():
         print(f"{name:<20}{rate:9.0f} views/s {rate / rates['cutpaste_3way']:8.2f} of cutpaste_3way")
@@ -59,7 +62,7 @@ def compare_tasks() -> None:
 
 def compare_with_pillow() -> None:
     """Times the 3-way task beside the yardstick, and parts of it."""
-    config = Config.of(data=_DATA.value, image_size=_IMAGE_SIZE.value)
+    config = Config.of(data=_DATA.value, image_size=_IMAGE_SIZE.value).resolved()
     images = sources.read_train(_DATA.value, _IMAGE_SIZE.value).images
     contestants = {
         "ours": stream(images, config),

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
         uint8_views=_UINT8.value,
         precision=_PRECISION.value,
         stem="imagenet",
-    )
+    ).resolved()
     side, batch_size, classes = config.view_size, config.schedule.batch_size, len(config.augmentation.views)
     images = sources.read_train(_DATA.value, config.data.image_size).images
     nets = fitting.initial_networks(config)

@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
     print("| network | G multiply-adds | core, views/s: float32, uint8 | device | views/s | steps/s | cores: float32, "
           "uint8 |\n|---|---|---|---|---|---|---|")  # fmt: skip
     for setup in setups:
-        config = setup.config
+        config = setup.config.resolved()
         work = multiply_adds(build.build(config.network, len(config.augmentation.views)).feature, config.view_size)
         ours = [rates[key(config, uint8=uint8)] for uint8 in (False, True)]
         for device, peak in PEAKS.items():
@@ -86,7 +86,7 @@ def key(config: Config, *, uint8: bool) -> str:
 def views_of_a_core(configs: list[Config]) -> dict[str, float]:
     """Views/s of the pipeline on one core, in float32 and uint8."""
     contestants = {}
-    for config in configs:
+    for config in (one.resolved() for one in configs):
         images = sources.read_train(config.data.data, config.data.image_size).images
         for uint8 in (False, True):
             chosen = config.replaced(uint8_views=uint8, batch_size=96)

@@ -1,11 +1,10 @@
 """CutPaste (Li et al., CVPR 2021): self-supervised anomaly detection and localization.
 
-What a program uses is here (docs/python.md): `Config`, `train`, `evaluate`, `export`, `Detector`. The wings, in the
-order in which images meet them, each with its own account: images, networks, augmentation, density; config and
-runs.py, which know the settings and folder of a run; pictures, detection, training, exporting, predicting,
-evaluation, reproduction; commands, command_line.
-Beneath all stand files.py and arrays.py, which keep and hold what is large; backend.py; devices.py, which
-divides the work.
+What a program uses is here (docs/python.md): `Config`, `train`, `evaluate`, `export`, `load`, `Detector`. The wings, in
+the order in which images meet them, each with its own account: images, networks, augmentation, density; runs.py, which
+knows the folder of a run; pictures, detection, training, evaluation, serving, reproduction; cli. Beneath all stand
+settings, plain data, a group for each wing; files.py and arrays.py, which keep and hold what is large; backend.py;
+devices.py, which divides the work.
 """
 
 import importlib
@@ -22,7 +21,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 surroundings.prepare()
 
 if TYPE_CHECKING:
-    from cutpaste_tf.commands.training import train
     from cutpaste_tf.detection.detector import Detector
     from cutpaste_tf.detection.loading import load
     from cutpaste_tf.errors import InputError
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from cutpaste_tf.evaluation.options import EvaluationOptions
     from cutpaste_tf.serving.export import ExportOptions, export
     from cutpaste_tf.settings.config import Config
+    from cutpaste_tf.training.train import train
 
 _PUBLIC = {
     "Config": "settings.config",
@@ -40,7 +39,7 @@ _PUBLIC = {
     "evaluate": "evaluation.evaluate",
     "export": "serving.export",
     "load": "detection.loading",
-    "train": "commands.training",
+    "train": "training.train",
 }
 __all__ = [
     "Config",

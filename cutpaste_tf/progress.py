@@ -1,9 +1,11 @@
 """What a person sees of long work: a bar in a terminal, a line now and then in a log, or nothing."""
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -11,12 +13,24 @@ from tqdm import tqdm
 # Takes a line for the user: `say`, `hush`, or a program's own.
 Report = Callable[[str], object]
 T = TypeVar("T")
+# The commands in a checkout; installed, they are cutpaste-NAME.
+_MAIN = re.compile(r"(?:\bpython )?\b(train|eval|predict|export|reproduce)_main\.py\b")
+_PREPARE = "python -m data.mvtec_ad"
 _PAUSE = 30.0  # seconds between lines of a log
 _quiet = False
 
 
+def as_started(text: str) -> str:
+    """A text that names the commands as in a checkout, `python train_main.py`: as the user has them here."""
+    is_checkout = (Path(__file__).resolve().parent.parent / "train_main.py").is_file()
+    if is_checkout and not Path(sys.argv[0]).name.startswith("cutpaste-"):
+        return text
+    return _MAIN.sub(r"cutpaste-\1", text).replace(_PREPARE, "cutpaste-prepare-mvtec-ad")
+
+
 def say(line: str) -> None:
     """Shows a line at once, above a bar if there is one."""
+    line = as_started(line)
     if not _quiet:
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()

@@ -153,8 +153,9 @@ def check(folder: Path, config: Config) -> None:
         raise InputError(f"--output_dir={folder} is a file; name a folder.")
     if not (folder / "config.json").exists():
         return
-    before, complete = Config.read(folder / "config.json").flat(), is_complete(folder)
-    now = config.replaced(data=before["data"]).flat()  # data keep their first name, which decides what is left open
+    before, complete = Config.read(folder / "config.json").resolved().flat(), is_complete(folder)
+    # Data keep their first name, which decides what is left open.
+    now = config.replaced(data=before["data"]).resolved().flat()
     free = {"test_data"} | {
         field.name
         for field, group in leaves(Config)

@@ -1,1 +1,1 @@
-"""Getting data ready: build-time only, never imported by cutpaste_tf."""
+"""Getting data ready for TensorFlow Datasets: never imported by cutpaste_tf, and no command goes through it."""

@@ -198,7 +198,7 @@ def main() -> None:
 
 def run() -> None:
     """The command."""
-    run_main(main, __doc__, (_SOURCE, _CATEGORIES, _DATA_DIR))
+    run_main(main, __doc__)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,20 @@ TensorFlow and Keras made impossible to import: what is refused there was refuse
 """
 
 import contextlib
+import importlib
 import io
 import json
 import sys
 
 from absl import flags
+
+_MODULES = {
+    "train_main.py": "train",
+    "eval_main.py": "evaluate",
+    "predict_main.py": "predict",
+    "export_main.py": "export",
+    "reproduce_main.py": "reproduce",
+}
 
 
 def command(main, *arguments):
@@ -21,18 +30,9 @@ def command(main, *arguments):
             delattr(flags.FLAGS, flag.name)  # a process runs one of the commands, once
     for name in [name for name in sys.modules if name.startswith("cutpaste_tf.cli")]:
         del sys.modules[name]
-    from data import console
-
     before, sys.argv = sys.argv, [main, *map(str, arguments)]
     try:
-        mains = {
-            "train_main.py": console.train,
-            "eval_main.py": console.evaluate,
-            "predict_main.py": console.predict,
-            "export_main.py": console.export,
-            "reproduce_main.py": console.reproduce,
-        }
-        mains[main]()
+        importlib.import_module(f"cutpaste_tf.cli.{_MODULES[main]}").run()
     except SystemExit as end:
         if end.code:
             raise

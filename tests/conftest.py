@@ -20,6 +20,7 @@ from cutpaste_tf.networks import build, weights
 from cutpaste_tf.networks.backbones import BACKBONES, Backbone
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.data import GOOD
+from cutpaste_tf.settings.network import BACKBONE_FACTS, BackboneFacts
 from cutpaste_tf.training import checkpoint
 
 # Two processes share two cores: threads that wait for each other would cost more than they gain, those of BLAS thirty
@@ -43,8 +44,9 @@ def _toy(stem):
 
 
 _FEATURES = {"layer1": "layer1_1", "layer2": "layer2_0_conv1", "layer3": "layer3_1", "layer4": "layer4_1"}
-# One entry, as CONTRIBUTING.md says.
-BACKBONES["toy"] = Backbone(build=_toy, features=lambda backbone: _FEATURES, dilates=True)
+# Two entries, as CONTRIBUTING.md says.
+BACKBONE_FACTS["toy"] = BackboneFacts(dilates=True)
+BACKBONES["toy"] = Backbone(build=_toy, features=lambda backbone: _FEATURES)
 
 TINY = Config.of(
     backbone="toy",
@@ -99,13 +101,13 @@ def draw_category(root: Path) -> Path:
 
 def networks_of(config):
     """The networks of a configuration."""
-
+    config = config.resolved()
     return build.build(config.network, len(config.augmentation.views))
 
 
 def stream_of(images, config, **options):
     """The stream of batches of a configuration."""
-
+    config = config.resolved()
     return pipeline.stream(
         images, config.augmentation, batch_size=config.schedule.batch_size, seed=config.seed, **options
     )
@@ -177,7 +179,7 @@ def weights_after(config, category, folder, monkeypatch, stops=(), **options):
     A stop may be (step, options) where it is carried out by others than the rest.
     """
 
-    kept = {}
+    kept, config = {}, config.replaced(data=str(category))
     fit, save = detector.fit, checkpoint.save
 
     def spy(feature, *arguments, **options):

@@ -1,4 +1,4 @@
-"""A proxy task, a backbone, a density and a source of data are one function or class and one entry in one dict."""
+"""A proxy task, a backbone, a density: one function or class, named in `settings` and entered in one dict."""
 
 import json
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 from conftest import TINY, command
 
 import cutpaste_tf
-from cutpaste_tf.augmentation.proxy_tasks import TASKS, ProxyTask, against_normal
+from cutpaste_tf.augmentation.proxy_tasks import TASKS, against_normal
 from cutpaste_tf.backend import keras
 from cutpaste_tf.density.densities import DENSITIES
 from cutpaste_tf.density.density import Density
@@ -17,7 +17,11 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.reading import NORMAL, Item
 from cutpaste_tf.images.sources import SOURCES, Source
 from cutpaste_tf.networks.backbones import BACKBONES, Backbone
+from cutpaste_tf.settings.augmentation import VIEWS
 from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.data import IMAGE_SIZES
+from cutpaste_tf.settings.density import DENSITY_NAMES
+from cutpaste_tf.settings.network import BACKBONE_FACTS, BackboneFacts
 
 
 def _inverted(view, seed, settings):
@@ -51,9 +55,14 @@ class DistanceFromMean(Density):
 
 @pytest.fixture
 def added(monkeypatch):
-    monkeypatch.setitem(TASKS, "inverted", ProxyTask(("normal", "inverted"), against_normal(_inverted)))
+    monkeypatch.setitem(VIEWS, "inverted", ("normal", "inverted"))
+    monkeypatch.setitem(TASKS, "inverted", against_normal(_inverted))
+    monkeypatch.setitem(BACKBONE_FACTS, "one_convolution", BackboneFacts())
     monkeypatch.setitem(BACKBONES, "one_convolution", Backbone(build=_one_convolution))
     monkeypatch.setitem(DENSITIES, "distance", lambda settings: DistanceFromMean(l2_normalize=settings.l2_normalize))
+    DENSITY_NAMES.append("distance")
+    yield
+    DENSITY_NAMES.remove("distance")
 
 
 FLAGS = ["--image_size=32", "--batch_size=4", "--epochs=1", "--steps_per_epoch=2", "--scar_max_length=20"]
@@ -89,9 +98,10 @@ def test_a_source_of_data(monkeypatch, category, tmp_path):
         files = sorted((category / part / "good").iterdir())
         return (Item(f"{part}/{file.name}", file, (), NORMAL, "good") for file in files)
 
-    monkeypatch.setitem(SOURCES, "camera", Source(("left", "right"), read, image_size=32))
+    monkeypatch.setitem(SOURCES, "camera", Source(("left", "right"), read))
+    monkeypatch.setitem(IMAGE_SIZES, "camera", 32)
     config = TINY.replaced(data="camera/left", image_size=0, epochs=0)
-    assert config.data.image_size == 32
+    assert config.resolved().data.image_size == 32
     cutpaste_tf.train(config, tmp_path / "run")
     assert cutpaste_tf.evaluate(tmp_path / "run")["test_normal"] == 3
     with pytest.raises(InputError, match="camera/NAME has: left, right"):
@@ -106,6 +116,6 @@ def test_what_is_not_there_is_an_error_that_lists_what_is():
 def test_views_of_the_added_task(added):
     settings = Config.of(proxy_task="inverted", translate=0.0, base_jitter=0.0).augmentation
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    views, labels = settings.task.augment(tf.constant(image), tf.constant([0, 1]), settings, 64)
+    views, labels = TASKS["inverted"](tf.constant(image), tf.constant([0, 1]), settings, 64)
     np.testing.assert_allclose(views[1], 1 - image / 255, atol=1e-6)
     np.testing.assert_array_equal(labels, [0, 1])

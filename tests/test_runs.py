@@ -4,9 +4,9 @@ import pytest
 from conftest import TINY
 
 from cutpaste_tf import runs
-from cutpaste_tf.commands import training
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
+from cutpaste_tf.training import train as training
 
 PATCHES = TINY.replaced(epochs=0, patch_size=32)
 
@@ -17,9 +17,9 @@ def test_what_is_left_open_goes_by_the_first_name_of_data(category, tmp_path):
     folder.mkdir()
     data = runs.TrainingData.of(sources.read_train(bottle, 32))
     first = runs.open_run(folder, PATCHES.replaced(data=str(bottle)), data)
-    assert first.density.density_mode == "per_location"
+    assert first.resolved().density.density_mode == "per_location"
     moved = PATCHES.replaced(data=str(tmp_path / "moved"))
-    assert moved.density.density_mode == "shared"
+    assert moved.resolved().density.density_mode == "shared"
     assert runs.open_run(folder, moved, data) == first
     (folder / "detector").mkdir()
     runs.check(folder, moved)
@@ -29,5 +29,5 @@ def test_what_is_left_open_goes_by_the_first_name_of_data(category, tmp_path):
 
 def test_the_working_directory_has_a_name(category, tmp_path, monkeypatch):
     monkeypatch.chdir(category.rename(tmp_path / "bottle"))
-    config = training._with_canonical_names(PATCHES.replaced(data="."), ".", "")
+    config = training._with_canonical_names(PATCHES.replaced(data=".")).resolved()
     assert (config.data.data, config.density.density_mode) == (str(tmp_path / "bottle"), "per_location")

@@ -54,7 +54,7 @@ def test_the_wheel_trains_the_demo(tmp_path):
     assert (result["train_images"], result["test_anomalous"]) == (demo.TRAIN, 5 * demo.TEST_PER_DEFECT)
     assert Image.open(place / "run/eval/roc.png").size[0] > 100
     installed = subprocess.run(
-        [environment / "bin/python", "-c", "import cutpaste_tf.data.demo as d; print(d.__file__)"],
+        [environment / "bin/python", "-c", "import cutpaste_tf.images.demo as d; print(d.__file__)"],
         cwd=place, env=clean, check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert str(site) in installed.stdout

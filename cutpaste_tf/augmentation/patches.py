@@ -8,13 +8,11 @@ Positions are (top, left) of boxes in pixels; every box lies wholly inside the i
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from cutpaste_tf.augmentation import color, rotation
 from cutpaste_tf.backend import tf
-
-if TYPE_CHECKING:
-    from cutpaste_tf.settings.augmentation import AugmentationSettings
+from cutpaste_tf.settings.augmentation import AugmentationSettings
 
 _TRIES = 10  # torchvision's RandomErasing, which A.2 follows, redraws a patch that does not fit as often
 

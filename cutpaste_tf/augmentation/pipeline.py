@@ -16,7 +16,7 @@ import numpy as np
 from cutpaste_tf import arrays
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.backend import tf
-from cutpaste_tf.settings.augmentation import AugmentationSettings
+from cutpaste_tf.settings.augmentation import VIEWS, AugmentationSettings
 
 _FOREVER = 2**62
 _HELD = 128  # images of a set in a file that are held in memory at a time: 25 MB at 256 px
@@ -54,7 +54,7 @@ def stream(
 
     def augment(position: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         seed = tf.random.fold_in(view_seed, position)  # pyright: ignore[reportArgumentType]
-        return settings.task.augment(padded(index), seed, settings, side)  # pyright: ignore[reportArgumentType]
+        return TASKS[settings.proxy_task](padded(index), seed, settings, side)  # pyright: ignore[reportArgumentType]
 
     def flatten(views: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         view_size = settings.patch_size or side
@@ -86,7 +86,7 @@ def augmentations(images: np.ndarray, settings: AugmentationSettings, *, seed: i
     settings = dataclasses.replace(settings, uint8_views=False)
 
     def augment(index: tf.Tensor) -> tf.Tensor:
-        views, _ = settings.task.augment(padded(index), tf.random.fold_in([seed, 0], index), settings, side)  # pyright: ignore[reportArgumentType]
+        views, _ = TASKS[settings.proxy_task](padded(index), tf.random.fold_in([seed, 0], index), settings, side)  # pyright: ignore[reportArgumentType]
         return views
 
     views = np.stack(list(tf.data.Dataset.range(len(images)).map(augment).as_numpy_iterator()))
@@ -112,11 +112,12 @@ def every_task(
         Title of the column -> float32 [count, side, side, 3] in [0, 1].
     """
     columns = {"source": images.astype(np.float32) / 255}
-    for name, task in TASKS.items():
+    for name in VIEWS:
+        task = dataclasses.replace(settings, proxy_task=name)
         if task.needs_saliency and mark is None:
             continue
         marked = mark(images) if task.needs_saliency and mark else images
-        views = augmentations(marked, dataclasses.replace(settings, proxy_task=name), seed=seed)
+        views = augmentations(marked, task, seed=seed)
         columns |= {f"{name}\n{view}": pictures for view, pictures in views.items()}
     return columns
 

@@ -10,33 +10,19 @@ CutSwap's images have a fourth channel, `saliency.mark`'s bits, which follows th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TypeAlias
 
 from cutpaste_tf.augmentation import color, patches
 from cutpaste_tf.backend import tf
-
-if TYPE_CHECKING:
-    from cutpaste_tf.settings.augmentation import AugmentationSettings
-
-    # (image, seed, settings, side) -> (views, labels)
-    Augment = Callable[[tf.Tensor, tf.Tensor, AugmentationSettings, int], tuple[tf.Tensor, tf.Tensor]]
-    Augmentation = Callable[[tf.Tensor, tf.Tensor, AugmentationSettings], tf.Tensor]  # (view, seed, settings) -> view
+from cutpaste_tf.settings.augmentation import AugmentationSettings
 
 SALIENCY_LEVELS = 4  # maps of saliency that CutSwap draws from, the bits of its images' fourth channel
 
 
-class ProxyTask(NamedTuple):
-    """A classification task.
-
-    Attributes:
-        views: names of the views it makes of an image, in the order of their labels.
-        augment: makes them, see above.
-        needs_saliency: whether its images have a fourth channel.
-    """
-
-    views: tuple[str, ...]
-    augment: Augment
-    needs_saliency: bool = False
+# (image, seed, settings, side) -> (views, labels)
+Augment: TypeAlias = "Callable[[tf.Tensor, tf.Tensor, AugmentationSettings, int], tuple[tf.Tensor, tf.Tensor]]"
+# (view, seed, settings) -> view
+Augmentation: TypeAlias = "Callable[[tf.Tensor, tf.Tensor, AugmentationSettings], tf.Tensor]"
 
 
 def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, side: int) -> tf.Tensor:
@@ -175,16 +161,17 @@ def _size(view: tf.Tensor) -> tuple[int, int]:
     return int(view.shape[0]), int(view.shape[1])  # pyright: ignore[reportArgumentType]
 
 
-TASKS: dict[str, ProxyTask] = {
-    "cutpaste_3way": ProxyTask(("normal", "cutpaste", "scar"), against_normal(_cutpaste, _cutpaste_scar)),
-    "cutpaste": ProxyTask(("normal", "cutpaste"), against_normal(_cutpaste)),
-    "cutpaste_scar": ProxyTask(("normal", "scar"), against_normal(_cutpaste_scar)),
-    "cutpaste_union": ProxyTask(("normal", "cutpaste or scar"), against_normal(_cutpaste_or_scar)),
-    "rotation": ProxyTask(("0 degrees", "90 degrees", "180 degrees", "270 degrees"), rotation),
-    "cutout": ProxyTask(("normal", "grey patch"), against_normal(_cutout)),
-    "cutout_mean": ProxyTask(("normal", "mean color patch"), against_normal(_cutout_mean)),
-    "cutout_color": ProxyTask(("normal", "random color patch"), against_normal(_cutout_color)),
-    "scar": ProxyTask(("normal", "random color scar"), against_normal(_color_scar)),
-    "confetti": ProxyTask(("normal", "shifted color patch"), against_normal(_confetti)),
-    "cutswap": ProxyTask(("normal", "swapped salient patches"), against_normal(_cutswap), needs_saliency=True),
+# Their views are named in `settings.augmentation.VIEWS`.
+TASKS: dict[str, Augment] = {
+    "cutpaste_3way": against_normal(_cutpaste, _cutpaste_scar),
+    "cutpaste": against_normal(_cutpaste),
+    "cutpaste_scar": against_normal(_cutpaste_scar),
+    "cutpaste_union": against_normal(_cutpaste_or_scar),
+    "rotation": rotation,
+    "cutout": against_normal(_cutout),
+    "cutout_mean": against_normal(_cutout_mean),
+    "cutout_color": against_normal(_cutout_color),
+    "scar": against_normal(_color_scar),
+    "confetti": against_normal(_confetti),
+    "cutswap": against_normal(_cutswap),
 }

@@ -11,13 +11,12 @@ RUN/eval_SHAPE_FILL those of synthetic anomalies (Table 6). Features, density an
 kept.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf.cli import settings_flags
 from cutpaste_tf.cli.device_flags import DEVICES
+from cutpaste_tf.cli.flags import define_evaluation_flags, settings_from_flags
 from cutpaste_tf.cli.main import TFDS_DATA_DIR, folders_of, required, run_main
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation.evaluate import evaluate
@@ -54,51 +53,34 @@ _BESIDE = flags.DEFINE_string(
     "beside", "", "Runs or their evaluations of the same test images, with commas, to stand beside."
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard_images", False, "Show the sheet of heat maps in TensorBoard.")
+define_evaluation_flags()
 
 
-def run(locate: Callable[[str], str | Path]) -> None:
-    """The command; `locate` as in `train.run`."""
-    settings_flags.define_evaluation_flags()
+def run() -> None:
+    """The command."""
+    run_main(_main, __doc__)
 
-    def main() -> None:
-        folders = folders_of(required(_RUN_DIR))
-        output_dir = Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None
-        evaluate(
-            folders,
-            _DATA.value or "",
-            settings=settings_flags.settings_from_flags(),
-            options=EvaluationOptions(
-                heat_maps=_HEAT_MAPS.value,
-                gradcam_layer=_LAYER.value,
-                synthetic=_synthetic_options(),
-                threshold=_THRESHOLD.value,
-                calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
-                allow_trained_images=_ALLOW_TRAINED.value,
-                page=_PAGE.value,
-                beside=tuple(map(str, folders_of(_BESIDE.value))),
-                tensorboard_images=_TENSORBOARD.value,
-                tfds_data_dir=TFDS_DATA_DIR.value,
-            ),
-            output_dir=output_dir,
-            device_count=DEVICES.value,
-        )
 
-    own = (
-        _RUN_DIR,
-        _DATA,
-        _CALIBRATION,
-        _THRESHOLD,
-        _OUTPUT_DIR,
-        _ALLOW_TRAINED,
-        _HEAT_MAPS,
-        _LAYER,
-        _SYNTHETIC,
-        _FILL,
-        _IMAGES,
-        _SEED,
+def _main() -> None:
+    evaluate(
+        folders_of(required(_RUN_DIR)),
+        _DATA.value or "",
+        settings=settings_from_flags(),
+        options=EvaluationOptions(
+            heat_maps=_HEAT_MAPS.value,
+            gradcam_layer=_LAYER.value,
+            synthetic=_synthetic_options(),
+            threshold=_THRESHOLD.value,
+            calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
+            allow_trained_images=_ALLOW_TRAINED.value,
+            page=_PAGE.value,
+            beside=tuple(map(str, folders_of(_BESIDE.value))),
+            tensorboard_images=_TENSORBOARD.value,
+            tfds_data_dir=TFDS_DATA_DIR.value,
+        ),
+        output_dir=Path(_OUTPUT_DIR.value).expanduser() if _OUTPUT_DIR.value else None,
+        device_count=DEVICES.value,
     )
-    own += (_PAGE, _BESIDE, _TENSORBOARD, DEVICES)
-    run_main(main, __doc__, own)
 
 
 def _synthetic_options() -> SyntheticOptions | None:
@@ -109,3 +91,7 @@ def _synthetic_options() -> SyntheticOptions | None:
     if _FILL.present or _IMAGES.present or _SEED.present:
         raise InputError("--synthetic_fill, --synthetic_images and --synthetic_seed need --synthetic=SHAPE.")
     return None
+
+
+if __name__ == "__main__":
+    run()

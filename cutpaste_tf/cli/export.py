@@ -9,7 +9,6 @@ it. ONNX and LiteRT compute in single precision, and their scores are compared w
 written. docs/deploy.md shows how to use them.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
@@ -42,21 +41,25 @@ _IMAGES = flags.DEFINE_string(
 )
 
 
-def run(locate: Callable[[str], str | Path]) -> None:
-    """The command; `locate` as in `train.run`."""
+def run() -> None:
+    """The command."""
+    run_main(_main, __doc__)
 
-    def main() -> None:
-        exporting.export(
-            folders_of(required(_RUN_DIR)),
-            Path(required(_OUTPUT)).expanduser(),
-            options=ExportOptions(
-                format=_FORMAT.value,
-                false_alarm_rate=_RATE.value,
-                threshold=_THRESHOLD.value,
-                calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
-                comparison_images=Path(_IMAGES.value).expanduser() if _IMAGES.value else "",
-                tfds_data_dir=TFDS_DATA_DIR.value,
-            ),
-        )
 
-    run_main(main, __doc__, (_RUN_DIR, _OUTPUT, _FORMAT, _RATE, _THRESHOLD, _CALIBRATION, _IMAGES))
+def _main() -> None:
+    exporting.export(
+        folders_of(required(_RUN_DIR)),
+        Path(required(_OUTPUT)).expanduser(),
+        options=ExportOptions(
+            format=_FORMAT.value,
+            false_alarm_rate=_RATE.value,
+            threshold=_THRESHOLD.value,
+            calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
+            comparison_images=Path(_IMAGES.value).expanduser() if _IMAGES.value else "",
+            tfds_data_dir=TFDS_DATA_DIR.value,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    run()

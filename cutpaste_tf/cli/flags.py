@@ -1,5 +1,6 @@
-"""Flags <-> settings: a flag for each setting, flat, under its own name; and their help, by groups."""
+"""Flags <-> settings: a flag for each setting, flat, under its own name; and the help of all flags, by groups."""
 
+import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ _DEFINE: dict[type, Callable[..., Any]] = {
     bool: flags.DEFINE_bool,
     tuple: flags.DEFINE_list,
 }
+_OURS = ("cutpaste_tf.", "data.")  # modules whose flags are shown, beside what is run by its name
 _EXAMPLES = {"head_dims": "512,128", "background": "255,255,255"}
 
 
@@ -58,14 +60,17 @@ def settings_from_flags() -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def help_text(about: str, own: list[flags.FlagHolder[Any]]) -> str:
-    """What --help prints.
+def help_text(about: str) -> str:
+    """Help by groups: the command's own flags, as its modules define them, then the settings.
 
     Args:
         about: what the command does.
-        own: its flags that are no settings.
     """
-    by_group: dict[str, list[str]] = {"This command": [holder.name for holder in own]}
+    defined = flags.FLAGS.flags_by_module_dict()
+    modules = [name for name in defined if name.startswith(_OURS) or name == sys.argv[0]]
+    # The command's own module is the last to define its flags, after those that it imports.
+    own = [flag.name for module in reversed(modules) if module != __name__ for flag in defined[module]]
+    by_group: dict[str, list[str]] = {"This command": own}
     for field, group in leaves(Config):
         if field.name in flags.FLAGS and field.name not in by_group["This command"]:
             title = "The run" if group is Config else (group.__doc__ or "").splitlines()[0].rstrip(".")

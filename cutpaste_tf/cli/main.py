@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from absl import app, flags, logging
 
 from cutpaste_tf import progress
-from cutpaste_tf.cli import settings_flags
+from cutpaste_tf.cli.flags import help_text
 from cutpaste_tf.errors import InputError, SignalError
 
 TFDS_DATA_DIR = flags.DEFINE_string(
@@ -23,7 +23,7 @@ QUIET = flags.DEFINE_bool("quiet", False, "Show warnings and errors only.")
 _HELP = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
 
 
-def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flags.FlagHolder[Any], ...] = ()) -> None:
+def run_main(main: Callable[[], None], about: str | None = None) -> None:
     """Parses the flags and runs a main; what the user can mend is one line on stderr and exit code 2.
 
     So is a signal, with the exit code that shells give it: 130 for Ctrl-C, 143 for SIGTERM.
@@ -31,12 +31,11 @@ def run_main(main: Callable[[], None], about: str | None = None, own: tuple[flag
     Args:
         main: to run.
         about: what it does, for --help.
-        own: its flags that are no settings, for --help.
     """
 
     def parse(argv: list[str]) -> list[str]:
         if _HELP & set(argv[1:]):
-            print(settings_flags.help_text(about or "", [*own, TFDS_DATA_DIR, QUIET]), end="")
+            print(progress.as_started(help_text(about or "")), end="")
             sys.exit(0)
         try:
             rest = flags.FLAGS(argv)
@@ -104,5 +103,5 @@ def required(flag: flags.FlagHolder[str | None]) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"error: {progress.as_started(' '.join(message.split()))}", file=sys.stderr, flush=True)
     sys.exit(2)

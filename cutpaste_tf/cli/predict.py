@@ -67,37 +67,33 @@ _MEGAPIXELS = flags.DEFINE_float(
 
 def run() -> None:
     """The command."""
+    run_main(_main, __doc__)
 
-    def main() -> None:
-        detector, images = folders_of(required(_DETECTOR)), required(_IMAGES)
-        try:
-            with _output(images) as output:
-                done = predicting.predict(
-                    detector,
-                    images,
-                    output,
-                    options=PredictionOptions(
-                        format=_FORMAT.value,
-                        heat_maps=Path(_HEAT_MAPS.value).expanduser() if _HEAT_MAPS.value else None,
-                        heat_map_format=_MAP_FORMAT.value,
-                        false_alarm_rate=_RATE.value,
-                        threshold=_THRESHOLD.value,
-                        batch_size=_BATCH.value,
-                        max_megapixels=_MEGAPIXELS.value,
-                    ),
-                    lines=sys.stdin.buffer if images == named_files.STANDARD_INPUT else (),
-                )
-        except BrokenPipeError:  # whoever reads the rows has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        if done.errors:
-            sys.exit(1)
 
-    run_main(
-        main,
-        __doc__,
-        (_DETECTOR, _IMAGES, _OUTPUT, _FORMAT, _HEAT_MAPS, _MAP_FORMAT, _RATE, _THRESHOLD, _BATCH, _MEGAPIXELS),
-    )
+def _main() -> None:
+    detector, images = folders_of(required(_DETECTOR)), required(_IMAGES)
+    try:
+        with _output(images) as output:
+            done = predicting.predict(
+                detector,
+                images,
+                output,
+                options=PredictionOptions(
+                    format=_FORMAT.value,
+                    heat_maps=Path(_HEAT_MAPS.value).expanduser() if _HEAT_MAPS.value else None,
+                    heat_map_format=_MAP_FORMAT.value,
+                    false_alarm_rate=_RATE.value,
+                    threshold=_THRESHOLD.value,
+                    batch_size=_BATCH.value,
+                    max_megapixels=_MEGAPIXELS.value,
+                ),
+                lines=sys.stdin.buffer if images == named_files.STANDARD_INPUT else (),
+            )
+    except BrokenPipeError:  # whoever reads the rows has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    if done.errors:
+        sys.exit(1)
 
 
 @contextlib.contextmanager
@@ -119,3 +115,7 @@ def _output(images: str) -> Iterator[TextIO]:
     finally:
         if path.is_file() and not path.stat().st_size:  # refused, stopped, or a full disk, before the first row
             path.unlink()
+
+
+if __name__ == "__main__":
+    run()

@@ -12,7 +12,7 @@ prints the published hyperparameters beside ours.
 """
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -71,54 +71,52 @@ _PLAN = flags.DEFINE_bool(
 )
 
 
-def run(locate: Callable[[str], str | Path], commands: Commands) -> None:
-    """The command.
+def run() -> None:
+    """The command."""
+    run_main(_main, __doc__)
 
-    Args:
-        locate: as in `train.run`.
-        commands: how the mains are started.
-    """
 
-    def main() -> None:
-        if _COMPARE.value:
-            for line in comparison.compared_settings():
-                say(line)
-            return
-        if not (_TABLE.value or _FIGURE.value):
-            raise InputError(f"--table is missing: {', '.join(map(str, TABLES))}, or all; or --figure.")
-        from cutpaste_tf.commands import reproducing
-        from cutpaste_tf.reproduction import figures
+def _main() -> None:
+    if _COMPARE.value:
+        for line in comparison.compared_settings():
+            say(line)
+        return
+    if not (_TABLE.value or _FIGURE.value):
+        raise InputError(f"--table is missing: {', '.join(map(str, TABLES))}, or all; or --figure.")
+    from cutpaste_tf.reproduction import figures
+    from cutpaste_tf.reproduction import reproduce as reproducing
 
-        named = _chosen(_TABLE.value, "table", TABLES)
-        needs_root = bool(_FIGURE.value) or set(named) != {CIFAR10}
-        failures = reproducing.reproduce(
-            Request(
-                tables=named,
-                columns=tuple(_COLUMNS.value),
-                categories=tuple(_CATEGORIES.value),
-                seeds=_SEEDS.value,
-                scale=_SCALE.value,
-                data_root=str(Path(required(_DATA_ROOT)).expanduser()) if needs_root else "",
-                weights=_WEIGHTS.value,
-                output_dir=Path(required(_OUTPUT_DIR)).expanduser(),
-                tfds_data_dir=TFDS_DATA_DIR.value,
-                precision=_PRECISION.value,
-            ),
-            commands,
-            locate,
-            drawings=_chosen(_FIGURE.value, "figure", figures.COLUMNS),
-            jobs=_JOBS.value,
-            tries=_TRIES.value,
-            gpu=_GPU.value,
-            ray_address=_RAY_ADDRESS.value if _EXECUTOR.value == "ray" else "",
-            only_plan=_PLAN.value,
-        )
-        if failures:
-            sys.exit(1)
+    named = _chosen(_TABLE.value, "table", TABLES)
+    needs_root = bool(_FIGURE.value) or set(named) != {CIFAR10}
+    failures = reproducing.reproduce(
+        Request(
+            tables=named,
+            columns=tuple(_COLUMNS.value),
+            categories=tuple(_CATEGORIES.value),
+            seeds=_SEEDS.value,
+            scale=_SCALE.value,
+            data_root=str(Path(required(_DATA_ROOT)).expanduser()) if needs_root else "",
+            weights=_WEIGHTS.value,
+            output_dir=Path(required(_OUTPUT_DIR)).expanduser(),
+            tfds_data_dir=TFDS_DATA_DIR.value,
+            precision=_PRECISION.value,
+        ),
+        Commands(_words("train", "train_main.py"), _words("evaluate", "eval_main.py")),
+        drawings=_chosen(_FIGURE.value, "figure", figures.COLUMNS),
+        jobs=_JOBS.value,
+        tries=_TRIES.value,
+        gpu=_GPU.value,
+        ray_address=_RAY_ADDRESS.value if _EXECUTOR.value == "ray" else "",
+        only_plan=_PLAN.value,
+    )
+    if failures:
+        sys.exit(1)
 
-    own = (_TABLE, _FIGURE, _DATA_ROOT, _OUTPUT_DIR, _CATEGORIES, _COLUMNS, _SEEDS, _SCALE, _PRECISION)
-    own += (_WEIGHTS, _JOBS, _TRIES, _GPU, _PLAN, _EXECUTOR, _RAY_ADDRESS, _COMPARE)
-    run_main(main, __doc__, own)
+
+def _words(name: str, main: str) -> tuple[str, ...]:
+    """How another process starts a command, wherever it runs: by its main in the checkout, else as it is installed."""
+    path = Path(__file__).resolve().parents[2] / main
+    return (sys.executable, str(path)) if path.is_file() else (sys.executable, "-m", f"cutpaste_tf.cli.{name}")
 
 
 def _chosen(given: list[str], flag: str, known: Collection[T]) -> tuple[T, ...]:
@@ -136,3 +134,7 @@ def _chosen(given: list[str], flag: str, known: Collection[T]) -> tuple[T, ...]:
     if unknown := [name for name in names if name not in by_name]:
         raise InputError(f"--{flag}={','.join(unknown)} is not of {', '.join(by_name)}, or all.")
     return tuple(dict.fromkeys(by_name[name] for name in names))
+
+
+if __name__ == "__main__":
+    run()

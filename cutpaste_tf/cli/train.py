@@ -8,17 +8,17 @@ augmentations.png, tensorboard/ and detector/. The defaults are the paper's, who
 command again resumes a run that was stopped.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 
-from cutpaste_tf.cli import settings_flags
 from cutpaste_tf.cli.device_flags import DEVICES
+from cutpaste_tf.cli.flags import config_from_flags, define_config_flags
 from cutpaste_tf.cli.main import TFDS_DATA_DIR, required, run_main
-from cutpaste_tf.commands import sheet, training
 from cutpaste_tf.settings.presets import PRESETS, shown
+from cutpaste_tf.training import sheet
 from cutpaste_tf.training.execution import JIT_COMPILE, Execution
+from cutpaste_tf.training.train import train
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run; made where it is missing.")
 _CHECKPOINT_MINUTES = flags.DEFINE_float("checkpoint_minutes", 5.0, "Minutes between checkpoints.", lower_bound=0.0)
@@ -39,33 +39,28 @@ _JIT_COMPILE = flags.DEFINE_enum(
     "jit_compile", "auto", list(JIT_COMPILE), "Whether XLA compiles the step; auto: yes, but not by TensorFlow on CPUs."
 )
 _SHOW = flags.DEFINE_bool("show_augmentations", False, "Write RUN/proxy_tasks.png, every task's views; train nothing.")
+define_config_flags()
 
 
-def run(locate: Callable[[str], str | Path]) -> None:
-    """The command.
+def run() -> None:
+    """The command."""
+    run_main(_main, __doc__)
 
-    Args:
-        locate: gives the folder that a name like demo/gear stands for, other names as they are.
-    """
-    settings_flags.define_config_flags()
 
-    def main() -> None:
-        config = settings_flags.config_from_flags(_PRESET.value)
-        output_dir = Path(required(_OUTPUT_DIR)).expanduser()
-        location, tfds_data_dir = locate(config.data.data), TFDS_DATA_DIR.value
-        if _SHOW.value:
-            sheet.show_augmentations(config, output_dir, location, tfds_data_dir=tfds_data_dir)
-        else:
-            training.train(
-                config,
-                output_dir,
-                location,
-                checkpoint_minutes=_CHECKPOINT_MINUTES.value,
-                test_location=locate(config.data.test_data) if config.data.test_data else "",
-                tfds_data_dir=tfds_data_dir,
-                device_count=DEVICES.value,
-                execution=Execution(_STEPS_PER_EXECUTION.value, _JIT_COMPILE.value),
-            )
+def _main() -> None:
+    config, output_dir = config_from_flags(_PRESET.value), Path(required(_OUTPUT_DIR)).expanduser()
+    if _SHOW.value:
+        sheet.show_augmentations(config, output_dir, tfds_data_dir=TFDS_DATA_DIR.value)
+        return
+    train(
+        config,
+        output_dir,
+        checkpoint_minutes=_CHECKPOINT_MINUTES.value,
+        tfds_data_dir=TFDS_DATA_DIR.value,
+        device_count=DEVICES.value,
+        execution=Execution(_STEPS_PER_EXECUTION.value, _JIT_COMPILE.value),
+    )
 
-    own = (_OUTPUT_DIR, _PRESET, _CHECKPOINT_MINUTES, DEVICES, _STEPS_PER_EXECUTION, _JIT_COMPILE, _SHOW)
-    run_main(main, __doc__, own)
+
+if __name__ == "__main__":
+    run()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +12,7 @@ from cutpaste_tf.density.gaussian import GaussianDensity, LedoitWolfDensity, Mix
 from cutpaste_tf.density.kernel import KernelEstimate
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage
-
-if TYPE_CHECKING:
-    from cutpaste_tf.settings.density import DensitySettings
+from cutpaste_tf.settings.density import DensitySettings
 
 # Each makes the density that settings ask for, not yet fitted.
 DENSITIES: dict[str, Callable[[DensitySettings], Density]] = {

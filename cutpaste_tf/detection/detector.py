@@ -57,10 +57,12 @@ class Detector(abc.ABC):
     """Scores images.
 
     Args:
-        config: of the run that made it.
+        config: of the run that made it; open values are filled in.
         data: the normal images that it is fitted to, by name and hash; `white` says how files are read.
 
     Attributes:
+        config: resolved.
+        given: the configuration as it was given, which is saved.
         given_threshold: above which a score is anomalous; None: the threshold of the false alarm rate.
         cache: keeps what `embed` gives for files; None: nothing is kept.
         description: what it is, for the user.
@@ -77,7 +79,7 @@ class Detector(abc.ABC):
     threshold_is_fixed: bool = False
 
     def __init__(self, config: Config, data: TrainingData):
-        self.config, self.data = config, data
+        self.given, self.config, self.data = config, config.resolved(), data
         self.given_threshold: float | None = None
         self.cache: FeatureCache | None = None
         self._held_out: np.ndarray | None = None
@@ -118,7 +120,7 @@ class Detector(abc.ABC):
         """The same detector with other settings of an evaluation; its density is fitted again where they decide it.
 
         Args:
-            config: with the settings.
+            config: with the settings, of `given`.
             gradcam_layer: see `ImageDetector`.
 
         Raises:
@@ -264,7 +266,7 @@ class Detector(abc.ABC):
         pixels = image if isinstance(image, np.ndarray) else reading.read_pixels(Path(image), self.how_read)
         detector = self
         if false_alarm_rate:
-            detector = self.configured(self.config.replaced(false_alarm_rate=false_alarm_rate))
+            detector = self.configured(self.given.replaced(false_alarm_rate=false_alarm_rate))
         scores, maps, _ = self.score(pixels[None], heat_maps=heat_map)
         size = (pixels.shape[1], pixels.shape[0])
         (result,) = prediction.of(scores, maps, [size], detector.decide(scores), detector.pixel_threshold)
@@ -293,7 +295,7 @@ class Detector(abc.ABC):
             if self.held_out_ is not None:
                 calibration.write(partial / runs.CALIBRATION, self.held_out_)
             self.data.write(partial)
-            (partial / "config.json").write_text(self.config.to_json(), encoding="utf-8")
+            (partial / "config.json").write_text(self.given.to_json(), encoding="utf-8")
 
     def _save(self, folder: Path) -> None:
         """Writes what is its kind's own."""
@@ -350,7 +352,7 @@ class FittedDetector(Detector):
 
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Self:  # noqa: D102
         result = self._with(config, gradcam_layer)
-        if (config.features, config.density) == (self.config.features, self.config.density):
+        if (result.config.features, result.config.density) == (self.config.features, self.config.density):
             result._density, result._held_out = self._density, self._held_out
         return result
 

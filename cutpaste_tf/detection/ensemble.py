@@ -31,7 +31,7 @@ class Ensemble(Detector):
 
     def __init__(self, members: Sequence[Detector], folders: Sequence[Path]):
         first = members[0]
-        super().__init__(first.config, first.data)
+        super().__init__(first.given, first.data)
         self._members, self._folders = list(members), list(folders)
         self.maps_come_with_scores = first.maps_come_with_scores
         for member, folder in zip(members[1:], folders[1:], strict=True):
@@ -68,8 +68,8 @@ class Ensemble(Detector):
 
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Ensemble:
         """The members with other settings, each of its own configuration otherwise."""
-        changed = {name: value for name, value in config.flat().items() if value != self.config.flat()[name]}
-        members = [one.configured(one.config.replaced(**changed), gradcam_layer=gradcam_layer) for one in self.members]
+        changed = {name: value for name, value in config.flat().items() if value != self.given.flat()[name]}
+        members = [one.configured(one.given.replaced(**changed), gradcam_layer=gradcam_layer) for one in self.members]
         return Ensemble(members, self._folders)
 
     @property

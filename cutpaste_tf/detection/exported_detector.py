@@ -62,7 +62,7 @@ class ExportedDetector(Detector):
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Detector:
         """The same, whose decisions and files alone can have other settings than it was made with."""
         groups = ("features", "density", "heat_maps")
-        if changed := [name for name in groups if getattr(self.config, name) != getattr(config, name)]:
+        if changed := [name for name in groups if getattr(self.config, name) != getattr(config.resolved(), name)]:
             raise InputError(
                 f"{self._folder} is an export, whose settings of {' and '.join(changed)} are those that it was made "
                 "with: evaluate the run to give them anew."
@@ -74,7 +74,7 @@ class ExportedDetector(Detector):
         result = copy.copy(self)
         if config.decision != self.config.decision:
             result.given_threshold = None
-        result.config = config
+        result.given, result.config = config, config.resolved()
         vars(result).pop("how_read", None)
         return result
 

@@ -36,7 +36,7 @@ class PixelDetector(Detector):
         """The same: settings decide only what is called anomalous."""
         del gradcam_layer
         result = copy.copy(self)
-        result.config = config
+        result.given, result.config = config, config.resolved()
         return result
 
     @property

@@ -68,7 +68,7 @@ def plan(
         raise InputError("Several runs are one detector, an ensemble: give it an --output_dir.")
     saved = loading.load(run_dir)
     _check_settings(saved, settings, options)
-    detector = saved.configured(saved.config.replaced(**settings), gradcam_layer=options.gradcam_layer)
+    detector = saved.configured(saved.given.replaced(**settings), gradcam_layer=options.gradcam_layer)
     test_data = test_images.named_for(run_dirs, saved.config)
     data = data or test_data or saved.config.data.data
     is_trained_on = sources.is_same(data, saved.config.data.data)
@@ -108,7 +108,7 @@ def _attach(member: Detector, run_dir: Path, data: str, options: EvaluationOptio
     place = runs.find_detector(run_dir)
     training = TrainingImages(
         run_dir,
-        Config.read(place / "config.json"),
+        Config.read(place / "config.json").resolved(),
         member.data,
         dataclasses.replace(member.how_read, data=data),
         tfds_data_dir=options.tfds_data_dir,

@@ -6,7 +6,7 @@ from pathlib import Path
 from cutpaste_tf import runs
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import layouts, reading, unread
+from cutpaste_tf.images import layouts, reading, sources, unread
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.reading import ANOMALOUS, UNKNOWN
 from cutpaste_tf.settings.config import Config
@@ -20,7 +20,7 @@ def named_for(run_dirs: Sequence[Path], saved: Config) -> str:
 
 def is_moved(data: str, detector: Detector) -> bool:
     """Whether a folder holds the training images of a run that was trained on them elsewhere."""
-    root, trained = Path(data).expanduser(), detector.data.images
+    root, trained = sources.folder(data), detector.data.images
     try:
         items = layouts.list_train(root, detector.config.data, trained=trained)
     except (InputError, OSError):  # other data, which need not be fit to learn from
@@ -36,7 +36,7 @@ def is_moved(data: str, detector: Detector) -> bool:
 
 def notes(data: str, tests: ImageSet, config: Config) -> list[str]:
     """What the user should know of test images: what is not read, and which masks look wrong."""
-    lines = unread.lines(Path(data).expanduser(), config.data, testing=True)
+    lines = unread.lines(sources.folder(data), config.data, testing=True)
     notices = tests.examples.notices if tests.is_read else ()
     lines += notices[:5]
     lines += [f"{len(notices) - 5} more notes of this kind."] if len(notices) > 5 else []
@@ -52,4 +52,4 @@ def notes(data: str, tests: ImageSet, config: Config) -> list[str]:
 def lacks_masks(data: str, tests: ImageSet) -> bool:
     """Whether there are anomalous images, and no mask, matched or not."""
     is_without = any(tests.labels == ANOMALOUS) and not any(item.masks for item in tests.items)
-    return is_without and not layouts.has_masks(Path(data).expanduser())
+    return is_without and not layouts.has_masks(sources.folder(data))

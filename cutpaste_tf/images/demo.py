@@ -1,6 +1,6 @@
-"""Draws the built-in data set: two categories in MVTec AD's layout, with defects and masks.
+"""Draws the built-in data sets, demo/NAME: two categories in MVTec AD's layout, with defects and masks.
 
-    python -m data.demo [CATEGORY ...]     draws into demo/CATEGORY; train_main.py does it by itself
+    python -m cutpaste_tf.images.demo [NAME ...]     draws into demo/NAME; a training does it by itself
 
 `fabric` is a texture (woven cloth), `gear` an object (a cast part on a mat). Normal images vary
 in pose, light, color and grain; no defect is a pasted patch of the image. The drawing uses only
@@ -19,11 +19,10 @@ import numpy as np
 from PIL import Image
 
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.images.demo_drawing import draw_fabric, draw_gear
 from cutpaste_tf.progress import say, track
 
-from .demo_drawing import draw_fabric, draw_gear
-
-_CHECKOUT = Path(__file__).resolve().parent.parent
+_CHECKOUT = Path(__file__).resolve().parents[2]
 # In the checkout; installed, in the folder where the command is given.
 FOLDER = (_CHECKOUT if (_CHECKOUT / "pyproject.toml").is_file() else Path.cwd()) / "demo"
 TRAIN, TEST_GOOD, TEST_PER_DEFECT = 150, 40, 16
@@ -36,25 +35,30 @@ class Category(NamedTuple):
     defects: tuple[str, ...]
 
 
-def locate(data: str) -> str | Path:
-    """The folder of a built-in data set, drawn first where it is missing; any other `--data` as it is.
+def is_of_kind(data: str) -> bool:
+    """Whether `data` is demo/SOMETHING."""
+    return data.partition("/")[0] == "demo"
+
+
+def is_known(data: str) -> bool:
+    """Whether `data` is the name of a built-in data set."""
+    return is_of_kind(data) and _name(data) in CATEGORIES
+
+
+def place(data: str) -> Path:
+    """The folder of demo/NAME, whether it is drawn or not."""
+    return FOLDER / _name(data)
+
+
+def draw(data: str) -> Path:
+    """Draws demo/NAME unless it is there; returns its folder.
 
     Raises:
-        InputError: nothing is named, or `demo/NAME` with an unknown name.
+        InputError: there is no such set.
     """
-    if not data:
-        raise InputError("--data is missing: a category folder, a folder of normal images, demo/NAME, ...")
-    kind, _, name = data.rstrip("/").partition("/")
-    if kind != "demo":
-        return data
+    name, folder = _name(data), place(data)
     if name not in CATEGORIES:
         raise InputError(f"--data={data} is not a built-in data set; these are: {_known()}.")
-    return draw_category(name)
-
-
-def draw_category(name: str) -> Path:
-    """Draws a category unless it is there; returns its folder."""
-    folder = FOLDER / name
     sources = (Path(__file__), Path(__file__).with_name("demo_drawing.py"))
     source = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     stamp = folder / ".drawn_by_sha256"
@@ -84,6 +88,10 @@ def _save(path: Path, image: np.ndarray) -> None:
     Image.fromarray(np.floor(image * 255 + 0.5).astype(np.uint8)).save(path)
 
 
+def _name(data: str) -> str:
+    return data.rstrip("/").partition("/")[2]
+
+
 def _known() -> str:
     return ", ".join(f"demo/{name}" for name in CATEGORIES)
 
@@ -94,16 +102,17 @@ CATEGORIES = {
 }
 
 
-def main(names: list[str]) -> int:
-    """Draws the named categories, or all."""
+def main() -> int:
+    """Draws the categories that the command names, or all."""
+    names = sys.argv[1:]
     unknown = sorted(set(names) - set(CATEGORIES))
     if unknown:
         print(f"error: unknown: {', '.join(unknown)}; the categories are {', '.join(CATEGORIES)}.", file=sys.stderr)
         return 2
     for name in names or CATEGORIES:
-        print(draw_category(name))
+        print(draw(name))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

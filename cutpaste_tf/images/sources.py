@@ -1,4 +1,4 @@
-"""Where images come from: a name -> items to read. A folder, or one of the sets in SOURCES."""
+"""Where images come from: a name -> items to read. A folder, demo/NAME, or one of the prepared sets in SOURCES."""
 
 import contextlib
 import dataclasses
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import layouts, prepared, reading
+from cutpaste_tf.images import demo, layouts, prepared, reading
 from cutpaste_tf.images.reading import NORMAL, Examples, Item
 from cutpaste_tf.settings.data import DataSettings
 
@@ -20,30 +20,40 @@ class Source(NamedTuple):
         names: what may follow the slash.
         read: (name, `train` or `test`, where TensorFlow Datasets keeps its sets) -> the images of that part. It raises
             InputError where the set is missing or damaged.
-        image_size: side in pixels that its images are resized to by default.
     """
 
     names: tuple[str, ...]
     read: Callable[[str, str, Path], Iterator[Item]]
-    image_size: int = 256
 
 
 SOURCES: dict[str, Source] = {
     "mvtec_ad": Source(prepared.MVTEC_AD, prepared.mvtec_ad),
-    "cifar10": Source(prepared.CIFAR10, prepared.cifar10, image_size=32),
+    "cifar10": Source(prepared.CIFAR10, prepared.cifar10),
 }
 
 
 def is_named(data: str) -> bool:
+    """Whether `data` is a name rather than a path: of a set that is drawn here, or of one of SOURCES' sets."""
+    return demo.is_known(data) or _is_prepared(data)
+
+
+def _is_prepared(data: str) -> bool:
     """Whether `data` names one of SOURCES' sets; an existing folder of images of that name wins."""
     is_folder = Path(data).is_dir() and not list(Path(data).glob("*/dataset_info.json"))
     return data.partition("/")[0] in SOURCES and not is_folder
 
 
-def image_size(data: str) -> int:
-    """Side in pixels that images are resized to by default: 256 (A.1), of a set its own."""
-    kind = data.partition("/")[0]
-    return SOURCES[kind].image_size if kind in SOURCES else 256
+def folder(data: str | Path) -> Path:
+    """The folder that `data` names: of demo/NAME, which is drawn first where it is missing; else `data` as a path.
+
+    Raises:
+        InputError: nothing is named; or demo/NAME, and there is no such set and no such folder.
+    """
+    if not str(data):
+        raise InputError("--data is missing: a category folder, a folder of normal images, demo/NAME, ...")
+    path = Path(data).expanduser()
+    is_drawn = demo.is_known(str(data)) or (demo.is_of_kind(str(data)) and not path.is_dir())
+    return demo.draw(str(data)) if is_drawn else path
 
 
 def list_train(
@@ -56,7 +66,7 @@ def list_train(
     """The normal training images.
 
     Args:
-        data: a folder, see `layouts.py`, or a set of SOURCES, as `mvtec_ad/bottle`.
+        data: a folder, see `layouts.py`, demo/NAME, or a set of SOURCES, as `mvtec_ad/bottle`.
         settings: how a folder is read.
         trained: see `layouts.list_train`.
         tfds_data_dir: where TensorFlow Datasets keeps its sets; empty for its default.
@@ -64,9 +74,9 @@ def list_train(
     Raises:
         InputError: what `data` names is missing, too small or damaged.
     """
-    if is_named(str(data)):
+    if _is_prepared(str(data)):
         return _items(str(data), "train", tfds_data_dir)
-    return layouts.list_train(Path(data).expanduser(), settings, trained=trained)
+    return layouts.list_train(folder(data), settings, trained=trained)
 
 
 def list_normal(data: str | Path, settings: DataSettings, tfds_data_dir: str = "") -> list[Item]:
@@ -91,9 +101,9 @@ def list_test(
     tfds_data_dir: str = "",
 ) -> list[Item]:
     """Test images with their labels and masks; as `list_train`, but `trained` as in `layouts.list_test`."""
-    if is_named(str(data)):
+    if _is_prepared(str(data)):
         return _items(str(data), "test", tfds_data_dir)
-    return layouts.list_test(Path(data).expanduser(), settings, trained=trained)
+    return layouts.list_test(folder(data), settings, trained=trained)
 
 
 def read_train(
@@ -121,7 +131,8 @@ def canonical(data: str) -> str:
 def is_same(first: str | Path, second: str | Path) -> bool:
     """Whether two names are of the same images: one folder, through links too, or one set."""
     first, second = canonical(str(first)), canonical(str(second))
-    return first == second or os.path.realpath(first) == os.path.realpath(second)
+    first, second = (demo.place(name) if demo.is_known(name) else name for name in (first, second))
+    return os.path.realpath(first) == os.path.realpath(second)
 
 
 def refuse_overlap(train: list[Item], test: list[Item], test_name: str) -> None:

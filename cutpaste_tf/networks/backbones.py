@@ -15,7 +15,7 @@ def _no_weights(*_: object) -> NoReturn:
 
 
 class Backbone(NamedTuple):
-    """What is to be known of a backbone.
+    """What a backbone is; what settings have to know of it is in `settings.network.BACKBONE_FACTS`.
 
     Attributes:
         build: stem -> the network up to its last feature map, for RGB of any size, [batch, height, width, channels].
@@ -23,19 +23,12 @@ class Backbone(NamedTuple):
         check_weights: (what --weights names, stem); raises InputError if that does not fit. Loads no TensorFlow.
         set_weights: (network, what --weights names, stem), fills it.
         features: network -> its layers that have a feature name.
-        transfer: whether training follows Appendix A.4 by default: two phases, batch norm frozen.
-        dilates: whether `--dense=fast` can take its strides apart: convolutions with explicit padding, and nothing
-            that sees the whole image.
-        drop_connect: whether it has layers that leave a block's branch out at random in training.
     """
 
     build: Callable[[str], keras.Model]
     check_weights: Callable[[str, str], object] = _no_weights
     set_weights: Callable[[keras.Model, str, str], None] = _no_weights
     features: Callable[[keras.Model], Mapping[str, str]] = lambda backbone: {}
-    transfer: bool = False
-    dilates: bool = False
-    drop_connect: bool = False
 
 
 def _efficientnet(name: str) -> Backbone:
@@ -44,8 +37,6 @@ def _efficientnet(name: str) -> Backbone:
         check_weights=lambda path, stem: efficientnet.read_weights(name, path),
         set_weights=lambda backbone, path, stem: efficientnet.set_weights(backbone, path),
         features=lambda backbone: {"level7": efficientnet.level7(backbone)},
-        transfer=True,
-        drop_connect=True,
     )
 
 
@@ -55,7 +46,6 @@ BACKBONES: dict[str, Backbone] = {
         check_weights=weights.read_resnet18,
         set_weights=resnet.set_weights,
         features=lambda backbone: resnet.FEATURES,
-        dilates=True,
     ),
     **{name: _efficientnet(name) for name in (f"efficientnet_b{size}" for size in range(8))},
 }

@@ -44,9 +44,14 @@ def build(settings: NetworkSettings, classes: int) -> Networks:
     """Builds the networks of a run with fresh weights, drawn from the seed that is set in Keras.
 
     Args:
-        settings: with stem, normalization and freeze_batch_norm said, as `config.Config` fills them in.
+        settings: of a configuration that is resolved.
         classes: of the proxy task.
+
+    Raises:
+        ValueError: a setting is left open.
     """
+    if left_open := [name for name, value in settings.flat().items() if value == "auto"]:
+        raise ValueError(f"{', '.join(left_open)}: left open; take the network of Config.resolved()")
     with _policy(settings.precision):
         return _build(settings, classes)
 
@@ -76,7 +81,7 @@ def _build(settings: NetworkSettings, classes: int) -> Networks:
     if settings.normalization in _VARIANCES:
         variance = _VARIANCES[settings.normalization]
         x = keras.layers.Normalization(mean=IMAGENET_MEAN, variance=variance, name="imagenet_normalization")(x)
-    backbone = settings.kind.build(settings.stem)
+    backbone = BACKBONES[settings.backbone].build(settings.stem)
     if not settings.drop_connect:
         _remove_drop_connect(backbone)
     if settings.freeze_batch_norm == "yes":

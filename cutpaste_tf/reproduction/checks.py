@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,13 +24,13 @@ class Seen(NamedTuple):
         listed: a hash of the names and sizes of its training and test images.
     """
 
-    place: str | Path
+    place: str
     images: int
     listed: str
 
 
-def categories(request: Request, locate: Callable[[str], str | Path], *, is_drawn: bool) -> dict[str, Seen]:
-    """Checks that every category can be trained on and tested.
+def categories(request: Request, *, is_drawn: bool) -> dict[str, Seen]:
+    """Sees that every category can be trained on and tested.
 
     Raises:
         InputError: one cannot.
@@ -43,15 +43,14 @@ def categories(request: Request, locate: Callable[[str], str | Path], *, is_draw
             asked.update(column.metric for column in request.columns_of(table).values())
     for category, asked in metrics.items():
         data = Run(category, (), 0).data(request.data_root)
-        place = locate(data)
-        if not sources.is_named(str(place)) and not Path(place).expanduser().is_dir():
+        if not sources.is_named(data) and not sources.folder(data).is_dir():
             raise InputError(
-                f"--data_root={request.data_root} has no category {category}: expected a folder {place}; name those "
+                f"--data_root={request.data_root} has no category {category}: expected a folder {data}; name those "
                 "that are there by --categories."
             )
-        settings = Config.of(data=str(place)).data
-        trained = sources.list_train(place, settings, tfds_data_dir=request.tfds_data_dir)
-        tests = sources.list_test(place, settings, tfds_data_dir=request.tfds_data_dir)
+        settings = Config.of(data=data).data
+        trained = sources.list_train(data, settings, tfds_data_dir=request.tfds_data_dir)
+        tests = sources.list_test(data, settings, tfds_data_dir=request.tfds_data_dir)
         labels = {item.label for item in tests}
         if not {NORMAL, ANOMALOUS} <= labels:
             raise InputError(
@@ -63,7 +62,7 @@ def categories(request: Request, locate: Callable[[str], str | Path], *, is_draw
                 f"{data} has no masks (ground_truth/DEFECT/NAME_mask.png), so that it can have no pixel AUROC, which "
                 "Table 2 is of; name other --categories or --table."
             )
-        seen[category] = Seen(place, len(trained), _listed([*trained, *tests]))
+        seen[category] = Seen(data, len(trained), _listed([*trained, *tests]))
     return seen
 
 

@@ -101,7 +101,7 @@ def compared_settings() -> list[str]:
 
     First as for an image model with a ResNet-18; then, for other models, what is different there.
     """
-    default = Config.of(data="category").flat()
+    default = Config.of(data="category").resolved().flat()
     sources = {field.name: field.metadata["source"] or "ours" for field, _ in leaves(Config)}
     names = [name for name in sources if name not in _NOT_COMPARED]
 

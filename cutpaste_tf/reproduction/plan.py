@@ -10,6 +10,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.reproduction.tables import CIFAR10, PROPORTIONAL, SCALES, TABLES, Column, groups
 from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.data import default_image_size
 
 
 class Request(NamedTuple):
@@ -55,7 +56,7 @@ class Request(NamedTuple):
 
     def run(self, column: Column, category: str, seed: int) -> "Run":
         """A column's run."""
-        settings = self._settings(column, sources.image_size(category))
+        settings = self._settings(column, default_image_size(category))
         return Run(category, tuple(sorted(settings.items())), seed)
 
     def _settings(self, column: Column, image_size: int) -> dict[str, Any]:
@@ -75,13 +76,13 @@ class Request(NamedTuple):
         settings = {**column.settings, **scale, "precision": self.precision}
         if self.weights and "weights" in settings:
             settings["weights"] = self.weights
-        whole = Config.of(**settings)
+        whole = Config.of(**settings).resolved()
         return {name: value for name, value in settings.items() if _without(settings, name) != whole}
 
 
 def _without(settings: Mapping[str, Any], name: str) -> Config | None:
     try:
-        return Config.of(**{key: value for key, value in settings.items() if key != name})
+        return Config.of(**{key: value for key, value in settings.items() if key != name}).resolved()
     except InputError:  # needed by another setting
         return None
 
@@ -116,7 +117,7 @@ class Run(NamedTuple):
 
     def config(self, data_root: str) -> Config:
         """Its configuration."""
-        return Config.of(data=self.data(data_root), seed=self.seed, **dict(self.settings))
+        return Config.of(data=self.data(data_root), seed=self.seed, **dict(self.settings)).resolved()
 
 
 class Work(NamedTuple):

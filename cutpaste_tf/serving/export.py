@@ -103,7 +103,7 @@ def export(
         detector.data.write(partial)
         calibration.write_export(partial, normal)
         # An evaluation of the export decides as the export does.
-        config = detector.config.replaced(false_alarm_rate=rate)
+        config = detector.given.replaced(false_alarm_rate=rate)
         (partial / "config.json").write_text(config.to_json(), encoding="utf-8")
         result.write(partial)
     _report(result, output, report)
@@ -143,7 +143,7 @@ def _check(
             raise InputError(f"--run_dir={folder} is an export already; name the run that it was made of.")
     detector = loading.load(run_dir)
     if options.false_alarm_rate:
-        detector = detector.configured(detector.config.replaced(false_alarm_rate=options.false_alarm_rate))
+        detector = detector.configured(detector.given.replaced(false_alarm_rate=options.false_alarm_rate))
     if "density" not in detector.unused_settings:
         densities.check(detector.config.density.density)
     if options.format != SAVED_MODEL:
@@ -178,7 +178,7 @@ def _calibration(detector: Detector, options: ExportOptions, report: Report) -> 
             calibration.check(detector.config.decision, len(items))
             images = ImageSet(items, detector.side, detector.how_read, report=report)
             detector.data.refuse(images.paths, images.hashes, "Name images that were not trained on.")
-        for line in unread.lines(Path(options.calibration_data).expanduser(), detector.how_read, testing=False):
+        for line in unread.lines(sources.folder(options.calibration_data), detector.how_read, testing=False):
             report(f"Note: {line}")
         report(f"Scoring {len(images)} normal images of {options.calibration_data} for the threshold.")
         detector.calibrate(images)

@@ -2,9 +2,24 @@
 
 import dataclasses
 
-from cutpaste_tf.augmentation.proxy_tasks import TASKS, ProxyTask
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings.base import Settings, setting
+
+# Proxy task -> names of the views that it makes of an image, in the order of their labels.
+VIEWS: dict[str, tuple[str, ...]] = {
+    "cutpaste_3way": ("normal", "cutpaste", "scar"),
+    "cutpaste": ("normal", "cutpaste"),
+    "cutpaste_scar": ("normal", "scar"),
+    "cutpaste_union": ("normal", "cutpaste or scar"),
+    "rotation": ("0 degrees", "90 degrees", "180 degrees", "270 degrees"),
+    "cutout": ("normal", "grey patch"),
+    "cutout_mean": ("normal", "mean color patch"),
+    "cutout_color": ("normal", "random color patch"),
+    "scar": ("normal", "random color scar"),
+    "confetti": ("normal", "shifted color patch"),
+    "cutswap": ("normal", "swapped salient patches"),
+}
+NEED_SALIENCY = ("cutswap",)  # tasks whose images have a fourth channel, see `saliency.mark`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +30,7 @@ class AugmentationSettings(Settings):
         "cutpaste_3way",
         "Classification task that learns the representation.",
         source="Sections 2.1, 2.2, Tables 1, 4, 5",
-        choices=TASKS,
+        choices=VIEWS,
     )
     patch_size: int = setting(
         0,
@@ -90,11 +105,11 @@ class AugmentationSettings(Settings):
             raise InputError("A scar's smallest width or length is greater than its largest.")
 
     @property
-    def task(self) -> ProxyTask:
-        """What `proxy_task` names."""
-        return TASKS[self.proxy_task]
-
-    @property
     def views(self) -> tuple[str, ...]:
         """Names of the views of one image, in the order of their labels."""
-        return self.task.views
+        return VIEWS[self.proxy_task]
+
+    @property
+    def needs_saliency(self) -> bool:
+        """Whether the task's images have a fourth channel, of salient pixels."""
+        return self.proxy_task in NEED_SALIENCY

@@ -32,7 +32,7 @@ def setting(
         default: its default; says its type, too.
         text: help for the flag of its name.
         source: the paper's section it is from, or "DROC", the authors' earlier code.
-        choices: names that it must be one of; a dict of what they stand for stays open for more.
+        choices: names that it must be one of; a dict or a list stays open for more.
         at_least, at_most, above: its range.
         only: PATCH_MODEL or IMAGE_MODEL, where the other kind of model has no use for it.
     """
@@ -103,7 +103,7 @@ class Settings:
         if unknown := sorted(set(values) - {field.name for field in dataclasses.fields(cls)}):
             raise InputError(f"Unknown settings {', '.join(unknown)}: written by another version of cutpaste_tf?")
         return cls(
-            **{f.name: _parsed(f, values[f.name]) for f in dataclasses.fields(cls) if f.name in values},
+            **{f.name: parsed(f, values[f.name]) for f in dataclasses.fields(cls) if f.name in values},
         )
 
 
@@ -152,7 +152,12 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
             raise InputError(f"{given} must be greater than {above}.")
 
 
-def _parsed(field: dataclasses.Field[Any], value: Any) -> Any:
+def parsed(field: dataclasses.Field[Any], value: Any) -> Any:
+    """The value of a field, of what JSON gave.
+
+    Raises:
+        InputError: it is of another type.
+    """
     if is_group(field):
         if not isinstance(value, dict):
             raise InputError(f"The settings {field.name} are {value!r}, which is no group of settings.")

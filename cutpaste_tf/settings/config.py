@@ -4,7 +4,7 @@ A default is the paper's where it names a value; its section stands beside it. W
 the same authors' earlier code and the paper's reference [52] (google-research/deep_representation_one_class), or ours:
 the head's widths and the base jitter of .1. That views share their base augmentation, and that the union of aspect
 ratios is a fair coin, is our reading of its equations and of A.2. `image_score` alone differs from what it shows.
-Nothing here loads TensorFlow, so that bad input is refused at once.
+Nothing here loads TensorFlow, so that bad input is refused at once. What is made of a configuration takes it resolved.
 """
 
 import dataclasses
@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import sources
 from cutpaste_tf.settings.augmentation import AugmentationSettings
-from cutpaste_tf.settings.base import PATCH_MODEL, Settings, leaves, only_for, setting
-from cutpaste_tf.settings.data import DataSettings
+from cutpaste_tf.settings.base import PATCH_MODEL, Settings, leaves, only_for, parsed, setting
+from cutpaste_tf.settings.data import DataSettings, default_image_size
 from cutpaste_tf.settings.density import DensitySettings
 from cutpaste_tf.settings.network import NetworkSettings
 from cutpaste_tf.settings.schedule import ScheduleSettings
@@ -24,14 +23,15 @@ from cutpaste_tf.settings.scoring import DecisionSettings, FeatureSettings, Heat
 
 # Categories whose objects lie in the same place in every image: a density for each location (A.5).
 ALIGNED = ("bottle", "cable", "capsule", "metal_nut", "pill", "toothbrush", "transistor", "zipper")
+_RESOLVED = "resolved"  # in config.json: flat name -> what was filled in
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Settings):
     """Everything that decides a run's result; saved as `config.json` beside what it made.
 
-    `Config.of(data="parts", epochs=4)` makes one from flat names, the flags'. What is left open (`auto`, 0 or -1) is
-    filled in when a configuration is made, by the backbone and the data.
+    `Config.of(data="parts", epochs=4)` makes one from flat names, the flags'. What is left open (`auto`, 0 or -1)
+    stays so, also in `replaced`; `resolved` fills it in, by the backbone and the data, for all that computes.
 
     Raises:
         InputError: a value is out of its range, a name is not known, or two settings contradict each other.
@@ -63,9 +63,50 @@ class Config(Settings):
         """Side in pixels of what the network is trained on: crops, or whole images."""
         return self.patch_size or self.data.image_size
 
+    def resolved(self) -> Self:
+        """The configuration that a run is made of: with the paper's values for what is left open here.
+
+        `false_alarm_rate` stays open: the number of images decides it.
+        """
+        return self.replaced(**filled) if (filled := self.filled_in()) else self
+
+    def filled_in(self) -> dict[str, Any]:
+        """What `resolved` fills in: name -> the paper's value for the backbone and the data."""
+        filled: dict[str, Any] = {}
+        given, defaults = self.flat(), self._defaults()
+
+        def value(name: str, by_rule: Any) -> Any:
+            """The setting's value, by the rule where it is open, as all of these are by default."""
+            if given[name] != defaults[name]:
+                return given[name]
+            filled[name] = by_rule
+            return by_rule
+
+        transfer, weights = self.network.facts.transfer, self.network.weights
+        image_size = value("image_size", default_image_size(self.data.data))
+        epochs = value("epochs", 64 if transfer else 256)
+        head_epochs = value("head_epochs", 10 if transfer and epochs else 0)
+        value("batch_size", 24 if transfer else 32 * len(self.augmentation.views))
+        value("learning_rate", 0.0001 if transfer else 0.03)
+        # The small one as DROC's for its 32 px images; ImageNet's weights have the other.
+        is_large = (self.patch_size or image_size) >= 128
+        value("stem", "imagenet" if is_large or weights == "imagenet" else "small")
+        value("normalization", "imagenet" if weights else "none")  # its weights expect what they were trained on
+        value("freeze_batch_norm", "yes" if transfer or head_epochs > 0 else "no")  # in fine-tuning, as of A.4
+        if self.patch_size:
+            is_aligned = Path(self.data.data).name in ALIGNED
+            value("density_mode", "per_location" if is_aligned else "shared")
+        return filled
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        return {field.name: field.default for field, _ in leaves(cls)}
+
     def check(self) -> None:
-        """Fills in what is left open, then sees whether the groups fit each other."""
-        self._fill_in()
+        """Sees whether the groups fit each other, with what is left open filled in; here it stays open."""
+        if self.filled_in():
+            self.resolved()  # is checked as it is made
+            return
         augmentation, batch_size = self.augmentation, self.schedule.batch_size
         if augmentation.scar_max_width**2 + augmentation.scar_max_length**2 > self.view_size**2:
             raise InputError(f"A rotated scar does not fit into {self.view_size} px; make it smaller.")
@@ -80,46 +121,8 @@ class Config(Settings):
                 f"{augmentation.proxy_task}; try --batch_size={nearest}."
             )
 
-    def _fill_in(self) -> None:
-        """Puts the paper's values for the backbone and the data where none are given."""
-        transfer, data, network, schedule = self.network.kind.transfer, self.data, self.network, self.schedule
-        self._put("data", image_size=data.image_size or sources.image_size(data.data))
-        epochs = schedule.epochs if schedule.epochs >= 0 else 64 if transfer else 256
-        head_epochs = schedule.head_epochs if schedule.head_epochs >= 0 else 10 if transfer and epochs else 0
-        self._put(
-            "schedule",
-            epochs=epochs,
-            head_epochs=head_epochs,
-            batch_size=schedule.batch_size or (24 if transfer else 32 * len(self.augmentation.views)),
-            learning_rate=schedule.learning_rate or (0.0001 if transfer else 0.03),
-        )
-        by_default = {
-            # The small one as DROC's for its 32 px images; ImageNet's weights have the other.
-            "stem": "imagenet" if self.view_size >= 128 or network.weights == "imagenet" else "small",
-            "normalization": "imagenet" if network.weights else "none",  # its weights expect what they were trained on
-            "freeze_batch_norm": "yes" if transfer or head_epochs > 0 else "no",  # in fine-tuning, as of A.4
-        }
-        self._put("network", **{k: value for k, value in by_default.items() if getattr(network, k) == "auto"})
-        if self.patch_size and self.density.density_mode == "auto":
-            aligned = Path(data.data).name in ALIGNED
-            self._put("density", density_mode="per_location" if aligned else "shared")
-
-    def _put(self, group: str, **values: object) -> None:
-        before = getattr(self, group)
-        left_open = {name: getattr(before, name) for name, value in values.items() if getattr(before, name) != value}
-        # The dataclass is frozen.
-        object.__setattr__(self, "_left_open", {**getattr(self, "_left_open", {}), **left_open})
-        object.__setattr__(self, group, dataclasses.replace(before, **values))
-
-    def replaced(self, **values: Any) -> Self:
-        """The same configuration with other values; what was left open is filled in anew.
-
-        `dataclasses.replace` would keep what was filled in for the values of before.
-        """
-        return super().replaced(**{**getattr(self, "_left_open", {}), **values})
-
     def _refuse_patch_settings(self) -> None:
-        values, defaults = self.flat(), {field.name: field.default for field, _ in leaves(type(self))}
+        values, defaults = self.flat(), self._defaults()
         if changed := [name for name in only_for(type(self), PATCH_MODEL) if values[name] != defaults[name]]:
             given = ", ".join(f"--{name}" for name in changed)
             raise InputError(f"{given}: only for patch models; give --patch_size=64 as well.")
@@ -143,7 +146,7 @@ class Config(Settings):
             raise InputError(f"--density={self.density.density} is for whole images; a patch model takes gaussian.")
         if self.density.reg_covar == 0 and self.density.density_mode == "per_location":
             raise InputError("--density_mode=per_location needs --reg_covar greater than 0.")
-        if features.dense == "fast" and not self.network.kind.dilates:
+        if features.dense == "fast" and not self.network.facts.dilates:
             raise InputError(
                 "--dense=fast is for resnet18: EfficientNet's squeeze-and-excitation sees the whole image at once, so "
                 "that its features would not belong to a place; take --dense=exact."
@@ -155,12 +158,15 @@ class Config(Settings):
             )
 
     def to_json(self) -> str:
-        """The settings as JSON, by groups, in the order of the fields."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """The settings as JSON, by groups, in the order of the fields; and beside them what `resolved` fills in."""
+        return json.dumps({**dataclasses.asdict(self), _RESOLVED: self.filled_in()}, indent=2) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Reads a `config.json`.
+        """Reads a `config.json`: what was left open is open again.
+
+        Where another version filled in other values than this one does, those in the file are as if they were given;
+        that of version 0.2 holds nothing that is open.
 
         Raises:
             InputError: the file is missing or not such a file.
@@ -180,7 +186,15 @@ class Config(Settings):
                 f"{path} was written by cutpaste_tf 0.1, whose settings were not in groups; this version cannot use "
                 "the run: train it again, or score it with that version."
             )
-        return cls.from_mapping(values)
+        resolved = values.pop(_RESOLVED, {})
+        config, fields = cls.from_mapping(values), {field.name: field for field, _ in leaves(cls)}
+        if not isinstance(resolved, dict) or not resolved.keys() <= fields.keys():
+            raise InputError(f"{path} holds settings that are not known: written by another version of cutpaste_tf?")
+        resolved = {name: parsed(fields[name], value) for name, value in resolved.items()}
+        for _ in resolved:  # a value that is given may decide others
+            now = config.resolved().flat()
+            config = config.replaced(**{name: value for name, value in resolved.items() if now[name] != value})
+        return config
 
 
 # The fields that an evaluation may give anew: those of the groups that say so.

@@ -5,7 +5,14 @@ import dataclasses
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings.base import Settings, setting
 
+# Sets whose images are resized to another side than A.1's by default: KIND of KIND/NAME -> pixels.
+IMAGE_SIZES: dict[str, int] = {"cifar10": 32}
 GOOD = "good"  # what MVTec AD calls the folders of normal images
+
+
+def default_image_size(data: str) -> int:
+    """Side in pixels that images are resized to by default: 256 (A.1), of some sets their own."""
+    return IMAGE_SIZES.get(data.partition("/")[0], 256)
 
 
 @dataclasses.dataclass(frozen=True)

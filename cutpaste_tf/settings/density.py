@@ -2,8 +2,10 @@
 
 import dataclasses
 
-from cutpaste_tf.density.densities import DENSITIES
 from cutpaste_tf.settings.base import IMAGE_MODEL, PATCH_MODEL, Settings, setting
+
+# Of features of whole images.
+DENSITY_NAMES = ["gaussian", "ledoit_wolf", "kde", "mixture"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +21,7 @@ class DensitySettings(Settings):
         "gaussian",
         "Density fitted to the features of the normal training images.",
         source="Section 2.3, Eq. 2",
-        choices=DENSITIES,
+        choices=DENSITY_NAMES,
     )
     l2_normalize: bool = setting(True, "Scale features to unit length before the density.", source="DROC")
     reg_covar: float = setting(

@@ -1,11 +1,31 @@
 """The network: backbone, input normalization, projection head, arithmetic."""
 
 import dataclasses
+from typing import NamedTuple
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.networks.backbones import BACKBONES, Backbone
 from cutpaste_tf.settings.base import Settings, setting
 
+
+class BackboneFacts(NamedTuple):
+    """What settings have to know of a backbone.
+
+    Attributes:
+        transfer: whether training follows Appendix A.4 by default: two phases, batch norm frozen.
+        dilates: whether `--dense=fast` can take its strides apart: convolutions with explicit padding, and nothing
+            that sees the whole image.
+        drop_connect: whether it has layers that leave a block's branch out at random in training.
+    """
+
+    transfer: bool = False
+    dilates: bool = False
+    drop_connect: bool = False
+
+
+BACKBONE_FACTS: dict[str, BackboneFacts] = {
+    "resnet18": BackboneFacts(dilates=True),
+    **{f"efficientnet_b{size}": BackboneFacts(transfer=True, drop_connect=True) for size in range(8)},
+}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -13,7 +33,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 class NetworkSettings(Settings):
     """The network (Section 4, A.1 and A.4)."""
 
-    backbone: str = setting("resnet18", "Backbone network.", source="Section 4; A.4", choices=BACKBONES)
+    backbone: str = setting("resnet18", "Backbone network.", source="Section 4; A.4", choices=BACKBONE_FACTS)
     stem: str = setting(
         "auto",
         "ResNet stem: imagenet 7x7/2 + max-pool, small 3x3/1; auto: small for views below 128 px, but imagenet with"
@@ -62,12 +82,12 @@ class NetworkSettings(Settings):
 
     def check(self) -> None:
         """The head has layers, and the backbone what is asked of it."""
-        if self.drop_connect and not self.kind.drop_connect:
+        if self.drop_connect and not self.facts.drop_connect:
             raise InputError(f"--drop_connect: {self.backbone} has none; it is for EfficientNet.")
         if not self.head_dims or min(self.head_dims) < 1:
             raise InputError(f"--head_dims={self.head_dims} must be one or more positive widths, as in 512,128.")
 
     @property
-    def kind(self) -> Backbone:
-        """What `backbone` names."""
-        return BACKBONES[self.backbone]
+    def facts(self) -> BackboneFacts:
+        """What is to be known of the backbone."""
+        return BACKBONE_FACTS[self.backbone]

@@ -65,7 +65,13 @@ class ScheduleSettings(Settings):
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """The phases of training that have steps: the head alone, then all layers (A.4)."""
+        """The phases of training that have steps: the head alone, then all layers (A.4).
+
+        Raises:
+            ValueError: their lengths are left open.
+        """
+        if min(self.epochs, self.head_epochs) < 0:
+            raise ValueError("epochs are left open: take the schedule of Config.resolved()")
         boundary = self.head_epochs * self.steps_per_epoch
         phases = (
             Phase(0, boundary, self.head_learning_rate, True),

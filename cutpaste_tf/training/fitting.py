@@ -12,6 +12,7 @@ from cutpaste_tf import devices, runs
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.networks import build
+from cutpaste_tf.networks.backbones import BACKBONES
 from cutpaste_tf.networks.build import Networks
 from cutpaste_tf.progress import Report
 from cutpaste_tf.settings.config import Config
@@ -29,7 +30,8 @@ def initial_networks(config: Config) -> Networks:
     keras.utils.set_random_seed(config.seed)
     nets = build.build(config.network, len(config.augmentation.views))
     if config.network.weights:
-        config.network.kind.set_weights(nets.backbone, config.network.weights, config.network.stem)
+        set_weights = BACKBONES[config.network.backbone].set_weights
+        set_weights(nets.backbone, config.network.weights, config.network.stem)
     return nets._replace(classifier=build.from_uint8(nets.classifier)) if config.augmentation.uint8_views else nets
 
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
+from cutpaste_tf.settings.augmentation import VIEWS
 from cutpaste_tf.settings.config import Config
 
 
@@ -17,16 +18,17 @@ def images(count=7, side=32):
 
 
 def test_every_task_is_configured_and_gives_its_views():
-    for name, task in TASKS.items():
+    assert list(VIEWS) == list(TASKS)
+    for name, views_of_task in VIEWS.items():
         config = Config.of(proxy_task=name, image_size=32, scar_max_length=20, saliency_weights="x")
         sources = images(1)
-        if task.needs_saliency:
+        if config.augmentation.needs_saliency:
             sources = np.concatenate([sources, np.full_like(sources[..., :1], 15)], axis=-1)
         image = tf.constant(pipeline.pad(sources, config.augmentation.translate)[0])
-        views, labels = TASKS[name].augment(image, tf.constant([1, 2]), config.augmentation, config.data.image_size)
-        assert views.shape == (len(task.views), 32, 32, 3)
+        views, labels = TASKS[name](image, tf.constant([1, 2]), config.augmentation, 32)
+        assert views.shape == (len(views_of_task), 32, 32, 3)
         assert views.dtype == tf.float32
-        np.testing.assert_array_equal(labels, np.arange(len(task.views)))
+        np.testing.assert_array_equal(labels, np.arange(len(views_of_task)))
 
 
 def task_views(name, config, count=60, side=64):
@@ -36,7 +38,7 @@ def task_views(name, config, count=60, side=64):
     settings = config.augmentation
 
     def draw(index):
-        views, _ = settings.task.augment(tf.constant(image), tf.stack([index, 5]), settings, side)
+        views, _ = TASKS[name](tf.constant(image), tf.stack([index, 5]), settings, side)
         return views
 
     dataset = tf.data.Dataset.range(count, output_type=tf.int32).map(draw).batch(count)

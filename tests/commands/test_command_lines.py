@@ -39,6 +39,21 @@ def test_the_mains_are_the_commands():
         assert result.stderr == "error: Unknown command line flag 'nothing'. See --help.\n"
 
 
+def test_an_installed_command_names_the_installed_ones(tmp_path):
+    """As `pip install .` starts it: a script of the command's name."""
+    script = tmp_path / "cutpaste-train"
+    script.write_text("from cutpaste_tf.cli import train; train.run()")
+    options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True}
+    shown = subprocess.run([sys.executable, script, "--help"], **options).stdout
+    assert "\n  cutpaste-train --data=DATA --output_dir=RUN\n" in shown
+    assert "_main.py" not in shown
+    as_module = subprocess.run([sys.executable, "-m", "cutpaste_tf.cli.train", "--help"], **options).stdout
+    assert as_module == shown.replace("cutpaste-train", "python train_main.py")
+    code = "from cutpaste_tf import progress; progress.say('Next: python eval_main.py --run_dir=run')"
+    script.write_text(code)
+    assert subprocess.run([sys.executable, script], **options).stdout == "Next: cutpaste-eval --run_dir=run\n"
+
+
 @pytest.mark.parametrize(("given", "is_heard"), [((), False), (("--verbosity=0",), True)])
 def test_libraries_say_what_they_do_only_when_asked(given, is_heard):
     """As TensorFlow Datasets on each set that it reads."""
@@ -193,13 +208,13 @@ def test_every_setting_is_a_flag_with_its_default(run):
 
 
 def test_defaults_are_the_papers():
-    config = Config()
+    config = Config().resolved()
     assert (config.schedule.total_steps, config.schedule.batch_size, config.data.image_size) == (65_536, 96, 256)
     assert (config.schedule.learning_rate, config.schedule.momentum, config.schedule.l2) == (0.03, 0.9, 0.00003)
     assert (config.augmentation.min_patch_area, config.augmentation.max_patch_area) == (0.02, 0.15)
     assert config.augmentation.proxy_task in TASKS
-    assert Config.of(proxy_task="cutpaste").schedule.batch_size == 64
-    assert Config.of(proxy_task="rotation").schedule.batch_size == 128
+    assert Config.of(proxy_task="cutpaste").resolved().schedule.batch_size == 64
+    assert Config.of(proxy_task="rotation").resolved().schedule.batch_size == 128
 
 
 @pytest.mark.parametrize(
@@ -222,9 +237,10 @@ def test_impossible_settings_are_refused(change, message):
         Config.of(**change)
 
 
-def test_a_configuration_survives_json():
+def test_a_configuration_survives_json(tmp_path):
     config = Config.of(data="x", head_dims=(8,), seed=3)
-    assert Config.from_mapping(json.loads(config.to_json())) == config
+    (tmp_path / "config.json").write_text(config.to_json())
+    assert Config.read(tmp_path / "config.json") == config
     with pytest.raises(InputError, match="Unknown settings speed"):
         Config.from_mapping({"speed": 1})
     with pytest.raises(InputError, match="epochs is 'ten', which is no int"):
@@ -249,7 +265,7 @@ def test_every_setting_has_a_name_of_its_own_and_is_found_by_it():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_sets_flags_and_flags_come_before_it(run, tmp_path, name):
-    config = Config.of(**PRESETS[name])
+    config = Config.of(**PRESETS[name]).resolved()
     code, out, _ = run("train_main.py", "--help")
     assert f"{name}: {shown(name)}." in " ".join(out.split())
     assert config.schedule.epochs == {"paper": 256, "paper_patches": 256, "transfer": 64, "quick": 0}[name]
@@ -262,7 +278,8 @@ def test_a_preset_sets_flags_and_flags_come_before_it(run, tmp_path, name):
 
 
 def test_what_is_left_open_is_filled_in_anew():
-    config = Config.of(epochs=3)
+    given = Config.of(epochs=3)
+    config = given.resolved()
     assert (config.schedule.batch_size, config.network.normalization) == (96, "none")
-    other = config.replaced(proxy_task="cutpaste", weights="resnet18.npz")
+    other = given.replaced(proxy_task="cutpaste", weights="resnet18.npz").resolved()
     assert (other.schedule.batch_size, other.network.normalization, other.schedule.epochs) == (64, "imagenet", 3)

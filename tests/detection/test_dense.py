@@ -177,7 +177,7 @@ def test_settings_that_cannot_be_are_refused(settings, message):
     ],
 )
 def test_aligned_categories_get_a_density_for_each_location(data, mode):
-    assert SETTINGS.replaced(data=data).density.density_mode == mode
+    assert SETTINGS.replaced(data=data).resolved().density.density_mode == mode
 
 
 def test_batches_are_sized_by_a_devices_memory(monkeypatch):

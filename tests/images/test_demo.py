@@ -19,13 +19,13 @@ def few(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(demo.CATEGORIES))
 def test_draws_a_category_in_mvtec_layout(few, name):
-    folder = demo.locate(f"demo/{name}")
+    folder = sources.folder(f"demo/{name}")
     assert folder == few / name
     drawn = (folder / "train/good/000.png").stat().st_mtime_ns
-    demo.locate(f"demo/{name}/")  # drawn once ...
+    sources.folder(f"demo/{name}/")  # drawn once ...
     assert (folder / "train/good/000.png").stat().st_mtime_ns == drawn
     (folder / ".drawn_by_sha256").write_text("an older version of the file")
-    demo.locate(f"demo/{name}")  # ... and again when the drawing has changed
+    sources.folder(f"demo/{name}")  # ... and again when the drawing has changed
     assert (folder / "train/good/000.png").stat().st_mtime_ns > drawn
     assert not list(few.glob(".*"))
     test = sources.read_test(folder, 64)
@@ -69,6 +69,6 @@ def test_pixels_are_the_same_on_every_machine():
 
 
 def test_masks_are_saved_as_0_and_255(few):
-    folder = demo.locate("demo/gear")
+    folder = sources.folder("demo/gear")
     mask = np.asarray(Image.open(folder / "ground_truth/rust/000_mask.png"))
     assert set(np.unique(mask)) == {0, 255}

@@ -10,7 +10,6 @@ from conftest import TINY, write_image
 from PIL import Image, ImageCms
 
 import cutpaste_tf
-from cutpaste_tf.commands import training as training_command
 from cutpaste_tf.detection import loading, whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import reading, sources, unread
@@ -65,7 +64,7 @@ def test_a_run_keeps_its_split(parts, tmp_path, capsys):
 def test_what_is_trained_on_is_not_tested_on(parts, tmp_path):
     def train(data, test_data):
         config = TINY.replaced(epochs=0, data=str(data), test_data=str(test_data))
-        cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5, test_location=test_data)
+        cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
 
     with pytest.raises(InputError, match=r"10 of the test images in .*parts are training images too"):
         train(parts / "good", parts)
@@ -225,9 +224,9 @@ def test_the_name_of_a_built_in_set_stays_a_name(tmp_path, monkeypatch):
     """Also where a folder of that name lies in the working directory, as it does once the set is drawn."""
     (tmp_path / "demo/gear").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    named = training_command._with_canonical_names(Config.of(data="demo/gear"), tmp_path / "demo/gear", "")
+    named = training_command._with_canonical_names(Config.of(data="demo/gear"))
     assert named.data.data == "demo/gear"
-    named = training_command._with_canonical_names(Config.of(data="demo/", test_data="./demo"), "demo/", "./demo")
+    named = training_command._with_canonical_names(Config.of(data="demo/", test_data="./demo"))
     assert named.data.data == named.data.test_data == str(tmp_path / "demo")
 
 

@@ -42,8 +42,8 @@ def test_feature_map_size(stem, side, map_side):
 
 
 def test_stem_follows_the_image_size():
-    assert Config.of(image_size=128).network.stem == "imagenet"
-    assert Config.of(image_size=64).network.stem == "small"
+    assert Config.of(image_size=128).resolved().network.stem == "imagenet"
+    assert Config.of(image_size=64).resolved().network.stem == "small"
     assert Config.of(image_size=64, stem="imagenet").network.stem == "imagenet"
 
 
@@ -131,7 +131,7 @@ def compute(backend, weights, folder):
     assert keras.backend.backend() == backend
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
-    config = Config.of(image_size=64, patch_size=64, stride=8, stem="imagenet")
+    config = Config.of(image_size=64, patch_size=64, stride=8, stem="imagenet").resolved()
     nets = build.build(config.network, 3)
     nets.classifier.load_weights(weights)
     np.save(f"{folder}/logits.npy", nets.classifier(images.astype(np.float32) / 255))

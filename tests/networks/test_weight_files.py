@@ -15,11 +15,11 @@ from conftest import TINY, command
 from safetensors.numpy import save_file
 
 import cutpaste_tf
-from cutpaste_tf.commands import sheet
 from cutpaste_tf.detection import loading
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import download, weights
 from cutpaste_tf.settings.config import Config
+from cutpaste_tf.training import sheet
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from tfds_sets import write_cifar10
 
 from cutpaste_tf import files
 from cutpaste_tf.backend import keras
-from cutpaste_tf.commands import reproducing
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.reproduction import carrying_out, checks, figures, runner, speed, tables
+from cutpaste_tf.reproduction import reproduce as reproducing
 from cutpaste_tf.reproduction.plan import Request, plan
 from cutpaste_tf.reproduction.runner import Commands, Job
 from cutpaste_tf.reproduction.tables import TABLES

@@ -91,7 +91,8 @@ def test_fine_tuning_keeps_its_own_learning_rate(tmp_path):
     assert before.run.config("/data").schedule.epochs == 0
     schedule = after.run.config("/data").schedule
     assert (schedule.head_epochs, schedule.epochs) == (1, 4)
-    assert schedule.learning_rate == Config.of(weights="imagenet", backbone="efficientnet_b4").schedule.learning_rate
+    default = Config.of(weights="imagenet", backbone="efficientnet_b4").resolved().schedule
+    assert schedule.learning_rate == default.learning_rate
 
 
 def test_precision_is_of_every_run_and_names_it(tmp_path):

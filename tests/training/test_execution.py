@@ -61,7 +61,7 @@ def test_killed_between_executions_on_jax(category, tmp_path):
 
 
 def test_a_checkpoint_holds_the_loss_scale(tmp_path):
-    config = TINY.replaced(precision="mixed_float16")
+    config = TINY.replaced(precision="mixed_float16").resolved()
 
     def compiled():
         classifier = networks_of(config).classifier
@@ -99,7 +99,7 @@ def test_float16_resumes_in_two_phases_with_its_loss_scale(category, tmp_path, m
 
 
 def test_a_step_that_overflows_float16_is_left_out_and_not_counted():
-    config = TINY.replaced(precision="mixed_float16", learning_rate=0.1)
+    config = TINY.replaced(precision="mixed_float16", learning_rate=0.1).resolved()
     keras.utils.set_random_seed(0)
     classifier = networks_of(config).classifier
     fitting.compile_classifier(classifier, config.schedule, config.schedule.phases[0])
@@ -118,8 +118,8 @@ def test_a_step_that_overflows_float16_is_left_out_and_not_counted():
 
 
 def test_a_step_on_views_of_8_bits_is_one_on_the_rounded_views(category):
-    images, config = sources.read_train(category, 32).images, TINY.replaced(uint8_views=True)
-    nets, rounded = fitting.initial_networks(config), fitting.initial_networks(TINY)
+    images, config = sources.read_train(category, 32).images, TINY.replaced(uint8_views=True).resolved()
+    nets, rounded = fitting.initial_networks(config), fitting.initial_networks(TINY.resolved())
     assert nets.feature.input.dtype == rounded.feature.input.dtype == "float32"  # what is saved is as ever
     for one in (nets, rounded):
         fitting.compile_classifier(one.classifier, config.schedule, config.schedule.phases[0])
@@ -148,8 +148,7 @@ def test_what_cannot_be_carried_out_is_refused(category, tmp_path, capsys, monke
 @pytest.mark.parametrize(("given", "expected"), [("auto", False), ("yes", True), ("no", False)])
 def test_xla_compiles_where_it_is_asked_to(given, expected):
     classifier = networks_of(TINY).classifier
-    fitting.compile_classifier(
-        classifier, TINY.schedule, TINY.schedule.phases[0], execution=Execution(2, jit_compile=given)
-    )
+    schedule = TINY.resolved().schedule
+    fitting.compile_classifier(classifier, schedule, schedule.phases[0], execution=Execution(2, jit_compile=given))
     assert classifier.jit_compile == expected  # no GPU here: by itself Keras would not
     assert classifier.steps_per_execution == 2

@@ -29,7 +29,7 @@ def tiny_network():
 
 @pytest.mark.parametrize("with_batch_norm", [True, False])
 def test_l2_is_part_of_the_loss(with_batch_norm):
-    config = Config.of(l2=0.5, l2_batch_norm=with_batch_norm)
+    config = Config.of(l2=0.5, l2_batch_norm=with_batch_norm).resolved()
     model = tiny_network()
     fitting.compile_classifier(model, config.schedule, config.schedule.phases[0])
     weights = {w.path.split("/")[-1]: np.asarray(w) for w in model.trainable_weights}
@@ -40,7 +40,7 @@ def test_l2_is_part_of_the_loss(with_batch_norm):
 
 def test_steps_follow_momentum_and_cosine_by_hand():
     """Three steps of w <- w + v, v <- m v - lr(t) (dCE/dw + l2 w), lr(t) = lr (1 + cos(pi t / T)) / 2."""
-    config = Config.of(learning_rate=0.2, momentum=0.9, l2=0.1, epochs=2, steps_per_epoch=2)
+    config = Config.of(learning_rate=0.2, momentum=0.9, l2=0.1, epochs=2, steps_per_epoch=2).resolved()
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Dense(3, use_bias=False)(inputs))
     fitting.compile_classifier(model, config.schedule, config.schedule.phases[0])
@@ -141,7 +141,7 @@ def test_the_log_says_cross_entropy_and_l2_apart(category, tmp_path, monkeypatch
     config = TINY.replaced(data=str(category), epochs=1, steps_per_epoch=1, l2=0.01)
     examples = sources.read_train(category, 32)
     keras.utils.set_random_seed(config.seed)
-    nets = fitting.initial_networks(config)
+    nets = fitting.initial_networks(config.resolved())
     views, labels = next(iter(stream_of(examples.images, config)))
     l2 = 0.01 / 2 * sum(np.sum(np.square(np.asarray(w, np.float64))) for w in nets.classifier.trainable_weights)
     logits = np.asarray(nets.classifier(views.numpy(), training=True), np.float64)
@@ -183,7 +183,7 @@ def test_speed_is_timed_from_the_end_of_the_first_step(tmp_path, monkeypatch):
     """Steps of 20 s, the first of 60: no line before there is something to time, also after resuming at step 4."""
     now, lines = [0.0], []
     monkeypatch.setattr(callbacks.time, "monotonic", lambda: now[0])
-    config = TINY.replaced(epochs=2, steps_per_epoch=10)
+    config = TINY.replaced(epochs=2, steps_per_epoch=10).resolved()
     log = callbacks.ProgressLog(config.schedule, tmp_path, 4, learning_rate=lambda: 0.03, report=lines.append)
     metrics = {"loss": 8.04, "cross_entropy": 0.1, "accuracy": 0.9}
     log.set_model(SimpleNamespace(get_metrics_result=lambda: metrics))
@@ -212,7 +212,7 @@ def test_speed_is_timed_from_the_end_of_the_first_step(tmp_path, monkeypatch):
 )
 def test_a_step_of_every_kind_is_the_step(change, compiled, tolerance):
     """Momentum's first step is -lr * gradient of (cross-entropy + L2), written out here, in whichever arithmetic."""
-    config = TINY.replaced(learning_rate=0.1, l2=0.01, **change)
+    config = TINY.replaced(learning_rate=0.1, l2=0.01, **change).resolved()
     keras.utils.set_random_seed(0)
     nets = networks_of(config)
     plain = networks_of(config.replaced(precision="float32"))

@@ -14,10 +14,9 @@ from conftest import ROOT, TINY, command, logged
 
 import cutpaste_tf
 from cutpaste_tf import files
-from cutpaste_tf.commands import sheet, training
-from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection import loading
 from cutpaste_tf.errors import InputError, SignalError
-from cutpaste_tf.training import callbacks, checkpoint, stopping
+from cutpaste_tf.training import callbacks, checkpoint, sheet, stopping, training
 from cutpaste_tf.training.execution import Execution
 
 FIGURES = ("epoch", "step", "cross_entropy", "l2", "accuracy", "learning_rate")
@@ -59,7 +58,7 @@ def test_training_stops_with_a_checkpoint_and_ends_as_if_it_had_not(
     assert checkpoint.saved_step(tmp_path / "stopped/checkpoint.npz") == step
     cutpaste_tf.train(config, tmp_path / "stopped", execution=execution)
     assert figures(tmp_path / "stopped") == figures(tmp_path / "whole")
-    whole, resumed = (Detector.load(tmp_path / name).feature.get_weights() for name in ("whole", "stopped"))
+    whole, resumed = (loading.load(tmp_path / name).feature.get_weights() for name in ("whole", "stopped"))
     for one, other in zip(whole, resumed, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -9,12 +9,11 @@ import pytest
 from conftest import RESNET, TINY, networks_of, weights_after, write_image
 
 import cutpaste_tf
-from cutpaste_tf.commands import sheet
 from cutpaste_tf.detection import whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import build
 from cutpaste_tf.settings.config import Config
-from cutpaste_tf.training import fitting
+from cutpaste_tf.training import fitting, sheet
 
 TWO_PHASES = TINY.replaced(head_epochs=1, epochs=1, freeze_batch_norm="auto")
 
@@ -23,7 +22,7 @@ TWO_PHASES = TINY.replaced(head_epochs=1, epochs=1, freeze_batch_norm="auto")
 def test_each_phase_moves_what_it_should(backbone):
     config = Config.of(
         backbone=backbone, image_size=64, stem="imagenet", batch_size=6, head_epochs=1, epochs=1, learning_rate=0.1
-    )
+    ).resolved()
     nets = networks_of(config)
     x = np.random.default_rng(0).uniform(0, 1, (6, 64, 64, 3)).astype(np.float32)
     y = np.array([0, 1, 2] * 2)
@@ -56,7 +55,7 @@ def test_each_phase_moves_what_it_should(backbone):
 
 
 def test_batch_norm_trains_where_it_is_not_frozen():
-    config = TWO_PHASES.replaced(freeze_batch_norm="no")
+    config = TWO_PHASES.replaced(freeze_batch_norm="no").resolved()
     nets = networks_of(config)
     build.set_trainable(nets.backbone, head_only=False, freezes_batch_norm=False)
     fitting.compile_classifier(nets.classifier, config.schedule, config.schedule.phases[1])
@@ -68,7 +67,7 @@ def test_batch_norm_trains_where_it_is_not_frozen():
 
 
 def test_each_phase_has_its_own_cosine():
-    config = Config.of(backbone="efficientnet_b0", head_epochs=2, epochs=3, steps_per_epoch=4)
+    config = Config.of(backbone="efficientnet_b0", head_epochs=2, epochs=3, steps_per_epoch=4).resolved()
     head, everything = config.schedule.phases
     assert (head.start, head.end, everything.start, everything.end) == (0, 8, 8, 20)
     assert float(fitting.learning_rate_schedule(head)(4)) == pytest.approx(0.015)
@@ -184,7 +183,9 @@ def test_impossible_settings_are_refused_before_a_run_begins(category, tmp_path)
     with pytest.raises(InputError, match="--mixture_components=7 is more than the training images"):
         cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     with pytest.raises(InputError, match="none is not a folder"):
-        cutpaste_tf.train(TINY, tmp_path / "run", checkpoint_minutes=5, test_location=tmp_path / "none")
+        cutpaste_tf.train(
+            TINY.replaced(data=str(category), test_data=str(tmp_path / "none")), tmp_path / "run", checkpoint_minutes=5
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -193,7 +194,7 @@ def test_the_training_images_are_not_scored_as_test_images(category, tmp_path):
     cutpaste_tf.train(TINY.replaced(data=str(good), epochs=0), tmp_path / "run", checkpoint_minutes=5)
     with pytest.raises(InputError, match="holds the training images and no test images; name those by --data"):
         cutpaste_tf.evaluate(tmp_path / "run", good)
-    cutpaste_tf.evaluate(tmp_path / "run", str(category / "test"), category / "test")
+    cutpaste_tf.evaluate(tmp_path / "run", category / "test")
     assert json.loads((tmp_path / "run/eval_data=test/metrics.json").read_text())["test_anomalous"] == 3
 
 

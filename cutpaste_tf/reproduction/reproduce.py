@@ -1,7 +1,6 @@
 """Reproduction of the paper's tables, as its command line and a program call it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from cutpaste_tf import files
 from cutpaste_tf.progress import Report, say
@@ -13,7 +12,6 @@ from cutpaste_tf.reproduction.runner import Commands, Job, Outcome
 def reproduce(
     request: Request,
     commands: Commands,
-    locate: Callable[[str], str | Path],
     *,
     jobs: int = 0,
     tries: int = 2,
@@ -28,7 +26,6 @@ def reproduce(
     Args:
         request: what to reproduce.
         commands: how the mains are started.
-        locate: gives the folder that a name like demo/gear stands for, other names as they are.
         jobs: processes at a time; 0: one for each GPU, or one; on a Ray cluster without GPUs, one for each node.
         tries: of a run before it is given up.
         drawings: numbers of the figures to draw, see `figures.COLUMNS`.
@@ -45,7 +42,7 @@ def reproduce(
     """
     request = request._replace(drawn=tuple(column for number in drawings for column in figures.COLUMNS[number]))
     planned = plan(request)
-    seen = checks.categories(request, locate, is_drawn=bool(drawings))
+    seen = checks.categories(request, is_drawn=bool(drawings))
     checks.weights(planned, request)
     checks.same_data(request, seen)
     if only_plan:

@@ -7,33 +7,34 @@ import numpy as np
 
 from cutpaste_tf import surroundings
 from cutpaste_tf.augmentation import pipeline
-from cutpaste_tf.commands.training import check_weights, list_train
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import reading
 from cutpaste_tf.networks import saliency, weights
 from cutpaste_tf.progress import say
 from cutpaste_tf.settings.config import Config
+from cutpaste_tf.training import preparation
 
 _ROWS = 5
 
 
-def show_augmentations(config: Config, output_dir: Path, location: str | Path = "", *, tfds_data_dir: str = "") -> None:
+def show_augmentations(config: Config, output_dir: Path, *, tfds_data_dir: str = "") -> None:
     """Writes OUTPUT_DIR/proxy_tasks.png: every task's augmentations of a few training images.
 
-    Arguments and errors as `training.train`.
+    Arguments and errors as of `train.train`.
     """
     surroundings.check()
+    config = config.resolved()
     from cutpaste_tf.pictures import plots  # matplotlib is slow to load
 
-    location, arrays = location or config.data.data, None
-    items = list_train(config, output_dir, location, tfds_data_dir, None)  # before weights are downloaded
+    arrays = None
+    items = preparation.list_train(config, output_dir, tfds_data_dir, None)  # before weights are downloaded
     try:
         arrays = weights.read_saliency_network(config.saliency_weights)
     except InputError as error:
         if config.augmentation.saliency_weights:
             raise
         say(f"Without cutswap, for whose saliency there is no network: {error}")
-    check_weights(config)
+    preparation.check_weights(config)
     examples = reading.read(items, config.data.image_size, config.data)
     output_dir.mkdir(parents=True, exist_ok=True)
     rows = np.linspace(0, len(examples.images) - 1, min(_ROWS, len(examples.images))).astype(int)

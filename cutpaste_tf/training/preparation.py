@@ -1,0 +1,129 @@
+"""What training checks and reads before it begins: the run's folder, the images, files of weights."""
+
+import collections
+from collections.abc import Collection
+from pathlib import Path
+
+from cutpaste_tf import files, runs
+from cutpaste_tf.detection import calibration
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import layouts, reading, sources, unread
+from cutpaste_tf.images.reading import Examples, Item
+from cutpaste_tf.networks import weights
+from cutpaste_tf.networks.backbones import BACKBONES
+from cutpaste_tf.progress import Report
+from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
+
+
+def with_canonical_names(config: Config) -> Config:
+    """One spelling of folders and sets."""
+    data = config.data
+    return config.replaced(data=sources.canonical(data.data), test_data=sources.canonical(data.test_data))
+
+
+def checked_items(given: Config, output_dir: Path, tfds_data_dir: str, report: Report) -> list[Item]:
+    """The training images, after everything was checked that takes no pixels and no TensorFlow.
+
+    Args:
+        given: the configuration, not resolved: data that have moved keep what their first name decides.
+        output_dir: the run's folder.
+        tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
+        report: takes lines for the user.
+
+    Raises:
+        InputError: the folder is not free, the images or the files of weights are not as they should be.
+    """
+    config = given.resolved()
+    runs.check(output_dir, given)
+    files.check_writable(output_dir, locks=True)
+    begun = (output_dir / "config.json").is_file()
+    trained = TrainingData.read(output_dir).images if begun else None
+    if config.schedule.head_epochs and not config.network.weights:
+        report("Warning: without --weights the frozen backbone keeps its random weights.")
+    items = list_train(config, output_dir, tfds_data_dir, trained)
+    if test_data := config.data.test_data:
+        tested = sources.list_test(test_data, config.data, tfds_data_dir=tfds_data_dir)
+        sources.refuse_overlap(items, tested, test_data)
+    check_weights(config)  # which are downloaded only for data that are there
+    return items
+
+
+def list_train(config: Config, output_dir: Path, tfds_data_dir: str, trained: Collection[str] | None) -> list[Item]:
+    """The training images; `trained` as in `layouts.list_train`."""
+    root = sources.folder(config.data.data)
+    places = [root / "train", root / "test"] if (root / "train").is_dir() else [root]
+    if root.is_dir() and any(output_dir.resolve().is_relative_to(place.resolve()) for place in places):
+        raise InputError(f"--output_dir={output_dir} lies among the images of {config.data.data}; name another folder.")
+    return sources.list_train(config.data.data, config.data, trained=trained, tfds_data_dir=tfds_data_dir)
+
+
+def check_weights(config: Config) -> None:
+    """Checks that files of weights are there and fit; downloads those that are to be downloaded.
+
+    Raises:
+        InputError: they do not.
+    """
+    network, augmentation = config.network, config.augmentation
+    if network.weights:
+        BACKBONES[network.backbone].check_weights(network.weights, network.stem)
+    if augmentation.saliency_weights or augmentation.needs_saliency:
+        weights.read_saliency_network(config.saliency_weights)
+
+
+def read(items: list[Item], config: Config, report: Report) -> Examples:
+    """Reads the training images, and checks that they can give a density and a threshold as asked for.
+
+    Raises:
+        InputError: a file is damaged, or they cannot.
+    """
+    examples = reading.read(items, config.data.image_size, config.data, report=report)
+    if config.density.density == "mixture" and config.density.mixture_components > len(examples.images):
+        raise InputError(f"--mixture_components={config.density.mixture_components} is more than the training images.")
+    calibration.groups(TrainingData.of(examples), config.density.group_by)
+    calibration.check(config.decision, len(examples.images))
+    return examples
+
+
+def notes(root: Path, items: list[Item], config: Config, examples: Examples) -> list[str]:
+    """What the user should know of the training images: which folders are learnt from, copies, what is held out.
+
+    Args:
+        root: the folder that they are in; of a prepared set, a path that is none.
+        items: the images.
+        config: of the run.
+        examples: the images, read.
+    """
+    lines = [*unread.lines(root, config.data, testing=False), *examples.notices]
+    groups, copies = reading.duplicate_groups(examples.hashes)
+    if copies:
+        copy = next(index for index, group in enumerate(groups) if group in groups[:index])
+        first = list(groups).index(groups[copy])
+        lines.append(
+            f"{copies} of {len(groups)} training images are copies of others (same pixels), as {examples.paths[copy]} "
+            f"of {examples.paths[first]}; for the threshold they count as one."
+        )
+    counts = collections.Counter(str(Path(item.path).parent) for item in items)
+    if len(counts) > 1:
+        listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common(8))
+        lines.append(f"all of these folders are learnt as normal: {listed}.")
+    held_out = layouts.held_out(root, config.data, examples.paths)
+    if held_out:
+        normal, part = config.data.reading.normal_name, config.data.test_split
+        lines.append(
+            f"{held_out} of {held_out + len(items)} images of {normal}/ are held out for testing "
+            f"(--test_split={part:g})."
+        )
+    return lines
+
+
+def has_test_images(config: Config, trained: Collection[str]) -> bool:
+    """Whether the run's data have test images beside those that were trained on."""
+    data = config.data.test_data or config.data.data
+    if sources.is_named(data):
+        return True
+    try:
+        items = sources.list_test(data, config.data, trained=trained)
+    except InputError:  # there are none, or they are not laid out as they should be
+        return False
+    return bool(config.data.test_data) or items[0].label != reading.UNKNOWN

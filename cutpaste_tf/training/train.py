@@ -1,0 +1,147 @@
+"""Training, as its command and a program call it."""
+
+import contextlib
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from cutpaste_tf import devices, files, runs, surroundings
+from cutpaste_tf.augmentation import pipeline
+from cutpaste_tf.backend import keras
+from cutpaste_tf.detection import calibration, embeddings, loading
+from cutpaste_tf.images import sources
+from cutpaste_tf.images.image_set import ImageSet
+from cutpaste_tf.images.reading import Examples
+from cutpaste_tf.networks import build, saliency, weights
+from cutpaste_tf.networks.build import Networks
+from cutpaste_tf.progress import Report, say
+from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.training import fitting, preparation, tensorboard
+from cutpaste_tf.training.execution import Execution
+
+
+def train(
+    config: Config,
+    output_dir: str | Path,
+    *,
+    checkpoint_minutes: float = 5.0,
+    tfds_data_dir: str = "",
+    device_count: str = devices.AUTO,
+    execution: Execution = Execution(),
+    report: Report = say,
+) -> None:
+    """Trains a run, or resumes it, or finds it complete.
+
+    Args:
+        config: the configuration; it is saved as it is given, with what is filled in beside it.
+        output_dir: the run's folder, made where it is missing.
+        checkpoint_minutes: time between checkpoints.
+        tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
+        device_count: number of devices that share each batch, or `auto` for all that there are, see devices.py.
+        execution: how steps are carried out.
+        report: takes lines for the user.
+
+    Raises:
+        InputError: before any long work.
+    """
+    surroundings.check()
+    output_dir, given = Path(output_dir), preparation.with_canonical_names(config)
+    config = given.resolved()
+    execution.check(config.schedule)
+    items = preparation.checked_items(given, output_dir, tfds_data_dir, report)
+    with devices.used(device_count, batch_size=config.schedule.batch_size), contextlib.ExitStack() as stack:
+        execution.check_devices()
+        examples = preparation.read(items, config, report)
+        nets = _checked_networks(config, output_dir)
+        root = sources.folder(config.data.data)  # data keep their first name, which need not lead there any more
+        stack.enter_context(files.locked(output_dir))
+        given = runs.open_run(output_dir, given, TrainingData.of(examples))
+        report(f"Training on {given.data.data}: {examples.note}.")
+        for line in preparation.notes(root, items, given.resolved(), examples):
+            report(f"Note: {line}")
+        if len(examples.images) < 20:
+            report(f"Warning: {len(examples.images)} training images are few; expect a poor density.")
+        if runs.is_complete(output_dir):
+            report(f"The run in {output_dir} is complete already.")
+        else:
+            run = _Run(given, output_dir, checkpoint_minutes, execution, report)
+            run.carry_out(nets or fitting.initial_networks(given.resolved()), examples)
+    report(f"Detector: {output_dir}/detector/   Next: {_next_command(config, output_dir, examples)}")
+
+
+def _checked_networks(config: Config, output_dir: Path) -> Networks | None:
+    """The networks, where only they can tell whether the feature is one of theirs."""
+    is_plain = config.network.backbone == "resnet18" and config.features.feature == "pool"
+    if is_plain or runs.is_complete(output_dir):
+        return None
+    nets = fitting.initial_networks(config)
+    build.feature_model(nets.feature, config.features.feature)
+    return nets
+
+
+class _Run:
+    """A run in a folder claimed by `runs.open_run`; a checkpoint in it is resumed."""
+
+    def __init__(self, given: Config, folder: Path, checkpoint_minutes: float, execution: Execution, report: Report):
+        self._given, self._config, self._folder = given, given.resolved(), folder
+        self._checkpoint_minutes, self._execution, self._report = checkpoint_minutes, execution, report
+
+    def carry_out(self, nets: Networks, examples: Examples) -> None:
+        """Trains the networks, fits the density, and writes the detector."""
+        self._report(f"Computing with {keras.backend.backend()} on {', '.join(devices.names())}.")
+        if not (self._folder / tensorboard.FOLDER).exists():
+            tensorboard.write_settings(self._folder, self._config.flat())
+        images = self._with_saliency(examples.images)
+        if self._config.schedule.phases:
+            if not (self._folder / "augmentations.png").exists():
+                self._show_views(images)
+            fitting.fit(
+                nets,
+                images,
+                self._config,
+                self._folder,
+                checkpoint_minutes=self._checkpoint_minutes,
+                execution=self._execution,
+                report=self._report,
+            )
+        self._report(f"Fitting the density to {len(examples.images)} training images.")
+        data = TrainingData.read(self._folder)
+        detector = loading.make(nets.feature, self._given, data)
+        groups = calibration.groups(data, self._config.density.group_by)
+        detector.fit(examples.images, groups, report=self._report)
+        described = embeddings.describe(detector.training_features_, ImageSet.of(examples), trained=True)
+        embeddings.write(self._folder / runs.TRAIN_EMBEDDINGS, described)
+        detector.save(self._folder / runs.DETECTOR)
+        (self._folder / runs.CHECKPOINT).unlink(missing_ok=True)
+
+    def _with_saliency(self, images: np.ndarray) -> np.ndarray:
+        """The images, with the channel of salient pixels where the task needs one."""
+        if not self._config.augmentation.needs_saliency:
+            return images
+        self._report("Finding salient pixels.")
+        arrays = weights.read_saliency_network(self._config.saliency_weights)
+        return saliency.mark(images, arrays, report=self._report)
+
+    def _show_views(self, images: np.ndarray) -> None:
+        """Shows the network's first views; what makes them goes with its memory before training begins."""
+        from cutpaste_tf.pictures import plots  # matplotlib is slow to load
+
+        settings, schedule, seed = self._config.augmentation, self._config.schedule, self._config.seed
+        stream = pipeline.stream(images, settings, batch_size=schedule.batch_size, seed=seed)
+        views, labels = (array.numpy() for array in next(iter(stream)))
+        views = views.astype(np.float32) / 255 if settings.uint8_views else views
+        plots.save_augmentations(self._folder / "augmentations.png", views, labels, settings.views)
+        tensorboard.write_views(self._folder, views, labels, settings.views)
+
+
+def _next_command(config: Config, run_dir: Path, examples: Examples) -> str:
+    """What to do with a run: score its test images, or photographs where it has none."""
+    run = shlex.quote(str(run_dir))
+    if preparation.has_test_images(config, set(examples.paths)):
+        return f"python eval_main.py --run_dir={run}"
+    return (
+        f"python predict_main.py --detector={run} --images=FOLDER   or, where FOLDER holds test images: "
+        f"python eval_main.py --run_dir={run} --data=FOLDER"
+    )
