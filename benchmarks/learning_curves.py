@@ -24,11 +24,12 @@ from absl import app, flags
 from cutpaste_tf import files
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.cli.flags import config_from_flags, define_config_flags
-from cutpaste_tf.detection import detector
+from cutpaste_tf.detection import loading
 from cutpaste_tf.evaluation import metrics
 from cutpaste_tf.images import sources
 from cutpaste_tf.networks import batch_norm, build
 from cutpaste_tf.pictures import drawing
+from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting
 
@@ -92,10 +93,10 @@ def _curve(config: Config) -> list[dict[str, Any]]:
     points: list[dict[str, Any]] = []
 
     def measure(baseline: str) -> None:
-        found, _ = detector.fit(nets.feature, fitted, config)
-        gap = found.score(fitted.images).mean() - found.score(held_out).mean()
+        detector = loading.make(nets.feature, config, TrainingData.of(fitted)).fit(fitted.images)
+        gap = detector.score(fitted.images).scores.mean() - detector.score(held_out).scores.mean()
         point = {"baseline": baseline, "step": step, "seconds": round(seconds, 1), "accuracy": round(accuracy, 4)}
-        auroc = metrics.auroc(tests.labels, found.score(tests.images))
+        auroc = metrics.auroc(tests.labels, detector.score(tests.images).scores)
         points.append({**point, "held_out": round(float(gap), 3), "image_auroc": auroc})
         print(points[-1], flush=True)
 

@@ -15,6 +15,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import reading, sources, unread
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.data import DataSettings
+from cutpaste_tf.training import preparation
 
 PIXELS = np.full((9, 9), 90, np.uint8)
 
@@ -224,9 +225,9 @@ def test_the_name_of_a_built_in_set_stays_a_name(tmp_path, monkeypatch):
     """Also where a folder of that name lies in the working directory, as it does once the set is drawn."""
     (tmp_path / "demo/gear").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    named = training_command._with_canonical_names(Config.of(data="demo/gear"))
+    named = preparation.with_canonical_names(Config.of(data="demo/gear"))
     assert named.data.data == "demo/gear"
-    named = training_command._with_canonical_names(Config.of(data="demo/", test_data="./demo"))
+    named = preparation.with_canonical_names(Config.of(data="demo/", test_data="./demo"))
     assert named.data.data == named.data.test_data == str(tmp_path / "demo")
 
 
