@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cutpaste_tf.detection.detector import Detector, FittedDetector
+from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.progress import Report, hush
@@ -33,7 +34,7 @@ class Ensemble(Detector):
         first = members[0]
         super().__init__(first.given, first.data)
         self._members, self._folders = list(members), list(folders)
-        self.maps_come_with_scores = first.maps_come_with_scores
+        self.maps_come_with_scores, self.unused_settings = first.maps_come_with_scores, first.unused_settings
         for member, folder in zip(members[1:], folders[1:], strict=True):
             _check(first, folders[0], member, folder)
 
@@ -79,6 +80,10 @@ class Ensemble(Detector):
             scores = [held_out for member in self.members if (held_out := member.held_out_) is not None]
             self._held_out = np.mean(scores, axis=0) if len(scores) == len(self.members) else None
         return self._held_out
+
+    def training_embeddings(self) -> Embeddings | None:
+        """What the first member's run keeps of the training images, which all have in common."""
+        return self._members[0].training_embeddings()
 
     def prepare(self) -> None:  # noqa: D102
         for member in self.members:

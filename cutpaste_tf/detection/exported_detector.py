@@ -21,6 +21,7 @@ from cutpaste_tf.files import COPY_AGAIN
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.progress import Report, hush
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.base import PATCH_MODEL, only_for
 from cutpaste_tf.settings.config import Config
 
 _PIXELS = 2**21  # of images that are scored together, which are of one size: 32 of 256 px
@@ -53,6 +54,7 @@ class ExportedDetector(Detector):
         self.given_threshold = self.record.threshold if self.record.threshold_is_given else None
         self._scores_read = calibration.read_export(folder)
         self.maps_come_with_scores = bool(len(self._scores_read.pixels))
+        self.unused_settings = () if self.maps_come_with_scores else tuple(only_for(Config, PATCH_MODEL))
 
     @functools.cached_property
     def calibration(self) -> Calibration | None:
