@@ -305,7 +305,7 @@ class Detector(abc.ABC):
         """The detector as a TensorFlow graph, see `graphs.graph.DetectorGraph`.
 
         Args:
-            single: whether it computes in single precision, without loops, for one image at a time.
+            single: whether it computes in single precision, without loops, as ONNX and LiteRT want it.
         """
         raise InputError(f"{self.description} cannot be exported.")
 

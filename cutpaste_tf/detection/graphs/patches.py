@@ -30,7 +30,7 @@ class PatchGraph:
         feature: image in [0, 1] -> pooled feature.
         config: of the detector.
         density: of patches, fitted.
-        single: whether density and maps compute in single precision, without loops, for one image at a time.
+        single: whether density and maps compute in single precision, without loops, as ONNX and LiteRT want it.
     """
 
     def __init__(self, feature: keras.Model, config: Config, density: PatchDensity, *, single: bool):
