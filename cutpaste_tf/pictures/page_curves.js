@@ -49,12 +49,11 @@ function drawHistogram() {
       }
     });
   }
-  kinds.slice(0, 14).forEach((kind, number) => {
-    const y = HISTOGRAM.top + 14 * number;
-    svg.append(drawn("rect", { x: HISTOGRAM.right - 12, y, width: 10, height: 10, fill: PAINT[number % PAINT.length] }));
-    const name = kind.length > 30 ? `${kind.slice(0, 29)}…` : kind;
-    svg.append(drawn("text", { x: HISTOGRAM.right - 17, y: y + 9, "text-anchor": "end" }, name));
-  });
+  byId("legend").append(...kinds.flatMap((kind, number) => { // below the bars, which it would hide
+    const swatch = element("span", { className: "swatch" });
+    swatch.style.background = PAINT[number % PAINT.length];
+    return [swatch, `${kind} `];
+  }));
   axes(svg, HISTOGRAM, "anomaly score", "images",
     scoreTicks(), [[HISTOGRAM.bottom, "0"], [HISTOGRAM.top, String(tallest)]]);
   svg.append(drawn("line", { id: "histogram-mark", y1: HISTOGRAM.top, y2: HISTOGRAM.bottom, stroke: "#0b57a4",
