@@ -150,7 +150,8 @@ def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
                     for seed in sorted({row["seed"] for row in drawn}):
                         both = [row for row in drawn if row["views"] == views and row["seed"] == seed]
                         mine = [row for row in both if row["baseline"] != _STATISTICS]
-                        axis.plot(0, [row[name] for row in both if row["baseline"] == _STATISTICS], "x", color=color)
+                        crosses = [row[name] for row in both if row["baseline"] == _STATISTICS]
+                        axis.plot([0] * len(crosses), crosses, "x", color=color)
                         label = views if seed == 0 else None
                         at = [steps.index(row["step"]) for row in mine]
                         axis.plot(at, [row[name] for row in mine], color=color, label=label)

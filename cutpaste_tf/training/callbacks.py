@@ -1,8 +1,8 @@
 """What training shows, logs and keeps: a bar or a line now and then, train_log.csv, TensorBoard's files, checkpoints.
 
-Steps are counted as they begin: a callback that hears of each step's end makes Keras fetch every metric from the device
-each time. They are read only when a line or a checkpoint is due. Where several steps are one execution, Keras tells of
-the first of them: a line or a checkpoint waits for the execution's end.
+Steps are counted as they begin: on JAX a callback that hears of each step's end makes Keras wait each time until every
+metric is fetched from the device. Metrics are read only when a line or a checkpoint is due. Where several steps are one
+execution, Keras tells of the first of them: a line or a checkpoint waits for the execution's end.
 """
 
 import csv

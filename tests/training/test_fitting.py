@@ -1,6 +1,7 @@
 """Loss and schedule by hand, end-to-end runs, resumption after SIGKILL, and training on JAX."""
 
 import csv
+import importlib
 import json
 import threading
 from types import SimpleNamespace
@@ -155,8 +156,9 @@ def test_the_log_says_cross_entropy_and_l2_apart(category, tmp_path, monkeypatch
     assert f"cross-entropy {float(row['cross_entropy']):.4f}" in capsys.readouterr().out
 
 
-def test_no_step_waits_for_the_numbers_of_the_one_before(tmp_path):
-    """Keras makes numbers of a step's metrics at its end: beside the steps, unless a callback wants to hear of it."""
+def test_no_step_waits_for_the_numbers_of_the_one_before(tmp_path, monkeypatch):
+    """On JAX Keras fetches a step's metrics beside the steps, unless a callback hears of each step's end."""
+    monkeypatch.setattr(importlib.import_module("keras.src.backend"), "IS_THREAD_SAFE", True)  # as on JAX
     fetched_in, schedule = set(), TINY.schedule
 
     class OnDevice:

@@ -22,6 +22,17 @@ from cutpaste_tf.training.execution import Execution
 FIGURES = ("epoch", "step", "cross_entropy", "l2", "accuracy", "learning_rate")
 
 
+@pytest.fixture(autouse=True)
+def handlers():
+    """What Python has by itself: in a shell's background Ctrl-C is ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield lambda: {number: signal.getsignal(number) for number in before}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def figures(run):
     return [[row[name] for name in FIGURES] for row in logged(run)]
 
@@ -45,16 +56,16 @@ def signal_at(step, number, monkeypatch):
     [(signal.SIGINT, 5, 1), (signal.SIGTERM, 8, 1), (signal.SIGTERM, 12, 4)],
 )
 def test_training_stops_with_a_checkpoint_and_ends_as_if_it_had_not(
-    category, tmp_path, monkeypatch, number, step, together
+    category, tmp_path, monkeypatch, handlers, number, step, together
 ):
     config = TINY.replaced(data=str(category), steps_per_epoch=8)
-    execution, handlers = Execution(together), [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    execution, before = Execution(together), handlers()
     cutpaste_tf.train(config, tmp_path / "whole", execution=execution)
     signal_at(step, number, monkeypatch)
     with pytest.raises(SignalError, match=rf"^Stopped after step {step} of 16; the same command goes on") as stopped:
         cutpaste_tf.train(config, tmp_path / "stopped", execution=execution)
     assert stopped.value.number == number
-    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert handlers() == before
     assert checkpoint.saved_step(tmp_path / "stopped/checkpoint.npz") == step
     cutpaste_tf.train(config, tmp_path / "stopped", execution=execution)
     assert figures(tmp_path / "stopped") == figures(tmp_path / "whole")
@@ -85,9 +96,9 @@ def test_a_signal_before_the_first_step_leaves_no_checkpoint(category, tmp_path,
     assert not (tmp_path / "run/checkpoint.npz").exists()
 
 
-def test_a_second_signal_does_what_it_did_before(monkeypatch, capfd):
+def test_a_second_signal_does_what_it_did_before(capfd):
     def end(number, frame):
-        raise StopIteration
+        raise LookupError
 
     def twice():
         with stopping.requests() as stop:
@@ -96,36 +107,36 @@ def test_a_second_signal_does_what_it_did_before(monkeypatch, capfd):
             assert "The same again stops at once." in capfd.readouterr().err
             signal.raise_signal(signal.SIGTERM)
 
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        with pytest.raises(StopIteration):
-            twice()
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        with stopping.requests() as stop:
-            signal.raise_signal(signal.SIGTERM)
-            assert not stop.number
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, end)
+    with pytest.raises(LookupError):
+        twice()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with stopping.requests() as stop:
+        signal.raise_signal(signal.SIGTERM)
+    assert not stop.number
+
+
+def test_signals_stay_as_they_are_in_another_thread(handlers):
     seen = []
 
     def elsewhere():
         with stopping.requests():
-            seen.append(signal.getsignal(signal.SIGTERM))
+            seen.append(handlers())
 
     thread = threading.Thread(target=elsewhere)
     thread.start()
     thread.join()
-    assert seen == [before]
+    assert seen == [handlers()]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_command_in_one_line(tmp_path, monkeypatch, capsys, number, code):
-    before = signal.getsignal(signal.SIGTERM)
+def test_a_signal_ends_a_command_in_one_line(tmp_path, monkeypatch, capsys, handlers, number, code):
+    before = handlers()
     monkeypatch.setattr(sheet, "show_augmentations", lambda *_, **__: signal.raise_signal(number))
     with pytest.raises(SystemExit) as ended:
         command("train_main.py", f"--data={tmp_path}", f"--output_dir={tmp_path}/run", "--show_augmentations")
     assert (ended.value.code, capsys.readouterr().err) == (code, "Stopped.\n")
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert handlers() == before
 
 
 def killed(folder):
