@@ -3,10 +3,10 @@
   python export_main.py --run_dir=RUN --output=DIR [--format=saved_model|onnx|litert] [--false_alarm_rate=0.01]
 
 DIR receives the model (1/, a SavedModel under its version's number as TensorFlow Serving expects it; or model.onnx, or
-model.tflite), export.json, and what an evaluation needs. A SavedModel takes images of any size and gives score, p_value,
-is_anomalous and heat_map; `python eval_main.py --run_dir=DIR --data=DATA` evaluates it. ONNX and LiteRT compute in
-single precision, and their scores are compared with the evaluation's before they are written. docs/deploy.md shows how
-to use them.
+model.tflite), export.json, and what an evaluation needs. A SavedModel takes images of any size and gives score,
+p_value, is_anomalous and heat_map; `python eval_main.py --run_dir=DIR --data=DATA` evaluates it. ONNX and LiteRT
+compute in single precision, and their scores are compared with the evaluation's before they are written. docs/deploy.md
+shows how to use them.
 """
 
 from pathlib import Path
@@ -22,7 +22,12 @@ _RUN_DIR = flags.DEFINE_string(
     None,
     "Folder that train_main.py wrote, or a detector copied from one; several, with commas, are an ensemble.",
 )
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write. Of an export that lies there the last SavedModel is kept, as the version before; the rest is replaced.")
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "Folder to write. Of an export that lies there the last SavedModel stays, as the version before; the rest is "
+    "replaced.",
+)
 _FORMAT = flags.DEFINE_enum("format", exporting.SAVED_MODEL, exporting.FORMATS, "What to write.")
 _RATE = flags.DEFINE_float(
     "false_alarm_rate", 0.0, "Part of the normal images that may be called anomalous. 0: as the run says, or else 0.05."

@@ -63,8 +63,8 @@ def export(
 
     Args:
         run_dir: the folder of a complete run, or a detector copied from one; or several runs, for an ensemble.
-        output: the folder to write, whole or not at all. Of an export that lies there the last SavedModel is kept, as the
-            version before; the rest is replaced.
+        output: the folder to write, whole or not at all. Of an export that lies there the last SavedModel stays, as
+            the version before; the rest is replaced.
         options: how to export.
         report: takes lines for the user.
 
