@@ -6,7 +6,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,12 +86,46 @@ _LONG = ("data.md", "localization.md", "proxy_tasks.md", "training.md")
     "page",
     [
         "README.md",
-        *(f"docs/{page}" for page in PAGES if page not in ("deploy.md", "transfer.md", *_LONG)),
+        *(
+            f"docs/{page}"
+            for page in PAGES
+            if page not in ("deploy.md", "predict.md", "runs.md", "transfer.md", *_LONG)
+        ),
         *(pytest.param(f"docs/{page}", marks=pytest.mark.slow) for page in _LONG),
     ],
 )
 def test_every_command_of_a_page_runs(page, places):
     _run(page, places)
+
+
+def test_the_page_on_runs_names_every_file_and_column(places):
+    _run("docs/runs.md", places)
+    rows = re.findall(r"^\| (`.*?`) \| (.*) \|$", (ROOT / "docs/runs.md").read_text(), re.M)
+    named = {name.rstrip("/") for files, _ in rows for name in re.findall(r"`(.*?)`", files)}
+    for folder, prefix in ((Path("runs/bottle"), ""), (Path("runs/bottle/eval"), "eval/")):
+        found = {prefix + path.name for path in folder.iterdir() if not path.name.startswith(("eval", "."))}
+        assert found <= named | {"eval"}, found - named
+    for table in ("train_log.csv", "eval/scores.csv"):
+        (content,) = [content for files, content in rows if files == f"`{table}`"]
+        with open(Path("runs/bottle") / table, newline="") as file:
+            columns = next(csv.reader(file))
+        assert set(columns) <= set(re.findall(r"`(\w+)`", content)), table
+
+
+def test_the_page_on_prediction_names_every_column(places):
+    _run("docs/predict.md", places)
+    page = (ROOT / "docs/predict.md").read_text()
+    with open("rows.csv", newline="") as file:
+        columns = next(csv.reader(file))
+    assert "heat_map" in columns
+    assert all(f"`{name}`" in page for name in columns)
+
+
+def test_the_list_of_changes_names_version_and_commands():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(r"^## (.*)$", changes, re.M)[1] == project["version"]
+    assert all(f"`{name}`" in changes for name in project["scripts"])
 
 
 def test_fine_tuning_runs(places):

@@ -1,5 +1,6 @@
 """Flags <-> settings: a flag for each setting, flat, under its own name; and the help of all flags, by groups."""
 
+import re
 import sys
 import textwrap
 from collections.abc import Callable
@@ -83,15 +84,21 @@ def help_text(about: str) -> str:
 
 def _entry(name: str) -> str:
     flag = flags.FLAGS[name]
-    default = flag.default
-    if flag.boolean:
+    default, text = flag.default, flag.help or ""
+    is_number = isinstance(default, int | float) and not flag.boolean
+    # "Epochs. -1: 256, EfficientNet 64." says what -1 stands for, which is then the default to show.
+    stands_for = re.search(rf"([;.]) {default:g}: ", text) if is_number else None
+    if stands_for:
+        shown, by_default = "", {";": "; by default", ".": ". By default"}[stands_for[1]]
+        text = text.replace(stands_for[0], f"{by_default} ({default:g}) ")
+    elif flag.boolean:
         shown = f" (--no{name} turns it off)" if default else ""
     elif isinstance(default, list):
         shown = "=" + ",".join(default)
     else:
         shown = "" if default in (None, "") else f"={default}"
     indent = " " * 6
-    return f"  --{name}{shown}\n" + textwrap.fill(flag.help or "", 110, initial_indent=indent, subsequent_indent=indent)
+    return f"  --{name}{shown}\n" + textwrap.fill(text, 110, initial_indent=indent, subsequent_indent=indent)
 
 
 def _help(field: Any) -> str:

@@ -103,10 +103,8 @@ def _main() -> None:
         ),
         Commands(_words("train", "train_main.py"), _words("evaluate", "eval_main.py")),
         drawings=_chosen(_FIGURE.value, "figure", figures.COLUMNS),
-        jobs=_JOBS.value,
+        machines=reproducing.Machines(_JOBS.value, _GPU.value, _RAY_ADDRESS.value if _EXECUTOR.value == "ray" else ""),
         tries=_TRIES.value,
-        gpu=_GPU.value,
-        ray_address=_RAY_ADDRESS.value if _EXECUTOR.value == "ray" else "",
         only_plan=_PLAN.value,
     )
     if failures:

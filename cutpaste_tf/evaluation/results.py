@@ -163,22 +163,16 @@ def _draw(folder: Path, evaluated: Evaluated, result: dict[str, Any], report: Re
         captions = _captions(evaluated.scores.scores, decided)
         heat_map_plots.save(folder, evaluated.tests.examples, maps, captions, pixel_threshold=limit, report=report)
     if plan.options.page:
-        page.save(
-            folder,
+        summary = page.Summary(
             title=f"CutPaste: {Path(title).name if Path(title).is_absolute() else title}",
             columns=figures.columns(result, plan.others),
             figures=figures.table(result, plan.others),
             facts=figures.facts(result),
-            examples=evaluated.tests.examples,
-            scores=evaluated.scores.scores,
-            maps=maps,
-            threshold=decided.threshold if decided else None,
-            p_values=decided.p_values if decided else None,
-            normal_scores=normal.scores if normal else None,
-            pixel_threshold=limit,
-            boxes=_boxes(maps, limit),
-            report=report,
         )
+        p_values = decided.p_values if decided else None
+        results = page.Results(evaluated.scores.scores, maps, p_values, _boxes(maps, limit))
+        limits = page.Limits(decided.threshold if decided else None, normal.scores if normal else None, limit)
+        page.save(folder, summary, evaluated.tests.examples, results, limits, report=report)
 
 
 def _captions(scores: np.ndarray, decided: Decisions | None) -> list[str]:

@@ -66,7 +66,10 @@ def draw_fabric(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.n
 
 
 def draw_gear(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.ndarray]:
-    """A cast gear wheel with five bolt holes, at any angle, on a rubber mat."""
+    """A cast gear wheel with five bolt holes, at any angle, on a rubber mat.
+
+    Long, because the order of its draws from `rng` makes the images: defects are drawn last.
+    """
     y, x = _Y - rng.uniform(0.44, 0.56), _X - rng.uniform(0.44, 0.56)
     scale = rng.uniform(0.98, 1.14)
     y, x = y / scale, x / scale

@@ -39,43 +39,74 @@ class Figure(NamedTuple):
     values: list[str]
 
 
+class Summary(NamedTuple):
+    """What the page says of the evaluation as a whole.
+
+    Attributes:
+        title: of the page.
+        columns: of the table of figures, the evaluation first.
+        figures: its rows; none where there are no labels to count by.
+        facts: more about the evaluation, by the name that the page gives them.
+    """
+
+    title: str
+    columns: list[str]
+    figures: list[Figure]
+    facts: Mapping[str, str]
+
+
+class Results(NamedTuple):
+    """What the detector says of each test image; None where it says nothing.
+
+    Attributes:
+        scores: [count].
+        maps: heat maps [count, side, side].
+        p_values: [count].
+        boxes: (left, top, width, height), in pixels of the test images, around heat above the pixel threshold.
+    """
+
+    scores: np.ndarray
+    maps: np.ndarray | None = None
+    p_values: np.ndarray | None = None
+    boxes: Sequence[Iterable[tuple[int, int, int, int]]] | None = None
+
+
+class Limits(NamedTuple):
+    """What decides; None where that is not known.
+
+    Attributes:
+        threshold: images that score above it are called anomalous.
+        normal_scores: [n], of the normal images that the threshold is from, in any order; by them the page says which
+            false alarm rate a threshold means.
+        pixel_threshold: heat above it is anomalous, see `Scale.of`.
+    """
+
+    threshold: float | None = None
+    normal_scores: np.ndarray | None = None
+    pixel_threshold: float | None = None
+
+
 def save(
     folder: Path,
-    *,
-    title: str,
-    columns: list[str],
-    figures: list[Figure],
-    facts: Mapping[str, str],
+    summary: Summary,
     examples: Examples,
-    scores: np.ndarray,
-    maps: np.ndarray | None,
-    threshold: float | None = None,
-    p_values: np.ndarray | None = None,
-    normal_scores: np.ndarray | None = None,
-    pixel_threshold: float | None = None,
-    boxes: Sequence[Iterable[tuple[int, int, int, int]]] | None = None,
+    results: Results,
+    limits: Limits = Limits(),  # noqa: B008  immutable
+    *,
     report: Report = hush,
 ) -> None:
     """Writes the page, and beside it the images, where they are too many for one file.
 
     Args:
         folder: to write to, one that is put in place as a whole.
-        title: of the page.
-        columns: of the table of figures, the evaluation first.
-        figures: its rows; none where there are no labels to count by.
-        facts: more about the evaluation, by the name that the page gives them.
+        summary: of the evaluation.
         examples: the test images, [count, side, side, 3], with masks.
-        scores: [count], of the images.
-        maps: heat maps [count, side, side], if there are any.
-        threshold: that is suggested, if there is one; images that score above it are called anomalous.
-        p_values: [count], of the images, if there are any.
-        normal_scores: [n], of the normal images that the threshold is from, in any order; by them the page says which
-            false alarm rate a threshold means.
-        pixel_threshold: heat above it is anomalous, if that is known, see `Scale.of`.
-        boxes: (left, top, width, height), in pixels of the test images, around what is hotter, for each image.
-        report: takes a line for the user.
+        results: of them.
+        limits: what decides.
+        report: takes lines for the user.
     """
-    size, photographs, overlays = _pictures(folder, examples, maps, pixel_threshold, report)
+    size, photographs, overlays = _pictures(folder, examples, results.maps, limits.pixel_threshold, report)
+    scores, p_values, threshold = results.scores, results.p_values, limits.threshold
     labels, side = np.asarray(examples.labels), examples.images.shape[1]
     data: dict[str, Any] = {
         "paths": [drawing.label(path) for path in examples.paths],
@@ -86,18 +117,15 @@ def save(
         "axis": drawing.ScoreAxis.of(scores, labels == NORMAL, threshold)._asdict(),
         "photographs": photographs,
         "overlays": overlays,
-        "boxes": [_parts(own, side) for own in boxes] if boxes is not None else [],
+        "boxes": [_parts(boxes, side) for boxes in results.boxes] if results.boxes is not None else [],
         "marked": [_parts(_marked(mask), side) for mask in examples.masks],
         "threshold": None if threshold is None else _written(threshold),
-        "normalScores": [] if normal_scores is None else sorted(map(_written, normal_scores)),
+        "normalScores": [] if limits.normal_scores is None else sorted(map(_written, limits.normal_scores)),
         "pValues": None if p_values is None else [f"{p_value:.2g}" for p_value in p_values],
     }
     place = f"in {FOLDER}/, which must stay beside this file" if (folder / FOLDER).is_dir() else "in this file"
     text = _ENVIRONMENT.get_template("page.html").render(
-        title=drawing.label(title),
-        columns=columns,
-        figures=figures,
-        facts=facts,
+        **summary._replace(title=drawing.label(summary.title))._asdict(),
         note=f"The pictures of {len(scores)} images, {size / 1e6:.1f} MB, are {place}.",
         data=data,
         has_heat=bool(overlays),
@@ -153,8 +181,8 @@ def _marked(mask: np.ndarray | None) -> list[tuple[int, int, int, int]]:
     if mask is None:
         return []
     regions: Any = ndimage.label(mask, np.ones((3, 3)))
-    found = ndimage.find_objects(regions[0])
-    return [(x.start, y.start, x.stop - x.start, y.stop - y.start) for y, x in found]
+    slices = ndimage.find_objects(regions[0])
+    return [(x.start, y.start, x.stop - x.start, y.stop - y.start) for y, x in slices]
 
 
 def _parts(boxes: Iterable[tuple[int, int, int, int]], side: int) -> list[list[float]]:

@@ -1,6 +1,7 @@
 """Reproduction of the paper's tables, as its command line and a program call it."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from cutpaste_tf import files
 from cutpaste_tf.progress import Report, say
@@ -9,15 +10,27 @@ from cutpaste_tf.reproduction.plan import Request, plan
 from cutpaste_tf.reproduction.runner import Commands, Job, Outcome
 
 
+class Machines(NamedTuple):
+    """What carries the runs out.
+
+    Attributes:
+        jobs: processes at a time; 0: one for each GPU, or one; on a Ray cluster without GPUs, one for each node.
+        gpu: refuse to begin where there is no GPU.
+        ray_address: of a Ray cluster; empty: this machine.
+    """
+
+    jobs: int = 0
+    gpu: bool = False
+    ray_address: str = ""
+
+
 def reproduce(
     request: Request,
     commands: Commands,
     *,
-    jobs: int = 0,
+    machines: Machines = Machines(),  # noqa: B008  immutable
     tries: int = 2,
     drawings: Sequence[int] = (),
-    gpu: bool = False,
-    ray_address: str = "",
     only_plan: bool = False,
     report: Report = say,
 ) -> list[Outcome]:
@@ -26,11 +39,9 @@ def reproduce(
     Args:
         request: what to reproduce.
         commands: how the mains are started.
-        jobs: processes at a time; 0: one for each GPU, or one; on a Ray cluster without GPUs, one for each node.
+        machines: what carries the runs out.
         tries: of a run before it is given up.
         drawings: numbers of the figures to draw, see `figures.COLUMNS`.
-        gpu: refuse to begin where there is no GPU.
-        ray_address: of a Ray cluster to carry the runs out, instead of this machine.
         only_plan: say what there is to do and what it would take, and do nothing.
         report: takes a line for the user.
 
@@ -50,7 +61,8 @@ def reproduce(
             report(line)
         return []
     checks.space(planned, request, seen)
-    execute = ray_cluster.executor(ray_address, jobs, gpu=gpu) if ray_address else carrying_out.local(jobs, gpu=gpu)
+    jobs, gpu, address = machines
+    execute = ray_cluster.executor(address, jobs, gpu=gpu) if address else carrying_out.local(jobs, gpu=gpu)
 
     def write_tables() -> None:
         for number in request.tables:

@@ -26,7 +26,7 @@ def setting(
     above: float = -math.inf,
     only: str = "",
 ) -> Any:
-    """A value of a group.
+    """A value of a group; wide, so that all that is known of a value stands where it is defined.
 
     Args:
         default: its default; says its type, too.

@@ -61,7 +61,7 @@ DEFAULT_RATE = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class DecisionSettings(Settings):
-    """When an image is called anomalous: by a threshold that the normal training images give, see calibration.py."""
+    """When an image is called anomalous: by a threshold that the normal training images give."""
 
     new_at_evaluation = True
 

@@ -60,16 +60,16 @@ def drawn(folder, count, *, labels=None, paths=None, heat=True, **options):
     defects = [{0: "good", 1: "hole", -1: ""}[int(label)] for label in labels]
     scores = rng.normal(labels, 1.0)
     folder.mkdir(exist_ok=True)
+    columns = ["this evaluation", "runs/a_folder_with_a_long_name", "Gaussian on 32 x 32 pixels"]
+    figures = [page.Figure("image AUROC", "a chance", ["76.00 %", "75.00 %", "74.00 %"])] if max(labels) >= 0 else []
+    maps = np.broadcast_to(rng.random((1, 16, 16), np.float32), (count, 16, 16)) if heat else None
+    results = page.Results(scores, maps, options.pop("p_values", None), options.pop("boxes", None))
     page.save(
         folder,
-        title="drawn",
-        columns=["this evaluation", "runs/a_folder_with_a_long_name", "Gaussian on 32 x 32 pixels"],
-        figures=[page.Figure("image AUROC", "a chance", ["76.00 %", "75.00 %", "74.00 %"])] if max(labels) >= 0 else [],
-        facts={"seed": "0"},
-        examples=Examples(images, paths, labels, defects, [None] * count, ""),
-        scores=scores,
-        maps=np.broadcast_to(rng.random((1, 16, 16), np.float32), (count, 16, 16)) if heat else None,
-        **options,
+        page.Summary("drawn", columns, figures, {"seed": "0"}),
+        Examples(images, paths, labels, defects, [None] * count, ""),
+        results,
+        page.Limits(**options),
     )
     return folder / page.NAME, scores, labels
 

@@ -289,7 +289,7 @@ def test_a_gpu_that_is_not_there_is_told(tmp_path, request_, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     draw_category(tmp_path / "bottle")
     with pytest.raises(InputError, match=r"--gpu: \w+ finds no GPU here \(.* names 0\)\. Install"):
-        reproducing.reproduce(request_, COMMANDS, gpu=True)
+        reproducing.reproduce(request_, COMMANDS, machines=reproducing.Machines(gpu=True))
     assert not (request_.output_dir / "runs").exists()
 
 
