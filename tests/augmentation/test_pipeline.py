@@ -110,7 +110,7 @@ def test_eager_equals_graph():
     streamed = take(stream_of(images(1), SMALL), 1)[0][0][:3]
     tf.config.run_functions_eagerly(True)
     try:
-        eager, _ = TASKS["cutpaste_3way"].augment(padded, seed, SMALL.augmentation, SMALL.data.image_size)
+        eager, _ = TASKS["cutpaste_3way"](padded, seed, SMALL.augmentation, SMALL.data.image_size)
     finally:
         tf.config.run_functions_eagerly(False)
     np.testing.assert_allclose(eager, streamed, atol=1e-5)

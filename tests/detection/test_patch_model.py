@@ -47,7 +47,7 @@ def test_crops_are_taken_anywhere_before_the_patch_is_pasted():
     ramp = np.stack(np.broadcast_arrays(np.arange(64)[:, None], np.arange(64), 7), axis=-1).astype(np.uint8)
     corners = set()
     for number in range(20):
-        views, _ = TASKS["cutpaste"].augment(
+        views, _ = TASKS["cutpaste"](
             tf.constant(ramp), tf.constant([3, number]), config.augmentation, config.data.image_size
         )
         normal, pasted = np.round(views.numpy() * 255).astype(int)
