@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 import cutpaste_tf
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
-from cutpaste_tf.detection import detector
+from cutpaste_tf.detection import loading
 from cutpaste_tf.images import reading
 from cutpaste_tf.networks import build, weights
 from cutpaste_tf.networks.backbones import BACKBONES, Backbone
@@ -180,13 +180,13 @@ def weights_after(config, category, folder, monkeypatch, stops=(), **options):
     """
 
     kept, config = {}, config.replaced(data=str(category))
-    fit, save = detector.fit, checkpoint.save
+    make, save = loading.make, checkpoint.save
 
     def spy(feature, *arguments, **options):
         kept["feature"] = [np.asarray(w) for w in feature.weights]
-        return fit(feature, *arguments, **options)
+        return make(feature, *arguments, **options)
 
-    monkeypatch.setattr(detector, "fit", spy)
+    monkeypatch.setattr(loading, "make", spy)
     for given in stops:
         stop, own = given if isinstance(given, tuple) else (given, options)
 
@@ -200,5 +200,5 @@ def weights_after(config, category, folder, monkeypatch, stops=(), **options):
             cutpaste_tf.train(config, folder, checkpoint_minutes=0, **own)
     monkeypatch.setattr(checkpoint, "save", save)
     cutpaste_tf.train(config, folder, checkpoint_minutes=0, **options)
-    monkeypatch.setattr(detector, "fit", fit)
+    monkeypatch.setattr(loading, "make", make)
     return kept["feature"]

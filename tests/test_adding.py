@@ -78,8 +78,8 @@ def test_a_run_of_what_was_added(added, category, tmp_path, monkeypatch, capsys)
     assert (result["density"], result["feature_dimensions"]) == ("distance", 4)
     assert result["pixel_auroc"] is not None
     detector = loading.load("run")
-    assert detector.feature_named("only").output.shape == (None, 4)
-    assert np.isfinite(detector.score(np.zeros((1, 50, 40, 3), np.uint8))).all()
+    assert detector.network.feature("only").output.shape == (None, 4)
+    assert np.isfinite(detector.score(np.zeros((1, 50, 40, 3), np.uint8)).scores).all()
     capsys.readouterr()
     command("train_main.py", "--help")
     shown = capsys.readouterr().out

@@ -20,7 +20,7 @@ def test_a_log_gets_a_line_every_half_minute(monkeypatch):
 @pytest.fixture
 def terminal(monkeypatch):
     """Standard error is a terminal; pytest puts another in its place for each test's call."""
-    monkeypatch.setattr(progress, "sys", SimpleNamespace(stdout=_Now("stdout"), stderr=_Now("stderr")))
+    monkeypatch.setattr(progress, "sys", SimpleNamespace(stdout=_Now("stdout"), stderr=_Now("stderr"), argv=sys.argv))
 
 
 class _Now:

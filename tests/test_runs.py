@@ -6,7 +6,7 @@ from conftest import TINY
 from cutpaste_tf import runs
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
-from cutpaste_tf.training import train as training
+from cutpaste_tf.training import preparation
 
 PATCHES = TINY.replaced(epochs=0, patch_size=32)
 
@@ -29,5 +29,5 @@ def test_what_is_left_open_goes_by_the_first_name_of_data(category, tmp_path):
 
 def test_the_working_directory_has_a_name(category, tmp_path, monkeypatch):
     monkeypatch.chdir(category.rename(tmp_path / "bottle"))
-    config = training._with_canonical_names(PATCHES.replaced(data=".")).resolved()
+    config = preparation.with_canonical_names(PATCHES.replaced(data=".")).resolved()
     assert (config.data.data, config.density.density_mode) == (str(tmp_path / "bottle"), "per_location")

@@ -18,7 +18,7 @@ from cutpaste_tf.images import demo
 
 def test_every_wing_is_in_the_wheel():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    wings = {f"cutpaste_tf.{path.parent.name}" for path in (ROOT / "cutpaste_tf").glob("*/__init__.py")}
+    wings = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "cutpaste_tf").glob("*/**/__init__.py")}
     assert set(listed) == {"cutpaste_tf", "cutpaste_tf.data", *wings}
 
 

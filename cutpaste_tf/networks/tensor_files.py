@@ -40,8 +40,11 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as archive:
-        return dict(archive)
+    found = np.load(path)
+    if isinstance(found, np.ndarray):
+        raise ValueError("one array without a name")
+    with found:
+        return dict(found)
 
 
 READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {".safetensors": load_file, ".npz": _read_npz}

@@ -112,7 +112,7 @@ def compared_settings() -> list[str]:
 
     lines = _aligned([("setting", "paper", "ours", "from"), *(row(name, PUBLISHED, default) for name in names)])
     for title, (settings, published) in OTHERS.items():
-        ours = {**Config.of(**{"data": "category", **settings}).flat(), **_FIXED}
+        ours = {**Config.of(**{"data": "category", **settings}).resolved().flat(), **_FIXED}
         changed = [name for name in (*names, *_FIXED) if name in published or ours[name] != {**default, **_FIXED}[name]]
         lines += ["", title, *_aligned([row(name, published, ours) for name in changed])]
     return lines

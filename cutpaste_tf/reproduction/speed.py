@@ -55,7 +55,8 @@ def measure(runs: Sequence[Mapping[str, Any]], seconds: float = SECONDS) -> dict
 def main() -> None:
     """The process: reads settings from its input, and writes a line for each."""
     for index, settings in enumerate(json.load(sys.stdin)):
-        found = _speed(Config.of(**{name: value for name, value in settings.items() if name != "weights"}))
+        config = Config.of(**{name: value for name, value in settings.items() if name != "weights"})
+        found = _speed(config.resolved())
         print(f"speed {index} {found.views:.4f} {found.batch}", flush=True)
 
 

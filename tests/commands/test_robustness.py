@@ -13,8 +13,8 @@ from conftest import ROOT, TINY, command, write_image
 
 import cutpaste_tf
 from cutpaste_tf import arrays, backend, files, runs, surroundings
+from cutpaste_tf.detection.image_detector import ImageDetector
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.evaluation import scoring
 from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import sources
 from cutpaste_tf.settings.config import Config
@@ -95,15 +95,15 @@ def test_two_writers_of_one_folder_do_not_mix(tmp_path):
 
 
 def test_a_second_evaluation_into_one_folder_is_refused(tiny_run, category, monkeypatch):
-    score = scoring.Scorer.score
+    score = ImageDetector.score_set
 
     def score_twice(*arguments, **options):
-        monkeypatch.setattr(scoring.Scorer, "score", score)
+        monkeypatch.setattr(ImageDetector, "score_set", score)
         with pytest.raises(InputError, match="Another process is at work"):
             cutpaste_tf.evaluate(tiny_run, category)
         return score(*arguments, **options)
 
-    monkeypatch.setattr(scoring.Scorer, "score", score_twice)
+    monkeypatch.setattr(ImageDetector, "score_set", score_twice)
     cutpaste_tf.evaluate(tiny_run, category)
 
 

@@ -72,8 +72,8 @@ def test_batches_are_of_crops_and_their_size_decides_the_stem():
     images = np.zeros((3, 64, 64, 3), np.uint8)
     views, _ = next(iter(stream_of(images, PATCHES)))
     assert views.shape == (6, 32, 32, 3)
-    assert Config.of(patch_size=64).network.stem == "small"
-    assert Config.of(patch_size=128).network.stem == "imagenet"
+    assert Config.of(patch_size=64).resolved().network.stem == "small"
+    assert Config.of(patch_size=128).resolved().network.stem == "imagenet"
 
 
 @pytest.mark.parametrize("mode", ["shared", "per_location"])

@@ -17,6 +17,7 @@ from cutpaste_tf.density.gaussian import GaussianDensity
 from cutpaste_tf.detection import embeddings, whole
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import decoding, parallel, reading, sources
+from cutpaste_tf.images.image_set import ImageSet
 
 
 def test_results_come_in_order_and_little_is_taken_ahead(monkeypatch):
@@ -236,7 +237,7 @@ def test_no_room_is_no_damage(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "MEMORY_LIMIT", 0)
     monkeypatch.setattr(arrays.os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(InputError, match="has no room for"):
-        embeddings.kept(path, lambda: pytest.fail("it would be computed anew"), print)
+        files.kept(path, embeddings.read, lambda: pytest.fail("it would be computed anew"), embeddings.write, print)
     assert path.is_file()
 
 
@@ -244,6 +245,7 @@ def test_thumbnails_of_training_images_are_few(monkeypatch, category):
     examples = sources.read_train(category, 32)
     monkeypatch.setattr(embeddings, "THUMBNAILS", 4)
     features = np.zeros((6, 3), np.float32)
-    every, few = embeddings.describe(features, examples), embeddings.describe(features, examples, trained=True)
+    images = ImageSet.of(examples)
+    every, few = embeddings.describe(features, images), embeddings.describe(features, images, trained=True)
     assert (len(every.thumbnails), len(few.thumbnails)) == (6, 3)
     np.testing.assert_array_equal(few.thumbnails, every.thumbnails[::2])

@@ -12,6 +12,7 @@ from PIL import Image, ImageCms
 import cutpaste_tf
 from cutpaste_tf.detection import loading, whole
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import reading, sources, unread
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.data import DataSettings
@@ -82,7 +83,9 @@ def test_what_is_trained_on_is_not_tested_on(parts, tmp_path):
         with pytest.raises(InputError, match=r"1 of 11 images .*\(same\.bmp = 3\.png\).*--allow_trained_images"):
             cutpaste_tf.evaluate(tmp_path / "run", tmp_path / "test")
         if not keep:
-            cutpaste_tf.evaluate(tmp_path / "run", tmp_path / "test", allow_trained=True)
+            cutpaste_tf.evaluate(
+                tmp_path / "run", tmp_path / "test", options=EvaluationOptions(allow_trained_images=True)
+            )
 
 
 def test_linked_folders_are_read_and_loops_refused(category, tmp_path):
@@ -149,7 +152,7 @@ def test_test_images_are_scaled_as_the_training_images(tmp_path):
     detector = loading.load(tmp_path / "run/detector")
     np.testing.assert_allclose(found, whole.embed(detector.feature, dark.images), atol=1e-5)
     alone = [detector.predict(tmp_path / f"test/{seed}.png").score for seed in range(3)]
-    np.testing.assert_allclose(alone, detector.score(dark.images), rtol=1e-4)
+    np.testing.assert_allclose(alone, detector.score(dark.images).scores, rtol=1e-4)
     deep(tmp_path / "test/bright.png", 5, 4)
     with pytest.raises(
         InputError, match=r"bright\.png has pixels up to 65520, beyond the white .* 4095.*--white=65535"

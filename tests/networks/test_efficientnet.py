@@ -69,7 +69,7 @@ def source(tmp_path_factory):
 
 def features(config, image):
     nets = networks_of(config)
-    config.network.kind.set_weights(nets.backbone, config.network.weights, config.network.stem)
+    BACKBONES[config.network.backbone].set_weights(nets.backbone, config.network.weights, config.network.stem)
     return keras.ops.convert_to_numpy(nets.feature(image))
 
 
@@ -127,12 +127,12 @@ def test_a_file_of_another_network_is_refused_by_its_first_layer(source, tmp_pat
 
 def test_every_size_is_known():
     for size in range(8):
-        config = Config.of(backbone=f"efficientnet_b{size}")
+        config = Config.of(backbone=f"efficientnet_b{size}").resolved()
         assert (config.schedule.batch_size, config.schedule.head_epochs, config.schedule.epochs) == (24, 10, 64)
         assert (config.schedule.head_learning_rate, config.schedule.learning_rate) == (0.03, 0.0001)
         assert config.network.freeze_batch_norm == "yes"
         assert config.schedule.total_steps == 74 * 256
-    assert Config.of(backbone="efficientnet_b4", proxy_task="rotation").schedule.batch_size == 24
+    assert Config.of(backbone="efficientnet_b4", proxy_task="rotation").resolved().schedule.batch_size == 24
     assert sum(name.startswith("efficientnet") for name in BACKBONES) == 8
 
 
@@ -173,8 +173,8 @@ def test_trains_a_step_in_each_phase_saves_and_loads(category, tmp_path, backbon
     loaded = loading.load(tmp_path / "run/detector")
     images = sources.read_test(category, 32).images
     assert loaded.feature.output.shape == (None, channels)
-    assert np.all(np.isfinite(loaded.score(images)))
-    assert whole.embed(loaded.feature_named("level7"), images).shape == (6, level7_channels)
+    assert np.all(np.isfinite(loaded.score(images).scores))
+    assert whole.embed(loaded.network.feature("level7"), images).shape == (6, level7_channels)
 
 
 def test_level_7_is_the_average_of_its_layer():

@@ -16,6 +16,7 @@ import cutpaste_tf
 from cutpaste_tf import runs
 from cutpaste_tf.detection import loading, whole
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import sources
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import callbacks, fitting, stopping
@@ -101,7 +102,7 @@ def test_end_to_end(category, tmp_path, capsys):
         train = sources.read_train(category, 32)
         np.testing.assert_allclose(arrays["train_features"], whole.embed(loaded.feature, train.images), atol=1e-5)
     images = sources.read_test(category, 32).images
-    np.testing.assert_allclose(loaded.score(images), values, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(loaded.score(images).scores, values, rtol=1e-3, atol=1e-3)
 
     # The same command again does nothing; another configuration or other images are refused.
     before = (folder / "detector/model.keras").stat().st_mtime_ns
@@ -118,7 +119,7 @@ def test_end_to_end(category, tmp_path, capsys):
 def test_scores_without_an_auc(category, tmp_path, capsys):
     folder = tmp_path / "run"
     run(TINY.replaced(epochs=0, data=str(category)), category, folder)
-    cutpaste_tf.evaluate(folder, category / "train/good", allow_trained=True)
+    cutpaste_tf.evaluate(folder, category / "train/good", options=EvaluationOptions(allow_trained_images=True))
     assert "No AUC: of the 6 images 0 are known normal and 0 known anomalous" in capsys.readouterr().out
     assert json.loads((folder / "eval_data=good/metrics.json").read_text())["image_auroc"] is None
     assert not (folder / "eval_data=good/roc.png").exists()

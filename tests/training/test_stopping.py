@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import cutpaste_tf
 from cutpaste_tf import files
 from cutpaste_tf.detection import loading
 from cutpaste_tf.errors import InputError, SignalError
-from cutpaste_tf.training import callbacks, checkpoint, sheet, stopping, training
+from cutpaste_tf.training import callbacks, checkpoint, sheet, stopping, train
 from cutpaste_tf.training.execution import Execution
 
 FIGURES = ("epoch", "step", "cross_entropy", "l2", "accuracy", "learning_rate")
@@ -186,12 +187,16 @@ def test_a_file_system_without_locks_is_written_to_and_named(tmp_path, monkeypat
 
 def test_the_next_command_fits_the_data(category, tmp_path):
     run = tmp_path / "my run"
-    trained = {f"{index:03d}.png" for index in range(6)}
     evaluation = f"python eval_main.py --run_dir='{run}'"
-    assert training._next_command(TINY, run, category, "", trained) == evaluation
-    assert training._next_command(TINY, run, category / "train/good", category, trained) == evaluation
-    assert training._next_command(TINY, run, "mvtec_ad/bottle", "", trained) == evaluation
-    for place, known in ((category / "train/good", trained), (category / "train", {f"good/{one}" for one in trained})):
-        said = training._next_command(TINY, run, place, "", known)
+
+    def next_command(data, test_data="", prefix=""):
+        examples = types.SimpleNamespace(paths=[f"{prefix}{index:03d}.png" for index in range(6)])
+        return train._next_command(TINY.replaced(data=str(data), test_data=str(test_data)), run, examples)
+
+    assert next_command(category) == evaluation
+    assert next_command(category / "train/good", category) == evaluation
+    assert next_command("mvtec_ad/bottle") == evaluation
+    for place, prefix in ((category / "train/good", ""), (category / "train", "good/")):
+        said = next_command(place, prefix=prefix)
         assert said.startswith(f"python predict_main.py --detector='{run}' --images=FOLDER ")
         assert said.endswith(f"{evaluation} --data=FOLDER")

@@ -31,7 +31,7 @@ def test_a_run_and_its_evaluation_are_there(category, tmp_path):
 
     content = training.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
-    assert start.hparams["learning_rate"].number_value == config.schedule.learning_rate
+    assert start.hparams["learning_rate"].number_value == config.resolved().schedule.learning_rate
     assert start.hparams["backbone"].string_value == "toy"
     assert set(start.hparams) == set(config.flat())
     assert start.group_name == str(tmp_path / "run")  # what the page HParams calls it

@@ -4,6 +4,7 @@ LOGICAL_CPUS=2 gives TensorFlow two devices, and DIE_AFTER=7 kills the process, 
 """
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -36,5 +37,8 @@ assert conftest.TINY
 words = sys.argv[1:]
 while words:
     end = words.index("then") if "then" in words else len(words)
-    command(f"{words[0]}_main.py", *words[1:end])
+    if words[0] == "copy":
+        shutil.copytree(*words[1:end])
+    else:
+        command(f"{words[0]}_main.py", *words[1:end])
     words = words[end + 1 :]

@@ -6,7 +6,7 @@ from cutpaste_tf.detection.calibration import Calibration
 from cutpaste_tf.evaluation import decisions, figures
 from cutpaste_tf.settings.config import Config
 
-CONFIG = Config.of(image_size=32, scar_max_length=20, stem="small")
+CONFIG = Config.of(image_size=32, scar_max_length=20, stem="small").resolved()
 
 
 def _result(labels, config=CONFIG, **more):
@@ -42,7 +42,7 @@ def test_facts_are_those_that_exist_by_names_for_people():
 
 def test_every_setting_that_differs_stands_beside():
     result = _result([0, 1])
-    other = _result([0, 1], CONFIG.replaced(density="kde", proxy_task="scar", epochs=3), steps=3)
+    other = _result([0, 1], CONFIG.replaced(density="kde", proxy_task="scar", epochs=3, batch_size=64), steps=3)
     shown = {figure.name: figure.values for figure in figures.table(result, {"runs/x": other})}
     assert shown == {
         "training steps": ["9", "3"],
