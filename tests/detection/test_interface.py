@@ -1,5 +1,6 @@
 """Whatever scores images offers the same: models of images and of patches, ensembles, exports, the pixels' baseline."""
 
+import dataclasses
 import io
 import json
 
@@ -152,3 +153,16 @@ def test_an_export_decides_by_the_threshold_that_it_was_given(detectors, categor
     assert record["threshold"] == threshold
     result = cutpaste_tf.evaluate(tmp_path / "export", report=hush)
     assert (result["threshold"], result["false_alarm_rate"]) == (threshold, record["false_alarm_rate"])
+
+
+@pytest.mark.parametrize("kind", ["image", "patch"])
+def test_a_detector_of_version_0_2_still_loads(kind, detectors, category, tmp_path):
+    """Its config.json had every value filled in, and no list of what was."""
+    today, images = detectors[kind], sources.read_test(category, detectors[kind].side).images
+    today.save(tmp_path / "detector")
+    settings = dataclasses.asdict(today.config)
+    (tmp_path / "detector/config.json").write_text(json.dumps(settings))
+    loaded = loading.load(tmp_path / "detector")
+    assert loaded.config == today.config
+    np.testing.assert_array_equal(loaded.score(images).scores, today.score(images).scores)
+    np.testing.assert_array_equal(loaded.held_out_, today.held_out_)
