@@ -67,7 +67,7 @@ PREDICTED = ("image", "exact_shared", "fast_per_location", "exports/image", "exp
 
 def part_of_demo(folder: Path) -> Path:
     """Some of demo/gear's images in MVTec AD's layout, and other normal ones in CALIBRATION."""
-    from data import demo
+    from cutpaste_tf.images import demo
 
     drawn = demo.draw_category("gear")
     chosen = [(f"train/good/{i:03d}.png", f"train/good/{'abcdef'[i // 4]}{i:03d}.png") for i in range(24)]
