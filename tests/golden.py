@@ -69,7 +69,7 @@ def part_of_demo(folder: Path) -> Path:
     """Some of demo/gear's images in MVTec AD's layout, and other normal ones in CALIBRATION."""
     from cutpaste_tf.images import demo
 
-    drawn = demo.draw_category("gear")
+    drawn = demo.draw("demo/gear")
     chosen = [(f"train/good/{i:03d}.png", f"train/good/{'abcdef'[i // 4]}{i:03d}.png") for i in range(24)]
     chosen += [(f"test/good/{i:03d}.png",) * 2 for i in range(6)]
     chosen += [(f"test/good/{20 + i:03d}.png", f"../CALIBRATION/{i:03d}.png") for i in range(10)]
