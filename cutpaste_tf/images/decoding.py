@@ -115,6 +115,8 @@ def room(source: Path | bytes) -> Iterator[None]:
     So that a machine with many cores does not hold as many large photographs.
     """
     try:
+        if isinstance(source, Path) and not source.is_file():  # a pipe would wait for its writer
+            raise FileNotFoundError(source)
         with _no_limit, Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             # As Pillow holds them, with what is copied on the way to RGB.
             each = 24 if is_deep(image) else {"RGB": 4, "L": 5, "1": 5}.get(image.mode, 16)
