@@ -56,7 +56,7 @@ def test_long_work_of_a_command_shows_bars(category, tmp_path, terminal, capsys)
     assert "step 6/6" in shown.out  # the last line stays
     command("eval_main.py", f"--run_dir={tmp_path / 'run'}")
     shown = capsys.readouterr().err
-    for what in ("Reading images", "GradCAM", "Drawing heat maps", "Drawing thumbnails"):
+    for what in ("Reading images", "GradCAM", "Drawing heat maps", "Drawing the page's pictures"):
         assert what in shown
 
 
