@@ -119,6 +119,16 @@ def check(settings: DecisionSettings, count: int) -> None:
         )
 
 
+def check_one_given(threshold: float | None, false_alarm_rate: float | None) -> None:
+    """Sees whether a threshold, or a false alarm rate that gives one, was given, and not both; None and 0: it was not.
+
+    Raises:
+        InputError: both are given.
+    """
+    if threshold is not None and false_alarm_rate:
+        raise InputError("--threshold and --false_alarm_rate are given; leave one of them out.")
+
+
 def write(path: Path, held_out: np.ndarray) -> None:
     """Keeps such scores in a file."""
     write_arrays(path, {"held_out": held_out})

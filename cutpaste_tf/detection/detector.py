@@ -15,6 +15,7 @@ import abc
 import copy
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -127,6 +128,13 @@ class Detector(abc.ABC):
             InputError: it cannot have them.
         """
 
+    def _copy_with(self, config: Config) -> Self:
+        """A copy with other settings that decide no scores."""
+        result = copy.copy(self)
+        result.given, result.config = config, config.resolved()
+        vars(result).pop("how_read", None)
+        return result
+
     def training_embeddings(self) -> Embeddings | None:
         """What its run keeps of the training images; None where it keeps nothing."""
         return None
@@ -230,11 +238,17 @@ class Detector(abc.ABC):
             heat_maps: whether heat maps are asked for.
             report: takes lines for the user.
         """
-        embedded = self.embedded(images, report=report)
+        result = self._scores(
+            self.embedded(images, report=report),
+            lambda: self.localize(images.examples.images, report=report),
+            heat_maps=heat_maps,
+        )
+        return result if heat_maps else result._replace(heat_maps=None)
+
+    def _scores(self, embedded: Any, localize: Callable[[], np.ndarray], *, heat_maps: bool) -> Scores:
+        """Scores, and heat maps that come with them or, if they are asked for, are made apart."""
         scores, maps = self.reduce(self.negative_log_density(embedded))
-        if heat_maps and maps is None:
-            maps = self.localize(images.examples.images, report=report)
-        return Scores(scores, maps if heat_maps else None, embedded)
+        return Scores(scores, localize() if heat_maps and maps is None else maps, embedded)
 
     def score(self, images: np.ndarray, *, heat_maps: bool = False) -> Scores:
         """Scores RGB images uint8 [count, height, width, 3] of any size; heat maps have the detector's side.
@@ -243,11 +257,7 @@ class Detector(abc.ABC):
             InputError: they are of another shape or type.
         """
         images = self.resized(images)
-        embedded = self.embed(images)
-        scores, maps = self.reduce(self.negative_log_density(embedded))
-        if heat_maps and maps is None:
-            maps = self.localize(images)
-        return Scores(scores, maps, embedded)
+        return self._scores(self.embed(images), lambda: self.localize(images), heat_maps=heat_maps)
 
     def predict(
         self, image: np.ndarray | str | Path, *, heat_map: bool = False, false_alarm_rate: float = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -73,11 +72,9 @@ class ExportedDetector(Detector):
             raise InputError(
                 f"{self._folder} is an export, whose GradCAM is of what its feature pools; leave out --gradcam_layer."
             )
-        result = copy.copy(self)
+        result = self._copy_with(config)
         if config.decision != self.config.decision:
             result.given_threshold = None
-        result.given, result.config = config, config.resolved()
-        vars(result).pop("how_read", None)
         return result
 
     @functools.cached_property

@@ -47,11 +47,14 @@ def load(folders: str | Path | Sequence[str | Path] | Detector) -> Detector:
     """
     if isinstance(folders, Detector):
         return folders
-    if isinstance(folders, str | Path):
-        return load_one(runs.find_detector(Path(folders)))
-    places = [Path(folder) for folder in folders]
-    members = [load_one(runs.find_detector(place)) for place in places]
-    return members[0] if len(members) == 1 else Ensemble(members, places)
+    named = places(folders)
+    members = [load_one(runs.find_detector(place)) for place in named]
+    return members[0] if len(members) == 1 else Ensemble(members, named)
+
+
+def places(folders: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The folders that are named, one or several."""
+    return [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
 
 
 def load_one(place: Path) -> Detector:

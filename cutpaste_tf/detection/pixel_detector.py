@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Self
 
@@ -12,13 +11,13 @@ from cutpaste_tf import arrays
 from cutpaste_tf.density import held_out
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection.embeddings import THUMBNAILS
 from cutpaste_tf.images import resizing
 from cutpaste_tf.progress import Report, hush
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
 
 SIDE = 32
-_MOST = 2000  # training images that say what raw pixels do
 _RIDGE = 1e-6
 
 
@@ -35,9 +34,7 @@ class PixelDetector(Detector):
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Self:
         """The same: settings decide only what is called anomalous."""
         del gradcam_layer
-        result = copy.copy(self)
-        result.given, result.config = config, config.resolved()
-        return result
+        return self._copy_with(config)
 
     @property
     def held_out_(self) -> np.ndarray | None:  # noqa: D102
@@ -54,7 +51,7 @@ class PixelDetector(Detector):
             report: unused.
         """
         del groups, report
-        self._pixels = self.embed(images[:: math.ceil(len(images) / _MOST)])
+        self._pixels = self.embed(images[:: math.ceil(len(images) / THUMBNAILS)])
         self._density.fit(self._pixels)
         return self
 

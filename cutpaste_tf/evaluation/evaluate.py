@@ -8,7 +8,7 @@ from typing import Any
 from cutpaste_tf import devices, files, surroundings
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.evaluation import plan as planning
-from cutpaste_tf.evaluation import results, test_images
+from cutpaste_tf.evaluation import test_images
 from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.evaluation.plan import Plan
 from cutpaste_tf.images import reading, sources, synthetic, unread
@@ -57,6 +57,8 @@ def evaluate(
         _report_notes(plan, report)
         scores = plan.detector.score_set(tests, heat_maps=plan.localizes, report=report)
         plan = _calibrated(plan, tests, report)
+        from cutpaste_tf.evaluation import results  # matplotlib is slow to load
+
         result = results.write(plan, _title(plan), tests, scores, report)
         _show_in_tensorboard(plan, result, report)
         return result

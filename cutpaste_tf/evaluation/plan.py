@@ -63,7 +63,7 @@ def plan(
     Raises:
         InputError: something cannot be evaluated as it is asked for.
     """
-    run_dirs = _run_dirs(run_dir)
+    run_dirs = [] if isinstance(run_dir, Detector) else loading.places(run_dir)
     if len(run_dirs) != 1 and not output_dir:
         raise InputError("Several runs are one detector, an ensemble: give it an --output_dir.")
     saved = loading.load(run_dir)
@@ -95,12 +95,6 @@ def plan(
     for images in (tests if localizes or options.synthetic or options.page else None, normal):
         _ = images and images.examples
     return Plan(run_dirs, detector, data, tests, normal, localizes, folder, others, options)
-
-
-def _run_dirs(given: str | Path | Sequence[str | Path] | Detector) -> list[Path]:
-    if isinstance(given, Detector):
-        return []
-    return [Path(given)] if isinstance(given, str | Path) else [Path(folder) for folder in given]
 
 
 def _attach(member: Detector, run_dir: Path, data: str, options: EvaluationOptions, report: Report) -> None:
@@ -157,8 +151,7 @@ def _check_settings(saved: Detector, settings: Mapping[str, Any], options: Evalu
         raise InputError(f"{', '.join(fixed)}: not for an evaluation to change, which may give: {', '.join(free)}.")
     if useless := ", ".join(f"--{name}" for name in settings if name in saved.unused_settings):
         raise InputError(f"{useless}: {saved.description} has no use for it; leave it out.")
-    if options.threshold is not None and settings.get("false_alarm_rate"):
-        raise InputError("--threshold and --false_alarm_rate are given; leave one of them out.")
+    calibration.check_one_given(options.threshold, settings.get("false_alarm_rate"))
     if options.gradcam_layer and options.heat_maps is False:
         raise InputError("--gradcam_layer is given, and --noheat_maps; leave one of them out.")
 

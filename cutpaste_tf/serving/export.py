@@ -137,10 +137,9 @@ def _check(
             f"An export is written by TensorFlow, and KERAS_BACKEND is {surroundings.backend()}: give "
             "KERAS_BACKEND=tensorflow, also for a run that was trained on another."
         )
-    if options.threshold is not None and options.false_alarm_rate:
-        raise InputError("--threshold and --false_alarm_rate are given; leave one of them out.")
-    for folder in [run_dir] if isinstance(run_dir, str | Path) else run_dir:
-        if runs.is_export(Path(folder)):
+    calibration.check_one_given(options.threshold, options.false_alarm_rate)
+    for folder in loading.places(run_dir):
+        if runs.is_export(folder):
             raise InputError(f"--run_dir={folder} is an export already; name the run that it was made of.")
     detector = loading.load(run_dir)
     if options.false_alarm_rate:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from cutpaste_tf import devices, files, surroundings
-from cutpaste_tf.detection import loading
+from cutpaste_tf.detection import calibration, loading
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import folders, named_files, unread
@@ -44,8 +44,7 @@ def predict(
     """
     surroundings.check()
     named_files.check(images)
-    if options.threshold is not None and options.false_alarm_rate:
-        raise InputError("--threshold and --false_alarm_rate are given; leave one of them out.")
+    calibration.check_one_given(options.threshold, options.false_alarm_rate)
     folder = options.heat_maps
     if folder is not None:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
