@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cutpaste_tf import devices, files, surroundings
+from cutpaste_tf.detection import calibration_images
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.evaluation import plan as planning
 from cutpaste_tf.evaluation import test_images
 from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.evaluation.plan import Plan
-from cutpaste_tf.images import reading, sources, synthetic, unread
+from cutpaste_tf.images import reading, synthetic
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.progress import Report, say
 from cutpaste_tf.training import tensorboard
@@ -91,10 +92,7 @@ def _with_synthetic_anomalies(plan: Plan, report: Report) -> ImageSet:
 def _calibrated(plan: Plan, tests: ImageSet, report: Report) -> Plan:
     """The plan with its threshold: of the training images, of those of --calibration_data, or as it was given."""
     if plan.normal is not None:
-        for line in unread.lines(sources.folder(plan.options.calibration_data), plan.tests.settings, testing=False):
-            report(f"Note: {line}")
-        report(f"Scoring {len(plan.normal)} normal images of {plan.options.calibration_data} for the threshold.")
-        plan.detector.calibrate(plan.normal)
+        calibration_images.calibrate(plan.detector, plan.normal, plan.options.calibration_data, report)
         if both := len({*plan.normal.hashes} & {*tests.hashes}):
             report(f"Warning: {both} of the test images give the threshold as well: their decisions say little.")
     return plan._replace(detector=plan.detector.with_threshold(plan.options.threshold))

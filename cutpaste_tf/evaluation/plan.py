@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cutpaste_tf import runs
-from cutpaste_tf.detection import calibration, loading
+from cutpaste_tf.detection import calibration, calibration_images, loading
 from cutpaste_tf.detection.cache import FeatureCache
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.training_images import TrainingImages
@@ -92,8 +92,10 @@ def plan(
 
     others = figures.of_others(options.beside, data, tests.items, options.synthetic)
     # Masks are read before any long work: one that does not fit its image is found here.
-    for images in (tests if localizes or options.synthetic or options.page else None, normal):
-        _ = images and images.examples
+    if localizes or options.synthetic or options.page:
+        _ = tests.examples
+    if normal:
+        calibration_images.read(normal, options.calibration_data)
     return Plan(run_dirs, detector, data, tests, normal, localizes, folder, others, options)
 
 
@@ -132,16 +134,13 @@ def _normal_images(detector: Detector, options: EvaluationOptions, report: Repor
         return None
     if detector.threshold_is_fixed:
         raise InputError("An export's threshold is what it was made with; leave out --calibration_data.")
-    flag = f"--calibration_data={options.calibration_data}"
-    with sources.named_by(flag):
-        items = sources.list_normal(options.calibration_data, detector.config.data, options.tfds_data_dir)
-
-    def check(paths: list[str], hashes: Sequence[str]) -> None:
-        with sources.named_by(flag):
-            if not options.allow_trained_images:
-                detector.data.refuse(paths, hashes)
-
-    return ImageSet(items, detector.side, detector.how_read, check=check, report=report)
+    return calibration_images.listed(
+        detector,
+        options.calibration_data,
+        allow_trained_images=options.allow_trained_images,
+        tfds_data_dir=options.tfds_data_dir,
+        report=report,
+    )
 
 
 def _check_settings(saved: Detector, settings: Mapping[str, Any], options: EvaluationOptions) -> None:

@@ -13,15 +13,14 @@ import numpy as np
 
 from cutpaste_tf import files, runs, surroundings
 from cutpaste_tf.backend import tf
-from cutpaste_tf.detection import calibration, loading, record
+from cutpaste_tf.detection import calibration, calibration_images, loading, record
 from cutpaste_tf.detection.calibration import Calibration
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.graphs import densities
 from cutpaste_tf.detection.graphs.graph import Graph
 from cutpaste_tf.detection.record import Record
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import reading, sources, unread
-from cutpaste_tf.images.image_set import ImageSet
+from cutpaste_tf.images import reading, sources
 from cutpaste_tf.progress import Report, say
 from cutpaste_tf.serving import comparison, saved_model, single_precision
 from cutpaste_tf.serving.comparison import Difference
@@ -173,15 +172,17 @@ def _write_model(
 def _calibration(detector: Detector, options: ExportOptions, report: Report) -> Calibration:
     """How normal images score: the training images, or those of --calibration_data."""
     if options.calibration_data:
+        images = calibration_images.listed(
+            detector,
+            options.calibration_data,
+            mend="Name images that were not trained on.",
+            tfds_data_dir=options.tfds_data_dir,
+            report=report,
+        )
         with sources.named_by(f"--calibration_data={options.calibration_data}"):
-            items = sources.list_normal(options.calibration_data, detector.how_read, options.tfds_data_dir)
-            calibration.check(detector.config.decision, len(items))
-            images = ImageSet(items, detector.side, detector.how_read, report=report)
-            detector.data.refuse(images.paths, images.hashes, "Name images that were not trained on.")
-        for line in unread.lines(sources.folder(options.calibration_data), detector.how_read, testing=False):
-            report(f"Note: {line}")
-        report(f"Scoring {len(images)} normal images of {options.calibration_data} for the threshold.")
-        detector.calibrate(images)
+            calibration.check(detector.config.decision, len(images))
+        calibration_images.read(images, options.calibration_data)
+        calibration_images.calibrate(detector, images, options.calibration_data, report)
     if detector.calibration is None:
         raise InputError(
             f"The detector, {detector.description}, knows no scores of normal images, which thresholds come from: it "
