@@ -16,14 +16,14 @@ T = TypeVar("T")
 # The commands in a checkout; installed, they are cutpaste-NAME.
 _MAIN = re.compile(r"(?:\bpython )?\b(train|eval|predict|export|reproduce)_main\.py\b")
 _PREPARE = "python -m data.mvtec_ad"
+_IS_CHECKOUT = (Path(__file__).resolve().parent.parent / "train_main.py").is_file()
 _PAUSE = 30.0  # seconds between lines of a log
 _quiet = False
 
 
 def as_started(text: str) -> str:
     """A text that names the commands as in a checkout, `python train_main.py`: as the user has them here."""
-    is_checkout = (Path(__file__).resolve().parent.parent / "train_main.py").is_file()
-    if is_checkout and not Path(sys.argv[0]).name.startswith("cutpaste-"):
+    if _IS_CHECKOUT and not Path(sys.argv[0]).name.startswith("cutpaste-"):
         return text
     return _MAIN.sub(r"cutpaste-\1", text).replace(_PREPARE, "cutpaste-prepare-mvtec-ad")
 
@@ -40,6 +40,7 @@ def say(line: str) -> None:
 
 def say_aside(line: str) -> None:
     """Shows a line on standard error, where standard output is for results."""
+    line = as_started(line)
     if not _quiet or line.startswith("Warning:"):
         print(line, file=sys.stderr, flush=True)
 

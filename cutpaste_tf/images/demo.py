@@ -9,7 +9,6 @@ arithmetic that IEEE 754 rounds alike everywhere, so every machine gets the same
 """
 
 import hashlib
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import whole_folder
 from cutpaste_tf.images.demo_drawing import draw_fabric, draw_gear
 from cutpaste_tf.progress import say, track
 
@@ -64,22 +64,20 @@ def draw(data: str) -> Path:
     stamp = folder / ".drawn_by_sha256"
     if stamp.is_file() and stamp.read_text() == source:
         return folder
-    shutil.rmtree(folder, ignore_errors=True)  # missing, or drawn by another version of these files
+    # Missing, or drawn by another version of these files.
     say(f"Drawing the built-in data set demo/{name} ...")
-    partial = FOLDER / f".{name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
     category = CATEGORIES[name]
     groups = [("train", "good", TRAIN), ("test", "good", TEST_GOOD)]
     groups += [("test", defect, TEST_PER_DEFECT) for defect in category.defects]
     images = [(number, index) for number, (*_, count) in enumerate(groups) for index in range(count)]
-    for number, index in track(images, len(images), "Drawing images", say):
-        split, defect, _ = groups[number]
-        image, mask = category.draw(np.random.default_rng([number, index]), defect)
-        _save(partial / split / defect / f"{index:03d}.png", image)
-        if defect != "good":
-            _save(partial / "ground_truth" / defect / f"{index:03d}_mask.png", mask.astype(np.float64))
-    (partial / stamp.name).write_text(source)
-    partial.rename(folder)  # whole or not at all
+    with whole_folder(folder) as partial:
+        for number, index in track(images, len(images), "Drawing images", say):
+            split, defect, _ = groups[number]
+            image, mask = category.draw(np.random.default_rng([number, index]), defect)
+            _save(partial / split / defect / f"{index:03d}.png", image)
+            if defect != "good":
+                _save(partial / "ground_truth" / defect / f"{index:03d}_mask.png", mask.astype(np.float64))
+        (partial / stamp.name).write_text(source)
     return folder
 
 
