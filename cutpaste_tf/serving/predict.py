@@ -52,7 +52,8 @@ def predict(
         named_files.refuse_inside(folder, images, "--heat_maps", is_folder=True)
         files.check_writable(folder)
     opened = _configured(loading.load(detector), options).with_threshold(options.threshold)
-    description = _description(opened, detector, options)
+    place = "given" if isinstance(detector, Detector) else ",".join(map(str, loading.places(detector)))
+    description = _description(opened, place, options)
     began = time.monotonic()
     with devices.used(devices.AUTO):
         opened.prepare()
@@ -73,7 +74,7 @@ def _configured(detector: Detector, options: PredictionOptions) -> Detector:
     return detector.configured(detector.given.replaced(**asked)) if asked else detector
 
 
-def _description(detector: Detector, place: object, options: PredictionOptions) -> str:
+def _description(detector: Detector, place: str, options: PredictionOptions) -> str:
     """What the user should know of the detector.
 
     Raises:

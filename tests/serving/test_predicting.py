@@ -52,6 +52,7 @@ def test_rows_are_those_of_the_evaluation_and_of_python(config, copied_run, cate
     assert not any(row["error"] for row in rows)
     told = capsys.readouterr()
     assert told.out == ""
+    assert f"Detector: {run}, a" in told.err
     assert "30 % false alarms by 6 normal images" in told.err
     assert "Scored 6 images" in told.err
     assert "images/s" in told.err
