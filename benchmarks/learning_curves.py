@@ -11,10 +11,8 @@ lie at 0, 8, 16, 32, ... steps; the accuracy is the mean since the point before.
 with what curves.csv has not yet; it draws curves.png.
 """
 
-import csv
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +46,7 @@ def main(argv: list[str]) -> None:
     path = folder / "curves.csv"
     rows: list[dict[str, Any]] = []
     if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [{name: _value(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        rows = [{name: _value(value) for name, value in row.items()} for row in files.read_csv(path)]
     if rows and "baseline" not in rows[0]:
         sys.exit(f"error: {path} is of an earlier version; name another --output_dir.")
     first = config_from_flags("paper").resolved()
@@ -101,7 +98,8 @@ def _curve(config: Config) -> list[dict[str, Any]]:
         print(points[-1], flush=True)
 
     initial = nets.backbone.get_weights()
-    batch_norm.calibrate_batch_norm(nets.feature, _batches(fitted.images, config))
+    batches = batch_norm.batches(fitted.images, config.view_size, schedule.batch_size, config.seed)
+    batch_norm.calibrate_batch_norm(nets.feature, batches)
     measure(_STATISTICS)
     nets.backbone.set_weights(initial)
     (phase,) = schedule.phases
@@ -120,17 +118,6 @@ def _curve(config: Config) -> list[dict[str, Any]]:
         if step == schedule.total_steps or seconds > 60 * _MINUTES.value:
             break
     return points
-
-
-def _batches(images: np.ndarray, config: Config) -> Iterator[np.ndarray]:
-    """The images in [0, 1], in the order of a shuffle; of each a random crop where the model learns from crops."""
-    rng, size = np.random.default_rng(config.seed), config.view_size
-    order = rng.permutation(len(images))
-    corners = rng.integers(0, images.shape[1] - size + 1, (len(images), 2))
-    for start in range(0, len(images), config.schedule.batch_size):
-        chosen = order[start : start + config.schedule.batch_size]
-        crops = [images[i, y : y + size, x : x + size] for i, (y, x) in zip(chosen, corners[chosen], strict=True)]
-        yield np.stack(crops).astype(np.float32) / 255
 
 
 def _draw(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -221,6 +221,19 @@ def kept(
     return made
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, under the names in its first line.
+
+    Raises:
+        OSError, ValueError: it is not there, or is no such file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+
+
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Writes rows under their keys, whole or not at all."""
     buffer = io.StringIO()

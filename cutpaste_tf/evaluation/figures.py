@@ -1,6 +1,5 @@
 """Figures of merit for people: their names, what they mean, and how they stand beside other evaluations'."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from cutpaste_tf import runs
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import read_csv
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.reading import Item
 from cutpaste_tf.images.synthetic import SyntheticOptions
@@ -95,8 +95,7 @@ def of_others(
         try:
             metrics = json.loads(path.read_text(encoding="utf-8"))
             other = metrics["location"]
-            with path.with_name("scores.csv").open(newline="", encoding="utf-8") as file:
-                scored = {row["path"] for row in csv.DictReader(file)}
+            scored = {row["path"] for row in read_csv(path.with_name("scores.csv"))}
         except (OSError, ValueError, KeyError, TypeError):
             raise InputError(
                 f"--beside={place} holds no evaluation ({path}); run eval_main.py --run_dir={place} first."

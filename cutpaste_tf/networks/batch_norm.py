@@ -36,6 +36,29 @@ def calibrate_batch_norm(network: keras.Model, batches: Iterable[np.ndarray]) ->
             layer.momentum = momentum
 
 
+def batches(images: np.ndarray, view_size: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Every image once, in the order of a shuffle, for `calibrate_batch_norm`.
+
+    Args:
+        images: uint8 [n, size, size, 3].
+        view_size: of what the network learns from; where it is smaller than the images, a random crop of each.
+        batch_size: of all batches but the last.
+        seed: of the shuffle and the crops.
+
+    Yields:
+        float32 [<= batch_size, view_size, view_size, 3] in [0, 1].
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(images))
+    corners = rng.integers(0, images.shape[1] - view_size + 1, (len(images), 2))
+    for start in range(0, len(images), batch_size):
+        chosen = order[start : start + batch_size]
+        crops = [
+            images[i, y : y + view_size, x : x + view_size] for i, (y, x) in zip(chosen, corners[chosen], strict=True)
+        ]
+        yield np.stack(crops).astype(np.float32) / 255
+
+
 def _batch_norms(network: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
     for layer in network.layers:
         if isinstance(layer, keras.Model):

@@ -1,11 +1,11 @@
 """What the work of a plan takes: hours of training, and room on the disk."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cutpaste_tf import runs
 from cutpaste_tf.detection import dense
+from cutpaste_tf.files import read_csv
 from cutpaste_tf.reproduction import speed
 from cutpaste_tf.reproduction.plan import Request, Work
 from cutpaste_tf.settings.config import Config
@@ -99,7 +99,6 @@ def _speeds(work: Sequence[Work], request: Request) -> dict[Kind, float]:
 def _last_logged(place: Path, name: str) -> float:
     """What a run's log says last; 0 where it says nothing yet."""
     try:
-        with (place / "train_log.csv").open(newline="", encoding="utf-8") as file:
-            return float([*csv.DictReader(file)][-1][name])
+        return float(read_csv(place / "train_log.csv")[-1][name])
     except (OSError, IndexError, KeyError, TypeError, ValueError):
         return 0.0

@@ -1,12 +1,12 @@
 """The numbers that the paper publishes, as data: never ours, and never mixed with ours."""
 
-import csv
 import functools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cutpaste_tf.files import read_csv
 from cutpaste_tf.reproduction.tables import CIFAR10
 
 _FOLDER = Path(__file__).parent / "published"
@@ -45,10 +45,12 @@ def table(number: int | str) -> dict[tuple[str, str], Published]:
     if number == CIFAR10:
         return {("all", method): one for (quantity, method), one in _in_text().items() if quantity.startswith("CIFAR")}
     (path,) = _FOLDER.glob(f"table{number}_*.csv")
-    found = {
-        (_ROWS.get(row, row), column): Published(float(auc), float(error) if error else None)
-        for row, column, auc, error in _read(path)
-    }
+    found = {}
+    for row in read_csv(path):
+        category, error = row["model" if number == 6 else "category"], row["standard_error"]
+        found[_ROWS.get(category, category), row["method"]] = Published(
+            float(row["auc"]), float(error) if error else None
+        )
     if number == 2:  # what Section 4.2 says beside it
         (found["all", "gradcam"],) = [one for (_, method), one in _in_text().items() if method.startswith("gradcam")]
     return found
@@ -56,16 +58,12 @@ def table(number: int | str) -> dict[tuple[str, str], Published]:
 
 def _in_text() -> dict[tuple[str, str], Published]:
     """(quantity, method) -> what the paper says in its text."""
-    rows = _read(_FOLDER / "in_text.csv")
     return {
-        (quantity, method): Published(float(auc), None, "" if source == _OWN else source)
-        for _, quantity, method, auc, source in rows
+        (row["quantity"], row["method"]): Published(
+            float(row["value"]), None, "" if row["source"] == _OWN else row["source"]
+        )
+        for row in read_csv(_FOLDER / "in_text.csv")
     }
-
-
-def _read(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))[1:]
 
 
 # One name for the rows of means, which the paper's tables call differently.

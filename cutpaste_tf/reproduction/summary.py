@@ -5,7 +5,6 @@ categories, and its error the mean of their errors, as in the paper; where only 
 for, the paper's number beside it is its mean over the same ones.
 """
 
-import csv
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cutpaste_tf.evaluation import metrics
+from cutpaste_tf.files import read_csv
 from cutpaste_tf.reproduction import published, tables
 from cutpaste_tf.reproduction.plan import Request, metrics_of
 from cutpaste_tf.reproduction.published import Published
@@ -186,8 +186,7 @@ def _ensemble(folders: Sequence[Path]) -> Ours | None:
     scores: list[dict[str, float]] = []
     labels: dict[str, int] = {}
     for folder in folders:
-        with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
-            rows = [*csv.DictReader(file)]
+        rows = read_csv(folder / "scores.csv")
         scores.append({row["path"]: float(row["score"]) for row in rows})
         labels |= {row["path"]: int(row["label"] or -1) for row in rows}
     every = np.array([[one[path] for path in labels] for one in scores])

@@ -59,6 +59,12 @@ def _synthetic(model: Column, row: str) -> dict[str, Column]:
 
 _TRANSFER = {"backbone": "efficientnet_b4", "weights": "imagenet"}
 _UNTRAINED = {**_TRANSFER, "epochs": 0}
+# Networks without a step of learning, which the paper does not have: with batch norm as it is initialized (mean 0 and
+# variance 1: a feature does not depend on an image's brightness), and with its statistics of the training images.
+_BASELINES = {
+    "untrained": Column({"epochs": 0}),
+    "untrained_calibrated": Column({"epochs": 0, "calibrate_batch_norm": True}),
+}
 _LOCALIZED: dict[str, Any] = {"evaluation": ("--heat_maps",), "folder": "eval_localized"}
 _LEVEL7: dict[str, Any] = {"evaluation": ("--noheat_maps", "--feature=level7"), "folder": "eval_level7"}
 # The split counts as it is: test images that a class has among its training images as well stay in it.
@@ -69,10 +75,15 @@ TABLES: dict[int | str, dict[str, Column]] = {
     1: {
         **{name: _task(name) for name in ("rotation", "cutout", "scar", "cutpaste", "cutpaste_scar", "cutpaste_3way")},
         "ensemble": Column({"proxy_task": "cutpaste_3way"}, ensemble=True),
+        **_BASELINES,
     },
     2: {
         "cutpaste_3way": Column({"patch_size": 64}, metric="pixel_auroc", **_LOCALIZED),
         "gradcam": Column({"proxy_task": "cutpaste_3way"}, metric="pixel_auroc", **_LOCALIZED),
+        **{
+            name: Column({"patch_size": 64, **column.settings}, metric="pixel_auroc", **_LOCALIZED)
+            for name, column in _BASELINES.items()
+        },
     },
     3: {
         "pool_pretrained": Column(_UNTRAINED, random=False),

@@ -1,11 +1,10 @@
 """Tables as Markdown, CSV and a page."""
 
-import csv
-import io
+from typing import Any
 
 import jinja2
 
-from cutpaste_tf.files import write_whole
+from cutpaste_tf.files import write_csv, write_whole
 from cutpaste_tf.reproduction.plan import Request
 from cutpaste_tf.reproduction.summary import Cell, Table
 
@@ -48,7 +47,7 @@ def write(table: Table, request: Request) -> None:
         + ("" if request.precision == "float32" else f" Trained in {request.precision}.")
     )
     write_whole(folder / f"{table.name}.md", _markdown(table, note, scale).encode(errors="backslashreplace"))
-    write_whole(folder / f"{table.name}.csv", _csv(table, scale).encode(errors="backslashreplace"))
+    write_csv(folder / f"{table.name}.csv", _rows(table, scale))
     rows = [(row, [(cell.verdict(scale), lines(cell, scale)) for cell in _cells(table, row)]) for row in table.rows]
     page = _PAGE.render(title=table.title, note=note, columns=table.columns, rows=rows)
     write_whole(folder / f"{table.name}.html", page.encode(errors="backslashreplace"))
@@ -86,26 +85,25 @@ def _markdown(table: Table, note: str, scale: str) -> str:
     return "\n".join(text) + "\n"
 
 
-def _csv(table: Table, scale: str) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_FIELDS)
+def _rows(table: Table, scale: str) -> list[dict[str, Any]]:
+    """Of tableN.csv: one for each cell."""
+    rows = []
     for row in table.rows:
         for column, cell in zip(table.columns, _cells(table, row), strict=True):
-            ours = ("", "", "", "")
+            values: dict[str, Any] = dict.fromkeys(_FIELDS, "")
+            values |= {"row": row, "column": column, "verdict": cell.verdict(scale)}
+            values["difference"] = _number(cell.difference)
             if cell.ours is not None:
-                ours = (
-                    f"{cell.ours.mean:.4f}",
-                    _number(cell.ours.standard_error),
-                    cell.ours.seeds,
-                    cell.ours.categories[0],
-                )
-            paper = ("", "", "")
+                values["ours"] = _number(cell.ours.mean)
+                values["standard_error"] = _number(cell.ours.standard_error)
+                values |= {"seeds": cell.ours.seeds, "categories": cell.ours.categories.there}
             if cell.paper is not None:
-                source = f"mean over the same {cell.paper.same}" if cell.paper.same else cell.paper.source
-                paper = f"{cell.paper.auc:g}", _number(cell.paper.standard_error), source
-            writer.writerow([row, column, *ours, *paper, _number(cell.difference), cell.verdict(scale)])
-    return buffer.getvalue()
+                values["paper"] = f"{cell.paper.auc:g}"
+                values["paper_standard_error"] = _number(cell.paper.standard_error)
+                same = f"mean over the same {cell.paper.same}" if cell.paper.same else ""
+                values["paper_source"] = same or cell.paper.source
+            rows.append(values)
+    return rows
 
 
 def _number(value: float | None) -> str:

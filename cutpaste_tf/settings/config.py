@@ -114,6 +114,8 @@ class Config(Settings):
             self._check_patches()
         else:
             self._refuse_patch_settings()
+        if self.schedule.calibrate_batch_norm and self.network.freeze_batch_norm == "yes":
+            raise InputError("--calibrate_batch_norm: batch norm is frozen; give --freeze_batch_norm=no as well.")
         if batch_size % len(augmentation.views):
             nearest = max(1, batch_size // len(augmentation.views)) * len(augmentation.views)
             raise InputError(

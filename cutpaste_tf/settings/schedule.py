@@ -55,6 +55,9 @@ class ScheduleSettings(Settings):
         3e-5, "L2 coefficient c: c * sum(w^2) / 2 is added to the loss.", source="A.1; halving DROC's", at_least=0
     )
     l2_batch_norm: bool = setting(True, "Whether L2 covers batch norm's gamma and beta.", source="DROC")
+    calibrate_batch_norm: bool = setting(
+        False, "Replace batch norm's moving statistics, after the last step, by those of the training images."
+    )
 
     def check(self) -> None:
         """What is no plain range."""

@@ -5,17 +5,15 @@ metric is fetched from the device. Metrics are read only when a line or a checkp
 execution, Keras tells of the first of them: a line or a checkpoint waits for the execution's end.
 """
 
-import csv
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cutpaste_tf import progress
+from cutpaste_tf import files, progress
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.errors import InputError, SignalError
-from cutpaste_tf.files import write_csv
 from cutpaste_tf.settings.schedule import ScheduleSettings
 from cutpaste_tf.training import checkpoint, tensorboard
 from cutpaste_tf.training.stopping import Stop
@@ -48,7 +46,7 @@ class ProgressLog(keras.callbacks.Callback):
         self._settings, self._report, self._step = settings, report, step
         self._learning_rate = learning_rate
         self._path = folder / "train_log.csv"
-        self._rows = [row for row in _read_csv(self._path) if int(row["step"]) <= step]
+        self._rows = [row for row in _logged(self._path) if int(row["step"]) <= step]
         self._writer = tensorboard.writer(folder / tensorboard.FOLDER)
         self._bar = (
             progress.bar(settings.total_steps, "Training", initial=step, unit="step")
@@ -97,7 +95,7 @@ class ProgressLog(keras.callbacks.Callback):
             "images_per_second": round((self._step - self._first) * self._settings.batch_size / seconds, 2),
         }
         self._rows.append(row)
-        write_csv(self._path, self._rows)
+        files.write_csv(self._path, self._rows)
         with self._writer.as_default(step=self._step):
             for name in ("cross_entropy", "l2", "accuracy", "learning_rate", "images_per_second"):
                 tf.summary.scalar(name, row[name])
@@ -199,14 +197,13 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
+def _logged(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = files.read_csv(path)
         for row in rows:
             int(row["step"])
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it to go on without the log so far.") from None
     return rows

@@ -13,7 +13,7 @@ from cutpaste_tf.detection import calibration, embeddings, loading
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.reading import Examples
-from cutpaste_tf.networks import build, saliency, weights
+from cutpaste_tf.networks import batch_norm, build, saliency, weights
 from cutpaste_tf.networks.build import Networks
 from cutpaste_tf.progress import Report, say
 from cutpaste_tf.runs import TrainingData
@@ -106,6 +106,8 @@ class _Run:
                 execution=self._execution,
                 report=self._report,
             )
+        if self._config.schedule.calibrate_batch_norm:
+            self._calibrate_batch_norm(nets, examples.images)
         self._report(f"Fitting the density to {len(examples.images)} training images.")
         data = TrainingData.read(self._folder)
         detector = loading.make(nets.feature, self._given, data)
@@ -115,6 +117,12 @@ class _Run:
         embeddings.write(self._folder / runs.TRAIN_EMBEDDINGS, described)
         detector.save(self._folder / runs.DETECTOR)
         (self._folder / runs.CHECKPOINT).unlink(missing_ok=True)
+
+    def _calibrate_batch_norm(self, nets: Networks, images: np.ndarray) -> None:
+        self._report(f"Setting batch norm's statistics to those of {len(images)} training images.")
+        config = self._config
+        batches = batch_norm.batches(images, config.view_size, config.schedule.batch_size, config.seed)
+        batch_norm.calibrate_batch_norm(nets.feature, batches)
 
     def _with_saliency(self, images: np.ndarray) -> np.ndarray:
         """The images, with the channel of salient pixels where the task needs one."""

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from conftest import TINY, networks_of
 
+import cutpaste_tf
 from cutpaste_tf.backend import keras
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import sources
 from cutpaste_tf.networks import build
-from cutpaste_tf.networks.batch_norm import calibrate_batch_norm
+from cutpaste_tf.networks.batch_norm import batches, calibrate_batch_norm
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.training import fitting
+from cutpaste_tf.training.train import train
 
 IMAGES = np.random.default_rng(0).uniform(0.2, 0.7, (7, 16, 16, 3)).astype(np.float32)
 
@@ -50,6 +56,34 @@ def test_an_untrained_network_ignores_brightness_and_a_calibrated_one_does_not()
     np.testing.assert_allclose(directions(0.5 * IMAGES), directions(IMAGES), atol=1e-4)
     calibrate_batch_norm(nets.feature, [IMAGES])
     assert np.abs(directions(0.5 * IMAGES) - directions(IMAGES)).max() > 0.1
+
+
+@pytest.mark.parametrize("view_size", [16, 8])
+def test_batches_have_every_image_once(view_size):
+    images = np.random.default_rng(1).integers(0, 256, (7, 16, 16, 3), dtype=np.uint8)
+    images[:, :, :, 0] = np.arange(7)[:, None, None]  # which image a crop is of
+    made = [*batches(images, view_size, 3, seed=0)]
+    assert [batch.shape for batch in made] == [(size, view_size, view_size, 3) for size in (3, 3, 1)]
+    assert sorted(np.round(255 * np.concatenate(made)[:, 0, 0, 0])) == [*range(7)]
+    if view_size == 16:
+        order = np.round(255 * np.concatenate(made)[:, 0, 0, 0]).astype(int)
+        np.testing.assert_allclose(np.concatenate(made), images[order] / np.float32(255))
+
+
+def test_a_run_ends_with_statistics_of_its_training_images(tmp_path, category):
+    """By the setting, an untrained run too; the features that its density is fitted to are those of that network."""
+    config = TINY.replaced(data=str(category), epochs=0, calibrate_batch_norm=True)
+    train(config, tmp_path / "run", report=lambda line: None)
+    nets = fitting.initial_networks(config.resolved())
+    images = sources.read_train(category, 32).images
+    calibrate_batch_norm(nets.feature, batches(images, 32, 6, seed=0))
+    expected = keras.ops.convert_to_numpy(nets.feature(images / np.float32(255)))
+    np.testing.assert_allclose(cutpaste_tf.load(tmp_path / "run").embed(images), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_frozen_batch_norm_is_refused():
+    with pytest.raises(InputError, match="--freeze_batch_norm=no"):
+        Config.of(backbone="efficientnet_b0", weights="imagenet", calibrate_batch_norm=True)
 
 
 def test_frozen_batch_norm_stays():

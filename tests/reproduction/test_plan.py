@@ -28,8 +28,9 @@ def test_a_run_belongs_to_no_table(tmp_path):
     assert default.run.name == "bottle/default/seed0"
     assert default.run.config("/data").schedule.total_steps == 65536
     # 11 tasks, patches, EfficientNet before and after, 3 learning rates, 4 numbers of epochs, 3 jitters, 3 areas; but
-    # rotation, cutout, cutout_mean, cutout_color, scar, confetti, cutpaste, cutpaste_scar, union: nine, and the default
-    assert len(work) == 9 + 1 + 1 + 2 + 3 + 4 + 3 + 3
+    # rotation, cutout, cutout_mean, cutout_color, scar, confetti, cutpaste, cutpaste_scar, union: nine; the default;
+    # two untrained baselines of images, and two of patches.
+    assert len(work) == 9 + 1 + 1 + 2 + 3 + 4 + 3 + 3 + 4
 
 
 def test_cifar10_needs_no_folder_and_is_never_enlarged(tmp_path):
