@@ -10,6 +10,7 @@ import numpy as np
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.gaussian import GaussianDensity, LedoitWolfDensity, MixtureDensity
 from cutpaste_tf.density.kernel import KernelEstimate
+from cutpaste_tf.density.nearest import NearestDensity
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage
 from cutpaste_tf.settings.density import DensitySettings
@@ -19,6 +20,7 @@ DENSITIES: dict[str, Callable[[DensitySettings], Density]] = {
     "gaussian": lambda s: GaussianDensity(l2_normalize=s.l2_normalize, reg_covar=s.reg_covar),
     "ledoit_wolf": lambda s: LedoitWolfDensity(l2_normalize=s.l2_normalize),
     "kde": lambda s: KernelEstimate(bandwidth=s.kde_bandwidth, l2_normalize=s.l2_normalize),
+    "nearest": lambda s: NearestDensity(neighbors=s.neighbors, l2_normalize=s.l2_normalize),
     "mixture": lambda s: MixtureDensity(
         components=s.mixture_components, l2_normalize=s.l2_normalize, reg_covar=s.reg_covar
     ),

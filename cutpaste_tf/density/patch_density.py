@@ -22,6 +22,7 @@ from cutpaste_tf.density import held_out
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.gaussian import GaussianDensity, Moments, mean_and_covariance
 from cutpaste_tf.density.low_rank import LowRankGaussian
+from cutpaste_tf.density.nearest import NearestPatches
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import write_arrays
 from cutpaste_tf.settings.density import DensitySettings
@@ -208,11 +209,15 @@ class PerLocationGaussian:
         return (slice(start, min(start + _LOCATIONS, locations)) for start in range(0, locations, _LOCATIONS))
 
 
-PatchDensity = SharedGaussian | PerLocationGaussian
+PatchDensity = SharedGaussian | PerLocationGaussian | NearestPatches
 
 
 def build(settings: DensitySettings) -> PatchDensity:
     """The density of a patch model, not yet fitted."""
+    if settings.density == "nearest":
+        return NearestPatches(
+            coreset=settings.coreset, neighbors=settings.neighbors, l2_normalize=settings.l2_normalize
+        )
     kind = {"shared": SharedGaussian, "per_location": PerLocationGaussian}[settings.density_mode]
     return kind(l2_normalize=settings.l2_normalize, reg_covar=settings.reg_covar)
 

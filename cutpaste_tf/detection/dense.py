@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -136,15 +136,14 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
 def fully_convolutional(feature: keras.Model, side: int, settings: FeatureSettings) -> keras.Model:
     """The network from an image to the features of all its patches, float32 [batch, locations, dimensions].
 
-    Where a patch's last feature map has k x k places, the average is taken over k x k places as far apart and
-    as centered in the patch.
+    Where a patch's feature map has k x k places, the average is taken over k x k places as far apart and as centered in
+    the patch. Of several maps the first decides which pixels have places; another map, whose places should be between
+    these, is interpolated linearly.
     """
     inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
-    whole = network_stride(inner)
     step = fast_step(inner, settings)
-    taps = -(-settings.extract_size // whole)
-    first = (settings.extract_size - (taps - 1) * whole) // 2  # pixel of a patch at which its first place lies
-    shift, start = first % step, first // step
+    taps = [_Taps.of(stride, min(stride, step), settings) for stride in _output_strides(inner)]
+    shift = taps[0].first % taps[0].apart
     count = places(side, settings)
 
     image = keras.Input((side, side, 3))
@@ -152,15 +151,64 @@ def fully_convolutional(feature: keras.Model, side: int, settings: FeatureSettin
     for layer in feature.layers:
         if isinstance(layer, keras.layers.Normalization):
             x = layer(x)
-    x = keras.ops.cast(dilate(inner, step)(x), "float32")
+    maps: Any = dilate(inner, step)(x)
+    maps = maps if isinstance(maps, (list, tuple)) else [maps]
+    averages = [
+        _averaged(keras.ops.cast(each, "float32"), tap, shift, settings.stride, count)
+        for each, tap in zip(maps, taps, strict=True)
+    ]
+    averaged: Any = averages[0] if len(averages) == 1 else keras.ops.concatenate(averages, axis=-1)
+    return keras.Model(image, keras.ops.reshape(averaged, (-1, count * count, averaged.shape[-1])))
+
+
+class _Taps(NamedTuple):
+    """Where the places of a feature map are that a patch's feature is the average of, in pixels along an axis.
+
+    Attributes:
+        number: of places.
+        first: from the patch's border to the first.
+        between: from one to the next: the network's own stride.
+        apart: from one place of the map to the next, dilated.
+    """
+
+    number: int
+    first: int
+    between: int
+    apart: int
+
+    @classmethod
+    def of(cls, stride: int, apart: int, settings: FeatureSettings) -> Self:
+        number = -(-settings.extract_size // stride)
+        return cls(number, (settings.extract_size - (number - 1) * stride) // 2, stride, apart)
+
+
+def _averaged(x: Any, taps: _Taps, shift: int, stride: int, count: int) -> Any:
+    """Averages [batch, count, count, channels] over the places of each patch, of a map of an image without its border.
+
+    Args:
+        x: [batch, height, width, channels].
+        taps: the places.
+        shift: pixels that the border has.
+        stride: pixels from one patch to the next.
+        count: of patches along an axis.
+    """
+    start, beyond = divmod(max(0, taps.first - shift), taps.apart)
+    begins = [start + tap * taps.between // taps.apart for tap in range(taps.number)]
+    last, weight = (count - 1) * stride // taps.apart, beyond / taps.apart
+    if begins[-1] + last + 1 >= x.shape[1]:
+        weight = 0.0  # at the image's end there is no next place to interpolate with
     for axis in (1, 2):
-        parts = []
-        for tap in range(taps):
-            begin = start + tap * whole // step
-            chosen = slice(begin, begin + (count - 1) * settings.stride // step + 1, settings.stride // step)
-            parts.append(x[:, chosen] if axis == 1 else x[:, :, chosen])
+
+        def of_patches(x: Any, begin: int, axis: int = axis) -> Any:
+            chosen = slice(begin, begin + last + 1, stride // taps.apart)
+            return x[:, chosen] if axis == 1 else x[:, :, chosen]
+
+        parts = [of_patches(x, begin) for begin in begins]
+        if weight:
+            following = [of_patches(x, begin + 1) for begin in begins]
+            parts = [(1 - weight) * part + weight * other for part, other in zip(parts, following, strict=True)]
         x = keras.ops.mean(keras.ops.stack(parts), axis=0)
-    return keras.Model(image, keras.ops.reshape(x, (-1, count * count, x.shape[-1])))
+    return x
 
 
 def dilate(backbone: keras.Model, step: int) -> keras.Model:
@@ -200,12 +248,13 @@ def dilate(backbone: keras.Model, step: int) -> keras.Model:
 
 def fast_step(backbone: keras.Model, settings: FeatureSettings) -> int:
     """Pixels between the places that fast scoring needs of a feature map: at most the stride, a power of two."""
-    return min(settings.stride & -settings.stride, network_stride(backbone))
+    return min(settings.stride & -settings.stride, max(_output_strides(backbone)))
 
 
-def network_stride(backbone: keras.Model) -> int:
-    """Pixels between places of a network's feature map."""
-    return _strides(backbone)[id(backbone.outputs[0])]
+def _output_strides(backbone: keras.Model) -> list[int]:
+    """Pixels between the places of each feature map that a network gives."""
+    strides = _strides(backbone)
+    return [strides[id(output)] for output in backbone.outputs]
 
 
 def _strides(backbone: keras.Model) -> dict[int, int]:

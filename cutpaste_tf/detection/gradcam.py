@@ -78,6 +78,10 @@ def check_layer(feature: keras.Model, name: str) -> None:
         InputError: it has not.
     """
     backbone = _backbone(feature)
+    if len(backbone.outputs) > 1:
+        raise InputError(
+            f"--gradcam_layer={name}: of several features heat maps are made of their own maps; leave it out."
+        )
     known = [layer.name for layer in backbone.layers[1:] if len(layer.output.shape) == 4]
     if name not in known:
         raise InputError(f"--gradcam_layer={name} is not known to {backbone.name}; its layers: {', '.join(known)}.")

@@ -113,7 +113,8 @@ def feature_model(whole: keras.Model, feature: str) -> keras.Model:
     Args:
         whole: `Networks.feature`, or what was loaded of it.
         feature: `pool` (of the last feature map), `level7` (EfficientNet), `layer1` to `layer4` (ResNet-18),
-            or the name of a layer of the backbone with an output [batch, height, width, channels].
+            or the name of a layer of the backbone with an output [batch, height, width, channels]; several, separated
+            by commas, are concatenated, on the places of the coarsest.
 
     Returns:
         image -> float32 [batch, channels], the average over places.
@@ -125,19 +126,33 @@ def feature_model(whole: keras.Model, feature: str) -> keras.Model:
         return whole
     backbone = next(layer for layer in whole.layers if isinstance(layer, keras.Model))
     named = BACKBONES[backbone.name].features(backbone)
-    outputs = {layer.name: layer.output for layer in backbone.layers if len(layer.output.shape) == 4}
-    output = outputs.get(named.get(feature, feature))
-    if output is None:
-        raise InputError(
-            f"--feature={feature} is not known to {backbone.name}; it has pool, {', '.join(named)}, and its layers: "
-            f"{', '.join(outputs)}."
-        )
+    maps = {layer.name: layer.output for layer in backbone.layers if len(layer.output.shape) == 4}
+    known = {"pool": backbone.output, **{name: maps[layer] for name, layer in named.items()}, **maps}
+    names = feature.split(",")
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"--feature={name} is not known to {backbone.name}; it has pool, {', '.join(named)}, and its layers: "
+                f"{', '.join(maps)}."
+            )
+    if len(set(names)) < len(names):
+        raise InputError(f"--feature={feature} names a feature twice.")
     x = whole.input
     for layer in whole.layers:
         if isinstance(layer, keras.layers.Normalization):
             x = layer(x)
-    feature_map = keras.Model(backbone.input, output)(x, training=False)
-    pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(feature_map)
+    if len(names) == 1:
+        feature_map = keras.Model(backbone.input, known[feature])(x, training=False)
+        pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(feature_map)
+        return keras.Model(whole.input, pooled, name="feature")
+    several = keras.Model(backbone.input, [known[name] for name in names])
+    sides = [shape[1] for shape in several.compute_output_shape((1, 512, 512, 3))]
+    averaged = [
+        keras.layers.AveragePooling2D(side // min(sides), padding="same", dtype="float32")(feature_map)
+        for side, feature_map in zip(sides, several(x, training=False), strict=True)
+    ]
+    joined = keras.layers.Concatenate(dtype="float32")(averaged)
+    pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(joined)
     return keras.Model(whole.input, pooled, name="feature")
 
 

@@ -16,7 +16,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings.augmentation import AugmentationSettings
 from cutpaste_tf.settings.base import PATCH_MODEL, Settings, leaves, only_for, parsed, setting
 from cutpaste_tf.settings.data import DataSettings, default_image_size
-from cutpaste_tf.settings.density import DensitySettings
+from cutpaste_tf.settings.density import PATCH_DENSITIES, DensitySettings
 from cutpaste_tf.settings.network import NetworkSettings
 from cutpaste_tf.settings.schedule import ScheduleSettings
 from cutpaste_tf.settings.scoring import DecisionSettings, FeatureSettings, HeatMapSettings
@@ -94,7 +94,7 @@ class Config(Settings):
         value("normalization", "imagenet" if weights else "none")  # its weights expect what they were trained on
         value("freeze_batch_norm", "yes" if transfer or head_epochs > 0 else "no")  # in fine-tuning, as of A.4
         if self.patch_size:
-            is_aligned = Path(self.data.data).name in ALIGNED
+            is_aligned = Path(self.data.data).name in ALIGNED and self.density.density != "nearest"
             value("density_mode", "per_location" if is_aligned else "shared")
         return filled
 
@@ -144,8 +144,13 @@ class Config(Settings):
                 f"Patches of {features.extract_size} px every {features.stride} px do not end at the border of "
                 f"{image_size} px: --stride must divide {room}, the image_size less the extract_size."
             )
-        if self.density.density != "gaussian":
-            raise InputError(f"--density={self.density.density} is for whole images; a patch model takes gaussian.")
+        density, mode = self.density.density, self.density.density_mode
+        if density not in PATCH_DENSITIES:
+            raise InputError(
+                f"--density={density} is for whole images; a patch model takes {' or '.join(PATCH_DENSITIES)}."
+            )
+        if density == "nearest" and mode == "per_location":
+            raise InputError("--density=nearest keeps patches of all locations together; leave out --density_mode.")
         if self.density.reg_covar == 0 and self.density.density_mode == "per_location":
             raise InputError("--density_mode=per_location needs --reg_covar greater than 0.")
         if features.dense == "fast" and not self.network.facts.dilates:

@@ -4,8 +4,9 @@ import dataclasses
 
 from cutpaste_tf.settings.base import IMAGE_MODEL, PATCH_MODEL, Settings, setting
 
-# Of features of whole images.
-DENSITY_NAMES = ["gaussian", "ledoit_wolf", "kde", "mixture"]
+# Of features of whole images, and of those the ones of patches.
+DENSITY_NAMES = ["gaussian", "ledoit_wolf", "kde", "mixture", "nearest"]
+PATCH_DENSITIES = ("gaussian", "nearest")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +20,8 @@ class DensitySettings(Settings):
 
     density: str = setting(
         "gaussian",
-        "Density fitted to the features of the normal training images.",
+        "Density fitted to the features of the normal training images; nearest: the distance to the nearest ones, of "
+        "patches to those of a coreset.",
         source="Section 2.3, Eq. 2",
         choices=DENSITY_NAMES,
     )
@@ -35,6 +37,10 @@ class DensitySettings(Settings):
         only=IMAGE_MODEL,
     )
     mixture_components: int = setting(5, "Gaussians of mixture.", at_least=1, only=IMAGE_MODEL)
+    neighbors: int = setting(
+        1, "Nearest features whose mean distance is the score of nearest.", source="PatchCore", at_least=1
+    )
+    coreset: int = setting(3000, "Patches that nearest keeps.", source="PatchCore", at_least=1, only=PATCH_MODEL)
     density_mode: str = setting(
         "auto",
         "One density for all locations, or one each; auto: each if the category is aligned.",

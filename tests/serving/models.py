@@ -15,6 +15,7 @@ MODELS = {
     "ledoit_wolf": RUN.replaced(density="ledoit_wolf"),
     "mixture": RUN.replaced(density="mixture", mixture_components=2),
     "kde": RUN.replaced(density="kde"),
+    "nearest": RUN.replaced(density="nearest", neighbors=2, feature="layer1,layer3"),
     "features of any length": RUN.replaced(l2_normalize=False),
     "an earlier layer": RUN.replaced(feature="layer2"),
     "a side that is no power of two": RUN.replaced(image_size=45),
@@ -23,6 +24,10 @@ MODELS = {
     "shared, exact": PATCHES.replaced(density_mode="shared"),
     "per location, exact": PATCHES.replaced(density_mode="per_location", image_score="patches"),
     "shared, fast": PATCHES.replaced(dense="fast", density_mode="shared", feature="layer2", normalize_coverage=True),
+    "nearest, exact": PATCHES.replaced(density="nearest", coreset=50),
+    "nearest, fast": PATCHES.replaced(
+        dense="fast", density="nearest", coreset=50, neighbors=3, feature="layer1,layer3", l2_normalize=False
+    ),
     "per location, fast": PATCHES.replaced(dense="fast", density_mode="per_location", l2_normalize=False),
 }
 

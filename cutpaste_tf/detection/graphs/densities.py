@@ -82,13 +82,43 @@ class Kernels:
         return products - 0.5 * (tf.reduce_sum(scaled**2, axis=1)[:, None] + self._squares)
 
 
-GraphDensity = Mixture | Kernels
+class Nearest:
+    """The distance to the nearest features, see `nearest.NearestDensity`; arguments as of `Mixture`."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], keep: Weights):
+        features, self._neighbors = arrays["features"], min(int(arrays["neighbors"]), len(arrays["features"]))
+        center = features.mean(axis=0)  # distances lose fewer digits near 0
+        self._center = keep(center, "center")
+        self._features = keep(features - center, "features")
+        self._squares = keep(((features - center) ** 2).sum(axis=1), "squares")
+
+    def log_density(self, features: Any) -> Any:
+        """As `Mixture.log_density`."""
+        return -tf.reduce_mean(self._nearest(features - self._center)[0], axis=1)
+
+    def score_slope(self, features: Any) -> Any:
+        """As `Mixture.score_slope`."""
+        centered = features - self._center
+        distances, indices = self._nearest(centered)
+        away = centered[:, None] - tf.gather(self._features, indices)
+        return tf.reduce_mean(away / tf.maximum(distances, 1e-12)[..., None], axis=1)
+
+    def _nearest(self, centered: Any) -> tuple[Any, Any]:
+        """Distances and indices [count, neighbors]."""
+        products = tf.linalg.matmul(centered, self._features, transpose_b=True)
+        squares = tf.reduce_sum(centered**2, axis=1)[:, None] + self._squares - 2 * products
+        nearest, indices = tf.math.top_k(-squares, self._neighbors)
+        return tf.sqrt(tf.maximum(-nearest, 0)), indices
+
+
+GraphDensity = Mixture | Kernels | Nearest
 # By name, as in densities.DENSITIES.
 GRAPHS: dict[str, Callable[[dict[str, np.ndarray], Weights], GraphDensity]] = {
     "gaussian": Mixture,
     "ledoit_wolf": Mixture,
     "kde": Kernels,
     "mixture": Mixture,
+    "nearest": Nearest,
 }
 
 

@@ -14,7 +14,7 @@ from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.density.patch_density import PatchDensity, PerLocationGaussian
 from cutpaste_tf.detection import dense, heat_maps
 from cutpaste_tf.detection.graphs import variables
-from cutpaste_tf.detection.graphs.densities import Mixture, Weights, unit
+from cutpaste_tf.detection.graphs.densities import GRAPHS, Weights, unit
 from cutpaste_tf.detection.graphs.graph import number_format
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.density import DensitySettings
@@ -105,7 +105,8 @@ class Embedder:
         cut = tf.gather(tf.gather(images, along, axis=1), along, axis=2)
         cut = tf.reshape(cut, [-1, places, size, places, size * 3])  # five axes: LiteRT has no more
         patches = tf.reshape(tf.transpose(cut, [0, 1, 3, 2, 4]), [-1, count, size * size * 3])
-        patches = tf.pad(patches, [[0, 0], [0, batches * together - count], [0, 0]])
+        # The last batch is filled with the last patch: LiteRT does not pad 8-bit integers.
+        patches = tf.gather(patches, np.minimum(np.arange(batches * together), count - 1), axis=1)
         patches = tf.transpose(tf.reshape(patches, [-1, batches, together, size * size * 3]), [1, 0, 2, 3])
 
         def of_batch(index: Any) -> Any:
@@ -134,7 +135,7 @@ class Scorer:
         arrays = density.to_arrays()
         self._is_shared = not isinstance(density, PerLocationGaussian)
         if self._is_shared:
-            self._density = Mixture(arrays, keep)
+            self._density = GRAPHS[settings.density](arrays, keep)
             return
         self._locations = len(arrays["mean"])
         self._batches = math.ceil(self._locations / _LOCATIONS)

@@ -1,0 +1,189 @@
+"""How far a feature is from the nearest normal ones: of images, or of patches from a coreset of them (PatchCore).
+
+Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022. The paper leaves the one-class
+classifier open (Section 2.3). The negative distance takes the place of a log density, with its peak at 0.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+from sklearn.random_projection import GaussianRandomProjection
+
+from cutpaste_tf import arrays
+from cutpaste_tf.density import held_out
+from cutpaste_tf.density.density import Density
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import write_arrays
+
+_FILE = "density.npz"
+_HELD = 2**32  # bytes of patch features that are held to choose from, and to be scored without their image
+_CANDIDATES = 10  # drawn at random for each patch that is kept
+_PROJECTED = 128  # dimensions in which patches are chosen: a random projection keeps distances to a tenth or so
+
+
+class NearestDensity(Density):
+    """Mean Euclidean distance to the nearest of the features it is fitted to.
+
+    Args:
+        neighbors: number of nearest features whose distances are averaged.
+        l2_normalize: as in `Density`.
+    """
+
+    def __init__(self, *, neighbors: int = 1, l2_normalize: bool = True):
+        super().__init__(l2_normalize=l2_normalize)
+        self._neighbors, self._search = neighbors, NearestNeighbors(algorithm="brute")
+
+    def _fit(self, features: np.ndarray) -> None:
+        self._features = features
+        self._search.fit(features)
+
+    def _nearest(self, features: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Distances and indices [count, neighbors]; None: of the features it is fitted to, each from the others."""
+        others = len(self._features) - (features is None)
+        return self._search.kneighbors(features, min(self._neighbors, others))
+
+    def _score(self, features: np.ndarray) -> np.ndarray:
+        return -self._nearest(features)[0].mean(axis=1)
+
+    def _leave_one_out(self, features: np.ndarray) -> np.ndarray:
+        others = NearestDensity(neighbors=self._neighbors, l2_normalize=self.l2_normalize).fit(features)
+        return -others._nearest(None)[0].mean(axis=1)
+
+    def _score_gradient(self, features: np.ndarray) -> np.ndarray:
+        distances, indices = self._nearest(features)
+        away = (features[:, None] - self._features[indices]) / np.maximum(distances, 1e-12)[..., None]
+        return away.mean(axis=1)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The features it is fitted to, prepared, and the number of neighbors."""
+        return {"features": self._features, "neighbors": np.array(self._neighbors)}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> Self:
+        """Takes over what another density's `to_arrays` gave."""
+        self._fit(arrays["features"])
+        return self
+
+
+class NearestPatches:
+    """`NearestDensity` of a coreset of all patches, wherever in the image they are.
+
+    Args:
+        coreset: number of patches to keep.
+        neighbors: number of nearest patches whose distances are averaged.
+        l2_normalize: scale each feature vector to unit length first.
+
+    Attributes:
+        held_out: float32 [images, locations], scores of training patches by the patches kept of other images.
+        peak: the highest score there can be.
+    """
+
+    peak = 0.0
+
+    def __init__(self, *, coreset: int, neighbors: int = 1, l2_normalize: bool = True):
+        self._coreset = coreset
+        self._options = {"neighbors": neighbors, "l2_normalize": l2_normalize}
+        self._density = NearestDensity(**self._options)
+
+    def fit(self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None = None) -> Self:
+        """Fits to the features of normal images.
+
+        Args:
+            features: of each image float32 [locations, dimensions].
+            count: of the images.
+            groups: for `held_out`, images of a group are left out together, in parts as in `Density.held_out`. Where
+                their features take more than 4 GiB, patches are kept of as many images as fit, evenly spaced, and
+                `held_out` is of these.
+
+        Raises:
+            InputError: features are not finite, or the patches that are kept are of too few images.
+        """
+        held, images = _held(features, count)
+        locations, dimensions = held.shape[1:]
+        rows = held.reshape(-1, dimensions)
+        drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[: _CANDIDATES * self._coreset])
+        candidates = self._density.prepare(rows[drawn])
+        kept = farthest_first(_projected(candidates), self._coreset)
+        patches, image_of = rows[drawn[kept]], drawn[kept] // locations
+        self._density.fit(patches)
+        self.held_out = np.empty((len(held) if count > 1 else 0, locations), np.float32)
+        for left_out in held_out.folds(count, groups) if count > 1 else ():
+            scored = np.flatnonzero(np.isin(images, left_out))
+            others = ~np.isin(image_of, scored)
+            if not others.any():
+                raise InputError(f"--coreset={self._coreset} keeps patches of too few images; raise it.")
+            density = NearestDensity(**self._options).fit(patches[others])
+            for image in scored:
+                self.held_out[image] = -density.score_samples(held[image])
+            arrays.release(held)
+        return self
+
+    def score_samples(self, features: np.ndarray) -> np.ndarray:
+        """Negative distances float64 [images, locations] of features [images, locations, dimensions]."""
+        return np.stack([self._density.score_samples(image) for image in features])
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """As `NearestDensity.to_arrays`, of the coreset."""
+        return self._density.to_arrays()
+
+    def save(self, folder: Path) -> None:
+        """Writes density.npz."""
+        write_arrays(folder / _FILE, self.to_arrays())
+
+    def load(self, folder: Path) -> Self:
+        """Reads what `save` wrote."""
+        with np.load(folder / _FILE) as stored:
+            self._density.restore(dict(stored))
+        return self
+
+
+def farthest_first(points: np.ndarray, count: int) -> np.ndarray:
+    """Greedy k-center: each point that is chosen is the farthest from those chosen before (Gonzalez, 1985).
+
+    Args:
+        points: [points, dimensions].
+        count: how many to choose.
+
+    Returns:
+        Indices int [count], of all points where there are no more; the first is the farthest from the mean.
+    """
+    if count >= len(points):
+        return np.arange(len(points))
+    squares = np.sum(points**2, axis=1)
+    chosen = np.empty(count, int)
+    mean = points.mean(axis=0)
+    chosen[0] = np.argmax(squares - 2 * points @ mean)
+    nearest = np.full(len(points), np.inf, np.float32)
+    for index in range(1, count):
+        last = chosen[index - 1]
+        np.minimum(nearest, squares - 2 * (points @ points[last]) + squares[last], out=nearest)
+        nearest[last] = -np.inf  # rounding may leave it above 0
+        chosen[index] = np.argmax(nearest)
+    return chosen
+
+
+def _projected(points: np.ndarray) -> np.ndarray:
+    """Points in fewer dimensions, float32: what is compared with each of thousands of others is to be small."""
+    points = points.astype(np.float32)
+    if points.shape[1] <= _PROJECTED:
+        return points
+    projection: Any = GaussianRandomProjection
+    return projection(_PROJECTED, random_state=0).fit_transform(points)
+
+
+def _held(features: Iterable[np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features [images, locations, dimensions] of as many images as fit, and which they are."""
+    held, chosen = np.empty(0), np.empty(0, int)
+    for index, image in enumerate(features):
+        if not np.all(np.isfinite(image)):
+            raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
+        if index == 0:
+            fitting = max(1, min(count, _HELD // image.nbytes))
+            chosen = np.linspace(0, count, fitting, endpoint=False).astype(int)
+            held = arrays.allocate(fitting, image.shape, np.float32)
+        held[chosen == index] = image
+    if not len(held):
+        raise InputError("There are no features to fit a density to.")
+    return held, chosen
