@@ -69,7 +69,7 @@ def cases(tiny: bool) -> dict[str, Case]:
         networks = {"ResNet-18, 32 px": small}
         patches = {"image_size": 48, "patch_size": 32, "stem": "imagenet", "stride": 8}
         precisions = ["float32"]
-    found = {
+    training = {
         f"{network}, {precision}": Case(settings, precision)
         for network, settings in networks.items()
         for precision in precisions
@@ -78,8 +78,8 @@ def cases(tiny: bool) -> dict[str, Case]:
         f"dense {how}": Case({**patches, "dense": how}, "float32" if tiny else "TF32", True)
         for how in ("exact", "fast")
     }
-    first = dict(list(found.items())[: len(precisions)])
-    return {**first, **scoring, **found}
+    first = dict(list(training.items())[: len(precisions)])
+    return {**first, **scoring, **training}
 
 
 def main(argv: list[str]) -> None:
@@ -90,22 +90,22 @@ def main(argv: list[str]) -> None:
 
         case = cases(_TINY.value)[_CASE.value]
         measure = measuring.dense_scoring if case.dense else measuring.training
-        found = measure(configured(case), tf32=case.precision == "TF32", seconds=0.5 if _TINY.value else 8.0)
-        files.write_whole(Path(_RESULT.value), json.dumps(found).encode())
+        result = measure(configured(case), tf32=case.precision == "TF32", seconds=0.5 if _TINY.value else 8.0)
+        files.write_whole(Path(_RESULT.value), json.dumps(result).encode())
         return
     surroundings.check()
     folder = Path(_OUTPUT_DIR.value).expanduser().resolve()
     session = Session(folder, "gpu", 60 * _MINUTES.value)
     place = str(sources.folder(_DATA.value))  # drawn, where that is asked for, before the clock counts
     every = cases(_TINY.value)
-    own = [sys.executable, "-m", "benchmarks.gpu", f"--output_dir={folder}", f"--data={place}"]
-    own += ["--tiny"] if _TINY.value else []
+    command = [sys.executable, "-m", "benchmarks.gpu", f"--output_dir={folder}", f"--data={place}"]
+    command += ["--tiny"] if _TINY.value else []
     keep = (1 - _MEASURING) * 60 * _MINUTES.value
     for name, case in every.items():
-        found = session.measure(
-            name, [*own, f"--case={name}"], limit=_LIMIT, keep=keep, environment=environment(case.precision)
+        result = session.measure(
+            name, [*command, f"--case={name}"], limit=_LIMIT, keep=keep, environment=environment(case.precision)
         )
-        print(name, json.dumps(found), flush=True)
+        print(name, json.dumps(result), flush=True)
     _carry_out_run(session, folder, place, every)
     print((folder / "gpu.md").read_text(encoding="utf-8"))
 
@@ -134,22 +134,22 @@ def _carry_out_run(session: Session, folder: Path, place: str, every: dict[str, 
     if not speeds:
         session.record("run", {"skipped": f"{network} was not measured, so how long an epoch takes is not known"})
         return
-    begun = session.records.get("schedule", {})  # of a session before: the run goes on by the same command
-    precision = begun.get("arithmetic") or max(speeds, key=lambda one: speeds[one])
+    earlier = session.records.get("schedule", {})  # of a session before: the run goes on by the same command
+    precision = earlier.get("arithmetic") or max(speeds, key=lambda each: speeds[each])
     config = configured(every[f"{network}, {precision}"])
-    given = ["--head_dims=16,8"] if _TINY.value else []
-    given += [f"--{name}={value}" for name, value in every[f"{network}, {precision}"].settings.items()]
-    given += [f"--precision={config.network.precision}"]
+    options = ["--head_dims=16,8"] if _TINY.value else []
+    options += [f"--{name}={value}" for name, value in every[f"{network}, {precision}"].settings.items()]
+    options += [f"--precision={config.network.precision}"]
     steps = 2 if _TINY.value else config.schedule.steps_per_epoch
     run = folder / "run"
-    epochs = begun.get("epochs") or affordable(
+    epochs = earlier.get("epochs") or affordable(
         session.left() - _EVALUATION, speeds[precision], steps, most=1 if _TINY.value else config.schedule.epochs
     )
     if not epochs:
         session.record("run", {"skipped": f"no time left for an epoch of {steps} steps"})
         return
     session.record("schedule", {"epochs": epochs, "steps_per_epoch": steps, "arithmetic": precision})
-    train = [sys.executable, str(_ROOT / "train_main.py"), f"--data={place}", f"--output_dir={run}", *given]
+    train = [sys.executable, str(_ROOT / "train_main.py"), f"--data={place}", f"--output_dir={run}", *options]
     train += [f"--epochs={epochs}", f"--steps_per_epoch={steps}", "--checkpoint_minutes=2"]
     session.commands("run", [train, [sys.executable, str(_ROOT / "eval_main.py"), f"--run_dir={run}"]],
                      run / "eval/metrics.json", environment(precision))  # fmt: skip

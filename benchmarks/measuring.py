@@ -29,21 +29,21 @@ def training(config: Config, *, tf32: bool, seconds: float) -> dict[str, Any]:
     fitting.compile_classifier(nets.classifier, config.schedule, phase)
     stream = pipeline.stream(images, config.augmentation, batch_size=config.schedule.batch_size, seed=config.seed)
     batches = iter(stream)
-    held = tf.data.Dataset.from_tensors(next(batches)).repeat()
+    repeated = tf.data.Dataset.from_tensors(next(batches)).repeat()
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         next(batches)
         count += 1
     alone = count / (time.perf_counter() - began)
     del batches
-    without = _rate(nets.classifier, held, seconds)
+    without = _rate(nets.classifier, repeated, seconds)
     with_pipeline = _rate(nets.classifier, stream, seconds)
     return {
         "steps_per_second_without": round(without, 4),
         "with_pipeline": round(with_pipeline, 4),
         "pipeline_alone": round(alone, 4),
         "waiting": round(max(0.0, 1 - with_pipeline / without), 4),
-        **_surroundings(),
+        **_machine(),
     }
 
 
@@ -82,7 +82,7 @@ def dense_scoring(config: Config, *, tf32: bool, seconds: float) -> dict[str, An
             embed_patches(images[len(times) % len(images)])
             times.append(time.perf_counter() - began)
     places = dense.places(config.data.image_size, config.features)
-    return {"seconds_per_image": round(min(times), 4), "patches": places**2, **_surroundings()}
+    return {"seconds_per_image": round(min(times), 4), "patches": places**2, **_machine()}
 
 
 def _set_tf32(allowed: bool) -> None:
@@ -90,7 +90,7 @@ def _set_tf32(allowed: bool) -> None:
         tf.config.experimental.enable_tensor_float_32_execution(allowed)
 
 
-def _surroundings() -> dict[str, Any]:
+def _machine() -> dict[str, Any]:
     """The highest memory of the device in MB (10^6 bytes), where it is told, and what was measured on."""
     peak, device = None, keras.distribution.list_devices()[0]
     if surroundings.backend() == "jax":

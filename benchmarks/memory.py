@@ -55,6 +55,6 @@ def _watch(process: int, peaks: tuple[dict[str, int], ...], ended: threading.Eve
             return
         for line in status.splitlines():
             name, _, value = line.partition(":")
-            for one in peaks:
-                if name in one:
-                    one[name] = max(one[name], int(value.split()[0]))
+            for peak in peaks:
+                if name in peak:
+                    peak[name] = max(peak[name], int(value.split()[0]))

@@ -75,15 +75,15 @@ class Session:
         result = self._folder / f".{name.replace(' ', '_').replace('/', '_')}.result"
         result.unlink(missing_ok=True)
         began = time.monotonic()
-        code, said = run([*command, f"--result={result}"], limit, environment)
+        code, output = run([*command, f"--result={result}"], limit, environment)
         taken = {"seconds": round(time.monotonic() - began, 1)}
         try:
-            found = json.loads(result.read_text(encoding="utf-8"))
+            figures = json.loads(result.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return self.record(name, {"failed": reason(code, said, limit), **taken})
+            return self.record(name, {"failed": reason(code, output, limit), **taken})
         finally:
             result.unlink(missing_ok=True)
-        return self.record(name, {**found, **taken})
+        return self.record(name, {**figures, **taken})
 
     def commands(
         self, name: str, commands: Sequence[Sequence[str]], metrics: Path, environment: Mapping[str, str]
@@ -92,13 +92,13 @@ class Session:
         began = time.monotonic()
         for command in commands:
             limit = self.left()
-            code, said = run(command, limit, environment) if limit > 0 else (None, "")
+            code, output = run(command, limit, environment) if limit > 0 else (None, "")
             if code != 0:
-                self.record(name, {"failed": reason(code, said, limit), "command": " ".join(command)})
+                self.record(name, {"failed": reason(code, output, limit), "command": " ".join(command)})
                 return
-        found = json.loads(metrics.read_text(encoding="utf-8"))
-        kept = ("image_auroc", "pixel_auroc", "aupro", "pixel_gaussian_auroc", "steps", "seed", "train_images")
-        figures = {key: found[key] for key in kept if key in found}
+        stored = json.loads(metrics.read_text(encoding="utf-8"))
+        names = ("image_auroc", "pixel_auroc", "aupro", "pixel_gaussian_auroc", "steps", "seed", "train_images")
+        figures = {key: stored[key] for key in names if key in stored}
         self.record(name, {**figures, "seconds": round(time.monotonic() - began, 1)})
 
     def record(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -131,20 +131,20 @@ def run(command: Sequence[str], limit: float, environment: Mapping[str, str] | N
         start_new_session=True,
     ) as process:
         try:
-            said, _ = process.communicate(timeout=limit)
+            output, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            said, _ = process.communicate()
-            return None, said
-        return process.returncode, said
+            output, _ = process.communicate()
+            return None, output
+        return process.returncode, output
 
 
-def reason(code: int | None, said: str, limit: float) -> str:
+def reason(code: int | None, output: str, limit: float) -> str:
     """Why a command gave nothing, in a line: what it said of memory, or else its last line."""
     if code is None:
         return f"took longer than {limit:.0f} s"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     memory = [line for line in lines if any(word in line for word in _NO_MEMORY)]
     if memory:
         return f"out of memory: {memory[0][:200]}"

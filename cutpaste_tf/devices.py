@@ -35,7 +35,7 @@ _state = _State()
 
 
 @contextlib.contextmanager
-def used(wanted: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
+def used(requested: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
     """Distributes what is computed in the block.
 
     Args:
@@ -45,11 +45,13 @@ def used(wanted: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
     Raises:
         InputError: there are fewer devices, or they cannot share a batch.
     """
-    found = _found()
-    if wanted != AUTO and not (wanted.isdigit() and 0 < int(wanted) <= len(found)):
-        raise InputError(f"--devices={wanted} must be auto, or a number up to {len(found)}: found {', '.join(found)}.")
-    fitting = max(count for count in range(1, len(found) + 1) if batch_size % count == 0)
-    chosen = found[: fitting if wanted == AUTO else int(wanted)]
+    available = _available()
+    if requested != AUTO and not (requested.isdigit() and 0 < int(requested) <= len(available)):
+        raise InputError(
+            f"--devices={requested} must be auto, or a number up to {len(available)}: found {', '.join(available)}."
+        )
+    fitting = max(count for count in range(1, len(available) + 1) if batch_size % count == 0)
+    chosen = available[: fitting if requested == AUTO else int(requested)]
     if batch_size % len(chosen):
         raise InputError(f"--batch_size={batch_size} must be a multiple of the number of devices, {len(chosen)}.")
     distribution = _distribution(chosen) if len(chosen) > 1 else None
@@ -84,7 +86,7 @@ def memory() -> int:
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
 
 
-def _found() -> list[str]:
+def _available() -> list[str]:
     """The devices that a computation can be divided among."""
     if surroundings.backend() == "jax":
         return keras.distribution.list_devices()
@@ -95,16 +97,16 @@ def _found() -> list[str]:
 @contextlib.contextmanager
 def synchronized(network: keras.Model) -> Iterator[None]:
     """Batch norm over all devices while training; JAX does so by itself, TensorFlow's replicas have to be told."""
-    told: list[Any] = []
+    batch_norms: list[Any] = []
     if _state.distribution is not None and surroundings.backend() == "tensorflow":
         layers: Any = network._flatten_layers()
-        told = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in told:
+        batch_norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in batch_norms:
         layer.synchronized = True
     try:
         yield
     finally:
-        for layer in told:  # what is saved computes on one device as well
+        for layer in batch_norms:  # what is saved computes on one device as well
             layer.synchronized = False
 
 
@@ -121,8 +123,8 @@ def outputs(network: keras.Model, batch: np.ndarray) -> np.ndarray:
     if _state.distribution is None:
         return np.asarray(network.predict_on_batch(batch))
     if network not in _state.functions:
-        made = _on_jax if surroundings.backend() == "jax" else _on_tensorflow
-        _state.functions[network] = made(weakref.proxy(network))
+        make = _on_jax if surroundings.backend() == "jax" else _on_tensorflow
+        _state.functions[network] = make(weakref.proxy(network))
     missing = -len(batch) % len(_state.names)
     padded = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)]) if missing else batch
     return _state.functions[network](padded)[: len(batch)]
@@ -142,7 +144,8 @@ def _on_jax(network: Any) -> Callable[[np.ndarray], np.ndarray]:
     def run(padded: np.ndarray) -> np.ndarray:
         x = jax.device_put(padded, spread)
         variables = [
-            [one.value for one in kind] for kind in (network.trainable_variables, network.non_trainable_variables)
+            [variable.value for variable in kind]
+            for kind in (network.trainable_variables, network.non_trainable_variables)
         ]
         return np.asarray(call(*variables, x))
 
@@ -154,13 +157,13 @@ def _on_tensorflow(network: Any) -> Callable[[np.ndarray], np.ndarray]:
 
     @tf.function
     def call(x: Any) -> Any:
-        return strategy.run(lambda own: network(own, training=False), args=(x,))
+        return strategy.run(lambda share: network(share, training=False), args=(x,))
 
     def run(padded: np.ndarray) -> np.ndarray:
         parts = np.split(padded, strategy.num_replicas_in_sync)
         x = strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(parts[context.replica_id_in_sync_group])
         )
-        return np.concatenate([one.numpy() for one in strategy.experimental_local_results(call(x))])
+        return np.concatenate([part.numpy() for part in strategy.experimental_local_results(call(x))])
 
     return run

@@ -88,7 +88,7 @@ def check_writable(folder: Path, *, locks: bool = False) -> None:
     """
     place = folder.absolute()
     try:
-        with tempfile.TemporaryFile(dir=next(one for one in (place, *place.parents) if one.is_dir())) as file:
+        with tempfile.TemporaryFile(dir=next(parent for parent in (place, *place.parents) if parent.is_dir())) as file:
             if locks:
                 partials.lock(file.fileno())
     except OSError as error:
@@ -158,10 +158,10 @@ def _move(source: Path, target: Path) -> None:
             return
 
 
-def write_arrays(path: Path, given: Mapping[str, Any]) -> None:
+def write_arrays(path: Path, named_arrays: Mapping[str, Any]) -> None:
     """Writes an .npz, whole or not at all; what lies in a file, see `arrays.allocate`, passes memory in parts."""
     with _whole(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, value in given.items():
+        for name, value in named_arrays.items():
             array = np.asanyarray(value)
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 if not (isinstance(array, np.memmap) and array.flags.c_contiguous):
@@ -178,7 +178,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         one of DAMAGE: it is no .npz, or damaged.
     """
-    found: dict[str, np.ndarray] = {}
+    result: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             with archive.open(name) as member:
@@ -192,11 +192,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                 for part in arrays.batches(array, 1000):
                     part[:] = np.frombuffer(member.read(part.nbytes), dtype).reshape(part.shape)
                 array = array.T if by_columns else array
-                found[name.removesuffix(".npy")] = array if shape else array[0]
-    return found
+                result[name.removesuffix(".npy")] = array if shape else array[0]
+    return result
 
 
-def kept(
+def cached(
     path: Path,
     read: Callable[[Path], T],
     make: Callable[[], T],
@@ -211,14 +211,14 @@ def kept(
             raise
         except InputError as error:
             report(f"{error} It is computed anew.")
-    made = make()
+    value = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partials.remove_left(path.parent)
-        write(path, made)
+        write(path, value)
     except OSError as error:  # a folder that is only to be read, or a full disk
         report(f"{path} cannot be kept for the next time ({error.strerror or error}).")
-    return made
+    return value
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -29,11 +29,11 @@ def partial(place: Path, *, is_folder: bool = False) -> Iterator[Path]:
         place: that it will take; the folder that it lies in is made only for a folder.
         is_folder: whether to make a folder. It holds its lock's file: what takes the place is made in it.
     """
-    made, descriptor = _made(place, is_folder)
+    path, descriptor = _create(place, is_folder)
     try:
-        yield made
+        yield path
     finally:
-        _remove(made)
+        _remove(path)
         if descriptor is not None:
             os.close(descriptor)
 
@@ -69,7 +69,7 @@ def lock(descriptor: int) -> bool:
     return True
 
 
-def _made(place: Path, is_folder: bool) -> tuple[Path, int | None]:
+def _create(place: Path, is_folder: bool) -> tuple[Path, int | None]:
     """A partial, and the descriptor that holds its lock, if it has one."""
     while True:
         path = place.with_name(f".{uuid.uuid4().hex}.partial")

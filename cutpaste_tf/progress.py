@@ -91,9 +91,9 @@ def track(items: Iterable[T], total: int, what: str, report: Report) -> Iterator
                 yield item
                 shown.update()
         return
-    said = time.monotonic()
+    last_report = time.monotonic()
     for index, item in enumerate(items, 1):
         yield item
-        if time.monotonic() - said > _PAUSE and index < total:
-            said = time.monotonic()
+        if time.monotonic() - last_report > _PAUSE and index < total:
+            last_report = time.monotonic()
             report(f"{what}: {index} of {total}")

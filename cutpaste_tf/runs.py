@@ -73,8 +73,8 @@ class TrainingData(NamedTuple):
         Raises:
             InputError: some are; the first are named.
         """
-        trained = {own: name for name, own in self.images.items()}
-        same = [f"{path} = {trained[own]}" for path, own in zip(paths, hashes, strict=True) if own in trained]
+        trained = {digest: name for name, digest in self.images.items()}
+        same = [f"{path} = {trained[digest]}" for path, digest in zip(paths, hashes, strict=True) if digest in trained]
         if same:
             more = f" and {len(same) - 3} more" if len(same) > 3 else ""
             raise InputError(

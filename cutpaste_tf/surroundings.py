@@ -31,11 +31,11 @@ def prepare() -> None:
         return
     home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
     try:
-        wanted = json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"]
+        configured = json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"]
     except (OSError, ValueError, KeyError, TypeError):
-        wanted = ""
-    usable = wanted in BACKENDS and importlib.util.find_spec(wanted) is not None
-    os.environ["KERAS_BACKEND"] = wanted if usable else "tensorflow"
+        configured = ""
+    usable = configured in BACKENDS and importlib.util.find_spec(configured) is not None
+    os.environ["KERAS_BACKEND"] = configured if usable else "tensorflow"
 
 
 def _mend_matplotlib() -> None:

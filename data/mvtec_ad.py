@@ -127,8 +127,8 @@ def check(category: Path, name: str) -> str:
         return f"{name}: no folder {category}/train"
     train, test = layouts.list_train(category), layouts.list_test(category)
     normal = sum(item.label == reading.NORMAL for item in test)
-    found = Counts(len(train), normal, len(test) - normal, sum(bool(item.masks) for item in test))
-    pairs = zip(Counts._fields, found, PUBLISHED[name], strict=True)
+    images = Counts(len(train), normal, len(test) - normal, sum(bool(item.masks) for item in test))
+    pairs = zip(Counts._fields, images, PUBLISHED[name], strict=True)
     wrong = [f"{field} {value} of {expected}" for field, value, expected in pairs if value != expected]
     return f"{name}: {', '.join(wrong)}" if wrong else ""
 

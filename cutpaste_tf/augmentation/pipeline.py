@@ -134,8 +134,8 @@ def _padded(images: np.ndarray, translate: float) -> Callable[[tf.Tensor], tf.Te
         # Padded once, not per view: reflecting costs ten times as much as cropping. A variable, since tf.data
         # keeps a copy of its own of every constant that a function captures.
         with tf.device("CPU:0"):  # where tf.data works; a GPU's memory is for the network
-            held = tf.Variable(pad(images, translate), trainable=False)  # pyright: ignore[reportArgumentType]
-        return lambda index: tf.gather(held, index)
+            padded = tf.Variable(pad(images, translate), trainable=False)  # pyright: ignore[reportArgumentType]
+        return lambda index: tf.gather(padded, index)
     side, margin, fetched = images.shape[1], _margin(images, translate), itertools.count(1)
 
     def read(index: int) -> np.ndarray:
@@ -155,10 +155,10 @@ def _reflected(image: np.ndarray, margin: int) -> np.ndarray:
     """A copy of one image with `pad`'s border; with TensorFlow's padding the pipeline has two thirds of the speed."""
     side = len(image)
     result = np.empty((side + 2 * margin, side + 2 * margin, image.shape[2]), image.dtype)
-    own = slice(margin, margin + side)
-    result[own, own] = image
+    interior = slice(margin, margin + side)
+    result[interior, interior] = image
     for rows in (result, result.swapaxes(0, 1)):
-        inner = rows[own]
+        inner = rows[interior]
         rows[:margin], rows[margin + side :] = inner[margin:0:-1], inner[-2 : -2 - margin : -1]
     return result
 

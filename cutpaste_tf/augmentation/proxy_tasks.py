@@ -62,7 +62,7 @@ def _base_views(
     """A base-augmented copy of the image for each of the views, drawn independently unless they share it."""
     if settings.share_base_augmentation:
         return [base_augment(image, seed, settings, side)] * count
-    return [base_augment(image, one, settings, side) for one in tf.unstack(tf.random.split(seed, count))]
+    return [base_augment(image, view_seed, settings, side) for view_seed in tf.unstack(tf.random.split(seed, count))]
 
 
 def _stacked(views: list[tf.Tensor], settings: AugmentationSettings) -> tf.Tensor:
@@ -87,7 +87,7 @@ def against_normal(*augmentations: Augmentation) -> Augment:
         classes = 1 + len(augmentations)
         base_seed, *seeds = tf.unstack(tf.random.split(seed, classes))
         normal, *rest = _base_views(image, base_seed, settings, side, count=classes)
-        views = [augment(view, one, settings) for augment, view, one in zip(augmentations, rest, seeds, strict=True)]
+        views = [augment(view, seed, settings) for augment, view, seed in zip(augmentations, rest, seeds, strict=True)]
         return _stacked([normal[:, :, :3], *views], settings), tf.range(classes)
 
     return augment_all

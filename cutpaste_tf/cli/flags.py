@@ -44,8 +44,8 @@ def config_from_flags(preset: str) -> Config:
         try:
             values[name] = tuple(int(value) for value in values[name])
         except ValueError:
-            given = ",".join(values[name])
-            raise InputError(f"--{name}={given} must be whole numbers, as in {example}.") from None
+            text = ",".join(values[name])
+            raise InputError(f"--{name}={text} must be whole numbers, as in {example}.") from None
     return Config.of(**values)
 
 
@@ -70,8 +70,8 @@ def help_text(about: str) -> str:
     defined = flags.FLAGS.flags_by_module_dict()
     modules = [name for name in defined if name.startswith(_OURS) or name == sys.argv[0]]
     # The command's own module is the last to define its flags, after those that it imports.
-    own = [flag.name for module in reversed(modules) if module != __name__ for flag in defined[module]]
-    by_group: dict[str, list[str]] = {"This command": own}
+    command_flags = [flag.name for module in reversed(modules) if module != __name__ for flag in defined[module]]
+    by_group: dict[str, list[str]] = {"This command": command_flags}
     for field, group in leaves(Config):
         if field.name in flags.FLAGS and field.name not in by_group["This command"]:
             title = "The run" if group is Config else (group.__doc__ or "").splitlines()[0].rstrip(".")

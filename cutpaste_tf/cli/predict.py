@@ -74,7 +74,7 @@ def _main() -> None:
     detector, images = folders_of(required(_DETECTOR)), required(_IMAGES)
     try:
         with _output(images) as output:
-            done = predicting.predict(
+            summary = predicting.predict(
                 detector,
                 images,
                 output,
@@ -92,7 +92,7 @@ def _main() -> None:
     except BrokenPipeError:  # whoever reads the rows has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    if done.errors:
+    if summary.errors:
         sys.exit(1)
 
 

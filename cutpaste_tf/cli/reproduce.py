@@ -117,15 +117,15 @@ def _words(name: str, main: str) -> tuple[str, ...]:
     return (sys.executable, str(path)) if path.is_file() else (sys.executable, "-m", f"cutpaste_tf.cli.{name}")
 
 
-def _chosen(given: list[str], flag: str, known: Collection[T]) -> tuple[T, ...]:
-    """Those of the known that are named, as 1..3 too, and by a figure's other numbers; `all` are those with numbers."""
-    if given == ["all"]:
-        return tuple(one for one in known if isinstance(one, int))
-    by_name = {str(one): one for one in known}
+def _chosen(texts: list[str], flag: str, choices: Collection[T]) -> tuple[T, ...]:
+    """The choices that are named, as 1..3 too, and by a figure's other numbers; `all` are those with numbers."""
+    if texts == ["all"]:
+        return tuple(entry for entry in choices if isinstance(entry, int))
+    by_name = {str(entry): entry for entry in choices}
     if flag == "figure":
         by_name |= {name: by_name[as_drawn] for name, as_drawn in _SAME_FIGURE.items()}
     names = []
-    for name in given:
+    for name in texts:
         first, dots, last = name.partition("..")
         numbers = range(int(first), int(last) + 1) if dots and first.isdigit() and last.isdigit() else ()
         names += [str(number) for number in numbers] or [name]

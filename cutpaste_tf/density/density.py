@@ -62,18 +62,18 @@ class Density:
         if len(features) < 2:
             return np.empty(0)
         try:
-            found = self._leave_one_out(features) if groups is None else None
-            return self._by_folds(self.prepare(features), groups) if found is None else found
+            log_densities = self._leave_one_out(features) if groups is None else None
+            return self._by_folds(self.prepare(features), groups) if log_densities is None else log_densities
         except ValueError as error:
             raise self._refusal(features, error) from error
 
     def _by_folds(self, prepared: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-        found = np.empty(len(prepared))
+        log_densities = np.empty(len(prepared))
         for chosen in held_out.folds(len(prepared), groups):
             others = copy.deepcopy(self)
             others._fit(np.delete(prepared, chosen, axis=0))
-            found[chosen] = others._score(prepared[chosen])
-        return found
+            log_densities[chosen] = others._score(prepared[chosen])
+        return log_densities
 
     def _refusal(self, features: np.ndarray, error: ValueError) -> InputError:
         return InputError(

@@ -146,6 +146,6 @@ class Moments:
 
 def mean_and_covariance(center: np.ndarray, parts: Sequence[Moments]) -> tuple[np.ndarray, np.ndarray]:
     """Mean [dimensions] and covariance [dimensions, dimensions] of features summed up in parts, about a center."""
-    number = sum(one.number for one in parts)
-    offset = sum(one.total for one in parts) / number
-    return center + offset, sum(one.seconds for one in parts) / number - np.outer(offset, offset)
+    number = sum(part.number for part in parts)
+    offset = sum(part.total for part in parts) / number
+    return center + offset, sum(part.seconds for part in parts) / number - np.outer(offset, offset)

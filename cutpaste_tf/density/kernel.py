@@ -43,14 +43,14 @@ class KernelEstimate(Density):
         features = self.prepare(features)
         count, dimensions = features.shape
         variance = self._estimate.bandwidth**2
-        found = np.empty(count)
+        log_densities = np.empty(count)
         together = max(1, _PAIRS // count)
         for start in range(0, count, together):
             log_kernels = -0.5 * cdist(features[start : start + together], features, "sqeuclidean") / variance
             rows = np.arange(len(log_kernels))
             log_kernels[rows, start + rows] = -np.inf
-            found[start : start + together] = logsumexp(log_kernels, axis=1)
-        return found - np.log(count - 1) - 0.5 * dimensions * np.log(2 * np.pi * variance)
+            log_densities[start : start + together] = logsumexp(log_kernels, axis=1)
+        return log_densities - np.log(count - 1) - 0.5 * dimensions * np.log(2 * np.pi * variance)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The features, scaled, and the bandwidth."""

@@ -61,24 +61,24 @@ class SharedGaussian:
         for number, chosen in enumerate(parts):
             part_of[chosen] = number
         moments = [Moments() for _ in parts]
-        center, kept, held = np.empty(0), np.empty(0, int), np.empty(0)
-        for index, one in enumerate(features):
-            rows = self._gaussian.prepare(_finite(one))
+        center, sampled, sample = np.empty(0), np.empty(0, int), np.empty(0)
+        for index, image_features in enumerate(features):
+            rows = self._gaussian.prepare(_finite(image_features))
             if index == 0:
                 center = rows.mean(axis=0)
-                fitting = np.linspace(0, count, max(1, min(count, _HELD_OUT // one.nbytes)), endpoint=False)
-                kept = fitting.astype(int)
-                held = arrays.allocate(len(kept), one.shape, np.float32)
+                fitting = np.linspace(0, count, max(1, min(count, _HELD_OUT // image_features.nbytes)), endpoint=False)
+                sampled = fitting.astype(int)
+                sample = arrays.allocate(len(sampled), image_features.shape, np.float32)
             moments[part_of[index]].add(rows - center)
-            held[kept == index] = one
-        if not len(held):
+            sample[sampled == index] = image_features
+        if not len(sample):
             raise InputError("There are no features to fit a density to.")
-        self.held_out = np.empty((len(kept) if count > 1 else 0, *held.shape[1:2]), np.float32)
+        self.held_out = np.empty((len(sampled) if count > 1 else 0, *sample.shape[1:2]), np.float32)
         for number in range(len(parts) if count > 1 else 0):
             others = SharedGaussian(**self._options)
-            others._set_moments(center, [one for each, one in enumerate(moments) if each != number])
-            for place in np.flatnonzero(part_of[kept] == number):
-                self.held_out[place] = others.peak - others.score_samples(held[place : place + 1])[0]
+            others._set_moments(center, [part for other, part in enumerate(moments) if other != number])
+            for place in np.flatnonzero(part_of[sampled] == number):
+                self.held_out[place] = others.peak - others.score_samples(sample[place : place + 1])[0]
         self._set_moments(center, moments)
         return self
 
@@ -92,7 +92,7 @@ class SharedGaussian:
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log densities float64 [images, locations] of features [images, locations, dimensions]."""
-        return np.stack([self._gaussian.score_samples(one) for one in features])
+        return np.stack([self._gaussian.score_samples(image_features) for image_features in features])
 
     @property
     def peak(self) -> float:
@@ -133,27 +133,27 @@ class PerLocationGaussian:
         self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None = None
     ) -> "PerLocationGaussian":
         """Fits as `SharedGaussian.fit`; each image is left out by itself unless there are groups."""
-        held = np.empty(0)
-        for index, one in enumerate(features):
+        by_location = np.empty(0)
+        for index, image_features in enumerate(features):
             if index == 0:
-                held = arrays.allocate(len(one), (count, one.shape[1]), self._dtype)
-            held[:, index] = _finite(one)
-        rank = min(held.shape[1:])
+                by_location = arrays.allocate(len(image_features), (count, image_features.shape[1]), self._dtype)
+            by_location[:, index] = _finite(image_features)
+        rank = min(by_location.shape[1:])
         means, peaks = [], []
-        known = count if count > 1 else 0
-        densities, without = np.empty((known, len(held))), np.full(known, -np.inf)
+        scored = count if count > 1 else 0
+        densities, without = np.empty((scored, len(by_location))), np.full(scored, -np.inf)
         with _one_thread():
-            for chosen in self._batches(len(held)):
-                if known:
-                    found, peak = self._held_out(held[chosen], groups)
-                    densities[:, chosen] = found.T
+            for chosen in self._batches(len(by_location)):
+                if scored:
+                    log_densities, peak = self._held_out(by_location[chosen], groups)
+                    densities[:, chosen] = log_densities.T
                     without = np.maximum(without, peak.max(axis=0))
-                fitted = self._gaussian().fit(held[chosen]).to_arrays()
-                held[chosen, :rank] = fitted["factor"]  # in the place of the features, which are not needed again
+                fitted = self._gaussian().fit(by_location[chosen]).to_arrays()
+                by_location[chosen, :rank] = fitted["factor"]  # over the features, which are not needed again
                 means.append(fitted["mean"])
                 peaks.append(fitted["peak"])
         self.held_out = (without[:, None] - densities).astype(np.float32)
-        self._factors, self._means, self._peaks = held[:, :rank], np.concatenate(means), np.concatenate(peaks)
+        self._factors, self._means, self._peaks = by_location[:, :rank], np.concatenate(means), np.concatenate(peaks)
         return self
 
     def _held_out(self, features: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -162,12 +162,12 @@ class PerLocationGaussian:
         prepared = gaussian.prepare(features)
         if groups is None:
             return held_out.gaussian(prepared, self._options["reg_covar"])
-        found, peaks = np.empty(prepared.shape[:2]), np.empty(prepared.shape[:2])
+        log_densities, peaks = np.empty(prepared.shape[:2]), np.empty(prepared.shape[:2])
         for chosen in held_out.folds(prepared.shape[1], groups):
             others = gaussian.fit(np.delete(features, chosen, axis=1))
-            found[:, chosen] = others.score_samples(features[:, chosen])
+            log_densities[:, chosen] = others.score_samples(features[:, chosen])
             peaks[:, chosen] = others.to_arrays()["peak"][:, None]
-        return found, peaks
+        return log_densities, peaks
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log densities float64 [images, locations] of features [images, locations, dimensions]."""

@@ -39,19 +39,19 @@ class FeatureCache:
             embed: gives an array [count, ...].
         """
         path = self._path(key, images.settings, images)
-        found = files.kept(
+        stored = files.cached(
             path,
             embeddings.read,
             lambda: embeddings.describe(embed(), images),
             embeddings.write,
             self._report,
         )
-        images.recall(found.hashes, found.thumbnails)
-        return found.features
+        images.recall(stored.hashes, stored.thumbnails)
+        return stored.features
 
     def held_out(self, key: str, settings: DataSettings, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Scores of training images, see `Detector.held_out_`; made where the cache has none."""
-        return files.kept(self._path(key, settings), calibration.read, make, calibration.write, self._report)
+        return files.cached(self._path(key, settings), calibration.read, make, calibration.write, self._report)
 
     def _path(self, key: str, settings: DataSettings, images: ImageSet | None = None) -> Path:
         # What decides an image's pixels, beside its file: not where it lies, nor which others there are.

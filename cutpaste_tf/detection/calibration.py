@@ -40,7 +40,7 @@ class Decisions(NamedTuple):
     @property
     def words(self) -> list[str]:
         """`anomalous` or `normal`, for each image."""
-        return ["anomalous" if one else "normal" for one in self.anomalous]
+        return ["anomalous" if is_anomalous else "normal" for is_anomalous in self.anomalous]
 
 
 class Calibration(NamedTuple):

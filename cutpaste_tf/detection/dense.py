@@ -212,8 +212,8 @@ def _strides(backbone: keras.Model) -> dict[int, int]:
     """Pixels between places of each layer's output, by the id of its tensor."""
     strides: dict[int, int] = {}
     for layer in backbone.layers:
-        own = layer.strides[0] if isinstance(layer, (keras.layers.Conv2D, keras.layers.MaxPooling2D)) else 1
-        strides[id(layer.output)] = own * strides.get(id(_first(layer.input)), 1)
+        stride = layer.strides[0] if isinstance(layer, (keras.layers.Conv2D, keras.layers.MaxPooling2D)) else 1
+        strides[id(layer.output)] = stride * strides.get(id(_first(layer.input)), 1)
     return strides
 
 

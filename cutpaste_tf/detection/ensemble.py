@@ -53,7 +53,7 @@ class Ensemble(Detector):
     def negative_log_density(self, embedded: list[Any]) -> np.ndarray:
         """The mean of the members'."""
         pairs = zip(self.members, embedded, strict=True)
-        return np.mean([member.negative_log_density(own) for member, own in pairs], axis=0)
+        return np.mean([member.negative_log_density(features) for member, features in pairs], axis=0)
 
     def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """As each member."""
@@ -70,7 +70,9 @@ class Ensemble(Detector):
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Ensemble:
         """The members with other settings, each of its own configuration otherwise."""
         changed = {name: value for name, value in config.flat().items() if value != self.given.flat()[name]}
-        members = [one.configured(one.given.replaced(**changed), gradcam_layer=gradcam_layer) for one in self.members]
+        members = [
+            member.configured(member.given.replaced(**changed), gradcam_layer=gradcam_layer) for member in self.members
+        ]
         return Ensemble(members, self._folders)
 
     @property

@@ -57,16 +57,16 @@ class GradCam:
         result = arrays.allocate(len(images), (side, side), np.float32)
         starts = range(0, len(images), batch_size)
         batches = zip(starts, arrays.batches(images, batch_size), strict=True)
-        for start, own in track(batches, len(starts), "GradCAM, batches of images", report):
-            batch = np.divide(own, np.float32(255))
+        for start, pixels in track(batches, len(starts), "GradCAM, batches of images", report):
+            batch = np.divide(pixels, np.float32(255))
             activations = np.asarray(devices.outputs(self._own, batch), np.float32)
             weights = density.score_gradient(activations.mean(axis=(1, 2))) / np.prod(activations.shape[1:3])
             if self._layer:
                 activations, slopes = differentiated(self._feature, self._layer, batch, weights)
                 weights = slopes.mean(axis=(1, 2))
             maps = np.maximum(np.einsum("bhwc,bc->bhw", activations, weights, optimize=True), 0)
-            for index, one in enumerate(maps, start):
-                result[index] = np.asarray(resize(Image.fromarray(one.astype(np.float32)), side, side))
+            for index, heat in enumerate(maps, start):
+                result[index] = np.asarray(resize(Image.fromarray(heat.astype(np.float32)), side, side))
             arrays.release(result)
         return result
 
@@ -78,9 +78,9 @@ def check_layer(feature: keras.Model, name: str) -> None:
         InputError: it has not.
     """
     backbone = _backbone(feature)
-    known = [layer.name for layer in backbone.layers[1:] if len(layer.output.shape) == 4]
-    if name not in known:
-        raise InputError(f"--gradcam_layer={name} is not known to {backbone.name}; its layers: {', '.join(known)}.")
+    layers = [layer.name for layer in backbone.layers[1:] if len(layer.output.shape) == 4]
+    if name not in layers:
+        raise InputError(f"--gradcam_layer={name} is not known to {backbone.name}; its layers: {', '.join(layers)}.")
 
 
 def differentiated(
@@ -126,8 +126,8 @@ def _run(backbone: keras.Model, x: Any, name: str, probe: Any) -> tuple[Any, Any
     output = None
     for layer in backbone.layers[1:]:
         inputs = layer.input
-        given = [values[id(one)] for one in inputs] if isinstance(inputs, list) else values[id(inputs)]
-        value = layer(given)
+        arguments = [values[id(tensor)] for tensor in inputs] if isinstance(inputs, list) else values[id(inputs)]
+        value = layer(arguments)
         if layer.name == name:
             output, value = value, value + probe
         values[id(layer.output)] = value

@@ -24,8 +24,8 @@ def upsample(scores: np.ndarray, side: int, features: FeatureSettings, settings:
     """
     spread = spreading(scores.shape[1], side, features, settings)
     maps = arrays.allocate(len(scores), (side, side), np.float32)
-    for index, one in enumerate(scores):
-        maps[index] = spread @ one @ spread.T
+    for index, coarse in enumerate(scores):
+        maps[index] = spread @ coarse @ spread.T
         if index % 64 == 0:
             arrays.release(maps)
     return maps

@@ -107,16 +107,16 @@ class PatchDetector(FittedDetector):
             float32 [count, places, places]: negative log densities, counted from the density's peak, which is 0.
         """
         parts: list[np.ndarray] = []
-        held, filled = np.empty(0), 0
+        buffer, filled = np.empty(0), 0
         every = track(self.embed_patches.each(images), len(images), "Patches of images", report)
         for index, features in enumerate(every, 1):
             if index == 1:
                 together = max(1, _TOGETHER // features.nbytes)
-                held = np.empty((min(len(images), together), *features.shape), np.float32)
-            held[filled] = features
+                buffer = np.empty((min(len(images), together), *features.shape), np.float32)
+            buffer[filled] = features
             filled += 1
-            if filled == len(held) or index == len(images):
-                parts.append((self.density.peak - self.density.score_samples(held[:filled])).astype(np.float32))
+            if filled == len(buffer) or index == len(images):
+                parts.append((self.density.peak - self.density.score_samples(buffer[:filled])).astype(np.float32))
                 filled = 0
         scores = np.concatenate(parts)
         places = math.isqrt(scores.shape[1])

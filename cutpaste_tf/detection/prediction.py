@@ -72,12 +72,12 @@ def of(
     decided: list[bool | None] = [None] * len(scores)
     if decisions is not None:
         p_values, decided = decisions.p_values.tolist(), decisions.anomalous.tolist()
-    found = []
+    predictions = []
     for index, size in enumerate(sizes):
         heat = None if maps is None else maps[index]
-        its = boxes(heat, pixel_threshold, size) if heat is not None and pixel_threshold is not None else None
-        found.append(Prediction(float(scores[index]), p_values[index], decided[index], its, heat))
-    return found
+        image_boxes = boxes(heat, pixel_threshold, size) if heat is not None and pixel_threshold is not None else None
+        predictions.append(Prediction(float(scores[index]), p_values[index], decided[index], image_boxes, heat))
+    return predictions
 
 
 def boxes(heat: np.ndarray, limit: float, size: tuple[int, int]) -> tuple[Box, ...]:
@@ -91,13 +91,13 @@ def boxes(heat: np.ndarray, limit: float, size: tuple[int, int]) -> tuple[Box, .
     labelled: Any = ndimage.label(heat > limit)
     regions, count = labelled
     hottest = ndimage.maximum(heat, regions, range(1, count + 1))
-    found: list[Box] = []
+    result: list[Box] = []
     for place, most in zip(ndimage.find_objects(regions), hottest, strict=True):
         rows, columns = place
         left, right = _stretched(columns, heat.shape[1], size[0])
         top, bottom = _stretched(rows, heat.shape[0], size[1])
-        found.append(Box(left, top, right - left, bottom - top, float(most)))
-    return tuple(sorted(found, key=lambda box: -box.heat))
+        result.append(Box(left, top, right - left, bottom - top, float(most)))
+    return tuple(sorted(result, key=lambda box: -box.heat))
 
 
 def _stretched(part: slice, places: int, pixels: int) -> tuple[int, int]:

@@ -78,7 +78,7 @@ class Record:
         """
         path = folder / runs.EXPORT
         try:
-            found = cls(**json.loads(path.read_text(encoding="utf-8")))
+            record = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{folder} holds no {runs.EXPORT}; it should be a folder that export_main.py wrote."
@@ -87,12 +87,12 @@ class Record:
             raise InputError(
                 f"{path} is damaged or of another version of cutpaste_tf ({error}): export again."
             ) from None
-        for name, digest in found.files.items():
+        for name, digest in record.files.items():
             if not (folder / name).is_file():
                 raise InputError(f"{folder / name} is missing: {COPY_AGAIN}.")
             if _sha256(folder / name) != digest:
                 raise InputError(f"{folder / name} is not the file that was written: export again, or {COPY_AGAIN}.")
-        return found
+        return record
 
 
 def digests(model: Path) -> dict[str, str]:
@@ -108,13 +108,13 @@ def training_digest(data: TrainingData) -> str:
 
 def versions() -> dict[str, str]:
     """Of Python and, where they are installed, of the packages that make an export."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # as this package, run from its checkout
             continue
-    return found
+    return installed
 
 
 def _sha256(path: Path) -> str:

@@ -87,7 +87,7 @@ class TrainingImages:
             return embeddings.read(path)
         except (InputError, OSError) as error:
             self.report(f"{str(error).rstrip('.')}; it is computed again from the training images.")
-        found = np.zeros((len(self.images), 0), np.float32) if embed is None else embed(self.images)
-        described = embeddings.describe(found, self.images, trained=True)
+        embedded = np.zeros((len(self.images), 0), np.float32) if embed is None else embed(self.images)
+        described = embeddings.describe(embedded, self.images, trained=True)
         embeddings.write(path, described)
         return described

@@ -16,15 +16,15 @@ _PIXELS, _BYTES = 2**20, 2**12
 def embed(feature: keras.Model, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
     """Features float32 [count, dimensions] of uint8 images [count, side, side, 3], not augmented; many, in a file."""
     size = batch_size(images.shape[1])
-    found, start = np.empty((0, 0), np.float32), 0
+    embedded, start = np.empty((0, 0), np.float32), 0
     for batch in track(arrays.batches(images, size), -(-len(images) // size), "Batches of images", report):
         features = devices.outputs(feature, np.divide(batch, np.float32(255)))
         if not start:
-            found = arrays.allocate(len(images), (features.shape[1],), np.float32)
-        found[start : start + len(batch)] = features
-        arrays.release(found)
+            embedded = arrays.allocate(len(images), (features.shape[1],), np.float32)
+        embedded[start : start + len(batch)] = features
+        arrays.release(embedded)
         start += len(batch)
-    return found
+    return embedded
 
 
 def batch_size(side: int) -> int:

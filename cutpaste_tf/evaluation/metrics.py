@@ -11,10 +11,10 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float | None:
         labels: [count], 0 normal, 1 anomalous; others are left out.
         scores: [count], anomaly scores.
     """
-    known = labels >= 0
-    if len(np.unique(labels[known])) < 2:
+    labelled = labels >= 0
+    if len(np.unique(labels[labelled])) < 2:
         return None
-    return 100.0 * float(roc_auc_score(labels[known], scores[known]))
+    return 100.0 * float(roc_auc_score(labels[labelled], scores[labelled]))
 
 
 def auroc_by_defect(labels: np.ndarray, defects: list[str], scores: np.ndarray) -> dict[str, float]:

@@ -233,9 +233,9 @@ def _to_rgb(image: Image.Image, name: str, background: tuple[int, ...]) -> Image
     if image.mode == "LAB":
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         try:
-            found = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB"))
+            converted = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB"))
         except ImageCms.PyCMSError as error:
             raise InputError(f"{name} is a LAB image that cannot be converted ({error}); save it as RGB.") from None
-        assert found is not None  # only None for a transformation in place
-        return found
+        assert converted is not None  # only None for a transformation in place
+        return converted
     return image if image.mode == "RGB" else image.convert("RGB")  # which would copy

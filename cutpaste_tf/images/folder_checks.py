@@ -62,11 +62,11 @@ def refuse_lost_masks(lost: Sequence[Path], folder: Path) -> None:
 def _instead(folder: Path) -> str:
     """What to name instead, if a folder beside this one holds normal images."""
     others = [
-        one
-        for one in folders.inside(folder.parent)
-        if not names.is_defective(one.name) and not names.says_masks(one.name) and folders.count(one)
+        sibling
+        for sibling in folders.inside(folder.parent)
+        if not names.is_defective(sibling.name) and not names.says_masks(sibling.name) and folders.count(sibling)
     ]
-    normal = [one for one in others if names.is_normal(one.name)] or others
+    normal = [sibling for sibling in others if names.is_normal(sibling.name)] or others
     if len(normal) != 1:
         return ": name the folder of the normal images"
     return (

@@ -100,8 +100,8 @@ def entries(
     """
     if folder.resolve() in above:
         raise InputError(f"{folder} is a link to a folder that it lies in; remove it.")
-    with os.scandir(folder) as found:
-        every = sorted((entry.name, entry.is_dir()) for entry in found)
+    with os.scandir(folder) as listing:
+        every = sorted((entry.name, entry.is_dir()) for entry in listing)
     if passed_over is not None:
         passed_over += [folder / name for name, is_folder in every if is_folder and names.is_litter(name)]
     return ((folder / name, is_folder) for name, is_folder in every if not names.is_litter(name))

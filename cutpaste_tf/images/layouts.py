@@ -63,16 +63,16 @@ def list_train(
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; it must be a category folder, or hold normal images.")
-    found = learnt(root, settings)
-    files = found.images
+    training = learnt(root, settings)
+    files = training.images
     if is_split(root, settings):
         held_out = _held_out(root, files, settings, trained)
         files = [path for path in files if path not in held_out]
     if len(files) < 2:
-        left_out = f", without {len(found.marked)} whose masks mark a defect" if found.marked else ""
+        left_out = f", without {len(training.marked)} whose masks mark a defect" if training.marked else ""
         raise InputError(
-            f"{found.folder} holds {len(files)} images{left_out}; at least 2 are needed to fit a density, 50 to do it "
-            "well."
+            f"{training.folder} holds {len(files)} images{left_out}; at least 2 are needed to fit a density, 50 to do "
+            "it well."
         )
     return [Item(folders.shown(path, root), path, (), NORMAL, GOOD) for path in files]
 
@@ -101,10 +101,10 @@ def _train_folder(root: Path, normal: str) -> Path:
         folder_checks.refuse_other_normal(root / "train", normal)
         folder = root / "train" / normal
         if not folder.is_dir():
-            found = ", ".join(one.name for one in folders.inside(root / "train"))
+            existing = ", ".join(path.name for path in folders.inside(root / "train"))
             advice = (
-                f"train has the folders: {found}. If one of them is it, give --normal_name."
-                if found
+                f"train has the folders: {existing}. If one of them is it, give --normal_name."
+                if existing
                 else f"train has no folders. If its images are normal, give --data={root}/train, and the test images "
                 "by --test_data."
             )

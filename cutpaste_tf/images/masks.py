@@ -37,7 +37,7 @@ def pair(images: Sequence[Path], masks: Mapping[Path, Path]) -> tuple[dict[Path,
     by_name: dict[Path, list[Path]] = {}
     for image in images:
         by_name.setdefault(image.parent / image.stem, []).append(image)
-    found: dict[Path, list[tuple[Path, bool]]] = {}
+    by_image: dict[Path, list[tuple[Path, bool]]] = {}
     lost = []
     for mask, place in masks.items():
         fits = owners(place, by_name)
@@ -49,12 +49,12 @@ def pair(images: Sequence[Path], masks: Mapping[Path, Path]) -> tuple[dict[Path,
                 f"The images {fits[0][0]} and {fits[1][0]} would share the mask {place}; give them names of their own."
             )
         image, is_part = fits[0]
-        found.setdefault(image, []).append((mask, is_part))
-    for image, its in found.items():
-        if len(its) > 1 and not all(is_part for _, is_part in its):
-            first, second = (masks[mask] for mask, _ in its[:2])
+        by_image.setdefault(image, []).append((mask, is_part))
+    for image, pairs in by_image.items():
+        if len(pairs) > 1 and not all(is_part for _, is_part in pairs):
+            first, second = (masks[mask] for mask, _ in pairs[:2])
             raise InputError(f"The image {image} has two masks, {first} and {second}; remove one.")
-    return {image: tuple(mask for mask, _ in its) for image, its in found.items()}, lost
+    return {image: tuple(mask for mask, _ in pairs) for image, pairs in by_image.items()}, lost
 
 
 def owners(place: Path, by_name: Mapping[Path, Sequence[Path]]) -> list[tuple[Path, bool]]:
@@ -65,11 +65,11 @@ def owners(place: Path, by_name: Mapping[Path, Sequence[Path]]) -> list[tuple[Pa
         by_name: images by their path without the extension.
     """
     name = place.parent / place.stem
-    found = [(image, False) for image in by_name.get(name, ())]
+    matches = [(image, False) for image in by_name.get(name, ())]
     stem, is_numbered = names.without_mask_suffix(place.stem)
     if stem:
-        found += [(image, is_numbered) for image in by_name.get(place.parent / stem, ())]
-    return found or [(image, True) for image in by_name.get(place.parent, ())]
+        matches += [(image, is_numbered) for image in by_name.get(place.parent / stem, ())]
+    return matches or [(image, True) for image in by_name.get(place.parent, ())]
 
 
 def read(
@@ -98,9 +98,9 @@ def read(
         with opened(source, own_name, settings.max_megapixels) as image:
             refuse_turned(image, own_name)
             if image.size != image_size:
-                found, expected = ("{} x {}".format(*pair) for pair in (image.size, image_size))
+                actual, expected = ("{} x {}".format(*pair) for pair in (image.size, image_size))
                 raise InputError(
-                    f"{own_name} has {found} pixels, but its image {name} has {expected}; they must be alike."
+                    f"{own_name} has {actual} pixels, but its image {name} has {expected}; they must be alike."
                 )
             whole |= defect(image, own_name) ^ settings.invert_masks
     mask = Image.fromarray(whole)

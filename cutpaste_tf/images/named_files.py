@@ -77,7 +77,7 @@ def refuse_inside(place: Path, named: str, flag: str, *, is_folder: bool) -> Non
     """
     path = Path(named).expanduser()
     results = (place, place / "a.heat.png") if is_folder else (place,)
-    fits = not path.exists() and any(one.resolve().match(str(path.absolute())) for one in results)
+    fits = not path.exists() and any(result.resolve().match(str(path.absolute())) for result in results)
     if named != STANDARD_INPUT and (fits or place.resolve().is_relative_to(path.resolve())):
         raise InputError(
             f"{flag}={place} lies in --images={named}, where it would be scored as well; name another place."
@@ -86,10 +86,10 @@ def refuse_inside(place: Path, named: str, flag: str, *, is_folder: bool) -> Non
 
 def _brackets(path: Path) -> str:
     """What to write, if a part of a path is a name with brackets that is there, rather than a pattern."""
-    known, escaped = Path(), []
+    existing, escaped = Path(), []
     for part in path.parts:
-        known /= part
-        escaped.append(glob.escape(part) if known.exists() else part)
+        existing /= part
+        escaped.append(glob.escape(part) if existing.exists() else part)
     better = str(Path(*escaped)) if escaped else ""
     return f"; [ ] are characters of patterns, for [ write [[], as --images='{better}'" if "[[]" in better else ""
 
@@ -106,8 +106,8 @@ def listed(named: str, lines: Iterable[bytes] = (), *, passed_over: list[Path] |
     if named == STANDARD_INPUT:
         for line in _split(lines):
             if name := line.rstrip(b"\r\n"):
-                given = Path(os.fsdecode(name))
-                yield NamedFile(given, _place(given))
+                file = Path(os.fsdecode(name))
+                yield NamedFile(file, _place(file))
     elif path.is_dir():
         yield from _below(path, path, (), passed_over)
     elif path.exists():
@@ -116,16 +116,16 @@ def listed(named: str, lines: Iterable[bytes] = (), *, passed_over: list[Path] |
         root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         every = [Path(name) for name in sorted(glob.iglob(str(path), recursive=True))]
         siblings = _Siblings(every)
-        for found in every:
-            parts = found.relative_to(root).parts
+        for file in every:
+            parts = file.relative_to(root).parts
             if left := next((index for index, part in enumerate(parts, 1) if names.is_litter(part)), 0):
                 place = root.joinpath(*parts[:left])
                 if passed_over is not None and place.is_dir() and place not in passed_over:
                     passed_over.append(place)
-            elif not found.is_dir():
-                yield NamedFile(found, _place(found.relative_to(root)), siblings.refusal(found))
+            elif not file.is_dir():
+                yield NamedFile(file, _place(file.relative_to(root)), siblings.refusal(file))
             elif "**" not in named:  # which lists what is in folders by itself
-                yield from _below(found, root, (), passed_over)
+                yield from _below(file, root, (), passed_over)
 
 
 def _split(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -153,7 +153,9 @@ class _Siblings:
     def refusal(self, path: Path) -> str:
         """Why a file is not scored; empty if it is no other's mask."""
         stem, _ = names.without_mask_suffix(path.stem)
-        others = [one for name in (stem, path.stem) for one in self._files.get((path.parent, name), ()) if one != path]
+        others = [
+            same for name in (stem, path.stem) for same in self._files.get((path.parent, name), ()) if same != path
+        ]
         image = pairing.owner(path, others) if others else None
         return f"{path} is the mask of {image.name}, which is not scored." if image else ""
 
@@ -163,8 +165,8 @@ class _Siblings:
             return True
         if not names.is_perhaps_masks(folder.name):
             return False
-        found = next((path for path in sorted(folder.iterdir()) if folders.is_image(path)), None)
-        stems = (found.stem, names.without_mask_suffix(found.stem)[0]) if found else ()
+        image = next((path for path in sorted(folder.iterdir()) if folders.is_image(path)), None)
+        stems = (image.stem, names.without_mask_suffix(image.stem)[0]) if image else ()
         return any((folder.parent, stem) in self._files for stem in stems)
 
 

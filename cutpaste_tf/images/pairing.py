@@ -45,27 +45,29 @@ def pair(files: Sequence[Path], folder: Path, truth: Path | None = None, marks: 
         InputError: two images would share a mask, or one image has two of them.
     """
     within = {path: path.relative_to(folder) for path in files}
-    known: dict[Path, list[Path]] = {}
+    by_stem: dict[Path, list[Path]] = {}
     for path, place in within.items():
         if not any(names.is_masks(part) for part in place.parts[:-1]):
-            known.setdefault(place.parent / place.stem, []).append(path)
-    beside = {name for place in known for name in place.parts[:-1] if names.is_images(name)}
-    places = {path: place for path in files if (place := _place(path, within[path], known, beside))}
+            by_stem.setdefault(place.parent / place.stem, []).append(path)
+    beside = {name for place in by_stem for name in place.parts[:-1] if names.is_images(name)}
+    places = {path: place for path in files if (place := _place(path, within[path], by_stem, beside))}
     images = [path for path in files if path not in places]
     if truth is not None:
         places |= {path: path.relative_to(truth) for path in marks}
-    found, lost = masks.pair([within[path] for path in images], places)
-    return Paired(images, {folder / image: its for image, its in found.items()}, lost)
+    paired, lost = masks.pair([within[path] for path in images], places)
+    return Paired(images, {folder / image: image_masks for image, image_masks in paired.items()}, lost)
 
 
 def owner(path: Path, siblings: Collection[Path]) -> Path | None:
     """The image whose mask a file is, of the files in its folder; None if it is no mask."""
     stem, _ = names.without_mask_suffix(path.stem)
-    if stem and (found := next((one for one in siblings if one.stem == stem), None)):
-        return found
+    if stem and (match := next((sibling for sibling in siblings if sibling.stem == stem), None)):
+        return match
     if path.suffix.lower() not in _LOSSLESS:
         return None
-    photograph = next((one for one in siblings if one.stem == path.stem and one.suffix.lower() in _LOSSY), None)
+    photograph = next(
+        (sibling for sibling in siblings if sibling.stem == path.stem and sibling.suffix.lower() in _LOSSY), None
+    )
     return photograph if photograph and _has_few_values(path) else None
 
 
@@ -82,7 +84,7 @@ def marked(paired: Mapping[Path, Sequence[Path]], settings: ReadingSettings) -> 
     return {image for image, is_marked in zip(paired, parallel.in_order(marks, paired), strict=True) if is_marked}
 
 
-def _place(path: Path, place: Path, known: Mapping[Path, list[Path]], beside: Collection[str]) -> Path | None:
+def _place(path: Path, place: Path, by_stem: Mapping[Path, list[Path]], beside: Collection[str]) -> Path | None:
     """Where a mask would lie beside its image, None for an image.
 
     Args:
@@ -97,12 +99,12 @@ def _place(path: Path, place: Path, known: Mapping[Path, list[Path]], beside: Co
         if is_masks or names.is_perhaps_masks(name):
             before, after = folders[:index], place.parts[index + 1 :]
             options = [Path(*before, *after), *(Path(*before, other, *after) for other in sorted(beside))]
-            fits = [option for option in options if masks.owners(option, known)]
+            fits = [option for option in options if masks.owners(option, by_stem)]
             if fits or is_masks:
                 return fits[0] if fits else options[0]
     stem, _ = names.without_mask_suffix(place.stem)
-    same = known.get(place.parent / place.stem, [])
-    is_beside = (stem and place.parent / stem in known) or (len(same) > 1 and owner(path, same) is not None)
+    same = by_stem.get(place.parent / place.stem, [])
+    is_beside = (stem and place.parent / stem in by_stem) or (len(same) > 1 and owner(path, same) is not None)
     return place if is_beside else None
 
 

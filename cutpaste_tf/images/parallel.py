@@ -34,8 +34,8 @@ def in_order(function: Callable[[T], R], items: Iterable[T], *, ahead: int = 0) 
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for one in waiting:
-                one.cancel()
+            for future in waiting:
+                future.cancel()
 
 
 class Room:
@@ -64,15 +64,15 @@ class Room:
 def cores() -> int:
     """Processor cores that this process may use: those that it sees, or fewer by a container's quota."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13
-        seen = os.process_cpu_count()  # pyright: ignore[reportAttributeAccessIssue]
+        usable = os.process_cpu_count()  # pyright: ignore[reportAttributeAccessIssue]
     elif hasattr(os, "sched_getaffinity"):
-        seen = len(os.sched_getaffinity(0))
+        usable = len(os.sched_getaffinity(0))
     else:
-        seen = os.cpu_count()
-    return max(1, math.ceil(min(seen or 1, quota())))
+        usable = os.cpu_count()
+    return max(1, math.ceil(min(usable or 1, quota())))
 
 
-def quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+def quota(groups: Path = Path("/sys/fs/cgroup"), self_cgroup: Path = Path("/proc/self/cgroup")) -> float:
     """The least of the quotas of processor time of this process's control groups, in cores; infinite without any.
 
     Args:
@@ -80,7 +80,7 @@ def quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cg
         own: names this process's; in a container the names may be those outside, and its own is then the topmost.
     """
     try:
-        lines = own.read_text(encoding="utf-8").splitlines()
+        lines = self_cgroup.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return math.inf
     least = math.inf

@@ -22,9 +22,9 @@ MVTEC_AD = (
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def data_dir(given: str = "") -> Path:
+def data_dir(folder: str = "") -> Path:
     """Where TensorFlow Datasets keeps prepared sets: as given, or TFDS_DATA_DIR, or its default."""
-    return Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return Path(folder or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def prepare_command(name: str, folder: Path) -> str:
@@ -38,10 +38,10 @@ def find(folder: Path, name: str, command: str) -> Path:
     Raises:
         InputError: there is none; the message gives the command that prepares it.
     """
-    found = [path.parent for path in folder.glob("*/dataset_info.json") if _version(path.parent.name)]
-    if not found:
+    candidates = [path.parent for path in folder.glob("*/dataset_info.json") if _version(path.parent.name)]
+    if not candidates:
         raise InputError(f"{name} is not prepared in {folder}; prepare it by: {command}")
-    return max(found, key=lambda path: _version(path.name))
+    return max(candidates, key=lambda path: _version(path.name))
 
 
 def records(folder: Path, split: str, raw: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -94,8 +94,8 @@ def mvtec_ad(name: str, part: str, folder: Path) -> Iterator[Item]:
 
 def cifar10(normal: str, part: str, folder: Path) -> Iterator[Item]:
     """One class of CIFAR-10 is normal, the nine others are anomalous (Section 5.4); as `sources.Source.read`."""
-    found = find(folder / "cifar10", "cifar10", prepare_command("cifar10", folder))
-    for record in records(found, part, ("image",)):
+    dataset = find(folder / "cifar10", "cifar10", prepare_command("cifar10", folder))
+    for record in records(dataset, part, ("image",)):
         name = CIFAR10[record["label"]]
         label, defect = (NORMAL, GOOD) if name == normal else (ANOMALOUS, name)
         yield Item(f"{record['id'].decode()}.png", record["image"], (), label, defect)

@@ -97,7 +97,7 @@ def duplicate_groups(hashes: Sequence[str]) -> tuple[np.ndarray, int]:
         are copies of one before them.
     """
     numbers: dict[str, int] = {}
-    groups = np.array([numbers.setdefault(one, len(numbers)) for one in hashes], np.int64)
+    groups = np.array([numbers.setdefault(digest, len(numbers)) for digest in hashes], np.int64)
     return groups, len(hashes) - len(numbers)
 
 
@@ -151,26 +151,26 @@ def read(
             mask = held_masks[places[index]]
         return _Read(kind, mask, notice, pixel_hash(pixels[index]))
 
-    found: list[_Read] = []
-    for one in track(parallel.in_order(read_one, enumerate(items)), len(items), "Reading images", report):
-        found.append(one)
-        if len(found) % _HELD == 0:
+    results: list[_Read] = []
+    for result in track(parallel.in_order(read_one, enumerate(items)), len(items), "Reading images", report):
+        results.append(result)
+        if len(results) % _HELD == 0:
             arrays.release(pixels)
             arrays.release(held_masks)
-    kinds = [one.kind for one in found]
-    said = f", white {white}" if any(kind.startswith("16") for kind in kinds) else ""
+    kinds = [result.kind for result in results]
+    conversions = f", white {white}" if any(kind.startswith("16") for kind in kinds) else ""
     if any("transparency" in kind for kind in kinds):
-        said += f", on the background {','.join(map(str, settings.background))}"
+        conversions += f", on the background {','.join(map(str, settings.background))}"
     return Examples(
         pixels,
         [item.path for item in items],
         np.array([item.label for item in items], np.int32),
         [item.defect for item in items],
-        [one.mask for one in found],
-        f"{len(items)} images ({_count(kinds)}{said}), resized to {size} x {size}",
+        [result.mask for result in results],
+        f"{len(items)} images ({_count(kinds)}{conversions}), resized to {size} x {size}",
         white,
-        tuple(one.notice for one in found if one.notice),
-        [one.hash for one in found],
+        tuple(result.notice for result in results if result.notice),
+        [result.hash for result in results],
     )
 
 

@@ -157,6 +157,6 @@ def _items(data: str, part: str, tfds_data_dir: str) -> list[Item]:
     source = SOURCES[kind]
     if name not in source.names:
         raise InputError(f"--data={data} is neither a folder nor known; {kind}/NAME has: {', '.join(source.names)}.")
-    found = source.read(name, part, prepared.data_dir(tfds_data_dir))
+    items = source.read(name, part, prepared.data_dir(tfds_data_dir))
     # One by one, so that images not asked for are not held.
-    return sorted((item for item in found if part == "test" or item.label == NORMAL), key=lambda item: item.path)
+    return sorted((item for item in items if part == "test" or item.label == NORMAL), key=lambda item: item.path)

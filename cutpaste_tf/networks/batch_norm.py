@@ -24,13 +24,13 @@ def calibrate_batch_norm(network: keras.Model, batches: Iterable[np.ndarray]) ->
     """
     layers = list(_batch_norms(network))
     momenta = [layer.momentum for layer in layers]
-    seen = 0
+    count = 0
     try:
         for batch in batches:
             for layer in layers:  # the update is moving * momentum + batch's * (1 - momentum)
-                layer.momentum = seen / (seen + len(batch))
+                layer.momentum = count / (count + len(batch))
             network(batch, training=True)
-            seen += len(batch)
+            count += len(batch)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum

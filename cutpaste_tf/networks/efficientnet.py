@@ -68,14 +68,14 @@ def set_weights(backbone: keras.Model, weights: str) -> None:
     stored = _by_class(layers, arrays) if any(key.startswith("layers/") for key in arrays) else arrays
     fitting = {}
     for layer in layers:
-        found = stored.pop(layer.name, [])
-        shapes, needed = [array.shape for array in found], [tuple(weight.shape) for weight in layer.weights]
+        values = stored.pop(layer.name, [])
+        shapes, needed = [array.shape for array in values], [tuple(weight.shape) for weight in layer.weights]
         if shapes != needed:
             raise InputError(
                 f"--weights={weights} is of another network than {backbone.name}: the layer {layer.name} "
                 f"needs arrays of {needed}, the file has {shapes or 'none'}."
             )
-        fitting[layer.name] = found
+        fitting[layer.name] = values
     extra = [name for name in stored if not name.split("/")[-1].startswith((*_LEFT_OUT, "dense"))]
     if extra:
         raise InputError(f"--weights={weights} is of another network than {backbone.name}, which has no {extra[0]}.")

@@ -50,8 +50,8 @@ def mark(
         marked[start : start + len(batch), :, :, :3] = batch
         bits = np.zeros(batch.shape[:3], np.uint8)
         for level, values in enumerate(maps(batch)):
-            for index, one in enumerate(values):
-                cluster = Image.fromarray(most_salient(one))
+            for index, heat in enumerate(values):
+                cluster = Image.fromarray(most_salient(heat))
                 enlarged = cluster.resize((batch.shape[2], batch.shape[1]), Image.Resampling.NEAREST)
                 bits[index] |= np.asarray(enlarged).astype(np.uint8) << level
         marked[start : start + len(batch), :, :, 3] = bits

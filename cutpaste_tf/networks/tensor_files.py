@@ -40,11 +40,11 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    found = np.load(path)
-    if isinstance(found, np.ndarray):
+    stored = np.load(path)
+    if isinstance(stored, np.ndarray):
         raise ValueError("one array without a name")
-    with found:
-        return dict(found)
+    with stored:
+        return dict(stored)
 
 
 READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {".safetensors": load_file, ".npz": _read_npz}

@@ -54,20 +54,20 @@ def read_resnet18(weights: str, stem: str, *, classifier: bool = False, flag: st
             that is missing or does not fit).
     """
     path = download.fetch(download.RESNET18, flag) if weights == "imagenet" else Path(weights).expanduser()
-    given = f"--{flag}={weights}"
+    option = f"--{flag}={weights}"
     try:
         arrays = tensor_files.read(path)
     except FileNotFoundError:
-        raise InputError(f"{given} does not exist; give a file, or imagenet.") from None
+        raise InputError(f"{option} does not exist; give a file, or imagenet.") from None
     except tensor_files.PickleFileError:
         raise InputError(
-            f"{given} is a pickle of PyTorch's, which could run anything. Where PyTorch is installed, convert it: "
+            f"{option} is a pickle of PyTorch's, which could run anything. Where PyTorch is installed, convert it: "
             f"safetensors.torch.save_file(torch.load({str(path)!r}, weights_only=True), "
             f"{str(path.with_suffix('.safetensors'))!r}); then give that file."
         ) from None
     except tensor_files.NotTensorsError as error:
         raise InputError(
-            f"{given} is not a file of torchvision's ResNet-18 arrays ({', '.join(tensor_files.READERS)}), or is "
+            f"{option} is not a file of torchvision's ResNet-18 arrays ({', '.join(tensor_files.READERS)}), or is "
             f"damaged ({error})."
         ) from None
     shapes = resnet18_shapes(stem) | ({"fc.weight": (1000, 512), "fc.bias": (1000,)} if classifier else {})
@@ -75,14 +75,14 @@ def read_resnet18(weights: str, stem: str, *, classifier: bool = False, flag: st
         name for name in arrays if name not in shapes and not name.startswith("fc.") and not name.endswith("tracked")
     ]
     if extra:
-        raise InputError(f"{given} is of another network: a ResNet-18 has no array {extra[0]}.")
+        raise InputError(f"{option} is of another network: a ResNet-18 has no array {extra[0]}.")
     for name, shape in shapes.items():
         if name not in arrays:
-            raise InputError(f"{given} has no array {name}, so it is not a ResNet-18's.")
+            raise InputError(f"{option} has no array {name}, so it is not a ResNet-18's.")
         if arrays[name].shape != shape:
             hint = "; try --stem=imagenet" if name == "conv1.weight" and stem == "small" else ""
             raise InputError(
-                f"{given} is of another network: {name} has the shape {arrays[name].shape}, a ResNet-18 with the "
+                f"{option} is of another network: {name} has the shape {arrays[name].shape}, a ResNet-18 with the "
                 f"{stem} stem needs {shape}{hint}."
             )
     return {name: arrays[name] for name in shapes}

@@ -148,12 +148,12 @@ class ScoreAxis(NamedTuple):
 @functools.cache
 def _installed() -> dict[str, str]:
     """Name -> file of our fonts; the first comes with Matplotlib."""
-    known = {
+    available = {
         entry.name: entry.fname
         for entry in fontManager.ttflist
         if (entry.style, entry.stretch) == ("normal", "normal") and entry.weight == 400
     }
-    return {name: known[name] for name in _FONTS if name in known}
+    return {name: available[name] for name in _FONTS if name in available}
 
 
 @functools.cache

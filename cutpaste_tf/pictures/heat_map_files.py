@@ -70,7 +70,7 @@ def _overlay(image: np.ndarray, heat: np.ndarray, boxes: Iterable[tuple[int, int
     rows = max(1, _TOGETHER // image.shape[1])
     parts = [slice(start, start + rows) for start in range(0, len(image), rows)]
     picture = Image.fromarray(
-        np.concatenate([heat_map_plots.colored(image[one], heat[one], scale)[1] for one in parts])
+        np.concatenate([heat_map_plots.colored(image[part], heat[part], scale)[1] for part in parts])
     )
     draw = ImageDraw.Draw(picture)
     for left, top, width, height in boxes:

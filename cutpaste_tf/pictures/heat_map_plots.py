@@ -104,10 +104,10 @@ def save_comparison(path: Path, examples: Examples, maps: Mapping[str, np.ndarra
         examples: images and masks.
         maps: float32 [count, side, side] by method; each with a color scale of its own.
     """
-    scales = {name: Scale.of(own) for name, own in maps.items()}
+    scales = {name: Scale.of(heats) for name, heats in maps.items()}
     columns = []
     for index, (image, mask) in enumerate(zip(examples.images, examples.masks, strict=True)):
-        every = [panels(image, mask, own[index], scales[name]) for name, own in maps.items()]
+        every = [panels(image, mask, heats[index], scales[name]) for name, heats in maps.items()]
         columns.append(np.concatenate([every[0][0], every[0][1], *(overlay for *_, overlay in every)]))
     labels = [f"{defect or 'unlabelled'}" for defect in examples.defects]
     sheet = np.concatenate([_text(labels, columns[0].shape[1]), np.concatenate(columns, axis=1)])
@@ -131,7 +131,7 @@ def panels(
     colors, overlay = colored(image, heat, scale)
     times = math.ceil(_LEAST / len(image))
     image, outlined, colors, overlay = (
-        np.repeat(np.repeat(one, times, axis=0), times, axis=1) for one in (image, outlined, colors, overlay)
+        np.repeat(np.repeat(panel, times, axis=0), times, axis=1) for panel in (image, outlined, colors, overlay)
     )
     return image, outlined, colors, overlay
 

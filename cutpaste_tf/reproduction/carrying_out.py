@@ -46,7 +46,7 @@ def carry_out(
         The runs that were given up.
     """
     root = job.request.output_dir
-    todo = [one for one in work if not one.is_done(root)]
+    todo = [task for task in work if not task.is_done(root)]
     failures: list[Outcome] = []
     report(f"{len(work) - len(todo)} of {len(work)} runs are done.")
     with _ended_by_signals(), contextlib.closing(executor(todo, job)) as outcomes:

@@ -21,19 +21,19 @@ def described(work: Sequence[Work], request: Request) -> Iterator[str]:
     """The plan in lines: what is done, what is left, and what that takes, at speeds of runs here or measured now."""
     root = request.output_dir
     left: dict[Kind, int] = {}  # views to train on
-    evaluations, done = 0, 0
-    for one in work:
-        config, place = one.run.config(request.data_root), root / "runs" / one.run.name
+    evaluations, finished = 0, 0
+    for task in work:
+        config, place = task.run.config(request.data_root), root / "runs" / task.run.name
         steps = config.schedule.total_steps
-        missing, is_trained = len(one.missing(root)), runs.is_complete(place)
+        missing, is_trained = len(task.missing(root)), runs.is_complete(place)
         is_done = is_trained and not missing
-        done += is_done
+        finished += is_done
         evaluations += missing
         if not is_trained and steps:
             to_go = steps - min(steps, int(_last_logged(place, "step")))
             left[_kind(config)] = left.get(_kind(config), 0) + to_go * config.schedule.batch_size
-        yield f"{'done' if is_done else 'to do':6} {one.run.name}   {steps} steps, {len(one.evaluations)} evaluations"
-    yield f"{done} of {len(work)} runs are done."
+        yield f"{'done' if is_done else 'to do':6} {task.run.name}   {steps} steps, {len(task.evaluations)} evaluations"
+    yield f"{finished} of {len(work)} runs are done."
     yield from _hours(left, work, request)
     if evaluations:
         yield f"Left, and not in these: {evaluations} evaluations."
@@ -44,7 +44,7 @@ def _hours(left: Mapping[Kind, int], work: Sequence[Work], request: Request) -> 
     speeds = {kind: (views, "as the last run here") for kind, views in _speeds(work, request).items() if kind in left}
     if unknown := sorted(left.keys() - speeds, key=lambda kind: -left[kind]):
         yield f"Measuring the speed of {len(unknown)} kinds of runs, {speed.SECONDS:.0f} s at most."
-        of_kind = {_kind(one.run.config(request.data_root)): dict(one.run.settings) for one in reversed(work)}
+        of_kind = {_kind(task.run.config(request.data_root)): dict(task.run.settings) for task in reversed(work)}
         measured = speed.measure([of_kind[kind] for kind in unknown])
         for index, (views, batch) in measured.items():
             speeds[unknown[index]] = views, f"measured now, in steps of {batch}"
@@ -67,9 +67,9 @@ def size(work: Sequence[Work], request: Request, images: Mapping[str, int]) -> f
         images: number of training images of each category.
     """
     return sum(
-        _size(one.run.config(request.data_root), images[one.run.category])
-        for one in work
-        if not one.is_done(request.output_dir)
+        _size(task.run.config(request.data_root), images[task.run.category])
+        for task in work
+        if not task.is_done(request.output_dir)
     )
 
 
@@ -89,11 +89,11 @@ def _kind(config: Config) -> Kind:
 
 def _speeds(work: Sequence[Work], request: Request) -> dict[Kind, float]:
     """Views/s of training, of the last epoch that was logged of each kind of run."""
-    found = {}
-    for one in work:
-        if views := _last_logged(request.output_dir / "runs" / one.run.name, "images_per_second"):
-            found[_kind(one.run.config(request.data_root))] = views
-    return found
+    speeds = {}
+    for task in work:
+        if views := _last_logged(request.output_dir / "runs" / task.run.name, "images_per_second"):
+            speeds[_kind(task.run.config(request.data_root))] = views
+    return speeds
 
 
 def _last_logged(place: Path, name: str) -> float:

@@ -44,7 +44,7 @@ class Request(NamedTuple):
 
     def columns_of(self, table: int | str) -> dict[str, Column]:
         """The columns of a table that are asked for."""
-        return {name: one for name, one in TABLES[table].items() if not self.columns or name in self.columns}
+        return {name: column for name, column in TABLES[table].items() if not self.columns or name in self.columns}
 
     def categories_of(self, table: int | str) -> tuple[str, ...]:
         """The categories of a table's rows."""
@@ -112,8 +112,8 @@ class Run(NamedTuple):
 
     def flags(self, data_root: str) -> list[str]:
         """Of train_main.py."""
-        given = [f"--{name}={value}" for name, value in self.settings]
-        return [f"--data={self.data(data_root)}", f"--seed={self.seed}", *given]
+        settings = [f"--{name}={value}" for name, value in self.settings]
+        return [f"--data={self.data(data_root)}", f"--seed={self.seed}", *settings]
 
     def config(self, data_root: str) -> Config:
         """Its configuration."""
@@ -155,18 +155,18 @@ def plan(request: Request) -> list[Work]:
     Raises:
         InputError: a column is not known, or a combination of settings is not possible.
     """
-    known = {name for number in request.tables for name in TABLES[number]}
-    if unknown := sorted(set(request.columns) - known):
-        raise InputError(f"--columns={','.join(unknown)} is not known; these tables have {', '.join(sorted(known))}.")
-    found: dict[Run, dict[str, tuple[str, ...]]] = {}
+    columns = {name for number in request.tables for name in TABLES[number]}
+    if unknown := sorted(set(request.columns) - columns):
+        raise InputError(f"--columns={','.join(unknown)} is not known; these tables have {', '.join(sorted(columns))}.")
+    by_run: dict[Run, dict[str, tuple[str, ...]]] = {}
     for seed in range(request.seeds):
         for number in request.tables:
             for column in request.columns_of(number).values():
                 for category in request.categories_of(number):
                     if seed in request.seeds_of(column):
                         run = request.run(column, category, seed)
-                        found.setdefault(run, {})[column.folder] = column.evaluation
+                        by_run.setdefault(run, {})[column.folder] = column.evaluation
     for column in request.drawn:
         for category in request.categories:
-            found.setdefault(request.run(column, category, 0), {})
-    return [Work(run, evaluations) for run, evaluations in found.items()]
+            by_run.setdefault(request.run(column, category, 0), {})
+    return [Work(run, evaluations) for run, evaluations in by_run.items()]

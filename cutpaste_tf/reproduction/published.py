@@ -43,15 +43,19 @@ def mean(numbers: Sequence[Published | None]) -> Published | None:
 def table(number: int | str) -> dict[tuple[str, str], Published]:
     """A table of the paper: (row, column) -> number; rows as `carpet`, `texture`, `all`, columns as `cutpaste_3way`."""
     if number == CIFAR10:
-        return {("all", method): one for (quantity, method), one in _in_text().items() if quantity.startswith("CIFAR")}
+        return {
+            ("all", method): value for (quantity, method), value in _in_text().items() if quantity.startswith("CIFAR")
+        }
     (path,) = _FOLDER.glob(f"table{number}_*.csv")
-    found = {
+    numbers = {
         (_ROWS.get(row, row), column): Published(float(auc), float(error) if error else None)
         for row, column, auc, error in _read(path)
     }
     if number == 2:  # what Section 4.2 says beside it
-        (found["all", "gradcam"],) = [one for (_, method), one in _in_text().items() if method.startswith("gradcam")]
-    return found
+        (numbers["all", "gradcam"],) = [
+            value for (_, method), value in _in_text().items() if method.startswith("gradcam")
+        ]
+    return numbers
 
 
 def _in_text() -> dict[tuple[str, str], Published]:

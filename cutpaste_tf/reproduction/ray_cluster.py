@@ -63,16 +63,16 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
         try:
             while left or waiting:
                 while left and not (jobs and len(waiting) >= jobs):
-                    one = left.popleft()
-                    waiting[remote.remote(pickle.dumps((one, job, variables)))] = one
+                    work = left.popleft()
+                    waiting[remote.remote(pickle.dumps((work, job, variables)))] = work
                 (first,), _ = ray.wait([*waiting])
-                one = waiting.pop(first)
+                work = waiting.pop(first)
                 try:
                     yield pickle.loads(ray.get(first))
                 except RayTaskError as error:
-                    raise InputError(f"A worker of Ray failed on {one.run.name}: {error.cause}") from None
+                    raise InputError(f"A worker of Ray failed on {work.run.name}: {error.cause}") from None
                 except RayError as error:  # its process died as often as _RETRIES, for lack of memory perhaps
-                    yield Outcome(one, str(error).strip().splitlines()[0])
+                    yield Outcome(work, str(error).strip().splitlines()[0])
         finally:
             for each in waiting:
                 ray.cancel(each)

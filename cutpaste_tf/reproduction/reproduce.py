@@ -76,7 +76,7 @@ def reproduce(
             report(f"{tables.title(number)}: {request.output_dir / tables.name(number)}.md, .csv, .html")
         for work, failure, _ in failures:
             report(f"Warning: {work.run.name} was given up: {failure}")
-        _draw(drawings, request, seen, {one.work.run.name for one in failures}, report)
+        _draw(drawings, request, seen, {outcome.work.run.name for outcome in failures}, report)
     return failures
 
 

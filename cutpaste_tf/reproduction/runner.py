@@ -153,11 +153,11 @@ class Processes:
             return ""
         with (place / LOG).open("rb") as log:
             log.seek(start)
-            said = log.read().decode(errors="backslashreplace").strip().splitlines()
-        return said[-1] if said else f"ended with code {code}"
+            lines = log.read().decode(errors="backslashreplace").strip().splitlines()
+        return lines[-1] if lines else f"ended with code {code}"
 
 
-def attend(one: Work, job: Job, share: Share, processes: Processes) -> Outcome:
+def attend(task: Work, job: Job, share: Share, processes: Processes) -> Outcome:
     """Does what is not done of a run, as often as it is tried.
 
     Args:
@@ -172,26 +172,26 @@ def attend(one: Work, job: Job, share: Share, processes: Processes) -> Outcome:
     began, failure = time.monotonic(), ""
     for _ in range(job.tries):
         try:
-            failure = _attempt(one, job, share, processes)
+            failure = _attempt(task, job, share, processes)
         except OSError as error:  # as of a full disk: the other runs go on
             failure = str(error)
         if not failure:
             break
-    return Outcome(one, failure, time.monotonic() - began)
+    return Outcome(task, failure, time.monotonic() - began)
 
 
-def _attempt(one: Work, job: Job, share: Share, processes: Processes) -> str:
+def _attempt(task: Work, job: Job, share: Share, processes: Processes) -> str:
     """Trains and evaluates what is missing; the last line of what failed."""
-    request, place = job.request, job.request.output_dir / "runs" / one.run.name
+    request, place = job.request, job.request.output_dir / "runs" / task.run.name
     shared = [f"--tfds_data_dir={request.tfds_data_dir}"] if request.tfds_data_dir else []
     if not runs.is_complete(place):
-        words = [*job.commands.train, *one.run.flags(request.data_root), f"--output_dir={place}", *shared]
-        if said := processes.run(words, place, share):
-            return said
-    for folder in one.missing(request.output_dir):
-        data = f"--data={one.run.data(request.data_root)}"  # it may lie elsewhere than when it was trained on
+        words = [*job.commands.train, *task.run.flags(request.data_root), f"--output_dir={place}", *shared]
+        if failure := processes.run(words, place, share):
+            return failure
+    for folder in task.missing(request.output_dir):
+        data = f"--data={task.run.data(request.data_root)}"  # it may lie elsewhere than when it was trained on
         words = [*job.commands.evaluate, f"--run_dir={place}", data, f"--output_dir={place / folder}", "--nopage"]
         words += shared
-        if said := processes.run([*words, *one.evaluations[folder]], place, share):
-            return said
+        if failure := processes.run([*words, *task.evaluations[folder]], place, share):
+            return failure
     return ""

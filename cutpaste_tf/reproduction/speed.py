@@ -40,15 +40,15 @@ def measure(runs: Sequence[Mapping[str, Any]], seconds: float = SECONDS) -> dict
         Index of a run -> its speed; without those that there was no time for, or that cannot be trained here.
     """
     code = f"import sys; sys.path.insert(0, {PACKAGES!r}); from cutpaste_tf.reproduction import speed; speed.main()"
-    asked = json.dumps([dict(one) for one in runs]).encode()
+    payload = json.dumps([dict(settings) for settings in runs]).encode()
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], input=asked, capture_output=True, timeout=seconds, check=False
+        process = subprocess.run(
+            [sys.executable, "-c", code], input=payload, capture_output=True, timeout=seconds, check=False
         )
-        said = done.stdout
+        output = process.stdout
     except subprocess.TimeoutExpired as error:
-        said = error.stdout or b""
-    words = [line.split() for line in said.decode(errors="replace").splitlines() if line.startswith("speed ")]
+        output = error.stdout or b""
+    words = [line.split() for line in output.decode(errors="replace").splitlines() if line.startswith("speed ")]
     return {int(index): Speed(float(views), int(batch)) for _, index, views, batch in words}
 
 
@@ -56,8 +56,8 @@ def main() -> None:
     """The process: reads settings from its input, and writes a line for each."""
     for index, settings in enumerate(json.load(sys.stdin)):
         config = Config.of(**{name: value for name, value in settings.items() if name != "weights"})
-        found = _speed(config.resolved())
-        print(f"speed {index} {found.views:.4f} {found.batch}", flush=True)
+        speed = _speed(config.resolved())
+        print(f"speed {index} {speed.views:.4f} {speed.batch}", flush=True)
 
 
 def _speed(config: Config) -> Speed:

@@ -43,7 +43,7 @@ def with_mirrored(images: np.ndarray) -> np.ndarray:
     return np.concatenate([images, images[:, :, ::-1]])
 
 
-def compare(found: Outputs, detector: Detector, threshold: float, images: np.ndarray) -> Difference:
+def compare(outputs: Outputs, detector: Detector, threshold: float, images: np.ndarray) -> Difference:
     """Compares what an export gives for images uint8 [count, side, side, 3] with what the detector gives.
 
     Raises:
@@ -52,18 +52,18 @@ def compare(found: Outputs, detector: Detector, threshold: float, images: np.nda
     assert detector.calibration is not None
     scores, maps, _ = detector.score(images, heat_maps=True)
     assert maps is not None
-    if wrong := int(np.sum(found.is_anomalous != (scores > threshold))):
+    if wrong := int(np.sum(outputs.is_anomalous != (scores > threshold))):
         raise InputError(
             f"In single precision {wrong} of {len(images)} images are decided otherwise than by the evaluation "
-            f"(scores differ by up to {np.abs(found.score - scores).max():.3g}): take --format=saved_model, or another "
-            "--false_alarm_rate."
+            f"(scores differ by up to {np.abs(outputs.score - scores).max():.3g}): take --format=saved_model, or "
+            "another --false_alarm_rate."
         )
     extent = np.ptp(np.concatenate([scores, detector.calibration.scores]))
-    difference = float(np.abs(found.score - scores).max())
+    difference = float(np.abs(outputs.score - scores).max())
     return Difference(
         len(images),
         difference,
         difference / max(float(extent), 1e-300),
-        float(np.abs(found.p_value - detector.calibration.p_values(scores)).max()),
-        float(np.abs(found.heat_map - maps).max() / max(float(maps.max()), 1e-30)),
+        float(np.abs(outputs.p_value - detector.calibration.p_values(scores)).max()),
+        float(np.abs(outputs.heat_map - maps).max() / max(float(maps.max()), 1e-30)),
     )

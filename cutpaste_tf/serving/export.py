@@ -208,17 +208,17 @@ def _comparison_images(detector: Detector, options: ExportOptions) -> np.ndarray
     return comparison.with_mirrored(reading.read(chosen, detector.side, detector.how_read).images)
 
 
-def _report(found: Record, output: Path, report: Report) -> None:
+def _report(written: Record, output: Path, report: Report) -> None:
     report(
-        f"Threshold {found.threshold:.6g}: {100 * found.false_alarm_rate:.3g} % false alarms, by the scores of "
-        f"{found.calibration_images} normal images."
+        f"Threshold {written.threshold:.6g}: {100 * written.false_alarm_rate:.3g} % false alarms, by the scores of "
+        f"{written.calibration_images} normal images."
     )
-    if difference := found.difference:
+    if difference := written.difference:
         report(
             f"Scores differ from the evaluation's by up to {difference['score']:.3g}, "
             f"{100 * difference['score_of_range']:.2g} % of their range, on {difference['images']} images."
         )
-    is_evaluated = found.format == SAVED_MODEL
+    is_evaluated = written.format == SAVED_MODEL
     next_step = f"   Next: python eval_main.py --run_dir={shlex.quote(str(output))}" if is_evaluated else ""
     report(f"Export: {output}/ ({', '.join(sorted(path.name for path in output.iterdir()))}){next_step}")
 
@@ -231,6 +231,6 @@ def _write_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error}).") from None
     except tf.errors.OpError as error:
-        said = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error.message))  # names of operations
-        reason = next(iter(said.splitlines()), type(error).__name__)
+        message = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error.message))  # names of operations
+        reason = next(iter(message.splitlines()), type(error).__name__)
         raise InputError(f"{folder} cannot be written ({reason}).") from None

@@ -69,9 +69,9 @@ def predict(
 
 
 def _configured(detector: Detector, options: PredictionOptions) -> Detector:
-    asked = {"max_megapixels": options.max_megapixels} if options.max_megapixels else {}
-    asked |= {"false_alarm_rate": options.false_alarm_rate} if options.false_alarm_rate else {}
-    return detector.configured(detector.given.replaced(**asked)) if asked else detector
+    settings = {"max_megapixels": options.max_megapixels} if options.max_megapixels else {}
+    settings |= {"false_alarm_rate": options.false_alarm_rate} if options.false_alarm_rate else {}
+    return detector.configured(detector.given.replaced(**settings)) if settings else detector
 
 
 def _description(detector: Detector, place: str, options: PredictionOptions) -> str:

@@ -26,7 +26,7 @@ class Rows:
         self._table = csv.DictWriter(output, columns, lineterminator="\n") if format == "csv" else None
         self._is_begun = self._table is None
 
-    def write(self, path: Path, found: Prediction | None, written: Mapping[str, Any], error: str = "") -> None:
+    def write(self, path: Path, prediction: Prediction | None, written: Mapping[str, Any], error: str = "") -> None:
         """Writes the row of an image.
 
         Args:
@@ -36,14 +36,14 @@ class Rows:
             error: why it could not be read.
         """
         row: dict[str, Any] = {"path": folders.printable(str(path))}
-        if found is None:
+        if prediction is None:
             row["error"] = error
         else:
-            row["score"] = found.score
-            if found.p_value is not None:
-                row |= {"p_value": found.p_value, "decision": found.decision}
-            if found.boxes is not None:
-                row["boxes"] = [box._asdict() for box in found.boxes]
+            row["score"] = prediction.score
+            if prediction.p_value is not None:
+                row |= {"p_value": prediction.p_value, "decision": prediction.decision}
+            if prediction.boxes is not None:
+                row["boxes"] = [box._asdict() for box in prediction.boxes]
         row |= {name: folders.printable(value) if isinstance(value, str) else value for name, value in written.items()}
         self._begin()
         if self._table is None:

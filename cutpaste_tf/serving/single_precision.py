@@ -62,7 +62,7 @@ def _to_litert(function: Any) -> bytes:
     with tempfile.TemporaryDirectory() as folder:  # a file has named inputs and outputs only if it comes from there
         module: Any = tf.Module()
         module.serve = function
-        module.kept = function.get_concrete_function().graph.variables  # what is not named is not saved
+        module.variables = function.get_concrete_function().graph.variables  # what is not named is not saved
         tf.saved_model.save(module, folder, signatures={"serve": function})
         return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"]).convert()
 
@@ -121,8 +121,8 @@ def score(path: Path, name: str, images: np.ndarray) -> Outputs:
     """
     try:
         run = FORMATS[name].load(path, 0)
-        found = [run(images[start : start + _TOGETHER]) for start in range(0, len(images), _TOGETHER)]
+        parts = [run(images[start : start + _TOGETHER]) for start in range(0, len(images), _TOGETHER)]
     except Exception as error:  # as above
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{path.name} was written and cannot be run ({reason}); take --format=saved_model.") from error
-    return Outputs(*(np.concatenate([one[field] for one in found]) for field in Outputs._fields))
+    return Outputs(*(np.concatenate([part[field] for part in parts]) for field in Outputs._fields))

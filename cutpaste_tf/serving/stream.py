@@ -103,66 +103,66 @@ def run(
         except InputError as error:
             return _Read(file, None, (0, 0), str(error))
 
-    began = said = time.monotonic()
+    began = last_report = time.monotonic()
     images = anomalous = trained_on = errors = 0
     for batch in _batches(parallel.in_order(read, files, ahead=batch_size), batch_size or whole.batch_size(side)):
-        for one, found, written in _scored(detector, batch, options):
-            rows.write(one.file.path, found, written, one.error)
+        for image, result, written in _scored(detector, batch, options):
+            rows.write(image.file.path, result, written, image.error)
             images += 1
-            anomalous += bool(found and found.is_anomalous)
-            trained_on += one.pixels is not None and reading.pixel_hash(one.pixels) in trained
-            errors += one.pixels is None
+            anomalous += bool(result and result.is_anomalous)
+            trained_on += image.pixels is not None and reading.pixel_hash(image.pixels) in trained
+            errors += image.pixels is None
         rows.flush()
-        if time.monotonic() - said > _PAUSE:
-            said = time.monotonic()
-            report(f"{images} images, {images / (said - began):.1f} images/s")
+        if time.monotonic() - last_report > _PAUSE:
+            last_report = time.monotonic()
+            report(f"{images} images, {images / (last_report - began):.1f} images/s")
     rows.flush()
     return Summary(images, anomalous, trained_on, errors, time.monotonic() - began)
 
 
 def _batches(read: Iterator[_Read], size: int) -> Iterator[list[_Read]]:
     """What was read, with so many images at a time; errors that no image stands before do not wait for one."""
-    held: list[_Read] = []
+    batch: list[_Read] = []
     count = 0
-    for one in read:
-        held.append(one)
-        count += one.pixels is not None
+    for image in read:
+        batch.append(image)
+        count += image.pixels is not None
         if count in (0, size):
-            yield held
-            held, count = [], 0
-    if held:
-        yield held
+            yield batch
+            batch, count = [], 0
+    if batch:
+        yield batch
 
 
 def _scored(
     detector: Detector, batch: list[_Read], options: PredictionOptions
 ) -> Iterator[tuple[_Read, Prediction | None, dict[str, Any]]]:
     """What was read, the detector's prediction, and the columns of the heat maps that were written."""
-    pixels = [one.pixels for one in batch if one.pixels is not None]
+    pixels = [image.pixels for image in batch if image.pixels is not None]
     predictions: list[Prediction] = []
     if pixels:
         scores, maps, _ = detector.score(np.stack(pixels), heat_maps=options.heat_maps is not None)
-        sizes = [one.size for one in batch if one.pixels is not None]
+        sizes = [image.size for image in batch if image.pixels is not None]
         predictions = prediction.of(scores, maps, sizes, detector.decide(scores), detector.pixel_threshold)
     coming = iter(predictions)
-    pairs = [(one, None if one.pixels is None else next(coming)) for one in batch]
+    pairs = [(image, None if image.pixels is None else next(coming)) for image in batch]
 
     def with_maps(pair: tuple[_Read, Prediction | None]) -> tuple[_Read, Prediction | None, dict[str, Any]]:
-        one, found = pair
-        return one, found, _write_maps(detector, one, found, options) if found else {}
+        image, result = pair
+        return image, result, _write_maps(detector, image, result, options) if result else {}
 
     return parallel.in_order(with_maps, pairs, ahead=parallel.cores())
 
 
-def _write_maps(detector: Detector, one: _Read, found: Prediction, options: PredictionOptions) -> dict[str, Any]:
+def _write_maps(detector: Detector, image: _Read, result: Prediction, options: PredictionOptions) -> dict[str, Any]:
     """Writes an image's heat map, if that is asked for; the image is read again, so that few are in memory."""
-    if options.heat_maps is None or found.heat_map is None:
+    if options.heat_maps is None or result.heat_map is None:
         return {}
     return heat_map_files.write(
-        options.heat_maps / one.file.place,
-        reading.read_pixels(one.file.path, detector.how_read),
-        found.heat_map,
-        [box[:4] for box in found.boxes or ()],
+        options.heat_maps / image.file.place,
+        reading.read_pixels(image.file.path, detector.how_read),
+        result.heat_map,
+        [box[:4] for box in result.boxes or ()],
         pixel_threshold=detector.pixel_threshold,
         format=options.heat_map_format,
     )

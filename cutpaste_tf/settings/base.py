@@ -77,9 +77,9 @@ class Settings:
         Raises:
             InputError: a name or a value is not allowed.
         """
-        known = {field.name for field, _ in leaves(cls)}
-        for name in sorted(set(values) - known):
-            near = difflib.get_close_matches(name, known, 1)
+        names = {field.name for field, _ in leaves(cls)}
+        for name in sorted(set(values) - names):
+            near = difflib.get_close_matches(name, names, 1)
             raise InputError(f"There is no setting {name}" + (f"; is {near[0]} meant?" if near else "."))
         return cls(
             **{
@@ -138,18 +138,18 @@ def _chosen(field: dataclasses.Field[Any], values: Mapping[str, Any]) -> dict[st
 
 def _check(field: dataclasses.Field[Any], value: Any) -> None:
     choices, (at_least, at_most, above) = field.metadata["choices"], field.metadata["range"]
-    given = f"--{field.name}={value}"
+    option = f"--{field.name}={value}"
     if choices and value not in choices:
-        raise InputError(f"{given} is not known; it must be one of: {', '.join(choices)}.")
+        raise InputError(f"{option} is not known; it must be one of: {', '.join(choices)}.")
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{given} must be a finite number.")
+        raise InputError(f"{option} must be a finite number.")
     if isinstance(value, (int, float)):
         if value < at_least:
-            raise InputError(f"{given} must be at least {at_least}.")
+            raise InputError(f"{option} must be at least {at_least}.")
         if value > at_most:
-            raise InputError(f"{given} must be at most {at_most}.")
+            raise InputError(f"{option} must be at most {at_most}.")
         if value <= above:
-            raise InputError(f"{given} must be greater than {above}.")
+            raise InputError(f"{option} must be greater than {above}.")
 
 
 def parsed(field: dataclasses.Field[Any], value: Any) -> Any:

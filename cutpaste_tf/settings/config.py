@@ -55,8 +55,8 @@ class Config(Settings):
     @property
     def saliency_weights(self) -> str:
         """The ImageNet ResNet-18 that gives CutSwap its saliency: what is named for it, else the run's own, else V1."""
-        own = self.network.weights if self.network.backbone == "resnet18" else ""
-        return self.augmentation.saliency_weights or own or "imagenet"
+        weights = self.network.weights if self.network.backbone == "resnet18" else ""
+        return self.augmentation.saliency_weights or weights or "imagenet"
 
     @property
     def view_size(self) -> int:
@@ -73,12 +73,12 @@ class Config(Settings):
     def filled_in(self) -> dict[str, Any]:
         """What `resolved` fills in: name -> the paper's value for the backbone and the data."""
         filled: dict[str, Any] = {}
-        given, defaults = self.flat(), self._defaults()
+        values, defaults = self.flat(), self._defaults()
 
         def value(name: str, by_rule: Any) -> Any:
             """The setting's value, by the rule where it is open, as all of these are by default."""
-            if given[name] != defaults[name]:
-                return given[name]
+            if values[name] != defaults[name]:
+                return values[name]
             filled[name] = by_rule
             return by_rule
 
@@ -124,8 +124,8 @@ class Config(Settings):
     def _refuse_patch_settings(self) -> None:
         values, defaults = self.flat(), self._defaults()
         if changed := [name for name in only_for(type(self), PATCH_MODEL) if values[name] != defaults[name]]:
-            given = ", ".join(f"--{name}" for name in changed)
-            raise InputError(f"{given}: only for patch models; give --patch_size=64 as well.")
+            options = ", ".join(f"--{name}" for name in changed)
+            raise InputError(f"{options}: only for patch models; give --patch_size=64 as well.")
 
     def _check_patches(self) -> None:
         features, image_size = self.features, self.data.image_size

@@ -71,5 +71,5 @@ class DataSettings(Settings):
         if not 0 <= self.white <= 65535:
             raise InputError(f"--white={self.white} must be 1 to 65535, or 0 to take it from the images.")
         if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
-            given = ",".join(map(str, self.background))
-            raise InputError(f"--background={given} must be three numbers of 0..255, as 255,255,255.")
+            text = ",".join(map(str, self.background))
+            raise InputError(f"--background={text} must be three numbers of 0..255, as 255,255,255.")

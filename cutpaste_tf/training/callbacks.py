@@ -180,8 +180,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _end(self, number: int) -> None:
         total = self._settings.total_steps
-        done = f"after step {self._step} of {total}" if self._step else f"before the first of {total} steps"
-        raise SignalError(number, f"Stopped {done}; the same command goes on from there.")
+        position = f"after step {self._step} of {total}" if self._step else f"before the first of {total} steps"
+        raise SignalError(number, f"Stopped {position}; the same command goes on from there.")
 
     def _save(self, metrics: dict[str, Any]) -> None:
         if metrics and not math.isfinite(float(metrics["loss"])):

@@ -15,8 +15,8 @@ from cutpaste_tf.files import DAMAGE, damage, write_arrays
 
 def save(classifier: keras.Model, path: Path, step: int) -> None:
     """Writes weights, batch-norm statistics, optimizer state, the number of steps done, and the sums of the metrics."""
-    kept = (*_state(classifier, with_optimizer=True), *_metrics(classifier))
-    write_arrays(path, {**{key: np.asarray(variable) for key, variable in kept}, "step": np.array(step)})
+    variables = (*_state(classifier, with_optimizer=True), *_metrics(classifier))
+    write_arrays(path, {**{key: np.asarray(variable) for key, variable in variables}, "step": np.array(step)})
 
 
 def saved_step(path: Path) -> int:

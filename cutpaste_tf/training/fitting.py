@@ -132,7 +132,7 @@ def _fit_segment(
 ) -> None:
     """Trains through one of `_segments`."""
     first, steps, epochs = segment
-    done = first // config.schedule.steps_per_epoch
+    finished_epochs = first // config.schedule.steps_per_epoch
     stream = pipeline.stream(
         images,
         config.augmentation,
@@ -144,8 +144,8 @@ def _fit_segment(
     with devices.synchronized(classifier):
         classifier.fit(
             stream,
-            initial_epoch=done,
-            epochs=done + epochs,
+            initial_epoch=finished_epochs,
+            epochs=finished_epochs + epochs,
             steps_per_epoch=steps,
             callbacks=callbacks,
             shuffle=False,

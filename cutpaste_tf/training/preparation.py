@@ -37,8 +37,8 @@ def checked_items(given: Config, output_dir: Path, tfds_data_dir: str, report: R
     config = given.resolved()
     runs.check(output_dir, given)
     files.check_writable(output_dir, locks=True)
-    begun = (output_dir / "config.json").is_file()
-    trained = TrainingData.read(output_dir).images if begun else None
+    is_started = (output_dir / "config.json").is_file()
+    trained = TrainingData.read(output_dir).images if is_started else None
     if config.schedule.head_epochs and not config.network.weights:
         report("Warning: without --weights the frozen backbone keeps its random weights.")
     items = list_train(config, output_dir, tfds_data_dir, trained)

@@ -44,7 +44,7 @@ def requests() -> Iterator[Stop]:
 
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in _SIGNALS}
-        before = {number: known for number, known in before.items() if known not in (signal.SIG_IGN, None)}
+        before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
         for number in before:
             signal.signal(number, note)
     try:

@@ -237,7 +237,7 @@ def test_no_room_is_no_damage(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "MEMORY_LIMIT", 0)
     monkeypatch.setattr(arrays.os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(InputError, match="has no room for"):
-        files.kept(path, embeddings.read, lambda: pytest.fail("it would be computed anew"), embeddings.write, print)
+        files.cached(path, embeddings.read, lambda: pytest.fail("it would be computed anew"), embeddings.write, print)
     assert path.is_file()
 
 

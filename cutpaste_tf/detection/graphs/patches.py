@@ -154,8 +154,8 @@ class Scorer:
         return unit(features) if self._settings.l2_normalize else features
 
     def _by_image(self, features: Any) -> Any:
-        def score(own: Any) -> Any:
-            return self._peak - self._density.log_density(self._prepared(own))
+        def score(features: Any) -> Any:
+            return self._peak - self._density.log_density(self._prepared(features))
 
         if self._loops:
             count = tf.shape(features)[0]

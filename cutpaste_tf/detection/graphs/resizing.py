@@ -46,8 +46,8 @@ class Resizer:
 
         def add(offset: Any, total: Any) -> tuple[Any, Any]:
             place = tf.minimum(first + offset, size - 1)  # beyond the border the weights are 0
-            seen = tf.cast(tf.gather(images, place, axis=axis), tf.int32)
-            return offset + 1, total + seen * tf.reshape(weights[:, offset], broadcast)
+            pixels = tf.cast(tf.gather(images, place, axis=axis), tf.int32)
+            return offset + 1, total + pixels * tf.reshape(weights[:, offset], broadcast)
 
         start = tf.fill(shape, 1 << (_BITS - 1))  # a half, for rounding
         _, total = tf.while_loop(lambda offset, _: offset < tf.shape(weights)[1], add, (tf.constant(0), start))
@@ -80,7 +80,7 @@ def band(size: Any, side: int, divisor: Any) -> tuple[Any, Any]:
 
 def matrix(size: int, side: int) -> np.ndarray:
     """The same weights as a matrix float64 [side, size], for float maps, of which Pillow rounds no weights."""
-    first, weights = (one.numpy() for one in band(tf.constant(size), side, tf.constant(float(side), tf.float64)))
+    first, weights = (tensor.numpy() for tensor in band(tf.constant(size), side, tf.constant(float(side), tf.float64)))
     result = np.zeros((side, size))
     for row, (start, values) in enumerate(zip(first, weights, strict=True)):
         count = min(len(values), size - start)
