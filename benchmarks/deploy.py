@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from cutpaste_tf.backend import tf
 from cutpaste_tf.detection import loading
 from cutpaste_tf.images.resizing import resize
-from cutpaste_tf.progress import hush
+from cutpaste_tf.progress import no_report
 from cutpaste_tf.serving import export as exporting
 from cutpaste_tf.serving import single_precision
 from cutpaste_tf.serving.export import ExportOptions
@@ -42,7 +42,7 @@ def main(_: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in exporting.FORMATS:
             start = time.perf_counter()
-            exporting.export(_RUN_DIR.value, Path(folder) / name, options=ExportOptions(format=name), report=hush)
+            exporting.export(_RUN_DIR.value, Path(folder) / name, options=ExportOptions(format=name), report=no_report)
             seconds, size = time.perf_counter() - start, sum(map(_size, (Path(folder) / name).rglob("*")))
             print(f"{name:<12} written in {seconds:.0f} s, {size / 1e6:.0f} MB", flush=True)
         for threads in _THREADS.value:

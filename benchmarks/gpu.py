@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from absl import app, flags
 
 from benchmarks.session import Session, affordable
-from cutpaste_tf import files, surroundings
+from cutpaste_tf import environment, files
 from cutpaste_tf.images import sources
 from cutpaste_tf.settings.config import Config
 
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> None:
         result = measure(configured(case), tf32=case.precision == "TF32", seconds=0.5 if _TINY.value else 8.0)
         files.write_whole(Path(_RESULT.value), json.dumps(result).encode())
         return
-    surroundings.check()
+    environment.check()
     folder = Path(_OUTPUT_DIR.value).expanduser().resolve()
     session = Session(folder, "gpu", 60 * _MINUTES.value)
     place = str(sources.folder(_DATA.value))  # drawn, where that is asked for, before the clock counts
@@ -103,14 +103,14 @@ def main(argv: list[str]) -> None:
     keep = (1 - _MEASURING) * 60 * _MINUTES.value
     for name, case in every.items():
         result = session.measure(
-            name, [*command, f"--case={name}"], limit=_LIMIT, keep=keep, environment=environment(case.precision)
+            name, [*command, f"--case={name}"], limit=_LIMIT, keep=keep, environment=variables(case.precision)
         )
         print(name, json.dumps(result), flush=True)
     _carry_out_run(session, folder, place, every)
     print((folder / "gpu.md").read_text(encoding="utf-8"))
 
 
-def environment(precision: str) -> dict[str, str]:
+def variables(precision: str) -> dict[str, str]:
     """What a process is told of arithmetic, and where it finds this package."""
     before = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(_ROOT), *([before] if before else [])])
@@ -135,7 +135,7 @@ def _carry_out_run(session: Session, folder: Path, place: str, every: dict[str, 
         session.record("run", {"skipped": f"{network} was not measured, so how long an epoch takes is not known"})
         return
     earlier = session.records.get("schedule", {})  # of a session before: the run goes on by the same command
-    precision = earlier.get("arithmetic") or max(speeds, key=lambda each: speeds[each])
+    precision = earlier.get("arithmetic") or max(speeds, key=lambda arithmetic: speeds[arithmetic])
     config = configured(every[f"{network}, {precision}"])
     options = ["--head_dims=16,8"] if _TINY.value else []
     options += [f"--{name}={value}" for name, value in every[f"{network}, {precision}"].settings.items()]
@@ -152,7 +152,7 @@ def _carry_out_run(session: Session, folder: Path, place: str, every: dict[str, 
     train = [sys.executable, str(_ROOT / "train_main.py"), f"--data={place}", f"--output_dir={run}", *options]
     train += [f"--epochs={epochs}", f"--steps_per_epoch={steps}", "--checkpoint_minutes=2"]
     session.commands("run", [train, [sys.executable, str(_ROOT / "eval_main.py"), f"--run_dir={run}"]],
-                     run / "eval/metrics.json", environment(precision))  # fmt: skip
+                     run / "eval/metrics.json", variables(precision))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from cutpaste_tf import devices, surroundings
+from cutpaste_tf import devices, environment
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.detection import dense
@@ -86,14 +86,14 @@ def dense_scoring(config: Config, *, tf32: bool, seconds: float) -> dict[str, An
 
 
 def _set_tf32(allowed: bool) -> None:
-    if surroundings.backend() == "tensorflow":
+    if environment.backend() == "tensorflow":
         tf.config.experimental.enable_tensor_float_32_execution(allowed)
 
 
 def _machine() -> dict[str, Any]:
     """The highest memory of the device in MB (10^6 bytes), where it is told, and what was measured on."""
     peak, device = None, keras.distribution.list_devices()[0]
-    if surroundings.backend() == "jax":
+    if environment.backend() == "jax":
         import jax
 
         first = jax.local_devices()[0]
@@ -101,5 +101,5 @@ def _machine() -> dict[str, Any]:
         peak = (first.memory_stats() or {}).get("peak_bytes_in_use")
     return {
         "peak_memory_mb": None if peak is None else round(peak / 1e6),
-        "device": f"{surroundings.backend()}, {device}, {parallel.cores()} cores",
+        "device": f"{environment.backend()}, {device}, {parallel.cores()} cores",
     }

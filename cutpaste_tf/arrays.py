@@ -21,10 +21,10 @@ def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
     The file is nameless, in TMPDIR or else in /var/tmp (on many machines /tmp is memory too), and goes
     with the process, however it ends. What the system keeps of it in memory, it can drop, see `release`.
     """
-    whole = (count, *shape)
-    size = int(np.prod(whole, dtype=np.int64)) * np.dtype(dtype).itemsize
+    full_shape = (count, *shape)
+    size = int(np.prod(full_shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size <= MEMORY_LIMIT:
-        return np.empty(whole, dtype)
+        return np.empty(full_shape, dtype)
     folder = os.environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
@@ -37,7 +37,7 @@ def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
                 f"{folder} has no room for {size / 2**30:.1f} GiB of working data ({error.strerror}); "
                 "set TMPDIR to a folder that has."
             ) from None
-        return np.memmap(file, dtype, "r+", shape=whole)
+        return np.memmap(file, dtype, "r+", shape=full_shape)
 
 
 def release(array: np.ndarray) -> None:

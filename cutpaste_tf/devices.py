@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cutpaste_tf import surroundings
+from cutpaste_tf import environment
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.errors import InputError
 
@@ -39,7 +39,7 @@ def used(requested: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
     """Distributes what is computed in the block.
 
     Args:
-        wanted: number of devices, or `auto`: all that Keras finds, or as many as can share a batch.
+        requested: number of devices, or `auto`: all that Keras finds, or as many as can share a batch.
         batch_size: of training, which the devices share.
 
     Raises:
@@ -66,7 +66,7 @@ def used(requested: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
 
 def _distribution(chosen: list[str]) -> Any:
     """What gives each of the devices its share of a batch."""
-    if surroundings.backend() == "jax":
+    if environment.backend() == "jax":
         return keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False)
     tf.get_logger().setLevel("WARNING")  # it tells of every sum
     return tf.distribute.MirroredStrategy([name.upper() for name in chosen])
@@ -79,7 +79,7 @@ def names() -> list[str]:
 
 def memory() -> int:
     """Bytes that one device has for computing; 0 where that is not known, as of CPUs."""
-    if surroundings.backend() != "jax":
+    if environment.backend() != "jax":
         return 0
     import jax
 
@@ -88,7 +88,7 @@ def memory() -> int:
 
 def _available() -> list[str]:
     """The devices that a computation can be divided among."""
-    if surroundings.backend() == "jax":
+    if environment.backend() == "jax":
         return keras.distribution.list_devices()
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     return [device.name.removeprefix("/device:").lower() for device in tf.config.list_logical_devices(kind)]
@@ -98,7 +98,7 @@ def _available() -> list[str]:
 def synchronized(network: keras.Model) -> Iterator[None]:
     """Batch norm over all devices while training; JAX does so by itself, TensorFlow's replicas have to be told."""
     batch_norms: list[Any] = []
-    if _state.distribution is not None and surroundings.backend() == "tensorflow":
+    if _state.distribution is not None and environment.backend() == "tensorflow":
         layers: Any = network._flatten_layers()
         batch_norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in batch_norms:
@@ -123,7 +123,7 @@ def outputs(network: keras.Model, batch: np.ndarray) -> np.ndarray:
     if _state.distribution is None:
         return np.asarray(network.predict_on_batch(batch))
     if network not in _state.functions:
-        make = _on_jax if surroundings.backend() == "jax" else _on_tensorflow
+        make = _on_jax if environment.backend() == "jax" else _on_tensorflow
         _state.functions[network] = make(weakref.proxy(network))
     missing = -len(batch) % len(_state.names)
     padded = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)]) if missing else batch

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-# Takes a line for the user: `say`, `hush`, or a program's own.
+# Takes a line for the user: `say`, `no_report`, or a program's own.
 Report = Callable[[str], object]
 T = TypeVar("T")
 # The commands in a checkout; installed, they are cutpaste-NAME.
@@ -45,7 +45,7 @@ def say_aside(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def hush(line: str) -> None:
+def no_report(line: str) -> None:
     """Shows nothing."""
 
 

@@ -154,8 +154,8 @@ def prepare(source: Path, categories: list[str], data_dir: Path) -> None:
         places = {name: _find(root, name) for name in categories}
         lacks = [lack for name in categories if (lack := check(places[name], name))]
         if lacks:
-            whole = ",".join(name for name in categories if not any(lack.startswith(f"{name}:") for lack in lacks))
-            hint = f" To prepare only what is whole: --categories={whole}" if whole else ""
+            complete = ",".join(name for name in categories if not any(lack.startswith(f"{name}:") for lack in lacks))
+            hint = f" To prepare only what is whole: --categories={complete}" if complete else ""
             raise InputError(f"{source} is not the whole data set ({'; '.join(lacks)}).{hint}")
         tfds.disable_progress_bar()
         for name in categories:

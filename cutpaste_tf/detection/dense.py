@@ -140,10 +140,10 @@ def fully_convolutional(feature: keras.Model, side: int, settings: FeatureSettin
     as centered in the patch.
     """
     inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
-    whole = network_stride(inner)
+    stride = network_stride(inner)
     step = fast_step(inner, settings)
-    taps = -(-settings.extract_size // whole)
-    first = (settings.extract_size - (taps - 1) * whole) // 2  # pixel of a patch at which its first place lies
+    taps = -(-settings.extract_size // stride)
+    first = (settings.extract_size - (taps - 1) * stride) // 2  # pixel of a patch at which its first place lies
     shift, start = first % step, first // step
     count = places(side, settings)
 
@@ -156,7 +156,7 @@ def fully_convolutional(feature: keras.Model, side: int, settings: FeatureSettin
     for axis in (1, 2):
         parts = []
         for tap in range(taps):
-            begin = start + tap * whole // step
+            begin = start + tap * stride // step
             chosen = slice(begin, begin + (count - 1) * settings.stride // step + 1, settings.stride // step)
             parts.append(x[:, chosen] if axis == 1 else x[:, :, chosen])
         x = keras.ops.mean(keras.ops.stack(parts), axis=0)

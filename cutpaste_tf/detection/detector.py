@@ -34,7 +34,7 @@ from cutpaste_tf.files import whole_folder
 from cutpaste_tf.images import reading
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.resizing import resize
-from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.data import DataSettings
@@ -86,7 +86,7 @@ class Detector(abc.ABC):
         self._held_out: np.ndarray | None = None
 
     @abc.abstractmethod
-    def embed(self, images: np.ndarray, *, report: Report = hush) -> Any:
+    def embed(self, images: np.ndarray, *, report: Report = no_report) -> Any:
         """What images uint8 [count, side, side, 3] are scored by: an array [count, ...], small enough to be kept."""
 
     @abc.abstractmethod
@@ -101,7 +101,7 @@ class Detector(abc.ABC):
             densities: of `negative_log_density`.
         """
 
-    def localize(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """Heat maps float32 [count, side, side] of images uint8 [count, side, side, 3], where scores have none."""
         raise InputError(f"{self.description} has no heat maps; leave out --heat_maps.")
 
@@ -214,7 +214,7 @@ class Detector(abc.ABC):
         self._held_out = self.negative_log_density(self.embedded(images))
         vars(self).pop("calibration", None)
 
-    def embedded(self, images: ImageSet, *, report: Report = hush) -> Any:
+    def embedded(self, images: ImageSet, *, report: Report = no_report) -> Any:
         """What `embed` gives for a set of images, or the cache has of it."""
 
         def make() -> np.ndarray:
@@ -230,7 +230,7 @@ class Detector(abc.ABC):
         """What decides `embed`'s result, beside the network and the images."""
         return str(self.config.features)
 
-    def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = hush) -> Scores:
+    def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = no_report) -> Scores:
         """Scores a set of images, from the cache where it has what is needed.
 
         Args:
@@ -336,7 +336,7 @@ class FittedDetector(Detector):
         self._training: TrainingImages | None = None  # to fit to
 
     @abc.abstractmethod
-    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:
+    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:
         """Fits to normal images uint8 [count, side, side, 3], not augmented.
 
         Args:

@@ -12,7 +12,7 @@ from cutpaste_tf.detection.detector import Detector, FittedDetector
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.image_set import ImageSet
-from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.settings.config import Config
 
 
@@ -42,11 +42,11 @@ class Ensemble(Detector):
     def members(self) -> list[Detector]:  # noqa: D102
         return self._members
 
-    def embed(self, images: np.ndarray, *, report: Report = hush) -> list[Any]:
+    def embed(self, images: np.ndarray, *, report: Report = no_report) -> list[Any]:
         """What each member's `embed` gives."""
         return [member.embed(images, report=report) for member in self.members]
 
-    def embedded(self, images: ImageSet, *, report: Report = hush) -> list[Any]:
+    def embedded(self, images: ImageSet, *, report: Report = no_report) -> list[Any]:
         """What each member's `embedded` gives, from a cache of its own."""
         return [member.embedded(images, report=report) for member in self.members]
 
@@ -59,7 +59,7 @@ class Ensemble(Detector):
         """As each member."""
         return self.members[0].reduce(densities)
 
-    def localize(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """The mean of the members' heat maps."""
         maps = self.members[0].localize(images, report=report)
         for member in self.members[1:]:

@@ -18,7 +18,7 @@ from cutpaste_tf.detection.record import Record
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN
 from cutpaste_tf.images.image_set import ImageSet
-from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.base import PATCH_MODEL, only_for
 from cutpaste_tf.settings.config import Config
@@ -84,7 +84,7 @@ class ExportedDetector(Detector):
     def prepare(self) -> None:  # noqa: D102
         _ = self._model
 
-    def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    def embed(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """Scores float64 [count]."""
         del report
         return self._run(iter(images), len(images)).scores
@@ -97,7 +97,7 @@ class ExportedDetector(Detector):
         """What `embed` gives."""
         return densities, None
 
-    def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = hush) -> Scores:
+    def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = no_report) -> Scores:
         """Scores the files as they are, decoded."""
         report(f"Scoring {images.description} by the export's own graph.")
         result = self._run(images.originals(), len(images))
@@ -122,11 +122,11 @@ class ExportedDetector(Detector):
 
 
 def _batches(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    held: list[np.ndarray] = []
+    batch: list[np.ndarray] = []
     for image in images:
-        if held and (image.shape != held[0].shape or (len(held) + 1) * image[..., 0].size > _PIXELS):
-            yield np.stack(held)
-            held = []
-        held.append(image)
-    if held:
-        yield np.stack(held)
+        if batch and (image.shape != batch[0].shape or (len(batch) + 1) * image[..., 0].size > _PIXELS):
+            yield np.stack(batch)
+            batch = []
+        batch.append(image)
+    if batch:
+        yield np.stack(batch)

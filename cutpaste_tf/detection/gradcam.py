@@ -19,7 +19,7 @@ from cutpaste_tf.density.density import Density
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.networks.saliency import gradient
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 
 
 class GradCam:
@@ -37,10 +37,10 @@ class GradCam:
         if layer:
             check_layer(feature, layer)
         self._feature, self._layer = feature, layer
-        self._own = keras.Model(feature.input, feature.get_layer("pool").input)
+        self._activations = keras.Model(feature.input, feature.get_layer("pool").input)
 
     def heat_maps(
-        self, density: Density, images: np.ndarray, *, batch_size: int = 16, report: Report = hush
+        self, density: Density, images: np.ndarray, *, batch_size: int = 16, report: Report = no_report
     ) -> np.ndarray:
         """GradCAM maps, enlarged to the images' size.
 
@@ -59,7 +59,7 @@ class GradCam:
         batches = zip(starts, arrays.batches(images, batch_size), strict=True)
         for start, pixels in track(batches, len(starts), "GradCAM, batches of images", report):
             batch = np.divide(pixels, np.float32(255))
-            activations = np.asarray(devices.outputs(self._own, batch), np.float32)
+            activations = np.asarray(devices.outputs(self._activations, batch), np.float32)
             weights = density.score_gradient(activations.mean(axis=(1, 2))) / np.prod(activations.shape[1:3])
             if self._layer:
                 activations, slopes = differentiated(self._feature, self._layer, batch, weights)

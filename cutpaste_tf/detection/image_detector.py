@@ -12,14 +12,14 @@ from cutpaste_tf import files, runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.density import densities
 from cutpaste_tf.density.density import Density
-from cutpaste_tf.detection import whole
+from cutpaste_tf.detection import image_features
 from cutpaste_tf.detection.detector import FittedDetector
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.detection.gradcam import GradCam, check_layer
 from cutpaste_tf.detection.network import Network
 from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.base import PATCH_MODEL, only_for
 from cutpaste_tf.settings.config import Config
@@ -48,10 +48,12 @@ class ImageDetector(FittedDetector):
         """Network from images in [0, 1] to the feature that is scored, float32 [count, dimensions]."""
         return self.network.feature(self.config.features.feature)
 
-    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:  # noqa: D102
+    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
         return self.fit_features(self.embed(images, report=report), groups, report=report)
 
-    def fit_features(self, features: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:
+    def fit_features(
+        self, features: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report
+    ) -> Self:
         """`fit` to the features float32 [count, dimensions] of normal images.
 
         Raises:
@@ -85,9 +87,9 @@ class ImageDetector(FittedDetector):
         result.network = self.network
         return result
 
-    def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    def embed(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """Features float32 [count, dimensions]."""
-        return whole.embed(self.feature, images, report=report)
+        return image_features.embed(self.feature, images, report=report)
 
     def negative_log_density(self, embedded: np.ndarray) -> np.ndarray:  # noqa: D102
         return -self.density.score_samples(embedded)
@@ -96,7 +98,7 @@ class ImageDetector(FittedDetector):
         """Scores are the negative log densities."""
         return densities, None
 
-    def localize(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """GradCAM of the anomaly score."""
         return self._gradcam.heat_maps(self.density, images, report=report)
 

@@ -20,7 +20,7 @@ from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.detection.network import Network
 from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.base import IMAGE_MODEL, only_for
 from cutpaste_tf.settings.config import Config
@@ -54,7 +54,7 @@ class PatchDetector(FittedDetector):
         """What makes the features of patches, see `dense.function`; made once, since that takes a while."""
         return dense.function(self.network.feature(self.config.features.feature), self.side, self.config.features)
 
-    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:  # noqa: D102
+    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
         features = track(self.embed_patches.each(images), len(images), "Patches of images", report)
         density = patch_density.build(self.config.density).fit(features, len(images), groups)
         places = math.isqrt(density.held_out.shape[-1])
@@ -100,7 +100,7 @@ class PatchDetector(FittedDetector):
             self._held_out = self._cached_held_out()
         return self._held_out
 
-    def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    def embed(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """Scores of all patches of images uint8 [count, side, side, 3], at least one.
 
         Returns:

@@ -13,7 +13,7 @@ from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.embeddings import THUMBNAILS
 from cutpaste_tf.images import resizing
-from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
 
@@ -42,7 +42,7 @@ class PixelDetector(Detector):
             self._held_out = -held_out.gaussian(self._pixels, _RIDGE)[0]
         return self._held_out
 
-    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:
+    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:
         """Fits to normal images uint8 [count, side, side, 3], evenly spaced ones if there are many.
 
         Args:
@@ -55,7 +55,7 @@ class PixelDetector(Detector):
         self._density.fit(self._pixels)
         return self
 
-    def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    def embed(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """Pixels float64 [count, 3072] in [0, 1]; of images uint8 of any size."""
         del report
         small = images if images.shape[1:3] == (SIDE, SIDE) else resizing.thumbnails(images, SIDE)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cutpaste_tf import devices, files, surroundings
+from cutpaste_tf import devices, environment, files
 from cutpaste_tf.detection import calibration_images
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.evaluation import plan as planning
@@ -41,7 +41,6 @@ def evaluate(
         output_dir: to write to; by default a folder in `run_dir`, named after the settings, and after the data where
             they are not the run's own.
         device_count: number of devices that compute, or `auto` for all that there are, see devices.py.
-        report: takes lines for the user.
 
     Returns:
         What metrics.json holds, see `results.write`.
@@ -49,7 +48,7 @@ def evaluate(
     Raises:
         InputError: before any long work.
     """
-    surroundings.check()
+    environment.check()
     plan = planning.plan(run_dir, str(data), settings or {}, options, output_dir, report)
     lock = f".{hashlib.sha256(plan.folder.name.encode()).hexdigest()[:16]}.lock"
     with files.locked(plan.folder.parent, lock), devices.used(device_count):

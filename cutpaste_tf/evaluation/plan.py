@@ -83,9 +83,9 @@ def plan(
     normal = _normal_images(detector, options, report)
     calibration.check(detector.config.decision, len(normal) if normal else len(detector.data.images))
     calibration.groups(detector.data, detector.config.density.group_by)
-    wanted, has_masks = options.heat_maps, bool(options.synthetic) or any(item.masks for item in tests.items)
+    choice, has_masks = options.heat_maps, bool(options.synthetic) or any(item.masks for item in tests.items)
     localizes = (
-        wanted if wanted is not None else bool(detector.maps_come_with_scores or has_masks or options.gradcam_layer)
+        choice if choice is not None else bool(detector.maps_come_with_scores or has_masks or options.gradcam_layer)
     )
     _check_tensorboard(run_dirs, options, localizes=localizes)
     from cutpaste_tf.evaluation import figures  # matplotlib is slow to load

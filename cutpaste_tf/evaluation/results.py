@@ -49,7 +49,6 @@ def write(plan: Plan, title: str, tests: ImageSet, scores: Scores, report: Repor
         title: what was scored, for people.
         tests: the test images.
         scores: of them.
-        report: takes lines for the user.
 
     Returns:
         What metrics.json holds; AUROCs in percent, None where a class is missing.

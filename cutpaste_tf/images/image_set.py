@@ -8,7 +8,7 @@ import numpy as np
 
 from cutpaste_tf.images import reading, resizing
 from cutpaste_tf.images.reading import Examples, Item
-from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.settings.data import DataSettings
 
 # Looks at images as soon as their pixels are known, by (paths, hashes); raises InputError where they are not allowed.
@@ -41,7 +41,7 @@ class ImageSet:
         settings: DataSettings,
         *,
         check: Check = _allow,
-        report: Report = hush,
+        report: Report = no_report,
     ):
         self.items, self.settings = items, settings
         self._size, self._check, self._report = size, check, report

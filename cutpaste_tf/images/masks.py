@@ -92,7 +92,7 @@ def read(
     Raises:
         InputError: a file is no image, or of another size.
     """
-    whole = np.zeros(image_size[::-1], bool)
+    marked = np.zeros(image_size[::-1], bool)
     for source in sources:
         own_name = str(source) if isinstance(source, Path) else f"the mask of {name}"
         with opened(source, own_name, settings.max_megapixels) as image:
@@ -102,12 +102,12 @@ def read(
                 raise InputError(
                     f"{own_name} has {actual} pixels, but its image {name} has {expected}; they must be alike."
                 )
-            whole |= defect(image, own_name) ^ settings.invert_masks
-    mask = Image.fromarray(whole)
+            marked |= defect(image, own_name) ^ settings.invert_masks
+    mask = Image.fromarray(marked)
     nearest = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST))
     if not nearest.any():
         nearest = np.asarray(mask.convert("F").resize((size, size), Image.Resampling.BOX)) > 0
-    return nearest, float(whole.mean())
+    return nearest, float(marked.mean())
 
 
 def defect(image: Image.Image, name: str) -> np.ndarray:

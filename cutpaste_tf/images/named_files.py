@@ -134,8 +134,8 @@ def _split(lines: Iterable[bytes]) -> Iterator[bytes]:
     for line in lines:
         is_zero = is_zero or b"\0" in line
         if is_zero:
-            *whole, rest = (rest + line).split(b"\0")
-            yield from whole
+            *complete, rest = (rest + line).split(b"\0")
+            yield from complete
         else:
             yield line
     yield rest

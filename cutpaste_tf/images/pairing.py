@@ -90,7 +90,7 @@ def _place(path: Path, place: Path, by_stem: Mapping[Path, list[Path]], beside: 
     Args:
         path: of a file.
         place: the same, relative.
-        known: images, and masks beside them, by their relative path without the extension.
+        by_stem: images, and masks beside them, by their relative path without the extension.
         beside: names of folders that hold images beside a folder of masks.
     """
     folders = place.parts[:-1]

@@ -77,7 +77,7 @@ def quota(groups: Path = Path("/sys/fs/cgroup"), self_cgroup: Path = Path("/proc
 
     Args:
         groups: where the groups are: version 2, or a folder for each controller of version 1.
-        own: names this process's; in a container the names may be those outside, and its own is then the topmost.
+        self_cgroup: names this process's; in a container the names may be those outside, and its own is then the topmost.
     """
     try:
         lines = self_cgroup.read_text(encoding="utf-8").splitlines()

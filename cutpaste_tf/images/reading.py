@@ -19,7 +19,7 @@ from cutpaste_tf import arrays
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import decoding, masks, parallel
 from cutpaste_tf.images.resizing import resize
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 from cutpaste_tf.settings.data import DataSettings
 
 NORMAL, ANOMALOUS, UNKNOWN = 0, 1, -1
@@ -111,7 +111,7 @@ class _Read(NamedTuple):
 
 
 def read(
-    items: Sequence[Item], size: int, settings: DataSettings = DataSettings(), *, report: Report = hush
+    items: Sequence[Item], size: int, settings: DataSettings = DataSettings(), *, report: Report = no_report
 ) -> Examples:
     """Reads images and masks, resized to size x size.
 

@@ -107,11 +107,11 @@ def projection_head(feature: keras.KerasTensor, dims: tuple[int, ...]) -> keras.
     return keras.layers.Dense(dims[-1], name="embedding", dtype="float32")(x)
 
 
-def feature_model(whole: keras.Model, feature: str) -> keras.Model:
+def feature_model(embedding: keras.Model, feature: str) -> keras.Model:
     """The network from an image to another pooled feature.
 
     Args:
-        whole: `Networks.feature`, or what was loaded of it.
+        embedding: `Networks.feature`, or what was loaded of it.
         feature: `pool` (of the last feature map), `level7` (EfficientNet), `layer1` to `layer4` (ResNet-18),
             or the name of a layer of the backbone with an output [batch, height, width, channels].
 
@@ -122,8 +122,8 @@ def feature_model(whole: keras.Model, feature: str) -> keras.Model:
         InputError: the backbone has no such feature.
     """
     if feature == "pool":
-        return whole
-    backbone = next(layer for layer in whole.layers if isinstance(layer, keras.Model))
+        return embedding
+    backbone = next(layer for layer in embedding.layers if isinstance(layer, keras.Model))
     named = BACKBONES[backbone.name].features(backbone)
     outputs = {layer.name: layer.output for layer in backbone.layers if len(layer.output.shape) == 4}
     output = outputs.get(named.get(feature, feature))
@@ -132,13 +132,13 @@ def feature_model(whole: keras.Model, feature: str) -> keras.Model:
             f"--feature={feature} is not known to {backbone.name}; it has pool, {', '.join(named)}, and its layers: "
             f"{', '.join(outputs)}."
         )
-    x = whole.input
-    for layer in whole.layers:
+    x = embedding.input
+    for layer in embedding.layers:
         if isinstance(layer, keras.layers.Normalization):
             x = layer(x)
     feature_map = keras.Model(backbone.input, output)(x, training=False)
     pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(feature_map)
-    return keras.Model(whole.input, pooled, name="feature")
+    return keras.Model(embedding.input, pooled, name="feature")
 
 
 def _remove_drop_connect(backbone: keras.Model) -> None:

@@ -29,8 +29,8 @@ def efficientnet(name: str) -> keras.Model:
     Args:
         name: `efficientnet_b0` to `efficientnet_b7`.
     """
-    whole = _application(name)(weights=None, include_top=False, input_shape=(None, None, 3))
-    part = keras.Model(whole.get_layer(_FIRST).input, whole.output, name=name)
+    application = _application(name)(weights=None, include_top=False, input_shape=(None, None, 3))
+    part = keras.Model(application.get_layer(_FIRST).input, application.output, name=name)
     return keras.models.clone_model(part)  # its layers belong to one graph only, so that parts can be cut from it
 
 

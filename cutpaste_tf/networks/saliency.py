@@ -21,14 +21,14 @@ from cutpaste_tf import arrays as stores
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.networks import resnet
 from cutpaste_tf.networks.build import IMAGENET_MEAN, IMAGENET_STD
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 
 STAGES = ("layer1_1", "layer2_1", "layer3_1", "layer4_1")
 _CLUSTERS = 5
 
 
 def mark(
-    images: np.ndarray, arrays: dict[str, np.ndarray], *, batch_size: int = 16, report: Report = hush
+    images: np.ndarray, arrays: dict[str, np.ndarray], *, batch_size: int = 16, report: Report = no_report
 ) -> np.ndarray:
     """Adds a channel that tells the salient pixels.
 

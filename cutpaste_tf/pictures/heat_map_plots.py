@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.pictures import drawing
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 from cutpaste_tf.settings.data import GOOD
 
 _COLORS = (255 * drawing.matplotlib.colormaps["turbo"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8)
@@ -66,7 +66,7 @@ def save(
     captions: list[str],
     *,
     pixel_threshold: float | None = None,
-    report: Report = hush,
+    report: Report = no_report,
 ) -> None:
     """Writes heatmaps/DEFECT/NAME.png for each image, and heatmaps.png, the sheet.
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 from cutpaste_tf import arrays
 from cutpaste_tf.images.reading import NORMAL, Examples
 from cutpaste_tf.pictures import drawing, heat_map_plots
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 
 NAME, FOLDER = "report.html", "report_images"
 INLINE, _INLINE_BYTES = 300, 12_000_000  # images, and their bytes, at most in the page itself; more lie beside it
@@ -93,7 +93,7 @@ def save(
     results: Results,
     limits: Limits = Limits(),  # noqa: B008  immutable
     *,
-    report: Report = hush,
+    report: Report = no_report,
 ) -> None:
     """Writes the page, and beside it the images, where they are too many for one file.
 

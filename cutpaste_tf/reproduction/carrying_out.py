@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
 
-from cutpaste_tf import progress, surroundings
+from cutpaste_tf import environment, progress
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import Report
 from cutpaste_tf.reproduction.plan import Work
@@ -103,7 +103,7 @@ def local(jobs: int = 0, *, gpu: bool = False) -> Executor:
     jobs = jobs or max(1, len(visible))
     if gpu and not _has_gpu():
         raise InputError(
-            f"--gpu: {surroundings.backend()} finds no GPU here (the driver, or CUDA_VISIBLE_DEVICES, names "
+            f"--gpu: {environment.backend()} finds no GPU here (the driver, or CUDA_VISIBLE_DEVICES, names "
             f"{len(visible)}). Install its build for GPUs, or leave --gpu out."
         )
 
@@ -139,10 +139,10 @@ def share(slot: int, jobs: int, visible: Sequence[str]) -> Share:
     every = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     first, last = slot * len(every) // jobs, (slot + 1) * len(every) // jobs
     cores = every[first : max(last, first + 1)]
-    environment = {"TF_NUM_INTRAOP_THREADS": str(len(cores)), "OMP_NUM_THREADS": str(len(cores))}
+    variables = {"TF_NUM_INTRAOP_THREADS": str(len(cores)), "OMP_NUM_THREADS": str(len(cores))}
     if visible:
-        environment["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
-    return Share(environment, tuple(cores))
+        variables["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
+    return Share(variables, tuple(cores))
 
 
 def gpus() -> list[str]:

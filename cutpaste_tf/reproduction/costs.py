@@ -75,11 +75,11 @@ def size(work: Sequence[Work], request: Request, images: Mapping[str, int]) -> f
 
 def _size(config: Config, images: int) -> float:
     """Of a run; a density for each location has so many factors that nothing else counts."""
-    whole = _SIZES.get(config.network.backbone, _SIZE)
+    total = _SIZES.get(config.network.backbone, _SIZE)
     if config.patch_size and config.density.density_mode == "per_location":
         places = dense.places(config.data.image_size, config.features) ** 2
-        whole += places * min(images, _DIMENSIONS) * _DIMENSIONS * (4 if config.density.l2_normalize else 8)
-    return whole
+        total += places * min(images, _DIMENSIONS) * _DIMENSIONS * (4 if config.density.l2_normalize else 8)
+    return total
 
 
 def _kind(config: Config) -> Kind:

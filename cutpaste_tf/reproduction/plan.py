@@ -76,8 +76,8 @@ class Request(NamedTuple):
         settings = {**column.settings, **scale, "precision": self.precision}
         if self.weights and "weights" in settings:
             settings["weights"] = self.weights
-        whole = Config.of(**settings).resolved()
-        return {name: value for name, value in settings.items() if _without(settings, name) != whole}
+        complete = Config.of(**settings).resolved()
+        return {name: value for name, value in settings.items() if _without(settings, name) != complete}
 
 
 def _without(settings: Mapping[str, Any], name: str) -> Config | None:

@@ -161,7 +161,7 @@ def attend(task: Work, job: Job, share: Share, processes: Processes) -> Outcome:
     """Does what is not done of a run, as often as it is tried.
 
     Args:
-        one: the run and its evaluations.
+        task: the run and its evaluations.
         job: of the plan.
         share: what its processes may use.
         processes: to start them.

@@ -28,7 +28,7 @@ class Categories(NamedTuple):
     """The categories of a mean: how many are in it, how many were asked for, how many the paper's has."""
 
     there: int
-    asked: int
+    requested: int
     whole: int
 
 
@@ -39,7 +39,7 @@ class Ours(NamedTuple):
         mean: in percent.
         standard_error: None with one seed.
         seeds: number of seeds that are in it.
-        asked: number of seeds that should be.
+        requested: number of seeds that should be.
         categories: that it is the mean of.
         random: whether another seed gives another number, so that it needs an error to be compared.
     """
@@ -47,14 +47,14 @@ class Ours(NamedTuple):
     mean: float
     standard_error: float | None
     seeds: int
-    asked: int
+    requested: int
     categories: Categories = Categories(1, 1, 1)
     random: bool = True
 
     @property
     def is_whole(self) -> bool:
         """Whether every seed and every category that was asked for is in it."""
-        return self.seeds >= self.asked and self.categories.there == self.categories.asked
+        return self.seeds >= self.requested and self.categories.there == self.categories.requested
 
 
 class Cell(NamedTuple):
@@ -142,23 +142,25 @@ def _by_category(number: int | str, columns: Mapping[str, Column], request: Requ
             theirs = paper.get((group, name))
             if 0 < count.there < count.whole and not (theirs and theirs.source):
                 same = published.mean([paper.get((member, name)) for member in there])
-                theirs = same or (theirs if count.asked == count.whole else None)
+                theirs = same or (theirs if count.requested == count.whole else None)
             cells[group, name] = Cell(_mean([*there.values()], count), theirs)
     return [*categories, *groups], [*columns], cells
 
 
 def _by_model(number: int | str, columns: Mapping[str, Column], request: Request) -> _Cells:
     """Rows are models, columns shapes and their average, each the mean over the categories (Table 6)."""
-    paper, asked = published.table(number), request.categories
-    whole = len(CATEGORIES) if set(asked) <= set(CATEGORIES) else len(asked)  # with others no mean of the paper's
+    paper, requested = published.table(number), request.categories
+    whole = (
+        len(CATEGORIES) if set(requested) <= set(CATEGORIES) else len(requested)
+    )  # with others no mean of the paper's
     shapes = list(dict.fromkeys(name.split(" ")[1] for name in columns))
     models = list(dict.fromkeys(column.row for column in columns.values()))
     cells = {}
     for name, column in columns.items():
-        there = [result for category in asked if (result := _of_seeds(column, category, request)) is not None]
+        there = [result for category in requested if (result := _of_seeds(column, category, request)) is not None]
         key = column.row, name.split(" ")[1]
-        ours = _mean(there, Categories(len(there), len(asked), whole))
-        cells[key] = Cell(ours, paper.get(key) if set(asked) == set(CATEGORIES) else None)
+        ours = _mean(there, Categories(len(there), len(requested), whole))
+        cells[key] = Cell(ours, paper.get(key) if set(requested) == set(CATEGORIES) else None)
     for model in models:
         row = [cells[model, shape] for shape in shapes if (model, shape) in cells]
         there = [cell.ours for cell in row if cell.ours is not None]
@@ -214,7 +216,7 @@ def _mean(values: Sequence[Ours], categories: Categories) -> Ours | None:
         statistics.fmean(value.mean for value in values),
         statistics.fmean(errors) if len(errors) == len(values) else None,
         min(value.seeds for value in values),
-        max(value.asked for value in values),
+        max(value.requested for value in values),
         categories,
         random=values[0].random,
     )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cutpaste_tf import files, runs, surroundings
+from cutpaste_tf import environment, files, runs
 from cutpaste_tf.backend import tf
 from cutpaste_tf.detection import calibration, calibration_images, loading, record
 from cutpaste_tf.detection.calibration import Calibration
@@ -73,7 +73,7 @@ def export(
     Raises:
         InputError: before any long work; and where decisions in single precision differ from the evaluation's.
     """
-    surroundings.check()
+    environment.check()
     output = Path(output)
     detector, images = _check(run_dir, output, options, report)
     normal = _calibration(detector, options, report)
@@ -131,9 +131,9 @@ def _check(
         raise InputError(f"--format={options.format} is not known; it must be one of: {', '.join(FORMATS)}.")
     if not 0 <= options.false_alarm_rate < 1:
         raise InputError(f"--false_alarm_rate={options.false_alarm_rate} must lie between 0 and 1.")
-    if surroundings.backend() != "tensorflow":
+    if environment.backend() != "tensorflow":
         raise InputError(
-            f"An export is written by TensorFlow, and KERAS_BACKEND is {surroundings.backend()}: give "
+            f"An export is written by TensorFlow, and KERAS_BACKEND is {environment.backend()}: give "
             "KERAS_BACKEND=tensorflow, also for a run that was trained on another."
         )
     calibration.check_one_given(options.threshold, options.false_alarm_rate)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from cutpaste_tf import devices, files, surroundings
+from cutpaste_tf import devices, environment, files
 from cutpaste_tf.detection import calibration, loading
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
@@ -42,7 +42,7 @@ def predict(
     Raises:
         InputError: before any long work.
     """
-    surroundings.check()
+    environment.check()
     named_files.check(images)
     calibration.check_one_given(options.threshold, options.false_alarm_rate)
     folder = options.heat_maps

@@ -31,7 +31,7 @@ class Rows:
 
         Args:
             path: of the image.
-            found: what the detector says of it; None where it could not be read.
+            prediction: of the image; None if it could not be read.
             written: more columns.
             error: why it could not be read.
         """

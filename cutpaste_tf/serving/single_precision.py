@@ -62,7 +62,7 @@ def _to_litert(function: Any) -> bytes:
     with tempfile.TemporaryDirectory() as folder:  # a file has named inputs and outputs only if it comes from there
         module: Any = tf.Module()
         module.serve = function
-        module.variables = function.get_concrete_function().graph.variables  # what is not named is not saved
+        module.retained_variables = function.get_concrete_function().graph.variables  # what is not named is not saved
         tf.saved_model.save(module, folder, signatures={"serve": function})
         return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"]).convert()
 

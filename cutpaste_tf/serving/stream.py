@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cutpaste_tf.detection import prediction, whole
+from cutpaste_tf.detection import image_features, prediction
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.prediction import Prediction
 from cutpaste_tf.errors import InputError
@@ -105,7 +105,9 @@ def run(
 
     began = last_report = time.monotonic()
     images = anomalous = trained_on = errors = 0
-    for batch in _batches(parallel.in_order(read, files, ahead=batch_size), batch_size or whole.batch_size(side)):
+    for batch in _batches(
+        parallel.in_order(read, files, ahead=batch_size), batch_size or image_features.batch_size(side)
+    ):
         for image, result, written in _scored(detector, batch, options):
             rows.write(image.file.path, result, written, image.error)
             images += 1

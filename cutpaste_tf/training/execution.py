@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from cutpaste_tf import devices, surroundings
+from cutpaste_tf import devices, environment
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings.schedule import ScheduleSettings
 
@@ -40,7 +40,7 @@ class Execution(NamedTuple):
         Raises:
             InputError: they cannot.
         """
-        if len(devices.names()) == 1 or surroundings.backend() != "tensorflow":
+        if len(devices.names()) == 1 or environment.backend() != "tensorflow":
             return
         # MirroredStrategy: XLA does not find the other device's variables, and synchronized batch norm not its input
         # within a loop of steps (TensorFlow 2.21).

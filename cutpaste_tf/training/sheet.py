@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cutpaste_tf import surroundings
+from cutpaste_tf import environment
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import reading
@@ -22,7 +22,7 @@ def show_augmentations(config: Config, output_dir: Path, *, tfds_data_dir: str =
 
     Arguments and errors as of `train.train`.
     """
-    surroundings.check()
+    environment.check()
     config = config.resolved()
     from cutpaste_tf.pictures import plots  # matplotlib is slow to load
 

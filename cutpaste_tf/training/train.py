@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cutpaste_tf import devices, files, runs, surroundings
+from cutpaste_tf import devices, environment, files, runs
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.detection import calibration, embeddings, loading
@@ -46,7 +46,7 @@ def train(
     Raises:
         InputError: before any long work.
     """
-    surroundings.check()
+    environment.check()
     output_dir, given = Path(output_dir), preparation.with_canonical_names(config)
     config = given.resolved()
     execution.check(config.schedule)

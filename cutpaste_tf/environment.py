@@ -1,4 +1,4 @@
-"""The user's surroundings: what of the environment and of Keras' own settings we need otherwise, or cannot work with.
+"""The environment variables and Keras settings that we override, and the backends that we refuse.
 
 Imports nothing heavy, so that what cannot work is refused at once.
 """
