@@ -21,6 +21,7 @@ import numpy as np
 
 from cutpaste_tf import arrays, partials
 from cutpaste_tf.errors import InputError, NoRoomError
+from cutpaste_tf.progress import Report
 
 T = TypeVar("T")
 
@@ -201,7 +202,7 @@ def cached(
     read: Callable[[Path], T],
     make: Callable[[], T],
     write: Callable[[Path, T], None],
-    report: Callable[[str], object],
+    report: Report,
 ) -> T:
     """Reads a file that only saves time, or makes and writes it, also where it is damaged."""
     if path.is_file():

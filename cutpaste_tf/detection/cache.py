@@ -24,7 +24,6 @@ class FeatureCache:
     Args:
         folder: of the files, made where it is missing.
         model: file of the network.
-        report: takes lines for the user.
     """
 
     def __init__(self, folder: Path, model: Path, report: Report):

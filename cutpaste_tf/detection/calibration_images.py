@@ -26,7 +26,6 @@ def listed(
         mend: what a user can do where training images are among them; empty: see `runs.TrainingData.refuse`.
         allow_trained_images: whether training images may be among them.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
-        report: takes lines for the user.
 
     Raises:
         InputError: there are none; once they are read, that a training image is among them.

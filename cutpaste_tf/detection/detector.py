@@ -236,7 +236,6 @@ class Detector(abc.ABC):
         Args:
             images: to score.
             heat_maps: whether heat maps are asked for.
-            report: takes lines for the user.
         """
         result = self._scores(
             self.embedded(images, report=report),
@@ -342,7 +341,6 @@ class FittedDetector(Detector):
         Args:
             images: the images.
             groups: int [count]: for `held_out_`, images of a group are left out together; None: each by itself.
-            report: takes lines for the user.
         """
 
     @abc.abstractmethod

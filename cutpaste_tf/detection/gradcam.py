@@ -48,7 +48,6 @@ class GradCam:
             density: fitted to the feature.
             images: uint8 [count, side, side, 3].
             batch_size: images at a time.
-            report: takes a line for the user.
 
         Returns:
             float32 [count, side, side], 0 and above, bilinear; in memory up to 128 MiB, else in a file.

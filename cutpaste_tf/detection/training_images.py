@@ -30,7 +30,6 @@ class TrainingImages:
         data: names and hashes of its training images.
         how_read: how files become images; `data` in it names where they are now.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
-        report: takes lines for the user.
     """
 
     def __init__(

@@ -27,7 +27,6 @@ class ImageSet:
         size: side in pixels that they are resized to.
         settings: how files are read.
         check: sees the images once they are read, or a cache knows them.
-        report: takes lines for the user.
 
     Attributes:
         items: the images; empty for images that are no files (`of`).

@@ -53,7 +53,6 @@ def with_twins(normal: Examples, options: SyntheticOptions, tfds_data_dir: str, 
         normal: test images.
         options: what to paste.
         tfds_data_dir: where TensorFlow Datasets may have MNIST; empty for its default.
-        report: takes a line for the user.
     """
     natural, digits = [], np.empty(0)
     if options.fill == "image":

@@ -36,7 +36,6 @@ def mark(
         images: uint8 [count, side, side, 3].
         arrays: of an ImageNet ResNet-18 with its classifier, by torchvision's names.
         batch_size: images at a time.
-        report: takes a line for the user.
 
     Returns:
         uint8 [count, side, side, 4]; bit l of the last channel is set where the pixel is in the most

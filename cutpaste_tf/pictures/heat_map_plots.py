@@ -76,7 +76,6 @@ def save(
         maps: float32 [count, side, side].
         captions: what to write above each.
         pixel_threshold: heat above it is anomalous, if that is known, see `Scale.of`.
-        report: takes a line for the user.
     """
     scale = Scale.of(maps, pixel_threshold)
     root = folder / "heatmaps"

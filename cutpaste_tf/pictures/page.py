@@ -103,7 +103,6 @@ def save(
         examples: the test images, [count, side, side, 3], with masks.
         results: of them.
         limits: what decides.
-        report: takes lines for the user.
     """
     size, photographs, overlays = _pictures(folder, examples, results.maps, limits.pixel_threshold, report)
     scores, p_values, threshold = results.scores, results.p_values, limits.threshold

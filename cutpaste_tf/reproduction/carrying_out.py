@@ -39,7 +39,6 @@ def carry_out(
         work: of `plan`.
         job: what its runs have in common.
         executor: carries them out.
-        report: takes a line for the user.
         write_tables: is called after each run, and at the end.
 
     Returns:

@@ -43,7 +43,6 @@ def reproduce(
         tries: of a run before it is given up.
         drawings: numbers of the figures to draw, see `figures.COLUMNS`.
         only_plan: say what there is to do and what it would take, and do nothing.
-        report: takes a line for the user.
 
     Returns:
         The runs that were given up.

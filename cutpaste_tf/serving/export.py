@@ -65,7 +65,6 @@ def export(
         output: the folder to write, whole or not at all. Of an export that lies there the last SavedModel stays, as
             the version before; the rest is replaced.
         options: how to export.
-        report: takes lines for the user.
 
     Returns:
         What export.json holds, see `record.Record`.

@@ -34,7 +34,6 @@ def predict(
         output: takes the rows.
         options: of the rows, heat maps and decisions.
         lines: names of files, one each.
-        report: takes lines for the user.
 
     Returns:
         What was scored, and how many could not be read.

@@ -90,7 +90,6 @@ def run(
         files: to score.
         rows: take the results.
         options: of heat maps and batches.
-        report: takes a line for the user now and then.
     """
     side, batch_size = detector.side, options.batch_size
     trained = frozenset(detector.data.images.values())

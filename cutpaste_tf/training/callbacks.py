@@ -32,7 +32,6 @@ class ProgressLog(keras.callbacks.Callback):
         folder: of the run.
         step: steps done before.
         learning_rate: gives that of the last step.
-        report: takes a line for the user.
     """
 
     def __init__(

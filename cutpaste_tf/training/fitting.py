@@ -84,7 +84,6 @@ def fit(
         folder: of the run.
         checkpoint_minutes: time between checkpoints.
         execution: how steps are carried out.
-        report: takes a line for the user.
 
     Raises:
         InputError: the checkpoint is damaged, or training diverges.

@@ -29,7 +29,6 @@ def checked_items(given: Config, output_dir: Path, tfds_data_dir: str, report: R
         given: the configuration, not resolved: data that have moved keep what their first name decides.
         output_dir: the run's folder.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
-        report: takes lines for the user.
 
     Raises:
         InputError: the folder is not free, the images or the files of weights are not as they should be.

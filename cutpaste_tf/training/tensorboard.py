@@ -57,7 +57,6 @@ def write_evaluation(
         name: of the evaluation.
         metrics: what metrics.json holds.
         pictures: uint8 [height, width, 3] by name.
-        report: takes a line for the user, where the folder cannot be written.
     """
     if not os.access(run_dir / FOLDER, os.W_OK):
         report(f"{run_dir / FOLDER} cannot be written: TensorBoard will not show this evaluation.")

@@ -41,7 +41,6 @@ def train(
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
         device_count: number of devices that share each batch, or `auto` for all that there are, see devices.py.
         execution: how steps are carried out.
-        report: takes lines for the user.
 
     Raises:
         InputError: before any long work.
