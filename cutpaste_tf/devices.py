@@ -1,7 +1,7 @@
-"""The devices of this host that compute together.
+"""Data parallelism over the devices of this host.
 
-With Keras on JAX GPUs, TPUs or CPUs, with Keras on TensorFlow GPUs. Each device has a copy of the network and its share
-of every batch; what is summed over a batch - gradients, batch norm's moments, metrics - is summed over all devices.
+With Keras on JAX these are GPUs, TPUs or CPUs; on TensorFlow, GPUs. Each device has a copy of the network and its share
+of every batch; sums over a batch - gradients, batch norm's moments, metrics - are over all devices.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AUTO = "auto"  # number of devices: all
 
 
 class _State:
-    """What is in use: the devices' names, and what distributes a batch, if there are several."""
+    """The devices in use, and the distribution of batches, if there are several."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -36,10 +36,10 @@ _state = _State()
 
 @contextlib.contextmanager
 def used(requested: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
-    """Distributes what is computed in the block.
+    """Distributes computations in the block.
 
     Args:
-        requested: number of devices, or `auto`: all that Keras finds, or as many as can share a batch.
+        requested: number of devices, or `auto`: as many of those that Keras finds as can share a batch.
         batch_size: of training, which the devices share.
 
     Raises:
@@ -65,20 +65,20 @@ def used(requested: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
 
 
 def _distribution(chosen: list[str]) -> Any:
-    """What gives each of the devices its share of a batch."""
+    """The distribution of batches over the devices."""
     if environment.backend() == "jax":
         return keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False)
-    tf.get_logger().setLevel("WARNING")  # it tells of every sum
+    tf.get_logger().setLevel("WARNING")  # it logs every reduction
     return tf.distribute.MirroredStrategy([name.upper() for name in chosen])
 
 
 def names() -> list[str]:
-    """The devices in use, as `gpu:0`."""
+    """The devices in use, such as `gpu:0`."""
     return _state.names
 
 
 def memory() -> int:
-    """Bytes that one device has for computing; 0 where that is not known, as of CPUs."""
+    """Bytes of memory of a device; 0 if unknown, as for CPUs."""
     if environment.backend() != "jax":
         return 0
     import jax
@@ -87,7 +87,7 @@ def memory() -> int:
 
 
 def _available() -> list[str]:
-    """The devices that a computation can be divided among."""
+    """The devices that can be used."""
     if environment.backend() == "jax":
         return keras.distribution.list_devices()
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
@@ -96,7 +96,7 @@ def _available() -> list[str]:
 
 @contextlib.contextmanager
 def synchronized(network: keras.Model) -> Iterator[None]:
-    """Batch norm over all devices while training; JAX does so by itself, TensorFlow's replicas have to be told."""
+    """Synchronizes batch norm over devices in training: JAX always does, TensorFlow needs a layer option."""
     batch_norms: list[Any] = []
     if _state.distribution is not None and environment.backend() == "tensorflow":
         layers: Any = network._flatten_layers()
@@ -106,12 +106,12 @@ def synchronized(network: keras.Model) -> Iterator[None]:
     try:
         yield
     finally:
-        for layer in batch_norms:  # what is saved computes on one device as well
+        for layer in batch_norms:  # the saved network must also run on one device
             layer.synchronized = False
 
 
 def outputs(network: keras.Model, batch: np.ndarray) -> np.ndarray:
-    """What a network gives for a batch, computed by all devices.
+    """The output of a network for a batch, computed by all devices.
 
     Args:
         network: with one output.

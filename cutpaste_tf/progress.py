@@ -22,7 +22,7 @@ _quiet = False
 
 
 def as_started(text: str) -> str:
-    """The text with its commands as the user starts them: `python train_main.py` in a checkout, else `cutpaste-train`."""
+    """The text with commands as the user runs them: `python train_main.py` in a checkout, else `cutpaste-train`."""
     if _IS_CHECKOUT and not Path(sys.argv[0]).name.startswith("cutpaste-"):
         return text
     return _MAIN.sub(r"cutpaste-\1", text).replace(_PREPARE, "cutpaste-prepare-mvtec-ad")

@@ -16,7 +16,7 @@ class KernelEstimate(Density):
     """Gaussian kernel density estimate (DROC's), by scikit-learn's `KernelDensity`.
 
     Args:
-        bandwidth: standard deviation of the kernel; 0 takes it from the features: sqrt(dimensions *
+        bandwidth: standard deviation of the kernel; 0: from the features, sqrt(dimensions *
             variance / 20), which is DROC's kernel exp(-gamma d^2) with gamma = 10 / (dimensions * variance).
         l2_normalize: as in `Density`.
     """
@@ -57,7 +57,7 @@ class KernelEstimate(Density):
         return {"features": self._features, "bandwidth": np.array(self._estimate.bandwidth)}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
-        """Takes over what another density's `to_arrays` gave."""
+        """Restores the state from another density's `to_arrays`."""
         self._features = arrays["features"]
         self._estimate = KernelDensity(bandwidth=float(arrays["bandwidth"])).fit(self._features)
         return self

@@ -1,13 +1,13 @@
 """Densities of patch features: one for all locations of an image, or one for each (A.5).
 
 Features of an image are float32 [locations, dimensions]; they come one image at a time, as
-`dense.function` makes them, so that what is held does not grow with the number of images but where
-it has to: `PerLocationGaussian` keeps locations * images * dimensions numbers, in a temporary file
-beyond 128 MiB, `SharedGaussian` as many as fit into 4 GiB.
+`dense.function` makes them, so that memory grows with the number of images only where it must:
+`PerLocationGaussian` keeps locations * images * dimensions numbers, in a temporary file beyond
+128 MiB, `SharedGaussian` as many as fit into 4 GiB.
 
-Fitted, both have `held_out`, the scores float32 [images, locations] that the patches of training images get from a
-density that does not know the image (`Density.held_out`): counted, as all scores of patches, from that density's peak.
-Of fewer than two images there are none.
+Once fitted, both have `held_out`, the scores float32 [images, locations] of the patches of training images by a density
+fitted without the image (`Density.held_out`), relative to that density's peak, like all patch scores. With fewer than
+two images there are none.
 """
 
 from collections.abc import Iterable
@@ -28,12 +28,12 @@ from cutpaste_tf.settings.density import DensitySettings
 
 _FILE = "density.npz"
 _FACTORS = "location_factors.npy"
-_HELD_OUT = 2**32  # bytes of patch features that are held to be scored by a density without their image
-_LOCATIONS = 64  # fitted and scored together: 55 MB in float64 with 209 images of 512 dimensions
+_HELD_OUT = 2**32  # bytes of patch features that are kept for held-out scores
+_LOCATIONS = 64  # per batch of fitting and scoring: 55 MB in float64 with 209 images of 512 dimensions
 
 
 class SharedGaussian:
-    """One Gaussian for the patches of all locations; its moments are summed up, image by image.
+    """One Gaussian for the patches of all locations; its moments are accumulated image by image.
 
     Args:
         l2_normalize: scale each feature vector to unit length first.
@@ -50,8 +50,8 @@ class SharedGaussian:
         Args:
             features: of each image float32 [locations, dimensions].
             count: of the images.
-            groups: for `held_out`, as in `Density.held_out`. Images are left out in parts; where their features take
-                more than 4 GiB, `held_out` is of as many as fit, evenly spaced.
+            groups: for `held_out`, as in `Density.held_out`. Images are left out in folds; if their features take more
+                than 4 GiB, `held_out` covers an evenly spaced subset that fits.
 
         Raises:
             InputError: features are not finite.
@@ -121,8 +121,8 @@ class PerLocationGaussian:
     Args:
         l2_normalize: scale each feature vector to unit length first.
         reg_covar: ridge added to each covariance's diagonal, greater than 0.
-        dtype: that factors are kept in. By default float32 for features of unit length, whose log densities it leaves
-            correct to 1e-5 of themselves; else float64, since errors grow with the square of the length.
+        dtype: of the stored factors. By default float32 for features of unit length, whose log densities keep a relative
+            error of 1e-5; otherwise float64, since errors grow with the square of the length.
     """
 
     def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6, dtype: type[np.floating] | None = None):
@@ -132,7 +132,7 @@ class PerLocationGaussian:
     def fit(
         self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None = None
     ) -> "PerLocationGaussian":
-        """Fits as `SharedGaussian.fit`; each image is left out by itself unless there are groups."""
+        """Fits as `SharedGaussian.fit`; each image is left out alone unless there are groups."""
         by_location = np.empty(0)
         for index, image_features in enumerate(features):
             if index == 0:
@@ -157,7 +157,7 @@ class PerLocationGaussian:
         return self
 
     def _held_out(self, features: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Log densities, and those at the peaks, of features by the others; float64 [locations, images]."""
+        """Log densities of features by the others, and those densities' peaks; float64 [locations, images]."""
         gaussian = self._gaussian()
         prepared = gaussian.prepare(features)
         if groups is None:
@@ -181,7 +181,7 @@ class PerLocationGaussian:
 
     @property
     def peak(self) -> float:
-        """The highest log density there can be at any location."""
+        """The maximum of the log density over all locations."""
         return float(self._peaks.max())
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -212,13 +212,13 @@ PatchDensity = SharedGaussian | PerLocationGaussian
 
 
 def build(settings: DensitySettings) -> PatchDensity:
-    """The density of a patch model, not yet fitted."""
+    """Creates the unfitted density of a patch model."""
     kind = {"shared": SharedGaussian, "per_location": PerLocationGaussian}[settings.density_mode]
     return kind(l2_normalize=settings.l2_normalize, reg_covar=settings.reg_covar)
 
 
 def _one_thread() -> AbstractContextManager[object]:
-    """Keeps BLAS to one thread: two that wait for each other over small matrices are 200 times slower on a busy CPU."""
+    """Limits BLAS to one thread: on a busy CPU, two that share small matrices are 200 times slower."""
     return threadpool_limits(1, user_api="blas")
 
 

@@ -17,15 +17,15 @@ from cutpaste_tf.settings.config import Config
 
 
 class Ensemble(Detector):
-    """Scores images by the mean of its members' log densities; heat maps are the means of theirs.
+    """Scores images by the mean of its members' log densities, and averages their heat maps.
 
     Args:
-        members: detectors of one kind, with the same settings of features, density and heat maps, that are fitted to
-            the same images.
+        members: detectors of one kind, with the same settings of features, density and heat maps, fitted to the same
+            images.
         folders: of the members, for messages.
 
     Raises:
-        InputError: they cannot be one detector.
+        InputError: they cannot be combined.
     """
 
     description = "an ensemble"
@@ -43,15 +43,15 @@ class Ensemble(Detector):
         return self._members
 
     def embed(self, images: np.ndarray, *, report: Report = no_report) -> list[Any]:
-        """What each member's `embed` gives."""
+        """The results of the members' `embed`."""
         return [member.embed(images, report=report) for member in self.members]
 
     def embedded(self, images: ImageSet, *, report: Report = no_report) -> list[Any]:
-        """What each member's `embedded` gives, from a cache of its own."""
+        """The results of the members' `embedded`, each from its own cache."""
         return [member.embedded(images, report=report) for member in self.members]
 
     def negative_log_density(self, embedded: list[Any]) -> np.ndarray:
-        """The mean of the members'."""
+        """The mean over the members."""
         pairs = zip(self.members, embedded, strict=True)
         return np.mean([member.negative_log_density(features) for member, features in pairs], axis=0)
 
@@ -63,12 +63,12 @@ class Ensemble(Detector):
         """The mean of the members' heat maps."""
         maps = self.members[0].localize(images, report=report)
         for member in self.members[1:]:
-            maps += member.localize(images, report=report)  # in place: they may lie in a file
+            maps += member.localize(images, report=report)  # in place: they may be in a file
         maps /= len(self.members)
         return maps
 
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Ensemble:
-        """The members with other settings, each of its own configuration otherwise."""
+        """The members with other settings; the rest of their configurations stays as it is."""
         changed = {name: value for name, value in config.flat().items() if value != self.given.flat()[name]}
         members = [
             member.configured(member.given.replaced(**changed), gradcam_layer=gradcam_layer) for member in self.members
@@ -77,14 +77,14 @@ class Ensemble(Detector):
 
     @property
     def held_out_(self) -> np.ndarray | None:
-        """The mean of the members'; None where one of them has none."""
+        """The mean over the members; None if one of them has none."""
         if self._held_out is None:
             scores = [held_out for member in self.members if (held_out := member.held_out_) is not None]
             self._held_out = np.mean(scores, axis=0) if len(scores) == len(self.members) else None
         return self._held_out
 
     def training_embeddings(self) -> Embeddings | None:
-        """What the first member's run keeps of the training images, which all have in common."""
+        """What the first member's run stores about the training images, which all members share."""
         return self._members[0].training_embeddings()
 
     def prepare(self) -> None:  # noqa: D102

@@ -1,4 +1,4 @@
-"""A model of whole images: the density of one feature of each image (Section 2.3); GradCAM localizes."""
+"""The image model: a density of one feature vector per image (Section 2.3), localized by GradCAM."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ImageDetector(FittedDetector):
     """Scores images by the density of their pooled feature.
 
     Args:
-        network: from images in [0, 1] to the pooled feature (`build.Networks.feature`), or the file that holds it.
-        config: of the run; says which feature and density are meant.
+        network: from images in [0, 1] to the pooled feature (`build.Networks.feature`), or its file.
+        config: of the run; selects feature and density.
         data: the normal images that it is fitted to.
-        gradcam_layer: layer of the backbone that heat maps are made of; empty: the map that the feature pools.
+        gradcam_layer: layer of the backbone that heat maps are computed from; empty: the map that the feature pools.
     """
 
     description = "an image model"
@@ -63,13 +63,13 @@ class ImageDetector(FittedDetector):
         self._density = densities.build(self.config.density).fit(features)
         try:
             self._held_out = -self._density.held_out(features, groups)
-        except InputError as error:  # without some of the images
+        except InputError as error:  # when some of the images are left out
             report(f"No threshold can be given: {error}")
             self._held_out = np.empty(0)
         return self
 
     def _fit_to(self, training: TrainingImages) -> None:
-        saved = self._density  # stays: only scores are missing, where the run is of version 0.2
+        saved = self._density  # is kept: a run of version 0.2 lacks only the held-out scores
         train = self.training_embeddings()
         if train is None:
             self._held_out = np.empty(0)

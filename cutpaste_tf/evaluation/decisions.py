@@ -1,4 +1,4 @@
-"""What a threshold from normal images decides of test images, beside their labels."""
+"""Decisions on test images by the threshold from normal images, compared with their labels."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ def figures(
     """The part of metrics.json on decisions.
 
     Args:
-        calibration: that they are due to.
-        decided: of each test image.
+        calibration: that they are based on.
+        decided: on each test image.
         labels: [count]: 0 normal, 1 anomalous, others unknown.
         defects: name of each image's defect.
         scores: [count].
 
     Returns:
-        Rates in percent, None where a class is missing; `best_f1_by_test_labels` is of the threshold that suits the
-        test images best, which nobody knows beforehand.
+        Rates in percent, None if a class is missing; `best_f1_by_test_labels` is for the threshold with the best F1 on
+        the test images, which is not known in advance.
     """
     known, called = labels >= 0, decided.anomalous
     low, high = calibration.spread(decided.rate)
@@ -64,7 +64,7 @@ def figures(
 
 
 def line(result: dict[str, Any]) -> str:
-    """The decisions in a line."""
+    """The decisions in one line."""
     heading = f"threshold {result['threshold']:.6g}, false alarm rate {result['false_alarm_rate']:.3g}"
     heading += f" (between {result['false_alarm_rate_low']:.2g} and {result['false_alarm_rate_high']:.2g}, by "
     heading += f"{result['calibration_images']} normal images)"

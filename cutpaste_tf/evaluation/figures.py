@@ -1,4 +1,4 @@
-"""Figures of merit for people: their names, what they mean, and how they stand beside other evaluations'."""
+"""Figures of merit as shown to users: names, meanings, and comparisons with other evaluations."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ _FIGURES = {
         "other pixels are hot. 100 % is perfect.",
     ),
 }
-# Key in metrics.json -> name on the page; `_FIGURES` stand in a table of theirs.
+# Key in metrics.json -> name on the page; `_FIGURES` have their own table.
 _FACTS = {
     "threshold": "threshold",
     "false_alarm_rate": "false alarm rate",
@@ -59,14 +59,14 @@ _FACTS = {
     "ensemble": "runs that are one detector",
     "feature_dimensions": "dimensions of the feature",
 }
-# What counts images of a class, and says nothing where there are none of it.
+# Counts of images of a class, which are meaningless if the class has none.
 _BY_CLASS = {
     "test_anomalous": ("true_positives", "false_negatives", "recall"),
     "test_normal": ("false_positives", "true_negatives", "false_alarms"),
 }
 _MAY_BE_ZERO = ("anomalous_without_mask", "test_normal", "test_anomalous", "test_unlabelled")  # which says nothing
 _PERCENT = ("false_alarms", "recall", "precision", "f1", "best_f1_by_test_labels")
-# Settings that metrics.json has beside `settings`, where all are: those of scoring.
+# The scoring settings, which metrics.json also has outside of `settings`.
 _SETTINGS = ("gradcam_layer", *(field.name for field, _ in leaves(Config) if field.name not in _FACTS))
 _METRICS = "metrics.json"
 
@@ -74,13 +74,13 @@ _METRICS = "metrics.json"
 def of_others(
     places: Sequence[str], location: str | Path, items: Sequence[Item], synthetic: SyntheticOptions | None
 ) -> dict[str, dict[str, Any]]:
-    """What other evaluations of the same test images found.
+    """The results of other evaluations of the same test images.
 
     Args:
-        places: folders of evaluations, or of runs, whose `eval` is meant.
+        places: folders of evaluations, or of runs, whose `eval` is used.
         location: of the test images.
         items: the test images.
-        synthetic: the synthetic anomalies that are pasted on them, if any.
+        synthetic: the synthetic anomalies pasted onto them, if any.
 
     Returns:
         Contents of metrics.json by place.
@@ -116,7 +116,7 @@ def columns(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) 
 
 
 def table(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
-    """The figures, of all test images and by kind of defect, beside those of other evaluations, and the settings that
+    """The figures, over all test images and by kind of defect, with those of other evaluations, and the settings that
     differ.
 
     Args:
@@ -141,7 +141,7 @@ def table(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) ->
 
 
 def facts(result: Mapping[str, Any]) -> dict[str, str]:
-    """What else metrics.json holds, as far as it says something, by names for people; settings by their flags."""
+    """The other meaningful values of metrics.json, by readable names; settings by their flags."""
     undefined = {key for group, keys in _BY_CLASS.items() if not result[group] for key in keys}
     shown = {}
     for key, name in _FACTS.items():
@@ -155,9 +155,9 @@ def facts(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _differences(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """The settings, and what else decides scores, that are not the same in all evaluations: values by name."""
+    """Settings, and other inputs of scores, that differ between evaluations: values by name."""
     every = [result, *others.values()]
-    has_all = all("settings" in metrics for metrics in every)  # those of 0.2 have the settings of scoring alone
+    has_all = all("settings" in metrics for metrics in every)  # version 0.2 has only the scoring settings
     decisive = [_decisive(metrics, has_all) for metrics in every]
     differing = {}
     for name in dict.fromkeys(name for settings in decisive for name in settings):
@@ -168,7 +168,7 @@ def _differences(result: Mapping[str, Any], others: Mapping[str, Mapping[str, An
 
 
 def _decisive(metrics: Mapping[str, Any], has_all: bool) -> dict[str, str]:
-    """What decides an evaluation's scores, by name: all settings, or those of scoring."""
+    """What determines an evaluation's scores, by name: all settings, or those of scoring."""
     settings = {name: metrics[name] for name in _SETTINGS if name in metrics} | (metrics["settings"] if has_all else {})
     other = {_FACTS[key]: metrics[key] for key in ("train_images", "steps", "ensemble") if key in metrics}
     named = other | {f"--{name}": value for name, value in settings.items()}
@@ -176,7 +176,7 @@ def _decisive(metrics: Mapping[str, Any], has_all: bool) -> dict[str, str]:
 
 
 def line(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
-    """The figures, and the settings that differ, in a line."""
+    """The figures, and the settings that differ, in one line."""
     parts = []
     for key, (name, _) in _FIGURES.items():
         if result.get(key) is None:

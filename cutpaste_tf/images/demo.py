@@ -58,7 +58,7 @@ def draw(data: str) -> Path:
     """
     name, folder = _name(data), place(data)
     if name not in CATEGORIES:
-        raise InputError(f"--data={data} is not a built-in data set; these are: {_names()}.")
+        raise InputError(f"--data={data} is not a built-in data set; these are: {_known()}.")
     sources = (Path(__file__), Path(__file__).with_name("demo_drawing.py"))
     source = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     stamp = folder / ".drawn_by_sha256"
@@ -90,7 +90,7 @@ def _name(data: str) -> str:
     return data.rstrip("/").partition("/")[2]
 
 
-def _names() -> str:
+def _known() -> str:
     return ", ".join(f"demo/{name}" for name in CATEGORIES)
 
 

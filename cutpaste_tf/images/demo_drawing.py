@@ -32,9 +32,9 @@ def draw_fabric(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.n
     def weave(without_thread: int | None = None) -> np.ndarray:
         column, row = np.floor(u).astype(int), np.floor(v).astype(int)
         across, along = _bump(u), _bump(v)
-        missing = row % 64 == without_thread
-        over = ((column + row) % 2 == 0) | missing
-        height = np.where(over, across * (0.55 + 0.45 * np.where(missing, 0.0, along)), along * (0.55 + 0.45 * across))
+        gone = row % 64 == without_thread
+        over = ((column + row) % 2 == 0) | gone
+        height = np.where(over, across * (0.55 + 0.45 * np.where(gone, 0.0, along)), along * (0.55 + 0.45 * across))
         cloth = np.where(over[..., None], color_u * tone_u[column % 64, None], color_v * tone_v[row % 64, None])
         return cloth * (0.35 + 0.65 * height + fuzz)[..., None]
 

@@ -1,7 +1,7 @@
-"""Files that a user names to be scored: one, those of a folder or of a pattern, or names on standard input.
+"""The files that a user wants scored: one file, a folder, a pattern, or names on standard input.
 
-They are listed as they are needed, so that a million takes no more memory than the names of the largest folder. What
-cannot be listed is an entry with its error.
+They are listed lazily, so that a million files need no more memory than the names of the largest folder. A folder that
+cannot be listed is an entry with an error.
 """
 
 import glob
@@ -17,17 +17,17 @@ from cutpaste_tf.images import folders, names, pairing
 
 STANDARD_INPUT = "-"
 _MASKS = "ground_truth"
-_PARTS = ("train", "test", _MASKS)  # folders that make a folder one of a data set, where masks are too
-_LONGEST = 240  # bytes of a name that is made of a file's: most systems allow 255
+_PARTS = ("train", "test", _MASKS)  # folders that identify a data set, which has masks too
+_LONGEST = 240  # bytes of a name derived from a file's: most systems allow 255
 
 
 class NamedFile(NamedTuple):
-    """A file that was named.
+    """A file to score.
 
     Attributes:
-        path: of the file, or of the folder that cannot be listed.
-        place: where what belongs to it lies in a folder of results, relative; no two files have the same.
-        error: why it is no image; empty where that is still to be seen.
+        path: of the file, or of a folder that cannot be listed.
+        place: unique relative path for its results in a folder of results.
+        error: why it is not an image; empty if nothing is known against it.
     """
 
     path: Path
@@ -36,13 +36,13 @@ class NamedFile(NamedTuple):
 
 
 def check(named: str) -> None:
-    """Sees whether anything goes by that name.
+    """Checks that a name matches something.
 
     Args:
-        named: a file, a folder, a pattern as `photos/*.png`, or `-` for standard input.
+        named: a file, a folder, a pattern such as `photos/*.png`, or `-` for standard input.
 
     Raises:
-        InputError: it does not, or it is a data set's folder, where masks lie beside images.
+        InputError: it does not, or it is the folder of a data set, which has masks too.
     """
     if named == STANDARD_INPUT:
         return
@@ -64,12 +64,12 @@ def check(named: str) -> None:
 
 
 def refuse_inside(place: Path, named: str, flag: str, *, is_folder: bool) -> None:
-    """Sees that results do not go where they would be scored as well.
+    """Checks that results are not written where they would be scored too.
 
     Args:
         place: of the results.
-        named: as `check` takes it.
-        flag: that names the place.
+        named: as in `check`.
+        flag: of the place.
         is_folder: whether the place is a folder of results, rather than a file.
 
     Raises:
@@ -85,7 +85,7 @@ def refuse_inside(place: Path, named: str, flag: str, *, is_folder: bool) -> Non
 
 
 def _brackets(path: Path) -> str:
-    """What to write, if a part of a path is a name with brackets that is there, rather than a pattern."""
+    """How to escape the brackets of a path, if a part of it exists and is not meant as a pattern."""
     existing, escaped = Path(), []
     for part in path.parts:
         existing /= part
@@ -95,12 +95,12 @@ def _brackets(path: Path) -> str:
 
 
 def listed(named: str, lines: Iterable[bytes] = (), *, passed_over: list[Path] | None = None) -> Iterator[NamedFile]:
-    """The files, in the order of their names, or of the lines.
+    """The files, sorted by name, or in the order of the lines.
 
     Args:
-        named: as `check` takes it.
-        lines: of standard input: a name each, or names with a zero byte between them, as `find -print0` writes them.
-        passed_over: takes the folders that are left out, hidden ones and what programs leave behind.
+        named: as in `check`.
+        lines: of standard input: one name each, or names separated by zero bytes, as written by `find -print0`.
+        passed_over: receives the folders that are skipped: hidden ones, and those that programs leave behind.
     """
     path = Path(named).expanduser()
     if named == STANDARD_INPUT:
@@ -124,12 +124,12 @@ def listed(named: str, lines: Iterable[bytes] = (), *, passed_over: list[Path] |
                     passed_over.append(place)
             elif not file.is_dir():
                 yield NamedFile(file, _place(file.relative_to(root)), siblings.refusal(file))
-            elif "**" not in named:  # which lists what is in folders by itself
+            elif "**" not in named:  # which matches the contents of folders already
                 yield from _below(file, root, (), passed_over)
 
 
 def _split(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Names: of a line each, or, from the first zero byte on, what is between those."""
+    """Names: one per line, or, from the first zero byte on, separated by zero bytes."""
     rest, is_zero = b"", False
     for line in lines:
         is_zero = is_zero or b"\0" in line
@@ -142,7 +142,7 @@ def _split(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _Siblings:
-    """Files by folder and name, to see which are the masks of others."""
+    """Files by folder and name, to recognize masks of other files."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._files: dict[tuple[Path, str], list[Path]] = {}
@@ -151,7 +151,7 @@ class _Siblings:
                 self._files.setdefault((path.parent, path.stem), []).append(path)
 
     def refusal(self, path: Path) -> str:
-        """Why a file is not scored; empty if it is no other's mask."""
+        """Why a file is not scored; empty unless it is the mask of another."""
         stem, _ = names.without_mask_suffix(path.stem)
         others = [
             same for name in (stem, path.stem) for same in self._files.get((path.parent, name), ()) if same != path
@@ -160,7 +160,7 @@ class _Siblings:
         return f"{path} is the mask of {image.name}, which is not scored." if image else ""
 
     def are_shadowed_by(self, folder: Path) -> bool:
-        """Whether a folder holds masks of them, by its name and theirs."""
+        """Whether a folder holds masks of these files, judging by names."""
         if names.is_masks(folder.name):
             return True
         if not names.is_perhaps_masks(folder.name):
@@ -189,7 +189,7 @@ def _below(folder: Path, root: Path, above: tuple[Path, ...], passed_over: list[
 
 
 def _place(path: Path) -> Path:
-    """A relative path that leads nowhere else."""
+    """A relative path without `..`."""
     if path.is_absolute() or ".." in path.parts:
         absolute = Path(os.path.abspath(path))
         return absolute.relative_to(absolute.anchor)
@@ -197,7 +197,7 @@ def _place(path: Path) -> Path:
 
 
 def beside(place: Path, ending: str) -> Path:
-    """A name for a result: the file's own, which may be `a.png` beside `a.jpg`, and an ending."""
+    """A name for a result: the file's full name, as there may be `a.png` and `a.jpg`, with an ending."""
     name = f"{place.name}{ending}"
     if len(os.fsencode(name)) > _LONGEST:
         name = f"{hashlib.sha256(os.fsencode(place.name)).hexdigest()[:32]}{ending}"

@@ -1,4 +1,4 @@
-"""What a user would count among the images and is not read, or is read as something else: a line each."""
+"""Lines about files that a user may expect to be read as images but are not, or are read as something else."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +8,12 @@ from cutpaste_tf.settings.data import DataSettings
 
 
 def lines(root: Path, settings: DataSettings = DataSettings(), *, testing: bool) -> list[str]:
-    """What is not read of a folder that `layouts` has listed.
+    """What is not read from a folder that `layouts` has listed.
 
     Args:
         root: the folder; for the name of a prepared set there are no lines.
         settings: gives the normal folder's name.
-        testing: whether the test images are read; else the training images.
+        testing: whether the test images are read; otherwise the training images.
     """
     if not root.is_dir():
         return []
@@ -35,7 +35,7 @@ def lines(root: Path, settings: DataSettings = DataSettings(), *, testing: bool)
 
 
 def passed_over(places: Sequence[Path]) -> list[str]:
-    """A line on folders of `folders.litter`, if there are any."""
+    """A line about folders of `folders.litter`, if there are any."""
     if not places:
         return []
     count, kinds = sum(map(folders.count, places)), sorted({place.name for place in places})

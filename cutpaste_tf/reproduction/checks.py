@@ -30,7 +30,7 @@ class Seen(NamedTuple):
 
 
 def categories(request: Request, *, is_drawn: bool) -> dict[str, Seen]:
-    """Sees that every category can be trained on and tested.
+    """Checks that every category can be trained on and tested.
 
     Raises:
         InputError: one cannot.

@@ -1,4 +1,4 @@
-"""Predictions, as their command and a program call them."""
+"""Prediction: the function that the command and programs call."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -25,15 +25,15 @@ def predict(
     lines: Iterable[bytes] = (),
     report: Report = say_aside,
 ) -> Summary:
-    """Scores images and writes a row for each as it goes.
+    """Scores images and writes a row for each as soon as it is scored.
 
     Args:
         detector: the folder of a complete run, a detector copied from one, or an export as SavedModel; or several runs,
             for an ensemble; or a fitted detector itself.
         images: a file, a folder, a pattern, or `-` for the names in `lines`.
-        output: takes the rows.
+        output: where rows are written.
         options: of the rows, heat maps and decisions.
-        lines: names of files, one each.
+        lines: names of files, one per line.
 
     Returns:
         What was scored, and how many could not be read.
@@ -74,10 +74,10 @@ def _configured(detector: Detector, options: PredictionOptions) -> Detector:
 
 
 def _description(detector: Detector, place: str, options: PredictionOptions) -> str:
-    """What the user should know of the detector.
+    """What the user should know about the detector.
 
     Raises:
-        InputError: its normal images cannot give the rate.
+        InputError: it has too few normal images for the rate.
     """
     text = f"Detector: {place}, {detector.description} of {detector.side} px"
     if detector.calibration is not None:

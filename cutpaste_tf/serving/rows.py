@@ -1,4 +1,4 @@
-"""Rows of results, written as they come: CSV, or lines of JSON."""
+"""Rows of results, written one by one: CSV, or JSON lines."""
 
 import csv
 import json
@@ -13,12 +13,12 @@ FORMATS = ("csv", "jsonl")
 
 
 class Rows:
-    """Rows of one kind.
+    """Writes rows in one format.
 
     Args:
-        output: takes them.
-        format: one of FORMATS: `csv`, all columns, named in its first line; or `jsonl`, of each image what there is.
-        columns: that there may be.
+        output: where rows are written.
+        format: one of FORMATS: `csv`, all columns, with a header; or `jsonl`, for each image only what it has.
+        columns: all possible columns.
     """
 
     def __init__(self, output: TextIO, format: str, columns: Sequence[str]):
@@ -32,7 +32,7 @@ class Rows:
         Args:
             path: of the image.
             prediction: of the image; None if it could not be read.
-            written: more columns.
+            written: further columns.
             error: why it could not be read.
         """
         row: dict[str, Any] = {"path": folders.printable(str(path))}
@@ -54,7 +54,7 @@ class Rows:
         self._table.writerow(row)
 
     def flush(self) -> None:
-        """Hands on what was written, if only the names of the columns."""
+        """Flushes the output, with at least the header."""
         self._begin()
         self._output.flush()
 

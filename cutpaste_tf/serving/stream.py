@@ -1,4 +1,4 @@
-"""Files -> rows, one batch after the other: read by all cores, scored, and written, all while the next are read."""
+"""Files -> rows, batch by batch: scored and written while all cores read the next files."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from cutpaste_tf.progress import Report
 from cutpaste_tf.serving import rows as row_formats
 from cutpaste_tf.serving.rows import Rows
 
-_PAUSE = 30.0  # seconds between lines on how far it is
+_PAUSE = 30.0  # seconds between progress lines
 
 
 class PredictionOptions(NamedTuple):
@@ -26,12 +26,12 @@ class PredictionOptions(NamedTuple):
 
     Attributes:
         format: of the rows, one of `rows.FORMATS`.
-        heat_maps: a new folder, or an empty one, for heat maps; None: none are written.
+        heat_maps: a new or empty folder for heat maps; None: no heat maps.
         heat_map_format: one of `heat_map_files.FORMATS`.
         false_alarm_rate: of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
-        threshold: above which a score is anomalous, in place of the false alarm rate's; None: that.
-        batch_size: images that are read ahead and scored together; 0: as an evaluation does.
-        max_megapixels: images with more million pixels are errors; 0: as the run says.
+        threshold: the score above which an image is anomalous; None: the threshold of the false alarm rate.
+        batch_size: images that are read ahead and scored together; 0: as in an evaluation.
+        max_megapixels: images with more million pixels are errors; 0: the run's limit.
     """
 
     format: str = row_formats.FORMATS[0]
@@ -47,10 +47,10 @@ class Summary(NamedTuple):
     """What was scored.
 
     Attributes:
-        images: that were named.
-        anomalous: of them, by the threshold.
-        trained_on: of them, which the detector was fitted to: their scores are too low.
-        errors: of them, which could not be read.
+        images: number of files.
+        anomalous: number of images above the threshold.
+        trained_on: number of training images, whose scores are too low.
+        errors: number of files that could not be read.
         seconds: from the first file to the last row.
     """
 
@@ -62,7 +62,7 @@ class Summary(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A file that was read: pixels uint8 [side, side, 3] and its own (width, height); or no pixels, and an error."""
+    """A file that was read: pixels uint8 [side, side, 3] and its original (width, height); or None and an error."""
 
     file: NamedFile
     pixels: np.ndarray | None
@@ -71,7 +71,7 @@ class _Read(NamedTuple):
 
 
 def columns(detector: Detector, options: PredictionOptions) -> list[str]:
-    """Of the rows that `run` writes."""
+    """Names of the columns that `run` writes."""
     names = ["path", "score"]
     names += ["p_value", "decision"] if detector.calibration else []
     names += ["boxes"] if detector.pixel_threshold is not None else []
@@ -83,12 +83,12 @@ def columns(detector: Detector, options: PredictionOptions) -> list[str]:
 def run(
     detector: Detector, files: Iterable[NamedFile], rows: Rows, options: PredictionOptions, report: Report
 ) -> Summary:
-    """Scores files and writes a row for each, in their order; one that cannot be read is a row with its error.
+    """Scores files and writes a row for each, in order; a file that cannot be read gets a row with its error.
 
     Args:
         detector: with its network loaded.
         files: to score.
-        rows: take the results.
+        rows: where results are written.
         options: of heat maps and batches.
     """
     side, batch_size = detector.side, options.batch_size
@@ -122,7 +122,7 @@ def run(
 
 
 def _batches(read: Iterator[_Read], size: int) -> Iterator[list[_Read]]:
-    """What was read, with so many images at a time; errors that no image stands before do not wait for one."""
+    """Batches with `size` images each; leading errors are passed on without waiting for an image."""
     batch: list[_Read] = []
     count = 0
     for image in read:
@@ -138,7 +138,7 @@ def _batches(read: Iterator[_Read], size: int) -> Iterator[list[_Read]]:
 def _scored(
     detector: Detector, batch: list[_Read], options: PredictionOptions
 ) -> Iterator[tuple[_Read, Prediction | None, dict[str, Any]]]:
-    """What was read, the detector's prediction, and the columns of the heat maps that were written."""
+    """Each file, its prediction, and the columns of the heat maps that were written."""
     pixels = [image.pixels for image in batch if image.pixels is not None]
     predictions: list[Prediction] = []
     if pixels:
@@ -156,7 +156,7 @@ def _scored(
 
 
 def _write_maps(detector: Detector, image: _Read, result: Prediction, options: PredictionOptions) -> dict[str, Any]:
-    """Writes an image's heat map, if that is asked for; the image is read again, so that few are in memory."""
+    """Writes an image's heat map, if requested; the image is read again, so that few are in memory."""
     if options.heat_maps is None or result.heat_map is None:
         return {}
     return heat_map_files.write(

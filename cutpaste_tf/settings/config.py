@@ -103,7 +103,7 @@ class Config(Settings):
         return {field.name: field.default for field, _ in leaves(cls)}
 
     def check(self) -> None:
-        """Sees whether the groups fit each other, with what is left open filled in; here it stays open."""
+        """Checks whether the groups fit each other, with what is left open filled in; here it stays open."""
         if self.filled_in():
             self.resolved()  # is checked as it is made
             return

@@ -1,4 +1,4 @@
-"""A picture of every proxy task's views of a data set; trains nothing."""
+"""A picture of every proxy task's views of a data set, without training."""
 
 import functools
 from pathlib import Path
@@ -20,7 +20,7 @@ _ROWS = 5
 def show_augmentations(config: Config, output_dir: Path, *, tfds_data_dir: str = "") -> None:
     """Writes OUTPUT_DIR/proxy_tasks.png: every task's augmentations of a few training images.
 
-    Arguments and errors as of `train.train`.
+    Arguments and errors as in `train.train`.
     """
     environment.check()
     config = config.resolved()

@@ -1,5 +1,5 @@
-"""A patch model as a graph, see `detection.patch_detector`: images -> anomaly scores of their patches, as
-`detection.dense` and `density.patch_density` make them -> heat maps and scores of images.
+"""The patch model as a graph, see `detection.patch_detector`: images -> patch scores, as `detection.dense` and
+`density.patch_density` compute them -> heat maps and image scores.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _LOCATIONS = 64  # scored together
 
 
 class PatchGraph:
-    """Scores of patches, heat maps and their maxima.
+    """Patch scores, heat maps and their maxima.
 
     Args:
         feature: image in [0, 1] -> pooled feature.
         config: of the detector.
         density: of patches, fitted.
-        single: whether density and maps compute in single precision, without loops, as ONNX and LiteRT want it.
+        single: whether density and maps are in single precision and without loops, as ONNX and LiteRT need.
     """
 
     def __init__(self, feature: keras.Model, config: Config, density: PatchDensity, *, single: bool):
@@ -77,11 +77,11 @@ class Embedder:
         self._network: Any = dense.fully_convolutional(feature, side, settings) if is_fast else feature
 
     def __call__(self, images: Any, to_unit_range: Callable[[Any], Any]) -> Any:
-        """Features float32 [count, locations, dimensions]; with loops one image after the other, to bound the memory.
+        """Features float32 [count, locations, dimensions]; with loops, image by image, to bound memory.
 
         Args:
             images: uint8 [count, side, side, 3].
-            to_unit_range: makes float32 in [0, 1] of them.
+            to_unit_range: converts them to float32 in [0, 1].
         """
         embed = self._fast if self._settings.dense == "fast" else self._exact
         if not self._loops:
@@ -103,7 +103,7 @@ class Embedder:
         batches = math.ceil(count / together)
         along = (np.arange(places)[:, None] * self._settings.stride + np.arange(size)).ravel()
         cut = tf.gather(tf.gather(images, along, axis=1), along, axis=2)
-        cut = tf.reshape(cut, [-1, places, size, places, size * 3])  # five axes: LiteRT has no more
+        cut = tf.reshape(cut, [-1, places, size, places, size * 3])  # five axes: LiteRT supports no more
         patches = tf.reshape(tf.transpose(cut, [0, 1, 3, 2, 4]), [-1, count, size * size * 3])
         patches = tf.pad(patches, [[0, 0], [0, batches * together - count], [0, 0]])
         patches = tf.transpose(tf.reshape(patches, [-1, batches, together, size * size * 3]), [1, 0, 2, 3])
@@ -123,9 +123,9 @@ class Scorer:
 
     Args:
         density: of patches.
-        settings: of it.
-        keep: what keeps its arrays.
-        number: the number format of its arithmetic, float64 or float32.
+        settings: of the density.
+        keep: stores its arrays.
+        number: dtype of its arithmetic, float64 or float32.
         loops: see `each`.
     """
 
@@ -139,10 +139,10 @@ class Scorer:
         self._locations = len(arrays["mean"])
         self._batches = math.ceil(self._locations / _LOCATIONS)
         self._means = keep(self._batched(arrays["mean"])[:, :, None], "means")
-        # Added inside the loop below: LiteRT's converter changed the sign of a constant less what all of it gave.
+        # Added inside the loop below: LiteRT's converter got the sign wrong when the sum was taken from a constant.
         self._offsets = keep(density.peak - self._batched(arrays["peak"])[:, :, None], "offsets")
         factors = self._batched(arrays["factor"])
-        # In the format that they were kept in, which may be half as large.
+        # In the dtype they were saved in, which may be half as large.
         self._factors = variables.keep(factors, "factors", factors.dtype)
 
     def __call__(self, features: Any) -> Any:
@@ -186,14 +186,14 @@ class Scorer:
 
 
 def each(function: Callable[[Any], Any], count: Any, dtype: Any, *, loops: bool) -> Any:
-    """What a function gives for 0 to count - 1, stacked.
+    """Stacks the results of a function for 0 to count - 1.
 
     Args:
         function: int32 scalar -> a tensor.
         count: how many.
         dtype: of the tensor.
-        loops: whether by a loop in the graph, which bounds the memory; else by a copy of the graph for each, for
-            formats that have no loops: the count must then be a plain number.
+        loops: whether to use a loop in the graph, which bounds memory; otherwise the graph is unrolled, for formats
+            without loops, and `count` must be a Python int.
     """
     if not loops:
         return tf.stack([function(index) for index in range(count)])
