@@ -89,7 +89,7 @@ def _main() -> None:
                 ),
                 lines=sys.stdin.buffer if images == named_files.STANDARD_INPUT else (),
             )
-    except BrokenPipeError:  # whoever reads the rows has seen enough
+    except BrokenPipeError:  # the reader of the rows has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     if summary.errors:
@@ -98,7 +98,7 @@ def _main() -> None:
 
 @contextlib.contextmanager
 def _output(images: str) -> Iterator[TextIO]:
-    """What takes the rows; a file is made, and is gone if it ends without any."""
+    """The output for rows; a file is created, and removed if it stays empty."""
     if not _OUTPUT.value:
         with files.naming("standard output"):
             yield sys.stdout

@@ -121,8 +121,8 @@ class PerLocationGaussian:
     Args:
         l2_normalize: scale each feature vector to unit length first.
         reg_covar: ridge added to each covariance's diagonal, greater than 0.
-        dtype: of the stored factors. By default float32 for features of unit length, whose log densities keep a relative
-            error of 1e-5; otherwise float64, since errors grow with the square of the length.
+        dtype: of the stored factors. By default float32 for features of unit length, which leaves log densities
+            correct to a relative 1e-5; otherwise float64, since errors grow with the square of the length.
     """
 
     def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6, dtype: type[np.floating] | None = None):

@@ -1,7 +1,7 @@
 """Where images come from. In: a folder, or the name of a set. Out: `reading.Examples`, uint8 RGB of one size.
 
-Start with `reading.py`. `sources` resolves names, `layouts` lists a folder's images, `folders` walks through it,
-`names` interprets file names, `folder_checks` refuses folders by name, `pairing` matches masks to images, `unread`
+Start with `reading.py`. `sources` resolves names, `layouts` lists the images of a folder, `folders` walks folders,
+`names` interprets file names; `folder_checks` refuses folders by name, `pairing` matches masks to images, `unread`
 reports what is left out; `prepared` reads TensorFlow Datasets' sets, `demo` draws the built-in ones; `decoding` converts
 any file to 8-bit RGB, `masks` reads masks; `image_set` reads images when pixels are needed; `synthetic` draws the
 anomalies of Table 6. Only `prepared` loads TensorFlow.

@@ -1,6 +1,6 @@
-"""Saliency by LayerCAM, and the salient pixels that CutSwap draws from; a pass before training.
+"""Saliency by LayerCAM, and the salient pixels that CutSwap samples, computed once before training.
 
-CutSwap follows the paper up; we go by its abstract: "we first employ LayerCAM to extract multilevel
+CutSwap is a follow-up of the paper; this implements its abstract: "we first employ LayerCAM to extract multilevel
 image features as saliency maps and then perform clustering to obtain multiple centroids. [...] on
 each map, we select a pixel pair from the cluster with the highest centroid saliency". What the
 abstract leaves open is decided here: the network is torchvision's ImageNet ResNet-18, its four
@@ -30,7 +30,7 @@ _CLUSTERS = 5
 def mark(
     images: np.ndarray, arrays: dict[str, np.ndarray], *, batch_size: int = 16, report: Report = no_report
 ) -> np.ndarray:
-    """Adds a channel that tells the salient pixels.
+    """Adds a channel that marks the salient pixels.
 
     Args:
         images: uint8 [count, side, side, 3].
@@ -109,7 +109,7 @@ def gradient(function: Callable[[Any], Any], x: Any) -> Any:
 
 
 def most_salient(values: np.ndarray) -> np.ndarray:
-    """Where a map's values belong to the cluster with the highest centroid.
+    """The pixels of a map whose values belong to the cluster with the highest centroid.
 
     Args:
         values: float32 [height, width].

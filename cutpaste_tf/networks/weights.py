@@ -1,7 +1,7 @@
-"""Files of pretrained weights, read and checked without TensorFlow.
+"""Reads and checks files of pretrained weights, without TensorFlow.
 
-A ResNet-18's holds arrays under torchvision's names (`layer1.0.conv1.weight`), convolutions as [out, in, height,
-width]. An EfficientNet's is a weights file of Keras.
+Files for ResNet-18 have arrays with torchvision's names (`layer1.0.conv1.weight`), convolutions as [out, in, height,
+width]. Files for EfficientNet are Keras weights files.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ STAGE_WIDTHS = (64, 128, 256, 512)
 
 
 def resnet18_shapes(stem: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a ResNet-18 without its classifier, as torchvision has them."""
+    """Names and shapes of the arrays of torchvision's ResNet-18, without classifier."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def conv_and_norm(conv: str, norm: str, shape: tuple[int, ...]) -> None:
@@ -44,10 +44,10 @@ def read_resnet18(weights: str, stem: str, *, classifier: bool = False, flag: st
     """Reads the arrays of a ResNet-18.
 
     Args:
-        weights: a file that `tensor_files` reads, or `imagenet`: torchvision's, downloaded where they are missing.
-        stem: `imagenet` or `small`, the first convolution that the network has.
-        classifier: whether the layer `fc` of ImageNet's classes is needed as well.
-        flag: that named the file, for messages.
+        weights: a file that `tensor_files` reads, or `imagenet`: torchvision's, downloaded if missing.
+        stem: the network's stem, `imagenet` or `small`.
+        classifier: whether the classification layer `fc` is needed too.
+        flag: of the file, for messages.
 
     Raises:
         InputError: the file is missing, cannot be downloaded or read, or is of another network (names the first array
@@ -89,15 +89,15 @@ def read_resnet18(weights: str, stem: str, *, classifier: bool = False, flag: st
 
 
 def read_saliency_network(weights: str) -> dict[str, np.ndarray]:
-    """Reads the ImageNet ResNet-18, classifier included, that gives CutSwap its saliency; as `read_resnet18`."""
+    """Reads the ImageNet ResNet-18 with classifier for CutSwap's saliency; as `read_resnet18`."""
     return read_resnet18(weights, "imagenet", classifier=True, flag="saliency_weights")
 
 
 def read_keras_weights(path: str) -> dict[str, list[np.ndarray]]:
-    """Arrays by layer of a Keras weights file, in the layout of Keras 3 (`.weights.h5`) or of before (`.h5`).
+    """Arrays by layer of a Keras weights file, in the layout of Keras 3 (`.weights.h5`) or older (`.h5`).
 
     Raises:
-        InputError: the file is missing, is no such file, or is damaged.
+        InputError: the file is missing, damaged, or not a weights file.
     """
     file = Path(path).expanduser()
     if not file.is_file():

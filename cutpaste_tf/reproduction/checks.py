@@ -1,4 +1,4 @@
-"""What is checked before the first run: that every category can be trained on and tested, that there is room."""
+"""Checks before the first run: every category can be trained on and tested, and there is room on the disk."""
 
 import hashlib
 import shutil
@@ -16,7 +16,7 @@ from cutpaste_tf.settings.config import Config
 
 
 class Seen(NamedTuple):
-    """A category, as it was found.
+    """A category on this machine.
 
     Attributes:
         place: its folder, or the name of the set.
@@ -78,10 +78,10 @@ def weights(work: Sequence[Work], request: Request) -> None:
 
 
 def space(work: Sequence[Work], request: Request, seen: Mapping[str, Seen]) -> None:
-    """Checks that the runs have room.
+    """Checks that the disk has room for the runs.
 
     Raises:
-        InputError: they have not.
+        InputError: it does not.
     """
     folder = request.output_dir.absolute()
     runs_left = sum(not task.is_done(request.output_dir) for task in work)
@@ -95,10 +95,10 @@ def space(work: Sequence[Work], request: Request, seen: Mapping[str, Seen]) -> N
 
 
 def same_data(request: Request, seen: Mapping[str, Seen]) -> None:
-    """Checks that the folder's runs are of the same images, wherever they lie.
+    """Checks that the folder's runs use the same images, wherever they are.
 
     Raises:
-        InputError: they are not.
+        InputError: they do not.
     """
     for category, data in seen.items():
         path = _record(request, category)
@@ -110,7 +110,7 @@ def same_data(request: Request, seen: Mapping[str, Seen]) -> None:
 
 
 def record(request: Request, seen: Mapping[str, Seen]) -> None:
-    """Writes down which images the folder's runs will be of."""
+    """Records which images the folder's runs use."""
     for category, data in seen.items():
         path = _record(request, category)
         path.parent.mkdir(parents=True, exist_ok=True)

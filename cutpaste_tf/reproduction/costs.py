@@ -1,4 +1,4 @@
-"""What the work of a plan takes: hours of training, and room on the disk."""
+"""The cost of a plan: hours of training, and room on the disk."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ Kind = str  # of runs that train at one speed, in words
 
 
 def described(work: Sequence[Work], request: Request) -> Iterator[str]:
-    """The plan in lines: what is done, what is left, and what that takes, at speeds of runs here or measured now."""
+    """Lines about the plan: what is done, what is left, and how long it takes, by logged or measured speeds."""
     root = request.output_dir
     left: dict[Kind, int] = {}  # views to train on
     evaluations, finished = 0, 0
@@ -40,7 +40,7 @@ def described(work: Sequence[Work], request: Request) -> Iterator[str]:
 
 
 def _hours(left: Mapping[Kind, int], work: Sequence[Work], request: Request) -> Iterator[str]:
-    """Lines of how long the training that is left takes, and by which speeds."""
+    """Lines about the time of the remaining training, and the speeds that it is based on."""
     speeds = {kind: (views, "as the last run here") for kind, views in _speeds(work, request).items() if kind in left}
     if unknown := sorted(left.keys() - speeds, key=lambda kind: -left[kind]):
         yield f"Measuring the speed of {len(unknown)} kinds of runs, {speed.SECONDS:.0f} s at most."
@@ -59,7 +59,7 @@ def _hours(left: Mapping[Kind, int], work: Sequence[Work], request: Request) -> 
 
 
 def size(work: Sequence[Work], request: Request, images: Mapping[str, int]) -> float:
-    """Bytes that the runs which are not done will take, roughly.
+    """Approximate bytes that the remaining runs need.
 
     Args:
         work: of the plan.
@@ -74,7 +74,7 @@ def size(work: Sequence[Work], request: Request, images: Mapping[str, int]) -> f
 
 
 def _size(config: Config, images: int) -> float:
-    """Of a run; a density for each location has so many factors that nothing else counts."""
+    """Bytes of a run; with a density for each location, its factors dominate."""
     total = _SIZES.get(config.network.backbone, _SIZE)
     if config.patch_size and config.density.density_mode == "per_location":
         places = dense.places(config.data.image_size, config.features) ** 2
@@ -88,7 +88,7 @@ def _kind(config: Config) -> Kind:
 
 
 def _speeds(work: Sequence[Work], request: Request) -> dict[Kind, float]:
-    """Views/s of training, of the last epoch that was logged of each kind of run."""
+    """Views/s of training in the last logged epoch of each kind of run."""
     speeds = {}
     for task in work:
         if views := _last_logged(request.output_dir / "runs" / task.run.name, "images_per_second"):
@@ -97,7 +97,7 @@ def _speeds(work: Sequence[Work], request: Request) -> dict[Kind, float]:
 
 
 def _last_logged(place: Path, name: str) -> float:
-    """What a run's log says last; 0 where it says nothing yet."""
+    """The last value in a run's log; 0 if there is none yet."""
     try:
         with (place / "train_log.csv").open(newline="", encoding="utf-8") as file:
             return float([*csv.DictReader(file)][-1][name])

@@ -1,4 +1,4 @@
-"""The numbers that the paper publishes, as data: never ours, and never mixed with ours."""
+"""The numbers published in the paper, kept separate from ours."""
 
 import csv
 import functools
@@ -19,8 +19,8 @@ class Published(NamedTuple):
     Attributes:
         auc: in percent.
         standard_error: of the mean over five seeds; None where the paper gives none.
-        source: whose method it is of, as `[52]`; empty: the paper's.
-        same: number of published numbers that it is the mean of, see `mean`; 0: it is published itself.
+        source: of another's method, such as `[52]`; empty: the paper's method.
+        same: count of published numbers that it is the mean of, see `mean`; 0: it is itself published.
     """
 
     auc: float
@@ -30,7 +30,7 @@ class Published(NamedTuple):
 
 
 def mean(numbers: Sequence[Published | None]) -> Published | None:
-    """The mean of published numbers, and of their errors, as the paper has it of all; None where one is missing."""
+    """The mean of published numbers and of their errors, as the paper computes them; None if one is missing."""
     there = [number for number in numbers if number is not None]
     if not there or len(there) < len(numbers):
         return None
@@ -59,7 +59,7 @@ def table(number: int | str) -> dict[tuple[str, str], Published]:
 
 
 def _in_text() -> dict[tuple[str, str], Published]:
-    """(quantity, method) -> what the paper says in its text."""
+    """(quantity, method) -> the number in the paper's text."""
     rows = _read(_FOLDER / "in_text.csv")
     return {
         (quantity, method): Published(float(auc), None, "" if source == _OWN else source)
@@ -72,5 +72,5 @@ def _read(path: Path) -> list[list[str]]:
         return list(csv.reader(file))[1:]
 
 
-# One name for the rows of means, which the paper's tables call differently.
+# Common names for the rows of means, whose names differ between the paper's tables.
 _ROWS = {"texture_average": "texture", "object_average": "object", "average": "all"}

@@ -1,4 +1,4 @@
-"""Runs carried out by a Ray cluster whose nodes see the same folders: a task for each, on another node if one dies."""
+"""Executes runs on a Ray cluster with shared folders: a task for each, restarted elsewhere if its node dies."""
 
 import collections
 import logging
@@ -14,7 +14,7 @@ from cutpaste_tf.reproduction.carrying_out import PACKAGES, Executor
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import Job, Outcome
 
-_RETRIES = 20  # of a run whose node, or worker, has died
+_RETRIES = 20  # of a run whose node or worker died
 
 
 def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
@@ -71,7 +71,7 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
                     yield pickle.loads(ray.get(first))
                 except RayTaskError as error:
                     raise InputError(f"A worker of Ray failed on {work.run.name}: {error.cause}") from None
-                except RayError as error:  # its process died as often as _RETRIES, for lack of memory perhaps
+                except RayError as error:  # its process died _RETRIES times, perhaps for lack of memory
                     yield Outcome(work, str(error).strip().splitlines()[0])
         finally:
             for each in waiting:
@@ -83,7 +83,7 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
 
 
 def _share(nodes: Sequence[Mapping[str, float]], jobs: int) -> tuple[int, int]:
-    """Cores and GPUs of a task, so that the cluster carries out as many at a time as are wanted."""
+    """Cores and GPUs of a task, so that the cluster runs `jobs` tasks at a time."""
     nodes = [node for node in nodes if node.get("CPU")]  # a head may have none
     if not nodes:
         raise InputError("No node of the Ray cluster has cores to give: ray start --num-cpus=N.")

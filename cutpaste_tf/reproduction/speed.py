@@ -1,4 +1,4 @@
-"""How fast networks learn on this machine: a few steps of each, in a process that ends by the clock."""
+"""Measures training speed on this machine: a few steps of each network, in a process with a time limit."""
 
 import json
 import subprocess
@@ -12,16 +12,16 @@ import numpy as np
 from cutpaste_tf.reproduction.carrying_out import PACKAGES
 from cutpaste_tf.settings.config import Config
 
-SECONDS = 60.0  # in all
+SECONDS = 60.0  # in total
 _STEPS, _SECONDS = 3, 3.0  # of a measurement, each at least
 _IMAGES = 2  # whose views make a step on a CPU, where views/s hardly depend on the batch
 
 
 class Speed(NamedTuple):
-    """What was measured.
+    """A measured speed.
 
     Attributes:
-        views: a second, of training.
+        views: trained on per second.
         batch: views in a step.
     """
 
@@ -33,11 +33,11 @@ def measure(runs: Sequence[Mapping[str, Any]], seconds: float = SECONDS) -> dict
     """Measures runs by their settings, one after another.
 
     Args:
-        runs: settings by name, where they are not the defaults.
-        seconds: that it may take in all.
+        runs: settings by name, without defaults.
+        seconds: total time limit.
 
     Returns:
-        Index of a run -> its speed; without those that there was no time for, or that cannot be trained here.
+        Index of a run -> its speed, except for runs without time left, or that cannot be trained here.
     """
     code = f"import sys; sys.path.insert(0, {PACKAGES!r}); from cutpaste_tf.reproduction import speed; speed.main()"
     payload = json.dumps([dict(settings) for settings in runs]).encode()
@@ -53,7 +53,7 @@ def measure(runs: Sequence[Mapping[str, Any]], seconds: float = SECONDS) -> dict
 
 
 def main() -> None:
-    """The process: reads settings from its input, and writes a line for each."""
+    """Runs in the process: reads settings from stdin, and prints a line for each."""
     for index, settings in enumerate(json.load(sys.stdin)):
         config = Config.of(**{name: value for name, value in settings.items() if name != "weights"})
         speed = _speed(config.resolved())

@@ -25,7 +25,7 @@ _PAPER_SEEDS = 5  # of an ensemble
 
 
 class Categories(NamedTuple):
-    """The categories of a mean: how many are in it, how many were asked for, how many the paper's has."""
+    """The categories of a mean: how many are in it, how many were requested, how many the paper's has."""
 
     there: int
     requested: int
@@ -53,7 +53,7 @@ class Ours(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether every seed and every category that was asked for is in it."""
+        """Whether it includes every requested seed and category."""
         return self.seeds >= self.requested and self.categories.there == self.categories.requested
 
 
@@ -111,7 +111,7 @@ class Table(NamedTuple):
 
 
 def summarize(number: int | str, request: Request) -> Table:
-    """A table's rows and columns that were asked for, with what is there so far."""
+    """A table's requested rows and columns, with the results so far."""
     columns = request.columns_of(number)
     if any(column.row for column in columns.values()):
         rows, names, cells = _by_model(number, columns, request)

@@ -1,4 +1,4 @@
-"""The proxy task, and what becomes of an image before and in it (Sections 2.1, 2.2 and 2.4, Appendix A.2)."""
+"""The proxy task and its augmentations (Sections 2.1, 2.2 and 2.4, Appendix A.2)."""
 
 import dataclasses
 
@@ -90,7 +90,7 @@ class AugmentationSettings(Settings):
     )
 
     def check(self) -> None:
-        """Ranges that hang together."""
+        """Checks ranges that depend on each other."""
         if 0 < self.patch_size < 16:
             raise InputError(f"--patch_size={self.patch_size} must be at least 16.")
         if not 0 <= self.translate < 1:
