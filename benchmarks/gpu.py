@@ -1,4 +1,4 @@
-"""What a GPU does with this project, in one session that ends by the clock: speed, memory, and a run's AUC.
+"""Benchmarks this project on a GPU in one session with a time limit: speed, memory, and a run's AUC.
 
     KERAS_BACKEND=jax python -m benchmarks.gpu --output_dir=FOLDER [--data=DIR] [--minutes=25]
 
@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
 
 
 def variables(precision: str) -> dict[str, str]:
-    """What a process is told of arithmetic, and where it finds this package."""
+    """Environment variables for a process: precision, and the path of this package."""
     before = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(_ROOT), *([before] if before else [])])
     return {"JAX_DEFAULT_MATMUL_PRECISION": _PRECISIONS[precision], "PYTHONPATH": path}

@@ -14,7 +14,7 @@ from cutpaste_tf.training import fitting
 
 
 def training(config: Config, *, tf32: bool, seconds: float) -> dict[str, Any]:
-    """Steps per second with the pipeline, without it, and of the pipeline alone; the highest memory.
+    """Steps per second with the pipeline, without it, and of the pipeline alone; and peak memory.
 
     Args:
         config: of the training, whose last phase is measured, with all layers.
@@ -48,7 +48,7 @@ def training(config: Config, *, tf32: bool, seconds: float) -> dict[str, Any]:
 
 
 class _Clock(keras.callbacks.Callback):
-    """Notes when the first step has ended, on the device as well; it fills the pipeline and may compile."""
+    """Notes when the first step, which fills the pipeline and may compile, has ended on the device."""
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if batch == 1:
@@ -58,7 +58,7 @@ class _Clock(keras.callbacks.Callback):
 
 
 def _rate(classifier: keras.Model, batches: Any, seconds: float) -> float:
-    """Steps per second of a fit that takes about so many seconds, after one that compiles."""
+    """Steps per second of a fit of about `seconds`, after one that compiles."""
     rate, steps = 0.0, 2
     for _ in range(3):  # to compile, to see how long a step takes, to measure
         clock = _Clock()
@@ -69,7 +69,7 @@ def _rate(classifier: keras.Model, batches: Any, seconds: float) -> float:
 
 
 def dense_scoring(config: Config, *, tf32: bool, seconds: float) -> dict[str, Any]:
-    """Seconds per image of dense scoring, the best of those in so many seconds; the highest memory."""
+    """Best time per image of dense scoring within `seconds`, in seconds; and peak memory."""
     _set_tf32(tf32)
     images = sources.read_train(config.data.data, config.data.image_size).images
     with devices.used("1"):
@@ -91,7 +91,7 @@ def _set_tf32(allowed: bool) -> None:
 
 
 def _machine() -> dict[str, Any]:
-    """The highest memory of the device in MB (10^6 bytes), where it is told, and what was measured on."""
+    """Peak memory of the device in MB (10^6 bytes), if known, and the device."""
     peak, device = None, keras.distribution.list_devices()[0]
     if environment.backend() == "jax":
         import jax

@@ -211,14 +211,14 @@ def cached(
         except NoRoomError:
             raise
         except InputError as error:
-            report(f"{error} It is computed anew.")
+            report(f"{error} It is computed again.")
     value = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partials.remove_left(path.parent)
         write(path, value)
     except OSError as error:  # a read-only folder, or a full disk
-        report(f"{path} cannot be kept for the next time ({error.strerror or error}).")
+        report(f"{path} cannot be cached ({error.strerror or error}).")
     return value
 
 

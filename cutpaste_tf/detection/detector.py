@@ -202,7 +202,7 @@ class Detector(abc.ABC):
             return self
         if self.calibration is None:
             raise InputError(
-                f"--threshold={threshold:g}: {self.description} that knows no scores of normal images has no p-values "
+                f"--threshold={threshold:g}: {self.description} without scores of normal images has no p-values "
                 "either: train it again, or give --calibration_data."
             )
         result = copy.copy(self)
@@ -308,7 +308,7 @@ class Detector(abc.ABC):
 
     def _save(self, folder: Path) -> None:
         """Writes what is specific to its kind."""
-        raise InputError(f"{self.description} is made of what lies elsewhere, and is not saved.")
+        raise InputError(f"{self.description} consists of other detectors, and cannot be saved.")
 
     def graph(self, *, single: bool) -> Any:
         """The detector as a TensorFlow graph, see `graphs.graph.DetectorGraph`.

@@ -100,11 +100,15 @@ class Ensemble(Detector):
 def _check(first: Detector, first_folder: Path, other: Detector, folder: Path) -> None:
     for member, place in ((first, first_folder), (other, folder)):
         if not isinstance(member, FittedDetector):
-            raise InputError(f"{place} is {member.description}, which cannot be one of several.")
+            raise InputError(f"{place} is {member.description}, which cannot be part of an ensemble.")
     groups = first.config.features, first.config.density, first.config.heat_maps
     for name in ("patch_size", "image_size", *(name for group in groups for name in group.flat())):
         ours, theirs = (detector.config.flat()[name] for detector in (first, other))
         if ours != theirs:
-            raise InputError(f"{folder} has --{name}={theirs} and {first_folder} {ours}; an ensemble's are the same.")
+            raise InputError(
+                f"{folder} has --{name}={theirs} and {first_folder} {ours}; in an ensemble they must be the same."
+            )
     if other.data.images != first.data.images:
-        raise InputError(f"{folder} was trained on other images than {first_folder}; an ensemble's are the same.")
+        raise InputError(
+            f"{folder} was trained on other images than {first_folder}; in an ensemble they must be the same."
+        )

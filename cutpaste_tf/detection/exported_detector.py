@@ -66,11 +66,12 @@ class ExportedDetector(Detector):
         if changed := [name for name in groups if getattr(self.config, name) != getattr(config.resolved(), name)]:
             raise InputError(
                 f"{self._folder} is an export, whose settings of {' and '.join(changed)} are those that it was made "
-                "with: evaluate the run to give them anew."
+                "with: evaluate the run to change them."
             )
         if gradcam_layer:
             raise InputError(
-                f"{self._folder} is an export, whose GradCAM is of what its feature pools; leave out --gradcam_layer."
+                f"{self._folder} is an export, whose GradCAM uses the map that its feature pools; leave out "
+                "--gradcam_layer."
             )
         result = self._copy_with(config)
         if config.decision != self.config.decision:

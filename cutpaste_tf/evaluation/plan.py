@@ -65,7 +65,7 @@ def plan(
     """
     run_dirs = [] if isinstance(run_dir, Detector) else loading.places(run_dir)
     if len(run_dirs) != 1 and not output_dir:
-        raise InputError("Several runs are one detector, an ensemble: give it an --output_dir.")
+        raise InputError("An ensemble, or a detector that is not in a run, needs an --output_dir.")
     saved = loading.load(run_dir)
     _check_settings(saved, settings, options)
     detector = saved.configured(saved.given.replaced(**settings), gradcam_layer=options.gradcam_layer)
@@ -79,7 +79,7 @@ def plan(
     is_own = is_trained_on or is_moved or (bool(test_data) and sources.is_same(data, test_data))
     folder = Path(output_dir) if output_dir else _folder(run_dirs[0], settings, options, "" if is_own else data)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
-        raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
+        raise InputError(f"--output_dir={folder} is not the folder of an evaluation; name another folder.")
     normal = _normal_images(detector, options, report)
     calibration.check(detector.config.decision, len(normal) if normal else len(detector.data.images))
     calibration.groups(detector.data, detector.config.density.group_by)
@@ -147,7 +147,7 @@ def _check_settings(saved: Detector, settings: Mapping[str, Any], options: Evalu
     """Refuses settings that the detector does not use, or that were fixed in training."""
     free = [field.name for field in NEW_AT_EVALUATION]
     if fixed := [name for name in settings if name not in free]:
-        raise InputError(f"{', '.join(fixed)}: not for an evaluation to change, which may give: {', '.join(free)}.")
+        raise InputError(f"{', '.join(fixed)}: an evaluation cannot change that, only: {', '.join(free)}.")
     if useless := ", ".join(f"--{name}" for name in settings if name in saved.unused_settings):
         raise InputError(f"{useless}: {saved.description} has no use for it; leave it out.")
     calibration.check_one_given(options.threshold, settings.get("false_alarm_rate"))

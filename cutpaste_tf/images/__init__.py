@@ -2,7 +2,7 @@
 
 Start with `reading.py`. `sources` resolves names, `layouts` lists the images of a folder, `folders` walks folders,
 `names` interprets file names; `folder_checks` refuses folders by name, `pairing` matches masks to images, `unread`
-reports what is left out; `prepared` reads TensorFlow Datasets' sets, `demo` draws the built-in ones; `decoding` converts
-any file to 8-bit RGB, `masks` reads masks; `image_set` reads images when pixels are needed; `synthetic` draws the
+reports what is left out; `prepared` reads sets of TensorFlow Datasets, `demo` draws the built-in ones; `decoding` makes
+8-bit RGB of any file, `masks` reads masks; `image_set` reads images when pixels are needed; `synthetic` draws the
 anomalies of Table 6. Only `prepared` loads TensorFlow.
 """

@@ -84,7 +84,7 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
         InputError: it is not an image, damaged, too large, or holds several; also if the block fails to decode it.
     """
     if isinstance(source, Path) and source.exists() and not source.is_file():
-        raise InputError(f"{name} is no file, but a {'folder' if source.is_dir() else 'pipe or a device'}.")
+        raise InputError(f"{name} is not a file but a {'folder' if source.is_dir() else 'pipe or a device'}.")
     try:
         with _no_limit, Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             megapixels = image.width * image.height / 1e6
@@ -105,7 +105,7 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
     except Exception as error:  # Pillow raises all kinds of exceptions on damaged files
         if isinstance(source, Path) and (refusal := folders.refusal(source)):
             raise InputError(refusal) from None
-        raise InputError(f"{name} cannot be read as an image ({error}); mend or remove it.") from None
+        raise InputError(f"{name} cannot be read as an image ({error}); repair or remove it.") from None
 
 
 @contextlib.contextmanager
@@ -188,7 +188,7 @@ def refuse_turned(image: Image.Image, name: str) -> None:
         InputError: it does.
     """
     if _orientation(image) != 1:
-        raise InputError(f"{name} is turned by its EXIF data; save it upright, so that image and mask lie alike.")
+        raise InputError(f"{name} is turned by its EXIF data; save it upright, so that image and mask match.")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -199,7 +199,7 @@ def _check_mode(image: Image.Image, name: str) -> None:
     if image.mode in ("I", "F"):
         raise InputError(f"{name} has 32-bit pixels, whose black and white are not known; save it with 8 or 16 bits.")
     if image.mode not in _MODES:
-        raise InputError(f"{name} has the color mode {image.mode}, which is not understood; save it as grey or RGB.")
+        raise InputError(f"{name} has the color mode {image.mode}, which is not supported; save it as grey or RGB.")
 
 
 def _reduced(image: Image.Image, name: str, white: int) -> Image.Image:

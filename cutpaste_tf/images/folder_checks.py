@@ -25,7 +25,7 @@ def refuse_categories(root: Path) -> None:
     for folder in folders.inside(root):
         if _PARTS.get(folder.name.casefold()):
             raise InputError(
-                f"{root} has a folder {folder.name}, which goes by that name nowhere: name it as the data, as "
+                f"{root} has a folder {folder.name}, which is not a name that is recognized: name it as the data, as "
                 f"--data={root}/Train and --test_data={root}/Test, or call it {_PARTS[folder.name.casefold()]}."
             )
         if any(inside.name.casefold() in _PARTS for inside in folders.inside(folder)):

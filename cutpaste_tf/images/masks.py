@@ -100,7 +100,7 @@ def read(
             if image.size != image_size:
                 actual, expected = ("{} x {}".format(*pair) for pair in (image.size, image_size))
                 raise InputError(
-                    f"{own_name} has {actual} pixels, but its image {name} has {expected}; they must be alike."
+                    f"{own_name} has {actual} pixels, but its image {name} has {expected}; they must be equal."
                 )
             marked |= defect(image, own_name) ^ settings.invert_masks
     mask = Image.fromarray(marked)
@@ -121,7 +121,7 @@ def defect(image: Image.Image, name: str) -> np.ndarray:
         InputError: its mode is not supported.
     """
     if image.mode not in _MODES:
-        raise InputError(f"{name} has the color mode {image.mode}, which is not understood; save it as grey.")
+        raise InputError(f"{name} has the color mode {image.mode}, which is not supported; save it as grey.")
     if image.has_transparency_data and not image.mode.startswith("I"):
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         if alpha.min() != alpha.max():

@@ -98,7 +98,7 @@ def _of_plain(root: Path, settings: DataSettings) -> list[str]:
 def _of_all(folder: Path) -> list[str]:
     texts = passed_over(folders.litter(folder))
     if sidecars := folders.sidecars(folder):
-        texts += [f"Not read: {len(sidecars)} files that are no images, as {_shown(sidecars[0])}."]
+        texts += [f"Not read: {len(sidecars)} files that are not images, as {_shown(sidecars[0])}."]
     return texts
 
 

@@ -106,7 +106,7 @@ def read_keras_weights(path: str) -> dict[str, list[np.ndarray]]:
         with h5py.File(file) as opened:
             return dict(_stored_layers(opened))
     except (OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"--weights={path} is no Keras weights file, or a damaged one ({error}).") from None
+        raise InputError(f"--weights={path} is not a Keras weights file, or is damaged ({error}).") from None
 
 
 def _stored_layers(file: Any) -> Iterator[tuple[str, list[np.ndarray]]]:

@@ -54,7 +54,7 @@ def compare(outputs: Outputs, detector: Detector, threshold: float, images: np.n
     assert maps is not None
     if wrong := int(np.sum(outputs.is_anomalous != (scores > threshold))):
         raise InputError(
-            f"In single precision {wrong} of {len(images)} images are decided otherwise than by the evaluation "
+            f"In single precision {wrong} of {len(images)} images are decided differently from the evaluation "
             f"(scores differ by up to {np.abs(outputs.score - scores).max():.3g}): take --format=saved_model, or "
             "another --false_alarm_rate."
         )

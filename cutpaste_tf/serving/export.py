@@ -129,7 +129,7 @@ def _check(
     if options.format not in FORMATS:
         raise InputError(f"--format={options.format} is not known; it must be one of: {', '.join(FORMATS)}.")
     if not 0 <= options.false_alarm_rate < 1:
-        raise InputError(f"--false_alarm_rate={options.false_alarm_rate} must lie between 0 and 1.")
+        raise InputError(f"--false_alarm_rate={options.false_alarm_rate} must be between 0 and 1.")
     if environment.backend() != "tensorflow":
         raise InputError(
             f"An export is written by TensorFlow, and KERAS_BACKEND is {environment.backend()}: give "
@@ -149,7 +149,7 @@ def _check(
     if output.exists() and not output.is_dir():
         raise InputError(f"--output={output} is a file; name a folder.")
     if output.is_dir() and any(output.iterdir()) and not runs.is_export(output):
-        raise InputError(f"--output={output} holds something else than an export; name another folder.")
+        raise InputError(f"--output={output} is not the folder of an export; name another folder.")
     files.check_writable(output)
     images = _comparison_images(detector, options) if options.format != SAVED_MODEL else np.empty(0)
     return detector, images
@@ -184,8 +184,8 @@ def _calibration(detector: Detector, options: ExportOptions, report: Report) -> 
         calibration_images.calibrate(detector, images, options.calibration_data, report)
     if detector.calibration is None:
         raise InputError(
-            f"The detector, {detector.description}, knows no scores of normal images, which thresholds come from: it "
-            "was made by an earlier version of cutpaste_tf, or of too few images; train it again."
+            f"The detector, {detector.description}, has no scores of normal images, which thresholds come from: it "
+            "was made by an earlier version of cutpaste_tf, or from too few images; train it again."
         )
     return detector.calibration
 

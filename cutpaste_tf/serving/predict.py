@@ -88,10 +88,10 @@ def _description(detector: Detector, place: str, options: PredictionOptions) -> 
         )
     if options.false_alarm_rate:
         raise InputError(
-            f"--false_alarm_rate={options.false_alarm_rate:g}: the detector in {place} knows no scores of normal "
+            f"--false_alarm_rate={options.false_alarm_rate:g}: the detector in {place} has no scores of normal "
             "images, which thresholds come from: train it again."
         )
-    return f"{text}; it knows no scores of normal images, and decides nothing"
+    return f"{text}; it has no scores of normal images, and decides nothing"
 
 
 def _report(summary: Summary, report: Report, *, decides: bool) -> None:

@@ -160,12 +160,12 @@ def parsed(field: dataclasses.Field[Any], value: Any) -> Any:
     """
     if is_group(field):
         if not isinstance(value, dict):
-            raise InputError(f"The settings {field.name} are {value!r}, which is no group of settings.")
+            raise InputError(f"The settings {field.name} are {value!r}, which is not a group of settings.")
         return _kind(field).from_mapping(value)
     kind: Any = type(field.default)
     if kind is tuple and isinstance(value, list) and all(type(item) is int for item in value):
         return tuple(value)
     if type(value) is not kind and not (kind is float and type(value) is int):
-        raise InputError(f"The setting {field.name} is {value!r}, which is no {kind.__name__}.")
+        raise InputError(f"The setting {field.name} is {value!r}, which is not of type {kind.__name__}.")
     result: Any = value
     return float(result) if kind is float else result

@@ -67,7 +67,9 @@ class DataSettings(Settings):
         if 0 < self.image_size < 32:
             raise InputError(f"--image_size={self.image_size} must be at least 32.")
         if not self.test_split < 1:
-            raise InputError(f"--test_split={self.test_split} must lie in [0, 1): it is a part of the normal images.")
+            raise InputError(
+                f"--test_split={self.test_split} must be in [0, 1): it is a fraction of the normal images."
+            )
         if not 0 <= self.white <= 65535:
             raise InputError(f"--white={self.white} must be 1 to 65535, or 0 to take it from the images.")
         if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):

@@ -222,7 +222,7 @@ def test_defaults_are_the_papers():
     [
         ({"learning_rate": -0.1}, "greater than 0"),
         ({"epochs": -2}, "at least -1"),
-        ({"translate": 1.0}, r"must lie in \[0, 1\)"),
+        ({"translate": 1.0}, r"must be in \[0, 1\)"),
         ({"base_jitter": 0.7}, "at most 0.5"),
         ({"min_patch_area": 0.3}, "min_patch_area"),
         ({"scar_min_width": 20}, "smallest width"),
@@ -243,9 +243,9 @@ def test_a_configuration_survives_json(tmp_path):
     assert Config.read(tmp_path / "config.json") == config
     with pytest.raises(InputError, match="Unknown settings speed"):
         Config.from_mapping({"speed": 1})
-    with pytest.raises(InputError, match="epochs is 'ten', which is no int"):
+    with pytest.raises(InputError, match="epochs is 'ten', which is not of type int"):
         Config.from_mapping({"schedule": {"epochs": "ten"}})
-    with pytest.raises(InputError, match="The settings schedule are 3, which is no group"):
+    with pytest.raises(InputError, match="The settings schedule are 3, which is not a group"):
         Config.from_mapping({"schedule": 3})
 
 

@@ -198,7 +198,7 @@ def test_settings_of_image_models_are_refused(patch_run, category):
 
 
 def test_what_training_decided_is_refused(patch_run, category):
-    with pytest.raises(InputError, match="epochs: not for an evaluation to change, which may give: normal_name, "):
+    with pytest.raises(InputError, match="epochs: an evaluation cannot change that, only: normal_name, "):
         cutpaste_tf.evaluate(patch_run, category, settings={"epochs": 3})
 
 

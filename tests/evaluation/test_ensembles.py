@@ -49,7 +49,9 @@ def test_what_is_no_ensemble_is_refused(copied_run, category, tmp_path):
     with pytest.raises(InputError, match="an ensemble: give it an --output_dir"):
         cutpaste_tf.evaluate([first, first])
     patches = copied_run(PATCHES, category, tmp_path / "patches")
-    with pytest.raises(InputError, match=r"patches has --patch_size=32 and .*first 0; an ensemble's are the same"):
+    with pytest.raises(
+        InputError, match=r"patches has --patch_size=32 and .*first 0; in an ensemble they must be the same"
+    ):
         cutpaste_tf.evaluate([first, patches], output_dir=tmp_path / "x")
     other = draw_category(tmp_path / "other")
     (other / "train/good/000.png").unlink()

@@ -159,7 +159,7 @@ def test_sidecars_are_named(tmp_path):
     for name in ("anno.csv", "README"):
         (tmp_path / name).write_text("")
     assert len(learnt(tmp_path)) == 2
-    assert "2 files that are no images, as" in reported(tmp_path, testing=False)
+    assert "2 files that are not images, as" in reported(tmp_path, testing=False)
     (tmp_path / "2.heic").write_bytes(b"")
     if ".heic" not in folders.EXTENSIONS:
         with pytest.raises(InputError, match="pip install pillow-heif"):

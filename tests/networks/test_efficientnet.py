@@ -116,7 +116,7 @@ def test_a_file_of_another_network_is_refused_by_its_first_layer(source, tmp_pat
     content = (source / "notop.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(content[: len(content) // 2])
     for name in ("text.h5", "cut.h5"):
-        with pytest.raises(InputError, match=f"{name} is no Keras weights file, or a damaged one"):
+        with pytest.raises(InputError, match=f"{name} is not a Keras weights file, or is damaged"):
             efficientnet.set_weights(backbone, str(tmp_path / name))
     with pytest.raises(InputError, match="does not exist; give a file, or `imagenet`"):
         efficientnet.set_weights(backbone, str(tmp_path / "none.h5"))

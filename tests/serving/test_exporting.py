@@ -73,10 +73,10 @@ def test_an_export_takes_the_place_of_another(tiny_run, tmp_path):
     [
         ({"run_dir": "nowhere"}, "nowhere does not exist; name the folder of a run"),
         ({"output": "file"}, "is a file; name a folder"),
-        ({"output": "category"}, "holds something else than an export"),
+        ({"output": "category"}, "is not the folder of an export"),
         ({"output": "/proc/export"}, "cannot be written"),
         ({"run_dir": "export"}, "is an export already"),
-        ({"false_alarm_rate": 1.0}, "must lie between 0 and 1"),
+        ({"false_alarm_rate": 1.0}, "must be between 0 and 1"),
         ({"false_alarm_rate": 0.01}, r"--false_alarm_rate=0.01.*0\.1429"),
         ({"format": "pickle"}, "must be one of: saved_model, onnx, litert"),
     ],
@@ -138,9 +138,9 @@ def test_what_an_evaluation_by_an_export_refuses(exported, tmp_path):
     with pytest.raises(InputError, match="is an export, whose settings of density are those that it was made with"):
         evaluate(folder, settings={"density": "kde"})
     assert evaluate(folder, settings={"false_alarm_rate": 0.5}, report=no_report)["false_alarm_rate"] == 0.5
-    with pytest.raises(InputError, match="whose GradCAM is of what its feature pools"):
+    with pytest.raises(InputError, match="whose GradCAM uses the map that its feature pools"):
         evaluate(folder, options=EvaluationOptions(gradcam_layer="layer4_1"), report=no_report)
-    with pytest.raises(InputError, match="cannot be one of several"):
+    with pytest.raises(InputError, match="cannot be part of an ensemble"):
         evaluate([folder, exported / "run"], output_dir=tmp_path / "out")
     with pytest.raises(InputError, match="images have the pixels of training images"):
         evaluate(folder, str(exported / "category/train/good"), report=no_report)
@@ -236,7 +236,7 @@ def test_an_export_that_decides_otherwise_is_refused(exported, tmp_path, monkeyp
         "score",
         lambda self, images, **_: Scores(np.full(len(images), 1e9), np.ones(images.shape[:3], np.float32)),
     )
-    with pytest.raises(InputError, match=r"of 12 images are decided otherwise than by the evaluation"):
+    with pytest.raises(InputError, match=r"of 12 images are decided differently from the evaluation"):
         export(
             exported / "run",
             tmp_path / "out",

@@ -141,7 +141,7 @@ def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(copied_run, category,
         "d/again": "is a link to a folder that it lies in",
         "e.png": "there is no such file",
         "g.png": "more than --max_megapixels=0.1",
-        "h.png": "is no file, but a pipe",
+        "h.png": "is not a file but a pipe",
         "set/ground_truth": "is a folder of masks, which are not scored",
     }
     for name, row in rows.items():
@@ -258,7 +258,7 @@ def test_a_detector_without_scores_of_normal_images_decides_nothing(copied_run, 
     assert output.getvalue().splitlines()[0] == "path,score,error"
     result = loading.load(run).predict(next(category.glob("test/good/*.png")))
     assert (result.p_value, result.is_anomalous, result.decision, result.boxes) == (None, None, "", None)
-    with pytest.raises(ValueError, match="knows no scores of normal images"):
+    with pytest.raises(ValueError, match="has no scores of normal images"):
         predict(run, str(category / "test"), output, options=PredictionOptions(false_alarm_rate=0.3), report=no_report)
 
 
