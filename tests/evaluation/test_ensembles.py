@@ -46,7 +46,7 @@ def test_an_ensemble_scores_by_the_mean_of_log_densities(members, category, tmp_
 
 def test_what_is_no_ensemble_is_refused(copied_run, category, tmp_path):
     first = copied_run(TINY.replaced(epochs=0), category, tmp_path / "first")
-    with pytest.raises(InputError, match="an ensemble: give it an --output_dir"):
+    with pytest.raises(InputError, match="An ensemble, or a detector that is not in a run, needs an --output_dir"):
         cutpaste_tf.evaluate([first, first])
     patches = copied_run(PATCHES, category, tmp_path / "patches")
     with pytest.raises(
