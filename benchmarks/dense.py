@@ -30,7 +30,7 @@ def main(_: list[str]) -> None:
     """Times the contestants in turn and prints a table."""
     config = Config.of(patch_size=64, extract_size=_SIZE.value, stride=_STRIDE.value, stem=_STEM.value).resolved()
     settings = config.features
-    whole = build.build(config.network, 3).feature
+    network = build.build(config.network, 3).feature
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     count = dense.places(256, settings) ** 2
 
@@ -38,14 +38,14 @@ def main(_: list[str]) -> None:
         size, stride = settings.extract_size, settings.stride
         places = range(0, 257 - size, stride)
         patches = [image[top : top + size, left : left + size] for top in places for left in places]
-        return whole.predict(np.stack(patches).astype(np.float32) / 255, batch_size=32, verbose=0)
+        return network.predict(np.stack(patches).astype(np.float32) / 255, batch_size=32, verbose=0)
 
     contestants: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
-        "obvious loop": (loop, count * multiply_adds(whole, settings.extract_size)),
+        "obvious loop": (loop, count * multiply_adds(network, settings.extract_size)),
         "cutting alone": (lambda image: list(dense.cut(image[None], settings, dense.batch_size(256, settings)))[-1], 0),
     }
     for name in ("pool", "layer3", "layer2", "layer1"):
-        feature = build.feature_model(whole, name)
+        feature = build.feature_model(network, name)
         exact = count * multiply_adds(feature, settings.extract_size)
         contestants[f"exact, {name}"] = (dense.exact(feature, 256, settings), exact)
         inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from cutpaste_tf.backend import tf
 from cutpaste_tf.detection import loading
 from cutpaste_tf.images.resizing import resize
-from cutpaste_tf.progress import hush
+from cutpaste_tf.progress import no_report
 from cutpaste_tf.serving import export as exporting
 from cutpaste_tf.serving import single_precision
 from cutpaste_tf.serving.export import ExportOptions
@@ -41,9 +41,9 @@ def main(_: list[str]) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         for name in exporting.FORMATS:
-            begun = time.perf_counter()
-            exporting.export(_RUN_DIR.value, Path(folder) / name, options=ExportOptions(format=name), report=hush)
-            seconds, size = time.perf_counter() - begun, sum(map(_size, (Path(folder) / name).rglob("*")))
+            start = time.perf_counter()
+            exporting.export(_RUN_DIR.value, Path(folder) / name, options=ExportOptions(format=name), report=no_report)
+            seconds, size = time.perf_counter() - start, sum(map(_size, (Path(folder) / name).rglob("*")))
             print(f"{name:<12} written in {seconds:.0f} s, {size / 1e6:.0f} MB", flush=True)
         for threads in _THREADS.value:
             words = [f"--run_dir={_RUN_DIR.value}", f"--exports={folder}", f"--threads={threads}"]
@@ -69,14 +69,14 @@ def _measure(folder: Path, threads: int) -> None:
     print(f"{threads} thread{'s' if threads > 1 else ''}, images that the network sees at {side} px")
     for size in map(int, _SIZES.value):
         image = np.asarray(Image.effect_mandelbrot((size, size), (-2, -1.2, 1, 1.2), 60).convert("RGB"))
-        one, many = image[None], np.repeat(image[None], 8, axis=0)
+        single, many = image[None], np.repeat(image[None], 8, axis=0)
 
         def resized(image: np.ndarray = image) -> np.ndarray:
             return np.asarray(resize(Image.fromarray(image), side, side))[None]
 
         contestants: dict[str, tuple[int, Callable[[], object]]] = {
-            "Detector.score": (1, lambda one=one: detector.score(one, heat_maps=True)),
-            "SavedModel": (1, lambda one=one: serve(images=tf.constant(one))["score"].numpy()),
+            "Detector.score": (1, lambda single=single: detector.score(single, heat_maps=True)),
+            "SavedModel": (1, lambda single=single: serve(images=tf.constant(single))["score"].numpy()),
             "SavedModel, 8 at a time": (8, lambda many=many: serve(images=tf.constant(many))["score"].numpy()),
             **{f"{name}, Pillow": (1, lambda run=run: run(resized())) for name, run in files.items()},
         }

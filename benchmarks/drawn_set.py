@@ -1,4 +1,4 @@
-"""Sets of any size for the benchmarks: gear wheels, each with pixels of its own, drawn within minutes."""
+"""Sets of any size for the benchmarks: gear wheels, all with different pixels, drawn within minutes."""
 
 import concurrent.futures
 import functools
@@ -12,12 +12,12 @@ from cutpaste_tf.progress import say, track
 
 
 def draw(place: Path, counts: dict[str, int], bases: int) -> None:
-    """Draws a category of gear wheels, 256 px JPEGs with pixels of their own; keeps the files that are there.
+    """Draws a category of gear wheels, 256 px JPEGs, all different; keeps existing files.
 
     Args:
         place: folder of the category.
         counts: number of images by folder, as `train/good`; a folder that is not good/ is named after its defect.
-        bases: pictures of each folder that are drawn anew.
+        bases: number of different pictures drawn for each folder.
     """
     with concurrent.futures.ProcessPoolExecutor() as pool:
         for number, (name, count) in enumerate(counts.items()):

@@ -1,4 +1,4 @@
-"""What a GPU does with this project, in one session that ends by the clock: speed, memory, and a run's AUC.
+"""Benchmarks this project on a GPU in one session with a time limit: speed, memory, and a run's AUC.
 
     KERAS_BACKEND=jax python -m benchmarks.gpu --output_dir=FOLDER [--data=DIR] [--minutes=25]
 
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from absl import app, flags
 
 from benchmarks.session import Session, affordable
-from cutpaste_tf import files, surroundings
+from cutpaste_tf import environment, files
 from cutpaste_tf.images import sources
 from cutpaste_tf.settings.config import Config
 
@@ -69,7 +69,7 @@ def cases(tiny: bool) -> dict[str, Case]:
         networks = {"ResNet-18, 32 px": small}
         patches = {"image_size": 48, "patch_size": 32, "stem": "imagenet", "stride": 8}
         precisions = ["float32"]
-    found = {
+    training = {
         f"{network}, {precision}": Case(settings, precision)
         for network, settings in networks.items()
         for precision in precisions
@@ -78,8 +78,8 @@ def cases(tiny: bool) -> dict[str, Case]:
         f"dense {how}": Case({**patches, "dense": how}, "float32" if tiny else "TF32", True)
         for how in ("exact", "fast")
     }
-    first = dict(list(found.items())[: len(precisions)])
-    return {**first, **scoring, **found}
+    first = dict(list(training.items())[: len(precisions)])
+    return {**first, **scoring, **training}
 
 
 def main(argv: list[str]) -> None:
@@ -90,28 +90,28 @@ def main(argv: list[str]) -> None:
 
         case = cases(_TINY.value)[_CASE.value]
         measure = measuring.dense_scoring if case.dense else measuring.training
-        found = measure(configured(case), tf32=case.precision == "TF32", seconds=0.5 if _TINY.value else 8.0)
-        files.write_whole(Path(_RESULT.value), json.dumps(found).encode())
+        result = measure(configured(case), tf32=case.precision == "TF32", seconds=0.5 if _TINY.value else 8.0)
+        files.write_whole(Path(_RESULT.value), json.dumps(result).encode())
         return
-    surroundings.check()
+    environment.check()
     folder = Path(_OUTPUT_DIR.value).expanduser().resolve()
     session = Session(folder, "gpu", 60 * _MINUTES.value)
     place = str(sources.folder(_DATA.value))  # drawn, where that is asked for, before the clock counts
     every = cases(_TINY.value)
-    own = [sys.executable, "-m", "benchmarks.gpu", f"--output_dir={folder}", f"--data={place}"]
-    own += ["--tiny"] if _TINY.value else []
+    command = [sys.executable, "-m", "benchmarks.gpu", f"--output_dir={folder}", f"--data={place}"]
+    command += ["--tiny"] if _TINY.value else []
     keep = (1 - _MEASURING) * 60 * _MINUTES.value
     for name, case in every.items():
-        found = session.measure(
-            name, [*own, f"--case={name}"], limit=_LIMIT, keep=keep, environment=environment(case.precision)
+        result = session.measure(
+            name, [*command, f"--case={name}"], limit=_LIMIT, keep=keep, environment=variables(case.precision)
         )
-        print(name, json.dumps(found), flush=True)
+        print(name, json.dumps(result), flush=True)
     _carry_out_run(session, folder, place, every)
     print((folder / "gpu.md").read_text(encoding="utf-8"))
 
 
-def environment(precision: str) -> dict[str, str]:
-    """What a process is told of arithmetic, and where it finds this package."""
+def variables(precision: str) -> dict[str, str]:
+    """Environment variables for a process: precision, and the path of this package."""
     before = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(_ROOT), *([before] if before else [])])
     return {"JAX_DEFAULT_MATMUL_PRECISION": _PRECISIONS[precision], "PYTHONPATH": path}
@@ -134,25 +134,25 @@ def _carry_out_run(session: Session, folder: Path, place: str, every: dict[str, 
     if not speeds:
         session.record("run", {"skipped": f"{network} was not measured, so how long an epoch takes is not known"})
         return
-    begun = session.records.get("schedule", {})  # of a session before: the run goes on by the same command
-    precision = begun.get("arithmetic") or max(speeds, key=lambda one: speeds[one])
+    earlier = session.records.get("schedule", {})  # of a session before: the run goes on by the same command
+    precision = earlier.get("arithmetic") or max(speeds, key=lambda arithmetic: speeds[arithmetic])
     config = configured(every[f"{network}, {precision}"])
-    given = ["--head_dims=16,8"] if _TINY.value else []
-    given += [f"--{name}={value}" for name, value in every[f"{network}, {precision}"].settings.items()]
-    given += [f"--precision={config.network.precision}"]
+    options = ["--head_dims=16,8"] if _TINY.value else []
+    options += [f"--{name}={value}" for name, value in every[f"{network}, {precision}"].settings.items()]
+    options += [f"--precision={config.network.precision}"]
     steps = 2 if _TINY.value else config.schedule.steps_per_epoch
     run = folder / "run"
-    epochs = begun.get("epochs") or affordable(
+    epochs = earlier.get("epochs") or affordable(
         session.left() - _EVALUATION, speeds[precision], steps, most=1 if _TINY.value else config.schedule.epochs
     )
     if not epochs:
         session.record("run", {"skipped": f"no time left for an epoch of {steps} steps"})
         return
     session.record("schedule", {"epochs": epochs, "steps_per_epoch": steps, "arithmetic": precision})
-    train = [sys.executable, str(_ROOT / "train_main.py"), f"--data={place}", f"--output_dir={run}", *given]
+    train = [sys.executable, str(_ROOT / "train_main.py"), f"--data={place}", f"--output_dir={run}", *options]
     train += [f"--epochs={epochs}", f"--steps_per_epoch={steps}", "--checkpoint_minutes=2"]
     session.commands("run", [train, [sys.executable, str(_ROOT / "eval_main.py"), f"--run_dir={run}"]],
-                     run / "eval/metrics.json", environment(precision))  # fmt: skip
+                     run / "eval/metrics.json", variables(precision))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -37,28 +37,28 @@ def main(argv: list[str]) -> None:
     """Draws, trains, scores; prints a line for each process."""
     del argv
     folder = Path(_FOLDER.value).expanduser().resolve()
-    images, tests, bases, own = _IMAGES.value, _TESTS.value, _BASES, _TRAIN.value.split()
+    images, tests, bases, options = _IMAGES.value, _TESTS.value, _BASES, _TRAIN.value.split()
     if _TINY.value:
         images, tests, bases = 24, 12, 4
-        own = ["--image_size=64", "--steps_per_epoch=2", *own]
+        options = ["--image_size=64", "--steps_per_epoch=2", *options]
     place, run = folder / "set", folder / "run"
     began = time.monotonic()
     drawn_set.draw(place, {"train/good": images, "test/good": tests - tests // 2, "test/crack": tests // 2}, bases)
-    found: dict[str, Any] = {"images": images, "tests": tests, "drawing_seconds": round(time.monotonic() - began, 1)}
+    results: dict[str, Any] = {"images": images, "tests": tests, "drawing_seconds": round(time.monotonic() - began, 1)}
     commands = {
-        "train": ["train_main.py", f"--data={place}", f"--output_dir={run}", *_SCHEDULE, *own],
+        "train": ["train_main.py", f"--data={place}", f"--output_dir={run}", *_SCHEDULE, *options],
         "evaluate": ["eval_main.py", f"--run_dir={run}"],
     }
     for name, words in commands.items():
-        found[name] = memory.measured([sys.executable, str(_ROOT / words[0]), *words[1:]])
-        files.write_whole(folder / "large_sets.json", (json.dumps(found, indent=1) + "\n").encode())
-        count, one = {"train": images, "evaluate": tests}[name], found[name]
+        results[name] = memory.measured([sys.executable, str(_ROOT / words[0]), *words[1:]])
+        files.write_whole(folder / "large_sets.json", (json.dumps(results, indent=1) + "\n").encode())
+        count, result = {"train": images, "evaluate": tests}[name], results[name]
         say(
-            f"{name:<10}{count:8d} images {one['seconds']:9.1f} s {count / one['seconds']:8.1f} images/s   "
-            f"peak memory: resident {one['peak_resident_mb']} MB, anonymous {one['peak_anonymous_mb']} MB"
+            f"{name:<10}{count:8d} images {result['seconds']:9.1f} s {count / result['seconds']:8.1f} images/s   "
+            f"peak memory: resident {result['peak_resident_mb']} MB, anonymous {result['peak_anonymous_mb']} MB"
         )
-        if one["exit_code"]:
-            sys.exit(f"error: {name} ended with exit code {one['exit_code']}: {one['lines'][-1:]}")
+        if result["exit_code"]:
+            sys.exit(f"error: {name} ended with exit code {result['exit_code']}: {result['lines'][-1:]}")
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ def main(argv: list[str]) -> None:
             if any(key.items() <= row.items() for row in rows):
                 continue
             print(key, flush=True)
-            found = _curve(config)
-            rows += [{**key, **point} for point in found]
+            curve = _curve(config)
+            rows += [{**key, **point} for point in curve]
             files.write_csv(path, rows)
             _draw(folder / "curves.png", rows)
 
@@ -105,8 +105,8 @@ def _curve(config: Config) -> list[dict[str, Any]]:
     (phase,) = schedule.phases
     build.set_trainable(nets.backbone, head_only=False, freezes_batch_norm=False)
     fitting.compile_classifier(nets.classifier, schedule, phase)
-    for wanted in (0, *(2**power for power in range(3, 32))):
-        until = min(wanted, schedule.total_steps)
+    for steps in (0, *(2**power for power in range(3, 32))):
+        until = min(steps, schedule.total_steps)
         if until > step:
             began = time.monotonic()
             stream: Any = pipeline.stream(

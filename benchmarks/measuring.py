@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from cutpaste_tf import devices, surroundings
+from cutpaste_tf import devices, environment
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.detection import dense
@@ -14,7 +14,7 @@ from cutpaste_tf.training import fitting
 
 
 def training(config: Config, *, tf32: bool, seconds: float) -> dict[str, Any]:
-    """Steps per second with the pipeline, without it, and of the pipeline alone; the highest memory.
+    """Steps per second with the pipeline, without it, and of the pipeline alone; and peak memory.
 
     Args:
         config: of the training, whose last phase is measured, with all layers.
@@ -29,26 +29,26 @@ def training(config: Config, *, tf32: bool, seconds: float) -> dict[str, Any]:
     fitting.compile_classifier(nets.classifier, config.schedule, phase)
     stream = pipeline.stream(images, config.augmentation, batch_size=config.schedule.batch_size, seed=config.seed)
     batches = iter(stream)
-    held = tf.data.Dataset.from_tensors(next(batches)).repeat()
+    repeated = tf.data.Dataset.from_tensors(next(batches)).repeat()
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         next(batches)
         count += 1
     alone = count / (time.perf_counter() - began)
     del batches
-    without = _rate(nets.classifier, held, seconds)
+    without = _rate(nets.classifier, repeated, seconds)
     with_pipeline = _rate(nets.classifier, stream, seconds)
     return {
         "steps_per_second_without": round(without, 4),
         "with_pipeline": round(with_pipeline, 4),
         "pipeline_alone": round(alone, 4),
         "waiting": round(max(0.0, 1 - with_pipeline / without), 4),
-        **_surroundings(),
+        **_machine(),
     }
 
 
 class _Clock(keras.callbacks.Callback):
-    """Notes when the first step has ended, on the device as well; it fills the pipeline and may compile."""
+    """Notes when the first step, which fills the pipeline and may compile, has ended on the device."""
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if batch == 1:
@@ -58,7 +58,7 @@ class _Clock(keras.callbacks.Callback):
 
 
 def _rate(classifier: keras.Model, batches: Any, seconds: float) -> float:
-    """Steps per second of a fit that takes about so many seconds, after one that compiles."""
+    """Steps per second of a fit of about `seconds`, after one that compiles."""
     rate, steps = 0.0, 2
     for _ in range(3):  # to compile, to see how long a step takes, to measure
         clock = _Clock()
@@ -69,7 +69,7 @@ def _rate(classifier: keras.Model, batches: Any, seconds: float) -> float:
 
 
 def dense_scoring(config: Config, *, tf32: bool, seconds: float) -> dict[str, Any]:
-    """Seconds per image of dense scoring, the best of those in so many seconds; the highest memory."""
+    """Best time per image of dense scoring within `seconds`, in seconds; and peak memory."""
     _set_tf32(tf32)
     images = sources.read_train(config.data.data, config.data.image_size).images
     with devices.used("1"):
@@ -82,18 +82,18 @@ def dense_scoring(config: Config, *, tf32: bool, seconds: float) -> dict[str, An
             embed_patches(images[len(times) % len(images)])
             times.append(time.perf_counter() - began)
     places = dense.places(config.data.image_size, config.features)
-    return {"seconds_per_image": round(min(times), 4), "patches": places**2, **_surroundings()}
+    return {"seconds_per_image": round(min(times), 4), "patches": places**2, **_machine()}
 
 
 def _set_tf32(allowed: bool) -> None:
-    if surroundings.backend() == "tensorflow":
+    if environment.backend() == "tensorflow":
         tf.config.experimental.enable_tensor_float_32_execution(allowed)
 
 
-def _surroundings() -> dict[str, Any]:
-    """The highest memory of the device in MB (10^6 bytes), where it is told, and what was measured on."""
+def _machine() -> dict[str, Any]:
+    """Peak memory of the device in MB (10^6 bytes), if known, and the device."""
     peak, device = None, keras.distribution.list_devices()[0]
-    if surroundings.backend() == "jax":
+    if environment.backend() == "jax":
         import jax
 
         first = jax.local_devices()[0]
@@ -101,5 +101,5 @@ def _surroundings() -> dict[str, Any]:
         peak = (first.memory_stats() or {}).get("peak_bytes_in_use")
     return {
         "peak_memory_mb": None if peak is None else round(peak / 1e6),
-        "device": f"{surroundings.backend()}, {device}, {parallel.cores()} cores",
+        "device": f"{environment.backend()}, {device}, {parallel.cores()} cores",
     }

@@ -1,4 +1,4 @@
-"""The memory of a process while it runs, as Linux counts it."""
+"""Measures the memory of a running process on Linux."""
 
 import os
 import subprocess
@@ -11,11 +11,11 @@ _SAMPLE = 0.1  # seconds between two looks at a process's memory
 
 
 def measured(command: list[str]) -> dict[str, Any]:
-    """Runs a command, and looks at its memory all the while.
+    """Runs a command, and samples its memory.
 
     Returns:
-        Its exit code, its seconds, its peaks of memory in MB (10^6 bytes), and what it said: second, resident and
-        anonymous MB at most since the line before, line.
+        Its exit code, its seconds, its peak memory in MB (10^6 bytes), and its output: second, peak resident and
+        anonymous MB since the previous line, line.
     """
     began, lines = time.monotonic(), []
     highest, since = {"VmHWM": 0, "VmRSS": 0, "RssAnon": 0}, {"VmRSS": 0, "RssAnon": 0}
@@ -47,7 +47,7 @@ def _megabytes(kib: int) -> int:
 
 
 def _watch(process: int, peaks: tuple[dict[str, int], ...], ended: threading.Event) -> None:
-    """Keeps the highest values, in KiB, of a process's memory until it ends."""
+    """Tracks the peaks, in KiB, of a process's memory until it ends."""
     while not ended.wait(_SAMPLE):
         try:
             status = Path(f"/proc/{process}/status").read_text()
@@ -55,6 +55,6 @@ def _watch(process: int, peaks: tuple[dict[str, int], ...], ended: threading.Eve
             return
         for line in status.splitlines():
             name, _, value = line.partition(":")
-            for one in peaks:
-                if name in one:
-                    one[name] = max(one[name], int(value.split()[0]))
+            for peak in peaks:
+                if name in peak:
+                    peak[name] = max(peak[name], int(value.split()[0]))

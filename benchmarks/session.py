@@ -1,7 +1,7 @@
-"""A session on a machine that is lent by the minute: measurements one after the other, until the clock stops them.
+"""A session on a machine that is available for a limited time: measurements in sequence, until the time is up.
 
-Each is a process of its own, so that one that runs out of memory, or hangs, costs its own figures only. After each,
-FOLDER/NAME.json and FOLDER/NAME.md are written whole: whatever kills the session, what was measured stands. The same
+Each runs in a separate process, so that one that hangs or runs out of memory loses only its own figures. After each,
+FOLDER/NAME.json and FOLDER/NAME.md are written atomically, so results survive if the session is killed. The same
 command again measures what is missing.
 """
 
@@ -22,12 +22,12 @@ _NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "OutOfMemory", "ResourceExh
 
 
 class Session:
-    """What was measured so far, and how much time is left.
+    """The results so far, and the time left.
 
     Args:
-        folder: to write to, made where it is missing.
+        folder: to write to; created if missing.
         name: of the files.
-        seconds: that the session may take, from now on.
+        seconds: time limit of the session, from now on.
     """
 
     def __init__(self, folder: Path, name: str, seconds: float):
@@ -43,7 +43,7 @@ class Session:
         return self._deadline - time.monotonic()
 
     def has(self, name: str) -> bool:
-        """Whether something was measured already."""
+        """Whether a measurement exists already."""
         return name in self.records and not {"failed", "skipped"} & set(self.records[name])
 
     def measure(
@@ -55,17 +55,17 @@ class Session:
         keep: float = 0.0,
         environment: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Runs a command that writes what it measured, a JSON object, to the file that is added to it as `--result`.
+        """Runs a command that writes its results, a JSON object, to the file in the added `--result`.
 
         Args:
-            name: of what it measures.
+            name: of the measurement.
             command: its words.
-            limit: seconds that it may take.
-            keep: seconds of the session that must be left when it ends.
-            environment: variables that are added to this process's.
+            limit: time limit in seconds.
+            keep: seconds of the session that must remain afterwards.
+            environment: additional variables.
 
         Returns:
-            What it measured, with the `seconds` that took; or `failed` or `skipped`, with the reason.
+            Its results and `seconds`; or `failed` or `skipped`, with the reason.
         """
         if self.has(name):
             return self.records[name]
@@ -75,34 +75,34 @@ class Session:
         result = self._folder / f".{name.replace(' ', '_').replace('/', '_')}.result"
         result.unlink(missing_ok=True)
         began = time.monotonic()
-        code, said = run([*command, f"--result={result}"], limit, environment)
+        code, output = run([*command, f"--result={result}"], limit, environment)
         taken = {"seconds": round(time.monotonic() - began, 1)}
         try:
-            found = json.loads(result.read_text(encoding="utf-8"))
+            figures = json.loads(result.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return self.record(name, {"failed": reason(code, said, limit), **taken})
+            return self.record(name, {"failed": reason(code, output, limit), **taken})
         finally:
             result.unlink(missing_ok=True)
-        return self.record(name, {**found, **taken})
+        return self.record(name, {**figures, **taken})
 
     def commands(
         self, name: str, commands: Sequence[Sequence[str]], metrics: Path, environment: Mapping[str, str]
     ) -> None:
-        """Runs commands in turn, to the end of the session, and records the figures that the last of them wrote."""
+        """Runs commands in sequence, within the session, and records the figures that the last one wrote."""
         began = time.monotonic()
         for command in commands:
             limit = self.left()
-            code, said = run(command, limit, environment) if limit > 0 else (None, "")
+            code, output = run(command, limit, environment) if limit > 0 else (None, "")
             if code != 0:
-                self.record(name, {"failed": reason(code, said, limit), "command": " ".join(command)})
+                self.record(name, {"failed": reason(code, output, limit), "command": " ".join(command)})
                 return
-        found = json.loads(metrics.read_text(encoding="utf-8"))
-        kept = ("image_auroc", "pixel_auroc", "aupro", "pixel_gaussian_auroc", "steps", "seed", "train_images")
-        figures = {key: found[key] for key in kept if key in found}
+        stored = json.loads(metrics.read_text(encoding="utf-8"))
+        names = ("image_auroc", "pixel_auroc", "aupro", "pixel_gaussian_auroc", "steps", "seed", "train_images")
+        figures = {key: stored[key] for key in names if key in stored}
         self.record(name, {**figures, "seconds": round(time.monotonic() - began, 1)})
 
     def record(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
-        """Keeps values, and writes the files."""
+        """Records values, and writes the files."""
         self.records[name] = values
         text = json.dumps({"records": self.records}, indent=1) + "\n"
         files.write_whole(self._folder / f"{self._name}.json", text.encode())
@@ -111,15 +111,15 @@ class Session:
 
 
 def affordable(seconds: float, steps_per_second: float, steps_per_epoch: int, *, most: int) -> int:
-    """Whole epochs that fit into so many seconds, at most so many."""
+    """Number of full epochs that fit into the time, up to a maximum."""
     return min(most, max(0, int(_SLACK * seconds * steps_per_second / steps_per_epoch)))
 
 
 def run(command: Sequence[str], limit: float, environment: Mapping[str, str] | None = None) -> tuple[int | None, str]:
-    """Runs a command, and ends it with all that it has started when it takes longer than `limit` seconds.
+    """Runs a command, and kills it and its children if it takes longer than `limit` seconds.
 
     Returns:
-        Its exit code, None where it was ended, and what it said.
+        Its exit code, None if it was killed, and its output.
     """
     with subprocess.Popen(
         list(command),
@@ -131,20 +131,20 @@ def run(command: Sequence[str], limit: float, environment: Mapping[str, str] | N
         start_new_session=True,
     ) as process:
         try:
-            said, _ = process.communicate(timeout=limit)
+            output, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            said, _ = process.communicate()
-            return None, said
-        return process.returncode, said
+            output, _ = process.communicate()
+            return None, output
+        return process.returncode, output
 
 
-def reason(code: int | None, said: str, limit: float) -> str:
-    """Why a command gave nothing, in a line: what it said of memory, or else its last line."""
+def reason(code: int | None, output: str, limit: float) -> str:
+    """Why a command failed, in one line: an out-of-memory message, or its last line."""
     if code is None:
         return f"took longer than {limit:.0f} s"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     memory = [line for line in lines if any(word in line for word in _NO_MEMORY)]
     if memory:
         return f"out of memory: {memory[0][:200]}"
@@ -152,7 +152,7 @@ def reason(code: int | None, said: str, limit: float) -> str:
 
 
 def table(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Records as tables of Markdown, one for all that have the same kinds of values; what failed below."""
+    """Records as Markdown tables, one for each set of keys, followed by failures."""
     kinds: dict[tuple[str, ...], list[str]] = {}
     lost = []
     for name, values in records.items():

@@ -45,15 +45,15 @@ def main(argv: list[str]) -> None:
     normal, anomalous = np.concatenate([train, test[labels == 0]]), test[labels == 1]
     print(f"{len(train)} training, {len(normal) - len(train)} normal and {len(anomalous)} anomalous test images")
     orders = [np.random.default_rng(split).permutation(len(normal)) for split in range(_SPLITS.value)]
-    found = []
+    all_scores = []
     for order in [np.arange(len(normal)), *orders]:
         fitted, others = normal[order[: len(train)]], normal[order[len(train) :]]
-        found.append(of_kind(detector, fitted, others, anomalous))
+        all_scores.append(of_kind(detector, fitted, others, anomalous))
     for name in ("held_out", "in_sample"):
         for rate in RATES:
             if rate * (len(train) + 1) < 1:
                 continue
-            (alarms, hits), *splits = [_at(rate, np.sort(getattr(scores, name)), scores) for scores in found]
+            (alarms, hits), *splits = [_at(rate, np.sort(getattr(scores, name)), scores) for scores in all_scores]
             means, spreads = np.mean(splits, axis=0), np.std(splits, axis=0, ddof=1)
             print(
                 f"{name:<9} rate {rate:4.0%}   given split: false alarms {alarms:5.1f} %, found {hits:5.1f} %   "
@@ -87,10 +87,10 @@ def _of_patches(detector: Detector, fitted: np.ndarray, normal: np.ndarray, anom
     return _Scores(of_images(density.held_out), *scores)
 
 
-def _at(rate: float, known: np.ndarray, scores: _Scores) -> tuple[float, float]:
+def _at(rate: float, normal: np.ndarray, scores: _Scores) -> tuple[float, float]:
     """Percents of other normal images and of anomalous ones above the threshold by scores of normal images, sorted."""
-    threshold = calibration.Calibration(known, np.empty(0)).threshold(rate)
-    alarms, hits = (100 * np.mean(one > threshold) for one in (scores.normal, scores.anomalous))
+    threshold = calibration.Calibration(normal, np.empty(0)).threshold(rate)
+    alarms, hits = (100 * np.mean(values > threshold) for values in (scores.normal, scores.anomalous))
     return float(alarms), float(hits)
 
 

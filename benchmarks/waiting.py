@@ -55,12 +55,12 @@ class Setup(NamedTuple):
 def main(argv: list[str]) -> None:
     """Prints views/s of a core, then a table of devices."""
     del argv
-    given = {"data": flags.FLAGS.data, "image_size": flags.FLAGS.image_size}
+    shared = {"data": flags.FLAGS.data, "image_size": flags.FLAGS.image_size}
     setups = [
-        Setup("ResNet-18, 256 px", Config.of(**given), RESNET50),
-        Setup("ResNet-18, 64 px crops, small stem", Config.of(**given, patch_size=64), RESNET50),
-        Setup("ResNet-18, 64 px crops, 7x7 stem", Config.of(**given, patch_size=64, stem="imagenet"), RESNET50),
-        Setup("EfficientNet-B4, 256 px", Config.of(**given, backbone="efficientnet_b4"), EFFICIENTNET_B4),
+        Setup("ResNet-18, 256 px", Config.of(**shared), RESNET50),
+        Setup("ResNet-18, 64 px crops, small stem", Config.of(**shared, patch_size=64), RESNET50),
+        Setup("ResNet-18, 64 px crops, 7x7 stem", Config.of(**shared, patch_size=64, stem="imagenet"), RESNET50),
+        Setup("EfficientNet-B4, 256 px", Config.of(**shared, backbone="efficientnet_b4"), EFFICIENTNET_B4),
     ]
     rates = views_of_a_core([setup.config for setup in setups])
     print("| network | G multiply-adds | core, views/s: float32, uint8 | device | views/s | steps/s | cores: float32, "
@@ -74,8 +74,8 @@ def main(argv: list[str]) -> None:
             cores = ", ".join(f"{(1 - _ALLOWED) * views / rate:.1f}" for rate in ours)
             print(f"| {setup.name} | {work:.2f} | {ours[0]:.0f}, {ours[1]:.0f} | {device} | {views:.0f} | "
                   f"{views / config.schedule.batch_size:.1f} | {cores} |")  # fmt: skip
-    for name, one in (("ResNet-50", RESNET50), ("EfficientNet-B4", EFFICIENTNET_B4)):
-        print(f"{name}, published on A100: {one.images} images/s, {100 * one.utilization:.1f} % of its peak.")
+    for name, network in (("ResNet-50", RESNET50), ("EfficientNet-B4", EFFICIENTNET_B4)):
+        print(f"{name}, published on A100: {network.images} images/s, {100 * network.utilization:.1f} % of its peak.")
 
 
 def key(config: Config, *, uint8: bool) -> str:
@@ -86,7 +86,7 @@ def key(config: Config, *, uint8: bool) -> str:
 def views_of_a_core(configs: list[Config]) -> dict[str, float]:
     """Views/s of the pipeline on one core, in float32 and uint8."""
     contestants = {}
-    for config in (one.resolved() for one in configs):
+    for config in (config.resolved() for config in configs):
         images = sources.read_train(config.data.data, config.data.image_size).images
         for uint8 in (False, True):
             chosen = config.replaced(uint8_views=uint8, batch_size=96)

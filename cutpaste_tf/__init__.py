@@ -1,24 +1,24 @@
 """CutPaste (Li et al., CVPR 2021): self-supervised anomaly detection and localization.
 
-What a program uses is here (docs/python.md): `Config`, `train`, `evaluate`, `export`, `load`, `Detector`. The wings, in
-the order in which images meet them, each with its own account: images, networks, augmentation, density; runs.py, which
-knows the folder of a run; pictures, detection, training, evaluation, serving, reproduction; cli. Beneath all stand
-settings, plain data, a group for each wing; files.py and arrays.py, which keep and hold what is large; backend.py;
-devices.py, which divides the work.
+The public API is here (docs/python.md): `Config`, `train`, `evaluate`, `export`, `load`, `Detector`. The subpackages,
+in the order in which an image passes through them, each documented in its `__init__`: images, networks, augmentation,
+density; runs.py, the folder of a run; pictures, detection, training, evaluation, serving, reproduction; cli. They all
+use settings, plain data with a group for each subpackage; files.py and arrays.py, for files and large arrays;
+backend.py; and devices.py, which distributes work.
 """
 
 import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from cutpaste_tf import surroundings
+from cutpaste_tf import environment
 
 # Both must be set before TensorFlow is imported. oneDNN is off by default on CPUs without AVX-512,
 # where it makes ResNet-18 training about three times faster. Level 3 hides most of the start-up
 # chatter, such as the "error" that there is no GPU; what fails still raises.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-surroundings.prepare()
+environment.prepare()
 
 if TYPE_CHECKING:
     from cutpaste_tf.detection.detector import Detector
@@ -55,7 +55,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What is public, loaded when it is asked for: a command that needs one wing loads no other."""
+    """Loads public names on first use, so that a command loads only the subpackages that it needs."""
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)

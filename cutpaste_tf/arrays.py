@@ -1,4 +1,4 @@
-"""Where large arrays are held: in a file, of which the process keeps in memory only what it is at."""
+"""Large arrays, kept in memory-mapped files, of which only the part in use is in memory."""
 
 import mmap
 import os
@@ -10,21 +10,21 @@ import numpy.typing as npt
 
 from cutpaste_tf.errors import NoRoomError
 
-# Arrays up to this size stay in memory, larger ones in a file: 682 images of 256 px. Training holds those that are in
-# memory once more with their border, and twice while that is added: 820 MB at most, however many images there are.
+# Arrays up to this size stay in memory, larger ones in a file: 682 images of 256 px. Training copies an array in memory
+# with a border, and twice while the border is added: at most 820 MB, however many images there are.
 MEMORY_LIMIT = 2**27
 
 
 def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> np.ndarray:
-    """An empty array [count, *shape]: in memory up to MEMORY_LIMIT, else in a temporary file.
+    """An uninitialized array [count, *shape]: in memory up to MEMORY_LIMIT, otherwise in a temporary file.
 
-    The file is nameless, in TMPDIR or else in /var/tmp (on many machines /tmp is memory too), and goes
-    with the process, however it ends. What the system keeps of it in memory, it can drop, see `release`.
+    The file is unnamed, in TMPDIR or else /var/tmp (on many machines /tmp is in memory), and is removed when
+    the process ends, however it ends. The system can drop the parts that it holds in memory, see `release`.
     """
-    whole = (count, *shape)
-    size = int(np.prod(whole, dtype=np.int64)) * np.dtype(dtype).itemsize
+    full_shape = (count, *shape)
+    size = int(np.prod(full_shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if size <= MEMORY_LIMIT:
-        return np.empty(whole, dtype)
+        return np.empty(full_shape, dtype)
     folder = os.environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
@@ -37,13 +37,13 @@ def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
                 f"{folder} has no room for {size / 2**30:.1f} GiB of working data ({error.strerror}); "
                 "set TMPDIR to a folder that has."
             ) from None
-        return np.memmap(file, dtype, "r+", shape=whole)
+        return np.memmap(file, dtype, "r+", shape=full_shape)
 
 
 def release(array: np.ndarray) -> None:
-    """Takes from the process the memory in which it has an array of `allocate`'s, or a part of one, that is in a file.
+    """Frees the memory of a file-backed array from `allocate`, or of a view of one.
 
-    Nothing is lost: the system writes what is new to the file, and reads it again when it is asked for.
+    Nothing is lost: the system writes changes to the file, and reads it again on access.
     """
     base: object = array
     while isinstance(base, np.ndarray):
@@ -53,13 +53,13 @@ def release(array: np.ndarray) -> None:
 
 
 def batches(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """An array's rows, `size` of them at a time, in order; of an array in a file none stay in memory."""
+    """An array's rows in order, `size` at a time; those of an array in a file do not stay in memory."""
     for start in range(0, len(array), size):
         yield array[start : start + size]
         release(array)
 
 
 def rows(array: np.ndarray) -> Iterator[np.ndarray]:
-    """An array's rows one by one, as `batches`."""
+    """An array's rows one by one; memory as in `batches`."""
     for batch in batches(array, 64):
         yield from batch

@@ -1,9 +1,8 @@
-"""TensorFlow and Keras as all of this package needs them: `from cutpaste_tf.backend import keras, tf`.
+"""Lazily loaded TensorFlow and Keras: `from cutpaste_tf.backend import keras, tf`.
 
-They are loaded when they are first used, not when they are imported from here: that takes seconds, in which a user
-could have been told of a mistake. With Keras on JAX, TensorFlow only feeds: it leaves the GPUs, whose memory it would
-take, as soon as it is loaded, since nothing can be changed once it has touched them. What a keras.json may say of
-number formats is set aside.
+They are loaded on first use, not on import from here: loading takes seconds, and mistakes should be reported before.
+With Keras on JAX, TensorFlow only feeds data: right after loading it is kept from the GPUs, whose memory it would take,
+since this is impossible once it has initialized them. Dtypes and data formats of a keras.json are overridden.
 """
 
 import contextlib
@@ -20,10 +19,10 @@ _loaded: dict[str, types.ModuleType] = {}
 
 
 class _Late(types.ModuleType):
-    """A module that is loaded when something of it is asked for."""
+    """A module that is loaded on first attribute access."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked by inspection, for which nothing need be loaded
+        if name.startswith("__"):  # accessed by introspection, which should not load anything
             raise AttributeError(name)
         return getattr(_load()[self.__name__], name)
 
@@ -43,7 +42,7 @@ def _load() -> dict[str, types.ModuleType]:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Hides what TensorFlow's C++ prints on import, before any log level holds; exceptions show as ever."""
+    """Hides what TensorFlow's C++ code prints on import, before log levels apply; exceptions are still raised."""
     try:
         stderr = os.dup(2)
     except OSError:  # a process without one
@@ -59,7 +58,7 @@ def _quietly() -> Iterator[None]:
 
 
 def leave_gpus() -> None:
-    """Lets TensorFlow see no GPU where Keras computes with another backend."""
+    """Hides all GPUs from TensorFlow if Keras uses another backend."""
     if keras.backend.backend() == "tensorflow":
         return
     try:

@@ -1,7 +1,7 @@
-"""The devices of this host that compute together.
+"""Data parallelism over the devices of this host.
 
-With Keras on JAX GPUs, TPUs or CPUs, with Keras on TensorFlow GPUs. Each device has a copy of the network and its share
-of every batch; what is summed over a batch - gradients, batch norm's moments, metrics - is summed over all devices.
+With Keras on JAX these are GPUs, TPUs or CPUs; on TensorFlow, GPUs. Each device has a copy of the network and its share
+of every batch; sums over a batch - gradients, batch norm's moments, metrics - are over all devices.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cutpaste_tf import surroundings
+from cutpaste_tf import environment
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.errors import InputError
 
@@ -22,7 +22,7 @@ AUTO = "auto"  # number of devices: all
 
 
 class _State:
-    """What is in use: the devices' names, and what distributes a batch, if there are several."""
+    """The devices in use, and the distribution of batches, if there are several."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -35,21 +35,23 @@ _state = _State()
 
 
 @contextlib.contextmanager
-def used(wanted: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
-    """Distributes what is computed in the block.
+def used(requested: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
+    """Distributes computations in the block.
 
     Args:
-        wanted: number of devices, or `auto`: all that Keras finds, or as many as can share a batch.
+        requested: number of devices, or `auto`: as many of those that Keras finds as can share a batch.
         batch_size: of training, which the devices share.
 
     Raises:
         InputError: there are fewer devices, or they cannot share a batch.
     """
-    found = _found()
-    if wanted != AUTO and not (wanted.isdigit() and 0 < int(wanted) <= len(found)):
-        raise InputError(f"--devices={wanted} must be auto, or a number up to {len(found)}: found {', '.join(found)}.")
-    fitting = max(count for count in range(1, len(found) + 1) if batch_size % count == 0)
-    chosen = found[: fitting if wanted == AUTO else int(wanted)]
+    available = _available()
+    if requested != AUTO and not (requested.isdigit() and 0 < int(requested) <= len(available)):
+        raise InputError(
+            f"--devices={requested} must be auto, or a number up to {len(available)}: found {', '.join(available)}."
+        )
+    fitting = max(count for count in range(1, len(available) + 1) if batch_size % count == 0)
+    chosen = available[: fitting if requested == AUTO else int(requested)]
     if batch_size % len(chosen):
         raise InputError(f"--batch_size={batch_size} must be a multiple of the number of devices, {len(chosen)}.")
     distribution = _distribution(chosen) if len(chosen) > 1 else None
@@ -63,30 +65,30 @@ def used(wanted: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
 
 
 def _distribution(chosen: list[str]) -> Any:
-    """What gives each of the devices its share of a batch."""
-    if surroundings.backend() == "jax":
+    """The distribution of batches over the devices."""
+    if environment.backend() == "jax":
         return keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False)
-    tf.get_logger().setLevel("WARNING")  # it tells of every sum
+    tf.get_logger().setLevel("WARNING")  # it logs every reduction
     return tf.distribute.MirroredStrategy([name.upper() for name in chosen])
 
 
 def names() -> list[str]:
-    """The devices in use, as `gpu:0`."""
+    """The devices in use, such as `gpu:0`."""
     return _state.names
 
 
 def memory() -> int:
-    """Bytes that one device has for computing; 0 where that is not known, as of CPUs."""
-    if surroundings.backend() != "jax":
+    """Bytes of memory of a device; 0 if unknown, as for CPUs."""
+    if environment.backend() != "jax":
         return 0
     import jax
 
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
 
 
-def _found() -> list[str]:
-    """The devices that a computation can be divided among."""
-    if surroundings.backend() == "jax":
+def _available() -> list[str]:
+    """The devices that can be used."""
+    if environment.backend() == "jax":
         return keras.distribution.list_devices()
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     return [device.name.removeprefix("/device:").lower() for device in tf.config.list_logical_devices(kind)]
@@ -94,22 +96,22 @@ def _found() -> list[str]:
 
 @contextlib.contextmanager
 def synchronized(network: keras.Model) -> Iterator[None]:
-    """Batch norm over all devices while training; JAX does so by itself, TensorFlow's replicas have to be told."""
-    told: list[Any] = []
-    if _state.distribution is not None and surroundings.backend() == "tensorflow":
+    """Synchronizes batch norm over devices in training: JAX always does, TensorFlow needs a layer option."""
+    batch_norms: list[Any] = []
+    if _state.distribution is not None and environment.backend() == "tensorflow":
         layers: Any = network._flatten_layers()
-        told = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in told:
+        batch_norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in batch_norms:
         layer.synchronized = True
     try:
         yield
     finally:
-        for layer in told:  # what is saved computes on one device as well
+        for layer in batch_norms:  # the saved network must also run on one device
             layer.synchronized = False
 
 
 def outputs(network: keras.Model, batch: np.ndarray) -> np.ndarray:
-    """What a network gives for a batch, computed by all devices.
+    """The output of a network for a batch, computed by all devices.
 
     Args:
         network: with one output.
@@ -121,8 +123,8 @@ def outputs(network: keras.Model, batch: np.ndarray) -> np.ndarray:
     if _state.distribution is None:
         return np.asarray(network.predict_on_batch(batch))
     if network not in _state.functions:
-        made = _on_jax if surroundings.backend() == "jax" else _on_tensorflow
-        _state.functions[network] = made(weakref.proxy(network))
+        make = _on_jax if environment.backend() == "jax" else _on_tensorflow
+        _state.functions[network] = make(weakref.proxy(network))
     missing = -len(batch) % len(_state.names)
     padded = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)]) if missing else batch
     return _state.functions[network](padded)[: len(batch)]
@@ -142,7 +144,8 @@ def _on_jax(network: Any) -> Callable[[np.ndarray], np.ndarray]:
     def run(padded: np.ndarray) -> np.ndarray:
         x = jax.device_put(padded, spread)
         variables = [
-            [one.value for one in kind] for kind in (network.trainable_variables, network.non_trainable_variables)
+            [variable.value for variable in kind]
+            for kind in (network.trainable_variables, network.non_trainable_variables)
         ]
         return np.asarray(call(*variables, x))
 
@@ -154,13 +157,13 @@ def _on_tensorflow(network: Any) -> Callable[[np.ndarray], np.ndarray]:
 
     @tf.function
     def call(x: Any) -> Any:
-        return strategy.run(lambda own: network(own, training=False), args=(x,))
+        return strategy.run(lambda share: network(share, training=False), args=(x,))
 
     def run(padded: np.ndarray) -> np.ndarray:
         parts = np.split(padded, strategy.num_replicas_in_sync)
         x = strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(parts[context.replica_id_in_sync_group])
         )
-        return np.concatenate([one.numpy() for one in strategy.experimental_local_results(call(x))])
+        return np.concatenate([part.numpy() for part in strategy.experimental_local_results(call(x))])
 
     return run

@@ -1,8 +1,8 @@
-"""Exceptions that are no bugs: something the user can fix, or a signal to stop."""
+"""Exceptions that are not bugs: something the user can fix, or a signal to stop."""
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong; the message says what was found, expected, and how to fix it.
+    """Invalid input; the message says what was found, what was expected, and how to fix it.
 
     The mains print it as one line and exit with code 2. Every other exception is a bug and keeps its
     traceback.
@@ -10,14 +10,14 @@ class InputError(ValueError):
 
 
 class NoRoomError(InputError):
-    """A disk has no room for what is worked on."""
+    """A disk has no room for working data."""
 
 
 class SignalError(KeyboardInterrupt):
-    """A signal has ended the work: Ctrl-C's, or the one that systems send before they kill (SIGTERM).
+    """A signal ended the work: Ctrl-C, or the one that systems send before they kill (SIGTERM).
 
-    The mains print its message and exit with 128 + its number. It is a `KeyboardInterrupt`, so that whatever ends
-    properly on Ctrl-C does so on every such signal.
+    The mains print its message and exit with 128 + its number. It is a `KeyboardInterrupt`, so that code which handles
+    Ctrl-C properly handles every such signal.
 
     Attributes:
         number: of the signal.

@@ -1,6 +1,6 @@
-"""Files and folders that are written whole or not at all, and locks that keep a second process out.
+"""Atomic writing of files and folders, and locks against a second process.
 
-A name that ends in `.partial` is being written, or was when the process died, see `partials`; nothing reads it.
+Names that end in `.partial` are being written, or were when the process died, see `partials`; they are never read.
 """
 
 import contextlib
@@ -21,41 +21,42 @@ import numpy as np
 
 from cutpaste_tf import arrays, partials
 from cutpaste_tf.errors import InputError, NoRoomError
+from cutpaste_tf.progress import Report
 
 T = TypeVar("T")
 
-# What NumPy raises on an array file that is damaged, or half of one.
+# What NumPy raises on a damaged or truncated array file.
 DAMAGE = (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
-# What to do about it.
+# Advice for the user.
 COPY_AGAIN = "copy the folder again from where it was trained, or delete it and train again"
 
 
 def damage(error: BaseException) -> str:
-    """What one of DAMAGE says, in a few words: what NumPy does not know it takes for pickled objects."""
+    """The message of one of DAMAGE, in a few words: NumPy takes unknown content for pickled objects."""
     return "not a file of arrays" if "pickle" in str(error) else str(error)
 
 
-# How a file system says that it has no locks.
+# Errors of file systems without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class LockedError(InputError):
-    """Another process is at work."""
+    """Another process is using the folder."""
 
 
 @contextlib.contextmanager
 def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
-    """Keeps a second process out of a folder, which is made; the lock goes with the process, however it ends.
+    """Locks a folder, which is created if missing, against other processes; the lock ends with the process.
 
-    What killed processes left half written in the folder is removed.
+    Partial files left by killed processes are removed.
 
     Args:
-        folder: where the lock's file lies.
-        name: of that file; another name is another lock.
+        folder: of the lock file.
+        name: of the lock file; different names are different locks.
 
     Raises:
-        LockedError: another process is at work in the folder.
-        InputError: it cannot be written, or not be locked.
+        LockedError: another process holds the lock.
+        InputError: the folder cannot be written or locked.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,18 +78,18 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
 
 
 def check_writable(folder: Path, *, locks: bool = False) -> None:
-    """Sees whether a folder, or one that is still to be made, can be written to; leaves nothing there.
+    """Checks that a folder, which may not exist yet, can be written to; leaves nothing behind.
 
     Args:
-        folder: to look at.
-        locks: whether it must have locks as well, see `locked`.
+        folder: to check.
+        locks: whether it must support locks too, see `locked`.
 
     Raises:
-        InputError: it cannot, or has none.
+        InputError: it cannot, or does not.
     """
     place = folder.absolute()
     try:
-        with tempfile.TemporaryFile(dir=next(one for one in (place, *place.parents) if one.is_dir())) as file:
+        with tempfile.TemporaryFile(dir=next(parent for parent in (place, *place.parents) if parent.is_dir())) as file:
             if locks:
                 partials.lock(file.fileno())
     except OSError as error:
@@ -106,14 +107,14 @@ def _not_lockable(folder: Path, reason: str | None) -> InputError:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader finds all of it or, if the process is killed, what was there before."""
+    """Writes a file atomically: a reader finds the new content or, if the process is killed, the old."""
     with _whole(path) as file:
         file.write(content)
 
 
 @contextlib.contextmanager
 def naming(place: Path | str) -> Iterator[None]:
-    """Names what cannot be written in errors that name nothing, as a full disk's."""
+    """Adds a path to errors without one, such as those of a full disk."""
     try:
         yield
     except OSError as error:
@@ -123,7 +124,7 @@ def naming(place: Path | str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the path's place when the block ends well."""
+    """A file to write to, which replaces `path` if the block succeeds."""
     with naming(path), partials.partial(path) as partial:
         with partial.open("wb") as file:
             yield file
@@ -134,7 +135,7 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder to write to, which takes `folder`'s place when the block ends well."""
+    """An empty folder to write to, which replaces `folder` if the block succeeds."""
     partials.remove_left(folder.parent)
     with partials.partial(folder, is_folder=True) as partial:
         new = partial / "new"
@@ -146,7 +147,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Renames; on Windows, where a file that somebody reads cannot be replaced, tries again for some seconds."""
+    """Renames; on Windows, where a file that is open cannot be replaced, retries for some seconds."""
     for attempt in range(50):
         try:
             source.replace(target)
@@ -158,10 +159,10 @@ def _move(source: Path, target: Path) -> None:
             return
 
 
-def write_arrays(path: Path, given: Mapping[str, Any]) -> None:
-    """Writes an .npz, whole or not at all; what lies in a file, see `arrays.allocate`, passes memory in parts."""
+def write_arrays(path: Path, named_arrays: Mapping[str, Any]) -> None:
+    """Writes an .npz atomically; arrays in files, see `arrays.allocate`, are copied in parts."""
     with _whole(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, value in given.items():
+        for name, value in named_arrays.items():
             array = np.asanyarray(value)
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 if not (isinstance(array, np.memmap) and array.flags.c_contiguous):
@@ -173,12 +174,12 @@ def write_arrays(path: Path, given: Mapping[str, Any]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Reads an .npz; arrays that are large lie in files, see `arrays.allocate`.
+    """Reads an .npz; large arrays are placed in files, see `arrays.allocate`.
 
     Raises:
-        one of DAMAGE: it is no .npz, or damaged.
+        one of DAMAGE: it is not an .npz, or damaged.
     """
-    found: dict[str, np.ndarray] = {}
+    result: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             with archive.open(name) as member:
@@ -192,33 +193,33 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                 for part in arrays.batches(array, 1000):
                     part[:] = np.frombuffer(member.read(part.nbytes), dtype).reshape(part.shape)
                 array = array.T if by_columns else array
-                found[name.removesuffix(".npy")] = array if shape else array[0]
-    return found
+                result[name.removesuffix(".npy")] = array if shape else array[0]
+    return result
 
 
-def kept(
+def cached(
     path: Path,
     read: Callable[[Path], T],
     make: Callable[[], T],
     write: Callable[[Path, T], None],
-    report: Callable[[str], object],
+    report: Report,
 ) -> T:
-    """Reads a file that only saves time, or makes and writes it, also where it is damaged."""
+    """Reads a value from a cache file; if the file is missing or damaged, makes the value and writes it."""
     if path.is_file():
         try:
             return read(path)
         except NoRoomError:
             raise
         except InputError as error:
-            report(f"{error} It is computed anew.")
-    made = make()
+            report(f"{error} It is computed again.")
+    value = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partials.remove_left(path.parent)
-        write(path, made)
-    except OSError as error:  # a folder that is only to be read, or a full disk
-        report(f"{path} cannot be kept for the next time ({error.strerror or error}).")
-    return made
+        write(path, value)
+    except OSError as error:  # a read-only folder, or a full disk
+        report(f"{path} cannot be cached ({error.strerror or error}).")
+    return value
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -235,7 +236,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Writes rows under their keys, whole or not at all."""
+    """Writes rows as CSV with a header, atomically."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()

@@ -1,7 +1,7 @@
-"""Files and folders that are being written: `.HASH.partial`, beside the place that they will take.
+"""Files and folders that are being written: `.HASH.partial`, next to their final place.
 
-Its writer holds a lock on each, which goes with the process, however it ends: one that nobody has locked was left by a
-process that was killed, and is removed. Where the file system has no locks, those that were left stay.
+The writer locks each of them until its process ends: one that is not locked was left by a killed process, and is
+removed. On file systems without locks, leftovers stay.
 """
 
 import contextlib
@@ -23,29 +23,29 @@ _LOCK = ".lock"  # in a partial folder; a partial file is locked itself
 
 @contextlib.contextmanager
 def partial(place: Path, *, is_folder: bool = False) -> Iterator[Path]:
-    """A new file, or folder, beside a place; removed at the end, unless it has been moved.
+    """A new file or folder next to `place`; removed at the end, unless it has been moved.
 
     Args:
-        place: that it will take; the folder that it lies in is made only for a folder.
-        is_folder: whether to make a folder. It holds its lock's file: what takes the place is made in it.
+        place: its final place; the parent is created only for a folder.
+        is_folder: whether to create a folder. It contains the lock file; what is moved to `place` is created in it.
     """
-    made, descriptor = _made(place, is_folder)
+    path, descriptor = _create(place, is_folder)
     try:
-        yield made
+        yield path
     finally:
-        _remove(made)
+        _remove(path)
         if descriptor is not None:
             os.close(descriptor)
 
 
 def remove_left(folder: Path) -> None:
-    """Removes from a folder, not from those in it, what killed processes left half written."""
+    """Removes partial files of killed processes from a folder, not from its subfolders."""
     if fcntl is None:
         return
     for path in folder.glob(".*.partial"):
         if not _NAME.fullmatch(path.name):
             continue
-        with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+        with contextlib.suppress(OSError):  # removed meanwhile, or another user's
             descriptor = _open(path, path.is_dir())
             try:
                 if lock(descriptor):
@@ -55,7 +55,7 @@ def remove_left(folder: Path) -> None:
 
 
 def lock(descriptor: int) -> bool:
-    """Locks an open file for as long as it is open; False where somebody else has.
+    """Locks an open file until it is closed; False if another process holds the lock.
 
     Raises:
         OSError: the file system has no locks.
@@ -69,8 +69,8 @@ def lock(descriptor: int) -> bool:
     return True
 
 
-def _made(place: Path, is_folder: bool) -> tuple[Path, int | None]:
-    """A partial, and the descriptor that holds its lock, if it has one."""
+def _create(place: Path, is_folder: bool) -> tuple[Path, int | None]:
+    """Creates a partial file or folder; returns it and the descriptor of its lock, if any."""
     while True:
         path = place.with_name(f".{uuid.uuid4().hex}.partial")
         if is_folder:
@@ -85,14 +85,14 @@ def _made(place: Path, is_folder: bool) -> tuple[Path, int | None]:
             os.close(descriptor)
             return path, None
         with contextlib.suppress(OSError):
-            if not lock(descriptor) or not path.exists():  # as well
+            if not lock(descriptor) or not path.exists():  # removed before it was locked
                 os.close(descriptor)
                 continue
         return path, descriptor
 
 
 def _open(path: Path, is_folder: bool) -> int:
-    """A descriptor of the file that a partial is locked by, which is made where it is missing."""
+    """Opens the lock file of a partial, which is created if missing."""
     return os.open(path / _LOCK if is_folder else path, os.O_RDWR | os.O_CREAT, 0o666)
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of long work: a bar in a terminal, a line now and then in a log, or nothing."""
+"""How long work shows its progress: a bar in a terminal, a line now and then in a log, or nothing."""
 
 import contextlib
 import re
@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-# Takes a line for the user: `say`, `hush`, or a program's own.
 Report = Callable[[str], object]
+"""Shows a line to the user: `say`, `say_aside`, `no_report`, or a function of the calling program."""
 T = TypeVar("T")
 # The commands in a checkout; installed, they are cutpaste-NAME.
 _MAIN = re.compile(r"(?:\bpython )?\b(train|eval|predict|export|reproduce)_main\.py\b")
@@ -22,7 +22,7 @@ _quiet = False
 
 
 def as_started(text: str) -> str:
-    """A text that names the commands as in a checkout, `python train_main.py`: as the user has them here."""
+    """The text with commands as the user runs them: `python train_main.py` in a checkout, else `cutpaste-train`."""
     if _IS_CHECKOUT and not Path(sys.argv[0]).name.startswith("cutpaste-"):
         return text
     return _MAIN.sub(r"cutpaste-\1", text).replace(_PREPARE, "cutpaste-prepare-mvtec-ad")
@@ -45,7 +45,7 @@ def say_aside(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def hush(line: str) -> None:
+def no_report(line: str) -> None:
     """Shows nothing."""
 
 
@@ -61,29 +61,28 @@ def quietly() -> Iterator[None]:
 
 
 def shows_bars(report: Report = say) -> bool:
-    """Whether what is reported goes to somebody who sits before a terminal."""
+    """Whether reports go to a terminal."""
     return report is say and not _quiet and sys.stderr.isatty()
 
 
 def bar(total: int, what: str, **options: Any) -> "tqdm[Any]":
-    """A bar, gone when its work is done.
+    """A progress bar, which is cleared when its work is done.
 
     Args:
         total: number of units of work.
         what: the work.
-        options: more of tqdm's.
+        options: further arguments of tqdm.
     """
     return tqdm(total=total, desc=what, leave=False, dynamic_ncols=True, file=sys.stderr, **options)
 
 
 def track(items: Iterable[T], total: int, what: str, report: Report) -> Iterator[T]:
-    """The same items, with a bar in a terminal, else with a line every half minute.
+    """Yields the items, with a bar in a terminal, else with a line every half minute.
 
     Args:
-        items: of the work.
-        total: number of them.
+        items: to iterate over.
+        total: number of items.
         what: the work, as in "Reading images".
-        report: takes the lines.
     """
     if shows_bars(report):
         with bar(total, what) as shown:
@@ -91,9 +90,9 @@ def track(items: Iterable[T], total: int, what: str, report: Report) -> Iterator
                 yield item
                 shown.update()
         return
-    said = time.monotonic()
+    last_report = time.monotonic()
     for index, item in enumerate(items, 1):
         yield item
-        if time.monotonic() - said > _PAUSE and index < total:
-            said = time.monotonic()
+        if time.monotonic() - last_report > _PAUSE and index < total:
+            last_report = time.monotonic()
             report(f"{what}: {index} of {total}")

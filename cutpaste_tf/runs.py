@@ -1,16 +1,16 @@
-"""The folder of a run: what lies where, written whole or not at all.
+"""The folder of a run, whose files are written atomically.
 
-.lock                  held by the process at work; .HASH.lock by one that fills an evaluation's folder
-config.json            the configuration, enough to make the run again
+.lock                  held by the running process; .HASH.lock by an evaluation that writes its folder
+config.json            the configuration, enough to repeat the run
 training_data.json     names and hashes of the training images: a resumed run must find the same ones
-augmentations.png      what the network is shown, where it is trained
+augmentations.png      the network's first views, if it is trained
 checkpoint.npz         weights, optimizer state, step and the epoch's metrics so far, while training
 train_log.csv          loss, accuracy, learning rate, images/s of every epoch
 tensorboard/           the same for TensorBoard
 train_embeddings.npz   features of the training images
 detector/              the result; there once the run is complete
-embeddings/            features that eval_main.py keeps, see embeddings.py
-eval/                  what eval_main.py writes; eval_NAME=VALUE/ where settings were given anew,
+embeddings/            features that eval_main.py caches, see embeddings.py
+eval/                  what eval_main.py writes; eval_NAME=VALUE/ for changed settings,
                        eval_data=NAME/ for other data, eval_SHAPE_FILL/ for synthetic anomalies
 """
 
@@ -45,11 +45,11 @@ EXPORT = "export.json"  # in an export, see exporting/record.py
 
 
 class TrainingData(NamedTuple):
-    """What is remembered of the training images.
+    """What is stored about the training images.
 
     Attributes:
         images: name -> hash of its pixels.
-        white: value of files with more than 8 bits that became 255; test images are scaled alike.
+        white: value of files with more than 8 bits that became 255; test images are scaled in the same way.
     """
 
     images: dict[str, str]
@@ -57,24 +57,24 @@ class TrainingData(NamedTuple):
 
     @classmethod
     def of(cls, examples: Examples) -> Self:
-        """What there is to remember of examples."""
+        """The data to store about examples."""
         return cls(dict(zip(examples.paths, examples.hashes, strict=True)), examples.white)
 
     def refuse(
         self, paths: list[str], hashes: Sequence[str], mend: str = "Remove them, or give --allow_trained_images."
     ) -> None:
-        """Sees whether test images are training images: their scores would say nothing.
+        """Checks that no test image is a training image, whose score would mean nothing.
 
         Args:
             paths: of the test images.
             hashes: of their pixels, see `reading.Examples`.
-            mend: what a user can do.
+            mend: advice for the user.
 
         Raises:
             InputError: some are; the first are named.
         """
-        trained = {own: name for name, own in self.images.items()}
-        same = [f"{path} = {trained[own]}" for path, own in zip(paths, hashes, strict=True) if own in trained]
+        trained = {digest: name for name, digest in self.images.items()}
+        same = [f"{path} = {trained[digest]}" for path, digest in zip(paths, hashes, strict=True) if digest in trained]
         if same:
             more = f" and {len(same) - 3} more" if len(same) > 3 else ""
             raise InputError(
@@ -104,15 +104,15 @@ class TrainingData(NamedTuple):
 
 
 def open_run(folder: Path, config: Config, data: TrainingData) -> Config:
-    """Claims a folder for a run, or finds that it is this run's already; the caller holds its lock.
+    """Claims a folder for a run, unless it is this run's already; the caller holds its lock.
 
     Args:
         folder: of the run.
-        config: saved in it.
-        data: the training images; a resumed run must find the same ones, wherever they lie now.
+        config: to save in it.
+        data: the training images; a resumed run must find the same ones, wherever they are now.
 
     Returns:
-        The configuration of the run: as given, but with the first name of data that has moved since.
+        The configuration of the run: as given, but with the first name of data that have moved since.
 
     Raises:
         InputError: the folder belongs to another configuration, or the images have changed since.
@@ -136,15 +136,15 @@ def open_run(folder: Path, config: Config, data: TrainingData) -> Config:
     if not path.exists() or Config.read(path) != config:
         write_whole(path, config.to_json().encode())
     if is_complete(folder):
-        (folder / CHECKPOINT).unlink(missing_ok=True)  # left by a run that was killed at its very end
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # left by a run that was killed just before its end
     return config
 
 
 def check(folder: Path, config: Config) -> None:
-    """Sees whether a folder is free for a run, or is this run's already; writes nothing.
+    """Checks that a folder is free for a run, or is this run's already; writes nothing.
 
-    Data may have moved, and test data and how folders are read be named anew at any time; what an evaluation may give
-    anew, until the run is complete.
+    Data may have moved. Test data and settings of reading may change at any time; settings that an evaluation can
+    change, until the run is complete.
 
     Raises:
         InputError: the folder is a file, or belongs to another configuration.
@@ -154,7 +154,7 @@ def check(folder: Path, config: Config) -> None:
     if not (folder / "config.json").exists():
         return
     before, complete = Config.read(folder / "config.json").resolved().flat(), is_complete(folder)
-    # Data keep their first name, which decides what is left open.
+    # Data keep their first name, which determines the open values.
     now = config.replaced(data=before["data"]).resolved().flat()
     free = {"test_data"} | {
         field.name
@@ -171,7 +171,7 @@ def check(folder: Path, config: Config) -> None:
 
 
 def find_detector(folder: Path) -> Path:
-    """The detector of a run, or the folder itself if it is one that was copied alone, or an export.
+    """The detector of a run, or the folder itself if it is a copied detector or an export.
 
     Raises:
         InputError: it is neither, or the run has not ended.
@@ -189,17 +189,17 @@ def find_detector(folder: Path) -> Path:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the run has ended; its detector is the last thing it writes."""
+    """Whether the run has finished; its detector is written last."""
     return (folder / DETECTOR).is_dir()
 
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder is what `export_main.py` writes."""
+    """Whether a folder is an export."""
     return (folder / EXPORT).is_file()
 
 
 def eval_folder(run_dir: Path, named: Mapping[str, Any], options: SyntheticOptions | None, other_data: str) -> Path:
-    """Where an evaluation goes, in a run's folder: named after what was given anew, by name."""
+    """The folder of an evaluation in a run's folder, named after the changed settings."""
     name = EVAL + "".join(f"_{key}={value}" for key, value in named.items())
     if options:
         name += f"_{options.shape}_{options.fill}" + (f"_{options.seed}" if options.seed else "")
@@ -207,12 +207,12 @@ def eval_folder(run_dir: Path, named: Mapping[str, Any], options: SyntheticOptio
         place = sources.canonical(other_data)
         name += "_data=" + re.sub(r"[^\w.-]+", "_", folders.printable(Path(place).name))[:40]
         if _location_of(run_dir / name) not in (place, None):
-            name += "_" + hashlib.sha256(os.fsencode(place)).hexdigest()[:8]  # another folder of that name
+            name += "_" + hashlib.sha256(os.fsencode(place)).hexdigest()[:8]  # another folder with that name
     return run_dir / name
 
 
 def _location_of(folder: Path) -> str | None:
-    """Where the test images of an evaluation lay; None where its record is missing or damaged: it is replaced."""
+    """The location of an evaluation's test images; None if its record is missing or damaged, and is to be replaced."""
     try:
         return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["location"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -127,8 +127,8 @@ def check(category: Path, name: str) -> str:
         return f"{name}: no folder {category}/train"
     train, test = layouts.list_train(category), layouts.list_test(category)
     normal = sum(item.label == reading.NORMAL for item in test)
-    found = Counts(len(train), normal, len(test) - normal, sum(bool(item.masks) for item in test))
-    pairs = zip(Counts._fields, found, PUBLISHED[name], strict=True)
+    images = Counts(len(train), normal, len(test) - normal, sum(bool(item.masks) for item in test))
+    pairs = zip(Counts._fields, images, PUBLISHED[name], strict=True)
     wrong = [f"{field} {value} of {expected}" for field, value, expected in pairs if value != expected]
     return f"{name}: {', '.join(wrong)}" if wrong else ""
 
@@ -154,8 +154,8 @@ def prepare(source: Path, categories: list[str], data_dir: Path) -> None:
         places = {name: _find(root, name) for name in categories}
         lacks = [lack for name in categories if (lack := check(places[name], name))]
         if lacks:
-            whole = ",".join(name for name in categories if not any(lack.startswith(f"{name}:") for lack in lacks))
-            hint = f" To prepare only what is whole: --categories={whole}" if whole else ""
+            complete = ",".join(name for name in categories if not any(lack.startswith(f"{name}:") for lack in lacks))
+            hint = f" To prepare only what is whole: --categories={complete}" if complete else ""
             raise InputError(f"{source} is not the whole data set ({'; '.join(lacks)}).{hint}")
         tfds.disable_progress_bar()
         for name in categories:

@@ -25,7 +25,7 @@ def command(main, *arguments):
     """Runs train_main.py or eval_main.py; anything but success raises SystemExit."""
     defined = flags.FLAGS.flags_by_module_dict()
     others = "cutpaste_tf", "data.mvtec_ad"
-    for flag in [flag for module, own in defined.items() if module.startswith(others) for flag in own]:
+    for flag in [flag for module, declared in defined.items() if module.startswith(others) for flag in declared]:
         if flag.name in flags.FLAGS:
             delattr(flags.FLAGS, flag.name)  # a process runs one of the commands, once
     for name in [name for name in sys.modules if name.startswith("cutpaste_tf.cli")]:

@@ -128,15 +128,15 @@ def imagenet_like(tmp_path_factory):
 @pytest.fixture(scope="session")
 def copied_run(tmp_path_factory):
     """Gives complete runs: a configuration is run once in a session, then copied, as if made of the given data."""
-    made: dict[Config, Path] = {}
+    run_dirs: dict[Config, Path] = {}
 
     def copy(config: Config, data: Path, target: Path) -> Path:
-        if config not in made:
+        if config not in run_dirs:
             folder = tmp_path_factory.mktemp("made")
-            own = draw_category(folder / "category")
-            made[config] = folder / "run"
-            cutpaste_tf.train(config.replaced(data=str(own)), made[config], checkpoint_minutes=5)
-        shutil.copytree(made[config], target)
+            data_dir = draw_category(folder / "category")
+            run_dirs[config] = folder / "run"
+            cutpaste_tf.train(config.replaced(data=str(data_dir)), run_dirs[config], checkpoint_minutes=5)
+        shutil.copytree(run_dirs[config], target)
         for path in (target / "config.json", target / "detector/config.json"):
             path.write_text(Config.read(path).replaced(data=str(data)).to_json())
         return target
@@ -179,16 +179,16 @@ def weights_after(config, category, folder, monkeypatch, stops=(), **options):
     A stop may be (step, options) where it is carried out by others than the rest.
     """
 
-    kept, config = {}, config.replaced(data=str(category))
+    captured, config = {}, config.replaced(data=str(category))
     make, save = loading.make, checkpoint.save
 
     def spy(feature, *arguments, **options):
-        kept["feature"] = [np.asarray(w) for w in feature.weights]
+        captured["feature"] = [np.asarray(w) for w in feature.weights]
         return make(feature, *arguments, **options)
 
     monkeypatch.setattr(loading, "make", spy)
     for given in stops:
-        stop, own = given if isinstance(given, tuple) else (given, options)
+        stop, settings = given if isinstance(given, tuple) else (given, options)
 
         def save_then_stop(classifier, path, step, stop=stop):
             save(classifier, path, step)
@@ -197,8 +197,8 @@ def weights_after(config, category, folder, monkeypatch, stops=(), **options):
 
         monkeypatch.setattr(checkpoint, "save", save_then_stop)
         with pytest.raises(StoppedError):
-            cutpaste_tf.train(config, folder, checkpoint_minutes=0, **own)
+            cutpaste_tf.train(config, folder, checkpoint_minutes=0, **settings)
     monkeypatch.setattr(checkpoint, "save", save)
     cutpaste_tf.train(config, folder, checkpoint_minutes=0, **options)
     monkeypatch.setattr(loading, "make", make)
-    return kept["feature"]
+    return captured["feature"]

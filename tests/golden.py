@@ -103,7 +103,7 @@ def stream_hashes() -> dict[str, str]:
         "confetti",
         "cutswap",
     ]
-    found = {}
+    hashes = {}
     for task in tasks:
         for name, more in {
             "image": {},
@@ -112,42 +112,42 @@ def stream_hashes() -> dict[str, str]:
             "independent": {"share_base_augmentation": False},
         }.items():
             settings = cutpaste_tf.Config.of(proxy_task=task, image_size=64, **more).augmentation
-            given = images if task == "cutswap" else images[..., :3]
-            stream = pipeline.stream(given, settings, batch_size=12, seed=3, start_step=1)
+            stream_images = images if task == "cutswap" else images[..., :3]
+            stream = pipeline.stream(stream_images, settings, batch_size=12, seed=3, start_step=1)
             digest = hashlib.sha256()
             for views, labels in stream.take(2):
                 digest.update(views.numpy().tobytes() + labels.numpy().tobytes())
-            found[f"{task} {name}"] = digest.hexdigest()[:16]
-    return found
+            hashes[f"{task} {name}"] = digest.hexdigest()[:16]
+    return hashes
 
 
 def results_of(folder: Path) -> dict[str, str]:
     """What an evaluation or a prediction wrote: text as it is, arrays by their hash."""
-    found = {}
+    results = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.name == "metrics.json":
             metrics = json.loads(path.read_text())
             for place in ("data", "location", "ensemble"):
                 metrics.pop(place, None)
-            found[name] = json.dumps(metrics, sort_keys=True)
+            results[name] = json.dumps(metrics, sort_keys=True)
         elif path.suffix == ".csv":
-            found[name] = path.read_text().replace(str(folder), "")
+            results[name] = path.read_text().replace(str(folder), "")
         elif path.suffix == ".npy":
-            found[name] = hashlib.sha256(np.load(path).tobytes()).hexdigest()[:16]
+            results[name] = hashlib.sha256(np.load(path).tobytes()).hexdigest()[:16]
         elif path.suffix == ".npz":
             with np.load(path) as arrays:
                 for key in arrays.files:
                     if arrays[key].dtype.kind in "fi":
-                        found[f"{name}/{key}"] = hashlib.sha256(arrays[key].tobytes()).hexdigest()[:16]
-    return found
+                        results[f"{name}/{key}"] = hashlib.sha256(arrays[key].tobytes()).hexdigest()[:16]
+    return results
 
 
 def write(folder: Path) -> dict[str, str]:
     """Trains, evaluates, exports and predicts; gives the results by name."""
     folder = folder.resolve()
     data = part_of_demo(folder / "gear")
-    found = {f"stream {name}": value for name, value in stream_hashes().items()}
+    results = {f"stream {name}": value for name, value in stream_hashes().items()}
     for run, flags in RUNS.items():
         command("train_main.py", f"--data={data}", f"--output_dir={folder / run}", "--quiet", *flags)
     for name, (run, flags) in EXPORTS.items():
@@ -159,7 +159,7 @@ def write(folder: Path) -> dict[str, str]:
         places = ",".join(str(folder / run) for run in runs.split(","))
         flags = [flag.replace("CALIBRATION", str(folder / "CALIBRATION")) for flag in flags]
         command("eval_main.py", f"--run_dir={places}", f"--output_dir={output}", f"--data={data}", "--quiet", *flags)
-        found |= {f"evaluation {name} {key}": value for key, value in results_of(output).items()}
+        results |= {f"evaluation {name} {key}": value for key, value in results_of(output).items()}
     for name in PREDICTED:
         output = folder / "predictions" / name.replace("/", "_")
         output.mkdir(parents=True, exist_ok=True)
@@ -171,22 +171,22 @@ def write(folder: Path) -> dict[str, str]:
             f"--output={output / 'rows.csv'}",
             f"--heat_maps={output / 'maps'}",
         )
-        found |= {f"prediction {name} {key}": value for key, value in results_of(output).items()}
-    return found
+        results |= {f"prediction {name} {key}": value for key, value in results_of(output).items()}
+    return results
 
 
 def main() -> int:
     """Writes, and compares where there is something to compare with."""
     folder, *before = map(Path, sys.argv[1:])
-    found = write(folder)
-    (folder / "golden.json").write_text(json.dumps(found, indent=1))
+    results = write(folder)
+    (folder / "golden.json").write_text(json.dumps(results, indent=1))
     if not before:
         return 0
     earlier = json.loads((before[0] / "golden.json").read_text())
-    different = [name for name in {**earlier, **found} if earlier.get(name) != found.get(name)]
+    different = [name for name in {**earlier, **results} if earlier.get(name) != results.get(name)]
     for name in different:
-        print(f"{name}\n  before: {str(earlier.get(name))[:2000]}\n  now:    {str(found.get(name))[:2000]}")
-    print(f"{len(different)} of {len(found)} results differ.")
+        print(f"{name}\n  before: {str(earlier.get(name))[:2000]}\n  now:    {str(results.get(name))[:2000]}")
+    print(f"{len(different)} of {len(results)} results differ.")
     return bool(different)
 
 

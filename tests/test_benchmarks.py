@@ -22,46 +22,46 @@ def test_drawn_images_are_all_different_and_kept(tmp_path):
     assert train.images.shape == (9, 256, 256, 3)
     assert test.labels.tolist() == [1] * 4
     assert len({*train.hashes, *test.hashes}) == 13
-    kept = tmp_path / "train/good/000004.jpg"
-    kept.write_bytes(b"mine")
+    existing = tmp_path / "train/good/000004.jpg"
+    existing.write_bytes(b"mine")
     drawn_set.draw(tmp_path, {"train/good": 10}, 3)
-    assert kept.read_bytes() == b"mine"
+    assert existing.read_bytes() == b"mine"
     assert (tmp_path / "train/good/000009.jpg").is_file()
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="memory is read from /proc")
 def test_the_memory_of_a_process_is_what_it_takes():
     code = "import time; held = bytearray(b'x') * 150_000_000; print('held', flush=True); time.sleep(0.5); print(1)"
-    found = memory.measured([sys.executable, "-c", code])
-    assert found["exit_code"] == 0
-    assert 150 < found["peak_anonymous_mb"] < 250
-    assert found["peak_anonymous_mb"] <= found["peak_resident_mb"] < 300
-    assert [line[-1] for line in found["lines"]] == ["held", "1"]
+    measured = memory.measured([sys.executable, "-c", code])
+    assert measured["exit_code"] == 0
+    assert 150 < measured["peak_anonymous_mb"] < 250
+    assert measured["peak_anonymous_mb"] <= measured["peak_resident_mb"] < 300
+    assert [line[-1] for line in measured["lines"]] == ["held", "1"]
 
 
 def test_a_session_goes_on_after_what_fails_and_again(tmp_path):
     def python(code):
         return [sys.executable, "-c", code]
 
-    one = session.Session(tmp_path, "gpu", 600)
+    first = session.Session(tmp_path, "gpu", 600)
     counted = f"open({str(tmp_path / 'count')!r}, 'a').write('x'); "
     good = python(SAYS + counted + "json.dump({'steps_per_second': 2.5}, open(result, 'w'))")
-    assert one.measure("good", good, limit=60)["steps_per_second"] == 2.5
+    assert first.measure("good", good, limit=60)["steps_per_second"] == 2.5
     full = python("import sys; print('W RESOURCE_EXHAUSTED: 9 GiB'); print('Traceback'); sys.exit(1)")
-    assert one.measure("full", full, limit=60)["failed"] == "out of memory: W RESOURCE_EXHAUSTED: 9 GiB"
-    assert one.measure("bad", python("raise ValueError('odd')"), limit=60)["failed"] == "exit code 1: ValueError: odd"
+    assert first.measure("full", full, limit=60)["failed"] == "out of memory: W RESOURCE_EXHAUSTED: 9 GiB"
+    assert first.measure("bad", python("raise ValueError('odd')"), limit=60)["failed"] == "exit code 1: ValueError: odd"
     began = time.monotonic()
     slow = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
-    assert one.measure("slow", python(slow), limit=1)["failed"] == "took longer than 1 s"
+    assert first.measure("slow", python(slow), limit=1)["failed"] == "took longer than 1 s"
     assert time.monotonic() - began < 30
-    assert one.measure("late", good, limit=60, keep=600)["skipped"] == "no time left"
+    assert first.measure("late", good, limit=60, keep=600)["skipped"] == "no time left"
     assert not list(tmp_path.glob(".*"))
 
     table = (tmp_path / "gpu.md").read_text()
     assert "| good | 2.5 |" in table
     assert "- slow: took longer than 1 s" in table
     again = session.Session(tmp_path, "gpu", 600)
-    assert again.measure("good", good, limit=60) == one.records["good"]
+    assert again.measure("good", good, limit=60) == first.records["good"]
     assert (tmp_path / "count").read_text() == "x"
     assert again.measure("late", good, limit=60)["steps_per_second"] == 2.5
     assert set(json.loads((tmp_path / "gpu.json").read_text())["records"]) == {"good", "full", "bad", "slow", "late"}
@@ -76,12 +76,12 @@ def test_a_session_without_time_measures_nothing(tmp_path):
 
 
 def test_a_run_s_figures_are_recorded(tmp_path):
-    own = session.Session(tmp_path, "gpu", 600)
+    recorded = session.Session(tmp_path, "gpu", 600)
     metrics = tmp_path / "metrics.json"
     code = f"import json; json.dump({{'image_auroc': 99.5, 'other': 1}}, open({str(metrics)!r}, 'w'))"
-    own.commands("run", [[sys.executable, "-c", "pass"], [sys.executable, "-c", code]], metrics, {})
-    assert own.records["run"]["image_auroc"] == 99.5
-    assert "other" not in own.records["run"]
+    recorded.commands("run", [[sys.executable, "-c", "pass"], [sys.executable, "-c", code]], metrics, {})
+    assert recorded.records["run"]["image_auroc"] == 99.5
+    assert "other" not in recorded.records["run"]
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_as_many_whole_epochs_as_fit(seconds, rate, steps, epochs):
 
 def _benchmark(name, *flags, **environment):
     command = [sys.executable, "-m", f"benchmarks.{name}", *flags]
-    done = subprocess.run(
+    completed = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=580, env={**os.environ, **environment}
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout
 
 
 @pytest.mark.slow
@@ -105,9 +105,9 @@ def _benchmark(name, *flags, **environment):
 def test_large_sets_made_small(tmp_path):
     said = _benchmark("large_sets", f"--folder={tmp_path}", "--tiny", "--train=--epochs=0")
     assert "peak memory" in said
-    found = json.loads((tmp_path / "large_sets.json").read_text())
+    results = json.loads((tmp_path / "large_sets.json").read_text())
     for name in ("train", "evaluate"):
-        assert 200 < found[name]["peak_anonymous_mb"] < found[name]["peak_resident_mb"] < 2000
+        assert 200 < results[name]["peak_anonymous_mb"] < results[name]["peak_resident_mb"] < 2000
     metrics = json.loads((tmp_path / "run/eval/metrics.json").read_text())
     assert (metrics["train_images"], metrics["test_normal"], metrics["test_anomalous"]) == (24, 6, 6)
 

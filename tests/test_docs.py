@@ -56,13 +56,13 @@ def _made_tiny(words, places):
 
 
 def _run(page, places, kind="sh"):
-    done = []
+    completed = []
     for words in _commands(page, kind=kind):
         words = _made_tiny(words, places)
-        if words not in done:  # several examples begin with the same training
+        if words not in completed:  # several examples begin with the same training
             command(*words)
-            done.append(words)
-    assert done
+            completed.append(words)
+    assert completed
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ def test_the_page_on_runs_names_every_file_and_column(places):
     rows = re.findall(r"^\| (`.*?`) \| (.*) \|$", (ROOT / "docs/runs.md").read_text(), re.M)
     named = {name.rstrip("/") for files, _ in rows for name in re.findall(r"`(.*?)`", files)}
     for folder, prefix in ((Path("runs/bottle"), ""), (Path("runs/bottle/eval"), "eval/")):
-        found = {prefix + path.name for path in folder.iterdir() if not path.name.startswith(("eval", "."))}
-        assert found <= named | {"eval"}, found - named
+        present = {prefix + path.name for path in folder.iterdir() if not path.name.startswith(("eval", "."))}
+        assert present <= named | {"eval"}, present - named
     for table in ("train_log.csv", "eval/scores.csv"):
         (content,) = [content for files, content in rows if files == f"`{table}`"]
         with open(Path("runs/bottle") / table, newline="") as file:

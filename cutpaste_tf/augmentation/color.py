@@ -1,7 +1,7 @@
-"""Color jitter with torchvision's `ColorJitter` semantics, as Appendix A.2 of the paper asks.
+"""Color jitter with torchvision's `ColorJitter` semantics, as in Appendix A.2 of the paper.
 
 Images here are float32 [height, width, 3], RGB in [0, 1]; every operation clips to [0, 1].
-Inside, the three channels are kept as planes, [3, height, width]: three times faster on a CPU.
+Internally, the channels are planes, [3, height, width], which is three times faster on a CPU.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def apply_jitter(image: tf.Tensor, jitter: Jitter) -> tf.Tensor:
 
 @functools.cache
 def _traced() -> Any:
-    """`_apply`, traced once for the views of an image, not once for each."""
+    """`_apply`, traced once for all views of an image."""
     return tf.function(_apply)
 
 
@@ -85,7 +85,7 @@ def to_float(image: tf.Tensor) -> tf.Tensor:
 
 
 def to_uint8(views: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Views of one static shape, float32 in [0, 1], stacked as the nearest of 0..255, halves up; see `to_float`."""
+    """Stacks views of one static shape, float32 in [0, 1], rounded half up to uint8; see `to_float`."""
     return _compiled(_rounded)(list(views))
 
 
@@ -126,9 +126,9 @@ def _saturation(planes: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def _hue(planes: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
-    """Shifts the hue in HSV, with value and chroma as they are.
+    """Shifts the hue in HSV, keeping value and chroma.
 
-    Working with hue times chroma spares HSV's division and its special case for grey pixels.
+    Working with hue times chroma avoids HSV's division and its special case for grey pixels.
     """
     red, green, blue = tf.unstack(planes)
     value = tf.maximum(tf.maximum(red, green), blue)

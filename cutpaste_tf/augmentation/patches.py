@@ -2,7 +2,7 @@
 
 Images are float32 [height, width, 3], RGB in [0, 1]. Each kind of patch is a `sample_*` function
 that draws a NamedTuple from a seed (int32 [2]) and a `paste_*` function without randomness.
-Positions are (top, left) of boxes in pixels; every box lies wholly inside the image.
+Positions are (top, left) of boxes in pixels; every box is entirely inside the image.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class ScarPatch(NamedTuple):
 
     Attributes:
         height, width: int32, the rectangle's length and width before rotation.
-        source_top, source_left: int32, where it is cut.
+        source_top, source_left: int32, where it is cut out.
         angle: float32, rotation in radians, counter-clockwise as seen.
         box_height, box_width: int32, the bounding box after rotation.
         top, left: int32, where that box is pasted.
-        jitter: the draw of the color jitter; None where it is turned off.
+        jitter: the draw of the color jitter; None if it is turned off.
     """
 
     height: tf.Tensor
@@ -109,7 +109,7 @@ def sample_scar(seed: tf.Tensor, size: tuple[int, int], settings: AugmentationSe
 def paste_scar(image: tf.Tensor, patch: ScarPatch) -> tf.Tensor:
     """Returns the image with its patch, color jittered and rotated, pasted at (top, left).
 
-    The corners of the rotated patch's box keep the image, by an alpha mask; its edge is anti-aliased.
+    An alpha mask keeps the image in the corners of the rotated patch's box, and antialiases its edge.
     """
     cut = _crop(image, patch.source_top, patch.source_left, patch.height, patch.width)
     return _paste_rotated(image, _jittered(cut, patch.jitter), patch)
@@ -125,8 +125,8 @@ def sample_swap(seed: tf.Tensor, salient: tf.Tensor, settings: AugmentationSetti
 
     Args:
         seed: int32 [2].
-        salient: bool [height, width]; where it is all False, every pixel is taken as salient.
-        settings: gives the size, which is drawn like CutPaste's.
+        salient: bool [height, width]; if all are False, every pixel counts as salient.
+        settings: of the size, which is drawn as for CutPaste.
     """
     size = (int(salient.shape[0]), int(salient.shape[1]))  # pyright: ignore[reportArgumentType]
     uniform = tf.random.stateless_uniform([3 * _TRIES + 2], seed)
@@ -153,7 +153,7 @@ def paste_swap(image: tf.Tensor, patch: SwapPatches) -> tf.Tensor:
 def _sample_rectangle(
     uniform: tf.Tensor, size: tuple[int, int], settings: AugmentationSettings
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width of a CutPaste patch: the first of the tries that fits; the last, cut to fit, if none does."""
+    """Height and width of a CutPaste patch: the first draw that fits; if none does, the last one, clipped."""
     low, high = settings.min_aspect_ratio, settings.max_aspect_ratio
     area = (
         size[0] * size[1] * (settings.min_patch_area + uniform[0] * (settings.max_patch_area - settings.min_patch_area))
@@ -174,12 +174,12 @@ def _sample_rectangle(
 def _place(
     uniform: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: tuple[int, int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Uniform (top, left) of a box that lies wholly inside the image."""
+    """Uniform (top, left) of a box inside the image."""
     return _uniform_integer(uniform[0], 0, size[0] - height), _uniform_integer(uniform[1], 0, size[1] - width)
 
 
 def _uniform_integer(uniform: tf.Tensor, low: int, high: int | tf.Tensor) -> tf.Tensor:
-    """Maps U[0, 1) to the integers low..high, both included."""
+    """Maps U[0, 1) to the integers low..high, inclusive."""
     count = tf.cast(high - low + 1, tf.float32)
     # uniform * count can round up to count itself, hence the minimum.
     return low + tf.minimum(tf.cast(uniform * count, tf.int32), high - low)

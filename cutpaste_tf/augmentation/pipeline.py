@@ -19,8 +19,8 @@ from cutpaste_tf.backend import tf
 from cutpaste_tf.settings.augmentation import VIEWS, AugmentationSettings
 
 _FOREVER = 2**62
-_HELD = 128  # images of a set in a file that are held in memory at a time: 25 MB at 256 px
-_AHEAD = 4  # batches made ahead, 75 MB each at 256 px in float32; left to tf.data, they grew to 67
+_HELD = 128  # images of a file-backed set in memory at a time: 25 MB at 256 px
+_AHEAD = 4  # prefetched batches, 75 MB each at 256 px in float32; tf.data's autotuning reached 67
 
 
 def stream(
@@ -35,16 +35,16 @@ def stream(
 
     Args:
         images: uint8 [count, side, side, 3], the normal training images (4 channels for cutswap, see
-            `saliency.mark`); they are copied once, with their border. A `numpy.memmap` is read and padded view
-            by view instead, and not held in memory.
+            `saliency.mark`); they are copied once, with their border. A `numpy.memmap` is instead read and
+            padded view by view, without holding it in memory.
         settings: the proxy task and its augmentations.
         batch_size: views in a step, a multiple of the task's classes.
         seed: of the run.
-        start_step: the first batch to give; a resumed run goes on where it stopped.
+        start_step: the first batch; a resumed run continues where it stopped.
 
     Returns:
         Batches of views float32 [batch_size, view_size, view_size, 3] in [0, 1], with `uint8_views` uint8, and
-        labels int32 of as many. The views of one image stand together, in the order of their labels.
+        labels int32 [batch_size]. The views of an image are adjacent, in the order of their labels.
     """
     per_step = batch_size // len(settings.views)
     side = images.shape[1]
@@ -100,13 +100,13 @@ def every_task(
     seed: int,
     mark: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The images and one draw of every task's augmented views of them: the columns of figures 2 and 5.
+    """The images and one draw of their augmented views for every task: the columns of Figures 2 and 5.
 
     Args:
         images: uint8 [count, side, side, 3].
         settings: of the augmentations.
         seed: of the draws.
-        mark: adds the channel of salient pixels; without it the tasks that need one are left out.
+        mark: adds the channel of salient pixels; without it, tasks that need one are omitted.
 
     Returns:
         Title of the column -> float32 [count, side, side, 3] in [0, 1].
@@ -123,7 +123,7 @@ def every_task(
 
 
 def pad(images: np.ndarray, translate: float) -> np.ndarray:
-    """Adds the reflected border that random translation by that part of the side crops from."""
+    """Adds a reflected border for random translation by up to that fraction of the side."""
     margin = _margin(images, translate)
     return np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="reflect")
 
@@ -133,9 +133,9 @@ def _padded(images: np.ndarray, translate: float) -> Callable[[tf.Tensor], tf.Te
     if not isinstance(images, np.memmap):
         # Padded once, not per view: reflecting costs ten times as much as cropping. A variable, since tf.data
         # keeps a copy of its own of every constant that a function captures.
-        with tf.device("CPU:0"):  # where tf.data works; a GPU's memory is for the network
-            held = tf.Variable(pad(images, translate), trainable=False)  # pyright: ignore[reportArgumentType]
-        return lambda index: tf.gather(held, index)
+        with tf.device("CPU:0"):  # where tf.data runs; GPU memory is for the network
+            padded = tf.Variable(pad(images, translate), trainable=False)  # pyright: ignore[reportArgumentType]
+        return lambda index: tf.gather(padded, index)
     side, margin, fetched = images.shape[1], _margin(images, translate), itertools.count(1)
 
     def read(index: int) -> np.ndarray:
@@ -152,13 +152,13 @@ def _padded(images: np.ndarray, translate: float) -> Callable[[tf.Tensor], tf.Te
 
 
 def _reflected(image: np.ndarray, margin: int) -> np.ndarray:
-    """A copy of one image with `pad`'s border; with TensorFlow's padding the pipeline has two thirds of the speed."""
+    """A copy of one image with `pad`'s border; with TensorFlow's padding, the pipeline would have 2/3 of its speed."""
     side = len(image)
     result = np.empty((side + 2 * margin, side + 2 * margin, image.shape[2]), image.dtype)
-    own = slice(margin, margin + side)
-    result[own, own] = image
+    interior = slice(margin, margin + side)
+    result[interior, interior] = image
     for rows in (result, result.swapaxes(0, 1)):
-        inner = rows[own]
+        inner = rows[interior]
         rows[:margin], rows[margin + side :] = inner[margin:0:-1], inner[-2 : -2 - margin : -1]
     return result
 

@@ -28,11 +28,11 @@ Augmentation: TypeAlias = "Callable[[tf.Tensor, tf.Tensor, AugmentationSettings]
 def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, side: int) -> tf.Tensor:
     """Random translation and color jitter of an image (A.1), before any task's own augmentation.
 
-    For a patch model the jitter is of a crop at a random place, the c(x) of Eq. 3, and contrast changes about the
-    crop's mean grey: jittering the whole image first would be work for pixels that are then cut away.
+    A patch model jitters a random crop, the c(x) of Eq. 3, and contrast changes around the crop's mean grey: jittering
+    the whole image first would be wasted on pixels that are then cropped away.
 
     Returns:
-        float32 [view_size, view_size, channels]: RGB in [0, 1], then what other channels the image has, as they are.
+        float32 [view_size, view_size, channels]: RGB in [0, 1], then any other channels, unchanged.
     """
     translation_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
     channels = int(image.shape[2])  # pyright: ignore[reportArgumentType]
@@ -50,7 +50,7 @@ def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettin
 
 
 def _random_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-    """A crop [size, size, channels] of a square image at a uniformly drawn place."""
+    """A uniformly random crop [size, size, channels] of a square image."""
     room = int(image.shape[0]) - size  # pyright: ignore[reportArgumentType]
     offset = tf.random.stateless_uniform([2], seed, maxval=room + 1, dtype=tf.int32)
     return tf.slice(image, [offset[0], offset[1], 0], [size, size, int(image.shape[2])])  # pyright: ignore[reportArgumentType]
@@ -62,11 +62,11 @@ def _base_views(
     """A base-augmented copy of the image for each of the views, drawn independently unless they share it."""
     if settings.share_base_augmentation:
         return [base_augment(image, seed, settings, side)] * count
-    return [base_augment(image, one, settings, side) for one in tf.unstack(tf.random.split(seed, count))]
+    return [base_augment(image, view_seed, settings, side) for view_seed in tf.unstack(tf.random.split(seed, count))]
 
 
 def _stacked(views: list[tf.Tensor], settings: AugmentationSettings) -> tf.Tensor:
-    """The views together; rounding them in the same pass costs less than stacking them in float32."""
+    """Stacks the views; rounding them in the same pass is cheaper than stacking in float32."""
     return color.to_uint8(views) if settings.uint8_views else tf.stack(views)
 
 
@@ -79,7 +79,7 @@ def rotation(
 
 
 def against_normal(*augmentations: Augmentation) -> Augment:
-    """The task that tells normal images and each augmentation apart: one class for each."""
+    """The task of classifying normal images and each augmentation, one class each."""
 
     def augment_all(
         image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, side: int
@@ -87,7 +87,7 @@ def against_normal(*augmentations: Augmentation) -> Augment:
         classes = 1 + len(augmentations)
         base_seed, *seeds = tf.unstack(tf.random.split(seed, classes))
         normal, *rest = _base_views(image, base_seed, settings, side, count=classes)
-        views = [augment(view, one, settings) for augment, view, one in zip(augmentations, rest, seeds, strict=True)]
+        views = [augment(view, seed, settings) for augment, view, seed in zip(augmentations, rest, seeds, strict=True)]
         return _stacked([normal[:, :, :3], *views], settings), tf.range(classes)
 
     return augment_all
@@ -102,7 +102,7 @@ def _cutpaste_scar(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSetti
 
 
 def _cutpaste_or_scar(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
-    """Either of the two, by a fair coin (Section 5.2)."""
+    """One of the two augmentations, chosen by a fair coin (Section 5.2)."""
     coin_seed, patch_seed = tf.unstack(tf.random.split(seed, 2))
     return tf.cond(
         tf.random.stateless_uniform([], coin_seed) < 0.5,
@@ -138,7 +138,7 @@ def _confetti(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) 
     """Confetti noise, "that jitters a color of a local patch" (Section 5.1).
 
     Its source, FCDD (Liznerski et al., ICLR 2021), adds rectangles of one random color to the image and
-    clips. Here it is one rectangle, drawn as Cutout's, and the color is from U(-1, 1) per channel.
+    clips. Here it is one rectangle, drawn as for Cutout, with a color from U(-1, 1) per channel.
     """
     patch_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
     patch = patches.sample_cutpaste(patch_seed, _size(view), settings)
@@ -148,7 +148,7 @@ def _confetti(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) 
 def _cutswap(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
     """Two patches around pixels of the most salient cluster of one saliency map, swapped (CutSwap).
 
-    The abstract is silent on which of the maps a view uses: one, drawn at random.
+    The abstract does not say which of the maps a view uses; here it is a random one.
     """
     level_seed, patch_seed = tf.unstack(tf.random.split(seed, 2))
     level = tf.random.stateless_uniform([], level_seed, maxval=SALIENCY_LEVELS, dtype=tf.int32)

@@ -1,4 +1,4 @@
-"""Rotating a rectangle of pixels about its center."""
+"""Rotates a rectangle of pixels about its center."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cutpaste_tf.backend import tf
 
 
 def rotated_box(height: tf.Tensor, width: tf.Tensor, angle: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width, in whole pixels, of the box around a rotated rectangle."""
+    """Height and width, in pixels, of the bounding box of a rotated rectangle."""
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     cosine, sine = tf.abs(tf.cos(angle)), tf.abs(tf.sin(angle))
     # Less a thousandth of a pixel, so that rounding errors do not widen an unrotated box.
@@ -21,8 +21,8 @@ def rotate(
     """Rotates a patch about its center into a box.
 
     Returns:
-        Pixels float32 [box_height, box_width, 3], bilinear, beyond the patch its nearest edge; and
-        alpha [box_height, box_width, 1] in [0, 1], the part of each pixel that the patch covers.
+        Pixels float32 [box_height, box_width, 3], bilinear, extended beyond the patch by its edge; and
+        alpha [box_height, box_width, 1] in [0, 1], the fraction of each pixel that the patch covers.
     """
     shape = tf.cast(tf.shape(patch), tf.float32)
     center_y, center_x = (shape[0] - 1.0) / 2.0, (shape[1] - 1.0) / 2.0

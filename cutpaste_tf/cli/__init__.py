@@ -1,6 +1,6 @@
-"""The commands. In: what the user typed. Out: a call of `commands`, or one line that says what is wrong.
+"""The commands. In: flags. Out: a call of the command's function, or one line that says what is wrong.
 
-Read `train.py` first: it defines its flags, and `run` is what train_main.py and cutpaste-train call. Each command's
-module defines flags of its own, so that one process loads one of them. `flags` makes a flag of every setting, and the
-help of all flags; `main` runs a command.
+Start with `train.py`: it defines its flags, and train_main.py and cutpaste-train call its `run`. Each command's module
+defines its own flags, so that a process loads only one of them. `flags` defines a flag for every setting, and the help
+of all flags; `main` runs a command.
 """

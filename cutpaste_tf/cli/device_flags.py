@@ -1,4 +1,4 @@
-"""The flag that says which devices compute."""
+"""The flag for the devices to use."""
 
 from absl import flags
 

@@ -1,4 +1,4 @@
-"""Flags <-> settings: a flag for each setting, flat, under its own name; and the help of all flags, by groups."""
+"""Flags <-> settings: a flag for each setting, by its flat name; and the help of all flags, by group."""
 
 import re
 import sys
@@ -33,7 +33,7 @@ def define_config_flags() -> None:
 
 
 def config_from_flags(preset: str) -> Config:
-    """The configuration that a preset gives, and the flags, which come before it.
+    """The configuration from a preset and the flags, which override it.
 
     Raises:
         InputError: a value is not allowed.
@@ -44,34 +44,34 @@ def config_from_flags(preset: str) -> Config:
         try:
             values[name] = tuple(int(value) for value in values[name])
         except ValueError:
-            given = ",".join(values[name])
-            raise InputError(f"--{name}={given} must be whole numbers, as in {example}.") from None
+            text = ",".join(values[name])
+            raise InputError(f"--{name}={text} must be whole numbers, as in {example}.") from None
     return Config.of(**values)
 
 
 def define_evaluation_flags() -> None:
-    """Defines a flag, without default, for every setting that an evaluation can give anew."""
+    """Defines a flag, without default, for every setting that an evaluation can change."""
     for field in NEW_AT_EVALUATION:
         _DEFINE[type(field.default)](field.name, None, f"{_help(field)} By default as in training.")
 
 
 def settings_from_flags() -> dict[str, Any]:
-    """The settings that the flags of `define_evaluation_flags` give anew."""
+    """The settings given by the flags of `define_evaluation_flags`."""
     values = {field.name: flags.FLAGS[field.name].value for field in NEW_AT_EVALUATION}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def help_text(about: str) -> str:
-    """Help by groups: the command's own flags, as its modules define them, then the settings.
+    """Help by group: the command's own flags, in the order of definition, then the settings.
 
     Args:
         about: what the command does.
     """
     defined = flags.FLAGS.flags_by_module_dict()
     modules = [name for name in defined if name.startswith(_OURS) or name == sys.argv[0]]
-    # The command's own module is the last to define its flags, after those that it imports.
-    own = [flag.name for module in reversed(modules) if module != __name__ for flag in defined[module]]
-    by_group: dict[str, list[str]] = {"This command": own}
+    # The command's own module defines its flags last, after the modules that it imports.
+    command_flags = [flag.name for module in reversed(modules) if module != __name__ for flag in defined[module]]
+    by_group: dict[str, list[str]] = {"This command": command_flags}
     for field, group in leaves(Config):
         if field.name in flags.FLAGS and field.name not in by_group["This command"]:
             title = "The run" if group is Config else (group.__doc__ or "").splitlines()[0].rstrip(".")
@@ -86,7 +86,7 @@ def _entry(name: str) -> str:
     flag = flags.FLAGS[name]
     default, text = flag.default, flag.help or ""
     is_number = isinstance(default, int | float) and not flag.boolean
-    # "Epochs. -1: 256, EfficientNet 64." says what -1 stands for, which is then the default to show.
+    # "Epochs. -1: 256, EfficientNet 64." says what -1 means, which is then shown as the default.
     stands_for = re.search(rf"([;.]) {default:g}: ", text) if is_number else None
     if stands_for:
         shown, by_default = "", {";": "; by default", ".": ". By default"}[stands_for[1]]

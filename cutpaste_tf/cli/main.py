@@ -1,4 +1,4 @@
-"""A main that tells bad input in one line, and helps by groups. Loads no TensorFlow."""
+"""Runs a main, with bad input reported in one line and help by group. Does not load TensorFlow."""
 
 import contextlib
 import io
@@ -24,9 +24,9 @@ _HELP = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
 
 
 def run_main(main: Callable[[], None], about: str | None = None) -> None:
-    """Parses the flags and runs a main; what the user can mend is one line on stderr and exit code 2.
+    """Parses the flags and runs a main; an error that the user can fix is one line on stderr and exit code 2.
 
-    So is a signal, with the exit code that shells give it: 130 for Ctrl-C, 143 for SIGTERM.
+    A signal is one line too, with the exit code that shells use: 130 for Ctrl-C, 143 for SIGTERM.
 
     Args:
         main: to run.
@@ -42,12 +42,12 @@ def run_main(main: Callable[[], None], about: str | None = None) -> None:
         except flags.Error as error:
             _fail(f"{error}. See --help.")
         if flags.FLAGS["verbosity"].using_default_value:
-            flags.FLAGS.verbosity = logging.WARNING  # app.run would have libraries tell what they do
+            flags.FLAGS.verbosity = logging.WARNING  # app.run would make libraries verbose
         if len(rest) > 1:
             _fail(f"Stray arguments: {' '.join(rest[1:])}. Flags are written --name=value.")
         return rest
 
-    for stream in (sys.stdout, sys.stderr):  # a file name may hold what the terminal's encoding has not
+    for stream in (sys.stdout, sys.stderr):  # a file name may have characters that the terminal's encoding lacks
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
@@ -67,14 +67,14 @@ def run_main(main: Callable[[], None], about: str | None = None) -> None:
 
 
 def folders_of(named: str) -> list[Path]:
-    """Folders that a flag names, with commas between them; a folder's name may have some as well."""
+    """The folders in a flag, separated by commas; a folder's name may contain commas too."""
     names = [named] if Path(named).expanduser().is_dir() else named.split(",")
     return [Path(name).expanduser() for name in names if name]
 
 
 @contextlib.contextmanager
 def _raising_on_sigterm() -> Iterator[None]:
-    """Makes SIGTERM, which would end the process without a word, an error; a second one ends it so."""
+    """Turns SIGTERM, which would end the process silently, into an error; a second one ends it."""
 
     def end(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -92,7 +92,7 @@ def _raising_on_sigterm() -> Iterator[None]:
 
 
 def required(flag: flags.FlagHolder[str | None]) -> str:
-    """The value of a flag that must be given.
+    """The value of a required flag.
 
     Raises:
         InputError: it is missing.

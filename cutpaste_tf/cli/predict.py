@@ -74,7 +74,7 @@ def _main() -> None:
     detector, images = folders_of(required(_DETECTOR)), required(_IMAGES)
     try:
         with _output(images) as output:
-            done = predicting.predict(
+            summary = predicting.predict(
                 detector,
                 images,
                 output,
@@ -89,16 +89,16 @@ def _main() -> None:
                 ),
                 lines=sys.stdin.buffer if images == named_files.STANDARD_INPUT else (),
             )
-    except BrokenPipeError:  # whoever reads the rows has seen enough
+    except BrokenPipeError:  # the reader of the rows has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    if done.errors:
+    if summary.errors:
         sys.exit(1)
 
 
 @contextlib.contextmanager
 def _output(images: str) -> Iterator[TextIO]:
-    """What takes the rows; a file is made, and is gone if it ends without any."""
+    """The output for rows; a file is created, and removed if it stays empty."""
     if not _OUTPUT.value:
         with files.naming("standard output"):
             yield sys.stdout

@@ -28,7 +28,7 @@ from cutpaste_tf.reproduction.tables import CATEGORIES, CIFAR10, SCALES, TABLES,
 from cutpaste_tf.settings.network import PRECISIONS
 
 T = TypeVar("T", bound=int | str)
-# What the paper shows again for other categories.
+# Figures that the paper repeats for other categories.
 _SAME_FIGURE = {"5": "2", **{str(number): "4" for number in range(7, 22)}}
 _TABLE = flags.DEFINE_list(
     "table",
@@ -112,20 +112,20 @@ def _main() -> None:
 
 
 def _words(name: str, main: str) -> tuple[str, ...]:
-    """How another process starts a command, wherever it runs: by its main in the checkout, else as it is installed."""
+    """The words that start a command in another process: its main in a checkout, otherwise the installed module."""
     path = Path(__file__).resolve().parents[2] / main
     return (sys.executable, str(path)) if path.is_file() else (sys.executable, "-m", f"cutpaste_tf.cli.{name}")
 
 
-def _chosen(given: list[str], flag: str, known: Collection[T]) -> tuple[T, ...]:
-    """Those of the known that are named, as 1..3 too, and by a figure's other numbers; `all` are those with numbers."""
-    if given == ["all"]:
-        return tuple(one for one in known if isinstance(one, int))
-    by_name = {str(one): one for one in known}
+def _chosen(texts: list[str], flag: str, choices: Collection[T]) -> tuple[T, ...]:
+    """The selected choices; 1..3 is a range, a figure may have other numbers, and `all` means all with numbers."""
+    if texts == ["all"]:
+        return tuple(entry for entry in choices if isinstance(entry, int))
+    by_name = {str(entry): entry for entry in choices}
     if flag == "figure":
         by_name |= {name: by_name[as_drawn] for name, as_drawn in _SAME_FIGURE.items()}
     names = []
-    for name in given:
+    for name in texts:
         first, dots, last = name.partition("..")
         numbers = range(int(first), int(last) + 1) if dots and first.isdigit() and last.isdigit() else ()
         names += [str(number) for number in numbers] or [name]

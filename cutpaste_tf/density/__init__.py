@@ -1,5 +1,5 @@
 """The density of normal features (Section 2.3). In: features. Out: log densities, higher = more normal.
 
-Read `density.py` first: what all have in common, in scikit-learn's manner. `gaussian` and `kernel` are for features of
-images, and `densities` is the dict of them; `low_rank` and `patch_density` are for those of patches. NumPy only.
+Start with `density.py`, the common interface, modeled on scikit-learn. `gaussian` and `kernel` are for features of
+images, listed in `densities`; `low_rank` and `patch_density` are for features of patches. NumPy only.
 """

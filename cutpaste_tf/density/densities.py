@@ -1,4 +1,4 @@
-"""The densities of image features that there are, by name."""
+"""The densities of image features, by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage
 from cutpaste_tf.settings.density import DensitySettings
 
-# Each makes the density that settings ask for, not yet fitted.
+# Each creates an unfitted density from settings.
 DENSITIES: dict[str, Callable[[DensitySettings], Density]] = {
     "gaussian": lambda s: GaussianDensity(l2_normalize=s.l2_normalize, reg_covar=s.reg_covar),
     "ledoit_wolf": lambda s: LedoitWolfDensity(l2_normalize=s.l2_normalize),
@@ -28,7 +28,7 @@ DENSITIES: dict[str, Callable[[DensitySettings], Density]] = {
 
 
 def build(settings: DensitySettings) -> Density:
-    """The density that settings ask for, not yet fitted."""
+    """Creates the unfitted density that settings select."""
     return DENSITIES[settings.density](settings)
 
 
@@ -36,7 +36,7 @@ def load(path: Path, settings: DensitySettings) -> Density:
     """Reads the density of a detector.
 
     Raises:
-        InputError: the file is missing, damaged, or of another version.
+        InputError: the file is missing, damaged, or from another version.
     """
     try:
         with np.load(path) as arrays:

@@ -1,7 +1,7 @@
 """One-class classifiers on features (Section 2.3): fit on normal images, score any image.
 
 As in scikit-learn, `score_samples` is the log density, higher = more normal. The anomaly score is
-its negative; it is negated once, where scores are made. All of them compute in float64.
+its negative, which is taken once, where scores are computed. All computations are in float64.
 """
 
 import copy
@@ -14,13 +14,13 @@ from cutpaste_tf import arrays
 from cutpaste_tf.density import held_out
 from cutpaste_tf.errors import InputError
 
-# Features beyond so many are scored, and moments taken, in parts of a quarter: 4 MB in float64 at 512 dimensions, of
-# which several are held at a time.
+# Above this number, features are processed in parts of a quarter: 4 MB in float64 at 512 dimensions, several of which
+# are in memory at a time.
 ROWS = 2**12
 
 
 class Density:
-    """What the densities share: features [count, dimensions] in, log densities [count] out.
+    """Base class of densities: features [count, dimensions] in, log densities [count] out.
 
     Args:
         l2_normalize: scale each feature vector to unit length first (DROC).
@@ -46,15 +46,15 @@ class Density:
         return self
 
     def held_out(self, features: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
-        """Log densities of the features it was fitted to, each by a density of its kind that does not know it.
+        """Log densities of the features it was fitted to, each by a density fitted without it.
 
         Args:
             features: [count, dimensions], as for `fit`.
-            groups: int [count]: images of a group are not known either; None: each image by itself. Groups, and single
-                images where there is no closed form, are left out in `held_out.FOLDS` parts.
+            groups: int [count]: images of a group are left out together; None: each image alone. Groups, and single
+                images if there is no closed form, are left out in `held_out.FOLDS` folds.
 
         Returns:
-            float64 [count]; [0] where there are fewer than two images.
+            float64 [count]; [0] if there are fewer than two images.
 
         Raises:
             InputError: the density cannot be fitted without some of the features.
@@ -62,18 +62,18 @@ class Density:
         if len(features) < 2:
             return np.empty(0)
         try:
-            found = self._leave_one_out(features) if groups is None else None
-            return self._by_folds(self.prepare(features), groups) if found is None else found
+            log_densities = self._leave_one_out(features) if groups is None else None
+            return self._by_folds(self.prepare(features), groups) if log_densities is None else log_densities
         except ValueError as error:
             raise self._refusal(features, error) from error
 
     def _by_folds(self, prepared: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-        found = np.empty(len(prepared))
+        log_densities = np.empty(len(prepared))
         for chosen in held_out.folds(len(prepared), groups):
             others = copy.deepcopy(self)
             others._fit(np.delete(prepared, chosen, axis=0))
-            found[chosen] = others._score(prepared[chosen])
-        return found
+            log_densities[chosen] = others._score(prepared[chosen])
+        return log_densities
 
     def _refusal(self, features: np.ndarray, error: ValueError) -> InputError:
         return InputError(
@@ -91,20 +91,20 @@ class Density:
         gradient = self._score_gradient(prepared)
         if not self.l2_normalize:
             return gradient
-        # Through x / |x|: what points along x does not count.
+        # Chain rule of x / |x|: the component along x vanishes.
         tangent = gradient - prepared * np.sum(gradient * prepared, axis=1, keepdims=True)
         return tangent / _length(np.asarray(features, np.float64))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """What `restore` needs to make the fitted density again."""
+        """The arrays from which `restore` recreates the fitted density."""
         raise NotImplementedError
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
-        """Takes over what another density's `to_arrays` gave."""
+        """Restores the state from another density's `to_arrays`."""
         raise NotImplementedError
 
     def _fit_given(self, features: np.ndarray) -> None:
-        """Fits to features as they were given."""
+        """Fits to unprepared features."""
         self._fit(self.prepare(features))
 
     def _fit(self, features: np.ndarray) -> None:
@@ -114,14 +114,14 @@ class Density:
         raise NotImplementedError
 
     def _leave_one_out(self, features: np.ndarray) -> np.ndarray | None:
-        """`held_out` of features as they were given, in closed form; None where there is none."""
+        """`held_out` of unprepared features, in closed form; None if there is none."""
         del features
 
     def _score_gradient(self, features: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
     def prepare(self, features: np.ndarray) -> np.ndarray:
-        """Features as float64, scaled to unit length if that was asked for."""
+        """Features as float64, scaled to unit length if `l2_normalize`."""
         features = np.asarray(features, np.float64)
         if not self.l2_normalize:
             return features
@@ -129,7 +129,7 @@ class Density:
 
 
 def parts(features: np.ndarray) -> Iterator[np.ndarray]:
-    """Features [count, dimensions], beyond ROWS in parts, see `arrays.batches`; with more axes, as they are."""
+    """Features [count, dimensions], in parts if more than ROWS, see `arrays.batches`; with more axes, unsplit."""
     if features.ndim != 2 or len(features) <= ROWS:
         return iter([features])
     return arrays.batches(features, ROWS // 4)

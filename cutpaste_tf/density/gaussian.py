@@ -23,7 +23,7 @@ class MixtureDensity(Density):
     def __init__(self, *, components: int, l2_normalize: bool = True, reg_covar: float = 1e-6):
         super().__init__(l2_normalize=l2_normalize)
         self.reg_covar = reg_covar
-        # Any: the stubs of scikit-learn call its learned attributes None.
+        # Any: scikit-learn's stubs type its learned attributes as None.
         self._mixture: Any = GaussianMixture(components, covariance_type="full", reg_covar=reg_covar, random_state=0)
 
     _hint = "raise --reg_covar, lower --mixture_components, or "
@@ -51,7 +51,7 @@ class MixtureDensity(Density):
         }
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
-        """Takes over what another density's `to_arrays` gave."""
+        """Restores the state from another density's `to_arrays`."""
         mixture = self._mixture
         mixture.weights_, mixture.means_ = arrays["weights"], arrays["means"]
         mixture.precisions_cholesky_ = arrays["precisions_cholesky"]
@@ -61,13 +61,13 @@ class MixtureDensity(Density):
 
 
 class GaussianDensity(MixtureDensity):
-    """Gaussian density of the features (Eq. 2), by scikit-learn as A.1 says.
+    """Gaussian density of the features (Eq. 2), by scikit-learn as in A.1.
 
-    Of more than ROWS images the moments are summed up in parts, to the same result: scikit-learn would hold the
-    features four times in float64.
+    For more than ROWS images the moments are summed in parts, with the same result: scikit-learn would hold four
+    copies of the features in float64.
 
-    Fewer images than dimensions make the covariance rank-deficient; the ridge `reg_covar` then
-    decides the scale of every direction that the training images do not span.
+    With fewer images than dimensions the covariance is rank-deficient; the ridge `reg_covar` then sets the
+    scale of every direction that the training images do not span.
 
     Attributes:
         mean_: float64 [dimensions].
@@ -88,7 +88,7 @@ class GaussianDensity(MixtureDensity):
         self.set_moments(mean, covariance + self.reg_covar * np.eye(len(mean)))
 
     def set_moments(self, mean: np.ndarray, covariance: np.ndarray) -> Self:
-        """Takes mean [dimensions] and covariance [dimensions, dimensions], ridge included, instead of fitting them."""
+        """Sets mean [dimensions] and covariance [dimensions, dimensions], including the ridge, instead of fitting."""
         whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
         self.restore({"weights": np.ones(1), "means": mean[None], "precisions_cholesky": whitening[None]})
         return self
@@ -109,7 +109,7 @@ class GaussianDensity(MixtureDensity):
 
 
 class LedoitWolfDensity(GaussianDensity):
-    """Gaussian whose covariance is shrunk towards a multiple of the identity as Ledoit and Wolf (2004) estimate it.
+    """Gaussian with a covariance shrunk towards a multiple of the identity (Ledoit and Wolf, 2004).
 
     The shrinkage replaces the ridge.
     """
@@ -120,7 +120,7 @@ class LedoitWolfDensity(GaussianDensity):
         super().__init__(l2_normalize=l2_normalize, reg_covar=0.0)
 
     def _fit_given(self, features: np.ndarray) -> None:
-        self._fit(self.prepare(features))  # not from moments: the shrinkage needs more
+        self._fit(self.prepare(features))  # moments are not enough for the shrinkage
 
     def _fit(self, features: np.ndarray) -> None:
         shrunk = LedoitWolf().fit(features)
@@ -132,7 +132,7 @@ class LedoitWolfDensity(GaussianDensity):
 
 
 class Moments:
-    """Sums over features, each less a point near their mean, so that squares lose no digits."""
+    """Sums over features from which a point near the mean is subtracted, to keep squares precise."""
 
     def __init__(self) -> None:
         self.number, self.total, self.seconds = 0, np.float64(0), np.float64(0)
@@ -145,7 +145,7 @@ class Moments:
 
 
 def mean_and_covariance(center: np.ndarray, parts: Sequence[Moments]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [dimensions] and covariance [dimensions, dimensions] of features summed up in parts, about a center."""
-    number = sum(one.number for one in parts)
-    offset = sum(one.total for one in parts) / number
-    return center + offset, sum(one.seconds for one in parts) / number - np.outer(offset, offset)
+    """Mean [dimensions] and covariance [dimensions, dimensions] from sums over parts, relative to a center."""
+    number = sum(part.number for part in parts)
+    offset = sum(part.total for part in parts) / number
+    return center + offset, sum(part.seconds for part in parts) / number - np.outer(offset, offset)

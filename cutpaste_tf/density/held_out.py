@@ -1,7 +1,7 @@
-"""What a density says of the images it is fitted to, each scored by a density that does not know it.
+"""Held-out scores: each image scored by a density that was fitted without it.
 
 In-sample log densities are too high: with fewer images than dimensions a Gaussian fits every one of them, and a
-threshold taken from them calls nearly every new normal image anomalous.
+threshold from them would call nearly every new normal image anomalous.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,22 +9,22 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from sklearn.model_selection import KFold
 
-FOLDS = 20  # where leaving out each image by itself would be as many fits
+FOLDS = 20  # instead of one fit per image
 
 
 def gaussian(features: np.ndarray, reg_covar: float) -> tuple[np.ndarray, np.ndarray]:
-    """Log densities of features by the Gaussian of the others, exactly, without fitting it anew for each.
+    """Log densities of features by the Gaussian of the others, exactly, without refitting for each.
 
     With c = x - mean of the n features, B = sum c c' + (n - 1) r I, h = c' B^-1 c and g = 1 - n h / (n - 1), the
     Gaussian without x has the squared distance n^2 / (n - 1) h / g to it and the log determinant
     log det(B / (n - 1)) + log g (Sherman and Morrison).
 
     Args:
-        features: float64 [..., n, dimensions], n of 2 and above; axes before the last two are Gaussians of their own.
+        features: float64 [..., n, dimensions], with n >= 2; leading axes are separate Gaussians.
         reg_covar: r, the ridge of the covariance's diagonal.
 
     Returns:
-        Log density of each feature, and that at the mean of the Gaussian without it; float64 [..., n].
+        Log density of each feature, and the peak of the Gaussian without it; float64 [..., n].
 
     Raises:
         ValueError: without one of them the covariance is singular.
@@ -42,12 +42,12 @@ def gaussian(features: np.ndarray, reg_covar: float) -> tuple[np.ndarray, np.nda
 def of_fitted(
     parts: Iterable[np.ndarray], count: int, mean: np.ndarray, covariance: np.ndarray, reg_covar: float
 ) -> np.ndarray:
-    """The log densities of `gaussian` where the Gaussian of all features is known, and features come in parts.
+    """The log densities of `gaussian` from the Gaussian of all features, with features in parts.
 
     Args:
         parts: float64 [part, dimensions] each.
-        count: of the features, all parts together.
-        mean, covariance: [dimensions] and [dimensions, dimensions], with the ridge; by division by `count`.
+        count: of the features, over all parts.
+        mean, covariance: [dimensions] and [dimensions, dimensions], with the ridge; normalized by `count`.
         reg_covar: the ridge.
 
     Returns:
@@ -71,7 +71,7 @@ def _without_each(left: np.ndarray, log_determinant: np.ndarray, dimensions: int
 
 
 def _by_moments(centered: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """g [..., n] and log det B [...], by B [..., dimensions, dimensions]."""
+    """g [..., n] and log det B [...], via B [..., dimensions, dimensions]."""
     count, dimensions = centered.shape[-2:]
     moments = centered.swapaxes(-1, -2) @ centered + ridge * np.eye(dimensions)
     cholesky = np.linalg.cholesky(moments)
@@ -81,10 +81,10 @@ def _by_moments(centered: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndar
 
 
 def _by_gram(centered: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """The same by the Gram matrix [..., n, n], which is smaller where images are few.
+    """The same via the Gram matrix [..., n, n], which is smaller if images are few.
 
-    1 - h is the ridge times the diagonal of (Gram + ridge I)^-1, of which 1 / (n ridge) is due to the centered
-    features' sum being zero. With more weight on that direction it is small, so that what remains loses no digits.
+    1 - h is the ridge times the diagonal of (Gram + ridge I)^-1, of which 1 / (n ridge) comes from the centered
+    features summing to zero. More weight on that direction makes this term small, so that no precision is lost.
     """
     count, dimensions = centered.shape[-2:]
     gram = centered @ centered.swapaxes(-1, -2)
@@ -101,14 +101,14 @@ def _log_determinant(cholesky: np.ndarray) -> np.ndarray:
 
 
 def folds(count: int, groups: np.ndarray | None) -> Iterator[np.ndarray]:
-    """Which of so many images are left out together: FOLDS times a part, drawn at random, or of the groups.
+    """Splits images, or groups of them, at random into at most FOLDS folds to be left out.
 
     Args:
         count: of the images.
-        groups: int [count], the group of each; a group is left out as a whole.
+        groups: int [count], the group of each; a group is never split.
 
     Returns:
-        Indices int [part], sorted; every image once.
+        Sorted indices int [part] of each fold; every image is in one.
     """
     groups = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
     number = groups.max() + 1

@@ -16,7 +16,7 @@ class KernelEstimate(Density):
     """Gaussian kernel density estimate (DROC's), by scikit-learn's `KernelDensity`.
 
     Args:
-        bandwidth: standard deviation of the kernel; 0 takes it from the features: sqrt(dimensions *
+        bandwidth: standard deviation of the kernel; 0: from the features, sqrt(dimensions *
             variance / 20), which is DROC's kernel exp(-gamma d^2) with gamma = 10 / (dimensions * variance).
         l2_normalize: as in `Density`.
     """
@@ -43,21 +43,21 @@ class KernelEstimate(Density):
         features = self.prepare(features)
         count, dimensions = features.shape
         variance = self._estimate.bandwidth**2
-        found = np.empty(count)
+        log_densities = np.empty(count)
         together = max(1, _PAIRS // count)
         for start in range(0, count, together):
             log_kernels = -0.5 * cdist(features[start : start + together], features, "sqeuclidean") / variance
             rows = np.arange(len(log_kernels))
             log_kernels[rows, start + rows] = -np.inf
-            found[start : start + together] = logsumexp(log_kernels, axis=1)
-        return found - np.log(count - 1) - 0.5 * dimensions * np.log(2 * np.pi * variance)
+            log_densities[start : start + together] = logsumexp(log_kernels, axis=1)
+        return log_densities - np.log(count - 1) - 0.5 * dimensions * np.log(2 * np.pi * variance)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The features, scaled, and the bandwidth."""
         return {"features": self._features, "bandwidth": np.array(self._estimate.bandwidth)}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
-        """Takes over what another density's `to_arrays` gave."""
+        """Restores the state from another density's `to_arrays`."""
         self._features = arrays["features"]
         self._estimate = KernelDensity(bandwidth=float(arrays["bandwidth"])).fit(self._features)
         return self

@@ -1,4 +1,4 @@
-"""A Gaussian in the span of the features it was fitted to: exact, and small where these are few."""
+"""A Gaussian stored in the span of the features it was fitted to: exact, and small if they are few."""
 
 from typing import Self
 
@@ -9,12 +9,12 @@ from cutpaste_tf.density.density import Density
 
 
 class LowRankGaussian(Density):
-    """The Gaussian of `density.GaussianDensity`, kept in the span of the training features.
+    """The Gaussian of `gaussian.GaussianDensity`, stored in the span of the training features.
 
     With the centered features as the rows of X and r for reg_covar, Woodbury's identity turns the squared distance
     c' (X'X / count + r I)^-1 c into |c|^2 / r - |F c|^2, where F = L^-1 X / sqrt(r) and LL' = XX' + count r I.
-    It is exact; `reg_covar` must be greater than 0. Axes before the last two of features [..., count, dimensions] are
-    Gaussians of their own.
+    It is exact; `reg_covar` must be greater than 0. Leading axes of features [..., count, dimensions] are separate
+    Gaussians.
     """
 
     def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6):
@@ -47,7 +47,7 @@ class LowRankGaussian(Density):
         return {"mean": self._mean, "factor": self._factor, "peak": self._peak}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
-        """Takes over what another density's `to_arrays` gave; F may have been stored in less than float64."""
+        """Restores the state from another density's `to_arrays`; F may have a lower precision than float64."""
         self._mean, self._factor, self._peak = (np.asarray(arrays[k], np.float64) for k in ("mean", "factor", "peak"))
         return self
 

@@ -1,13 +1,13 @@
 """Densities of patch features: one for all locations of an image, or one for each (A.5).
 
 Features of an image are float32 [locations, dimensions]; they come one image at a time, as
-`dense.function` makes them, so that what is held does not grow with the number of images but where
-it has to: `PerLocationGaussian` keeps locations * images * dimensions numbers, in a temporary file
-beyond 128 MiB, `SharedGaussian` as many as fit into 4 GiB.
+`dense.function` makes them, so that memory grows with the number of images only where it must:
+`PerLocationGaussian` keeps locations * images * dimensions numbers, in a temporary file beyond
+128 MiB, `SharedGaussian` as many as fit into 4 GiB.
 
-Fitted, both have `held_out`, the scores float32 [images, locations] that the patches of training images get from a
-density that does not know the image (`Density.held_out`): counted, as all scores of patches, from that density's peak.
-Of fewer than two images there are none.
+Once fitted, both have `held_out`, the scores float32 [images, locations] of the patches of training images by a density
+fitted without the image (`Density.held_out`), relative to that density's peak, like all patch scores. With fewer than
+two images there are none.
 """
 
 from collections.abc import Iterable
@@ -29,12 +29,12 @@ from cutpaste_tf.settings.density import DensitySettings
 
 _FILE = "density.npz"
 _FACTORS = "location_factors.npy"
-_HELD_OUT = 2**32  # bytes of patch features that are held to be scored by a density without their image
-_LOCATIONS = 64  # fitted and scored together: 55 MB in float64 with 209 images of 512 dimensions
+_HELD_OUT = 2**32  # bytes of patch features that are kept for held-out scores
+_LOCATIONS = 64  # per batch of fitting and scoring: 55 MB in float64 with 209 images of 512 dimensions
 
 
 class SharedGaussian:
-    """One Gaussian for the patches of all locations; its moments are summed up, image by image.
+    """One Gaussian for the patches of all locations; its moments are accumulated image by image.
 
     Args:
         l2_normalize: scale each feature vector to unit length first.
@@ -51,8 +51,8 @@ class SharedGaussian:
         Args:
             features: of each image float32 [locations, dimensions].
             count: of the images.
-            groups: for `held_out`, as in `Density.held_out`. Images are left out in parts; where their features take
-                more than 4 GiB, `held_out` is of as many as fit, evenly spaced.
+            groups: for `held_out`, as in `Density.held_out`. Images are left out in folds; if their features take more
+                than 4 GiB, `held_out` covers an evenly spaced subset that fits.
 
         Raises:
             InputError: features are not finite.
@@ -62,24 +62,24 @@ class SharedGaussian:
         for number, chosen in enumerate(parts):
             part_of[chosen] = number
         moments = [Moments() for _ in parts]
-        center, kept, held = np.empty(0), np.empty(0, int), np.empty(0)
-        for index, one in enumerate(features):
-            rows = self._gaussian.prepare(_finite(one))
+        center, sampled, sample = np.empty(0), np.empty(0, int), np.empty(0)
+        for index, image_features in enumerate(features):
+            rows = self._gaussian.prepare(_finite(image_features))
             if index == 0:
                 center = rows.mean(axis=0)
-                fitting = np.linspace(0, count, max(1, min(count, _HELD_OUT // one.nbytes)), endpoint=False)
-                kept = fitting.astype(int)
-                held = arrays.allocate(len(kept), one.shape, np.float32)
+                fitting = np.linspace(0, count, max(1, min(count, _HELD_OUT // image_features.nbytes)), endpoint=False)
+                sampled = fitting.astype(int)
+                sample = arrays.allocate(len(sampled), image_features.shape, np.float32)
             moments[part_of[index]].add(rows - center)
-            held[kept == index] = one
-        if not len(held):
+            sample[sampled == index] = image_features
+        if not len(sample):
             raise InputError("There are no features to fit a density to.")
-        self.held_out = np.empty((len(kept) if count > 1 else 0, *held.shape[1:2]), np.float32)
+        self.held_out = np.empty((len(sampled) if count > 1 else 0, *sample.shape[1:2]), np.float32)
         for number in range(len(parts) if count > 1 else 0):
             others = SharedGaussian(**self._options)
-            others._set_moments(center, [one for each, one in enumerate(moments) if each != number])
-            for place in np.flatnonzero(part_of[kept] == number):
-                self.held_out[place] = others.peak - others.score_samples(held[place : place + 1])[0]
+            others._set_moments(center, [part for other, part in enumerate(moments) if other != number])
+            for place in np.flatnonzero(part_of[sampled] == number):
+                self.held_out[place] = others.peak - others.score_samples(sample[place : place + 1])[0]
         self._set_moments(center, moments)
         return self
 
@@ -93,7 +93,7 @@ class SharedGaussian:
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log densities float64 [images, locations] of features [images, locations, dimensions]."""
-        return np.stack([self._gaussian.score_samples(one) for one in features])
+        return np.stack([self._gaussian.score_samples(image_features) for image_features in features])
 
     @property
     def peak(self) -> float:
@@ -122,8 +122,8 @@ class PerLocationGaussian:
     Args:
         l2_normalize: scale each feature vector to unit length first.
         reg_covar: ridge added to each covariance's diagonal, greater than 0.
-        dtype: that factors are kept in. By default float32 for features of unit length, whose log densities it leaves
-            correct to 1e-5 of themselves; else float64, since errors grow with the square of the length.
+        dtype: of the stored factors. By default float32 for features of unit length, which leaves log densities
+            correct to a relative 1e-5; otherwise float64, since errors grow with the square of the length.
     """
 
     def __init__(self, *, l2_normalize: bool = True, reg_covar: float = 1e-6, dtype: type[np.floating] | None = None):
@@ -133,42 +133,42 @@ class PerLocationGaussian:
     def fit(
         self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None = None
     ) -> "PerLocationGaussian":
-        """Fits as `SharedGaussian.fit`; each image is left out by itself unless there are groups."""
-        held = np.empty(0)
-        for index, one in enumerate(features):
+        """Fits as `SharedGaussian.fit`; each image is left out alone unless there are groups."""
+        by_location = np.empty(0)
+        for index, image_features in enumerate(features):
             if index == 0:
-                held = arrays.allocate(len(one), (count, one.shape[1]), self._dtype)
-            held[:, index] = _finite(one)
-        rank = min(held.shape[1:])
+                by_location = arrays.allocate(len(image_features), (count, image_features.shape[1]), self._dtype)
+            by_location[:, index] = _finite(image_features)
+        rank = min(by_location.shape[1:])
         means, peaks = [], []
-        known = count if count > 1 else 0
-        densities, without = np.empty((known, len(held))), np.full(known, -np.inf)
+        scored = count if count > 1 else 0
+        densities, without = np.empty((scored, len(by_location))), np.full(scored, -np.inf)
         with _one_thread():
-            for chosen in self._batches(len(held)):
-                if known:
-                    found, peak = self._held_out(held[chosen], groups)
-                    densities[:, chosen] = found.T
+            for chosen in self._batches(len(by_location)):
+                if scored:
+                    log_densities, peak = self._held_out(by_location[chosen], groups)
+                    densities[:, chosen] = log_densities.T
                     without = np.maximum(without, peak.max(axis=0))
-                fitted = self._gaussian().fit(held[chosen]).to_arrays()
-                held[chosen, :rank] = fitted["factor"]  # in the place of the features, which are not needed again
+                fitted = self._gaussian().fit(by_location[chosen]).to_arrays()
+                by_location[chosen, :rank] = fitted["factor"]  # over the features, which are not needed again
                 means.append(fitted["mean"])
                 peaks.append(fitted["peak"])
         self.held_out = (without[:, None] - densities).astype(np.float32)
-        self._factors, self._means, self._peaks = held[:, :rank], np.concatenate(means), np.concatenate(peaks)
+        self._factors, self._means, self._peaks = by_location[:, :rank], np.concatenate(means), np.concatenate(peaks)
         return self
 
     def _held_out(self, features: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Log densities, and those at the peaks, of features by the others; float64 [locations, images]."""
+        """Log densities of features by the others, and those densities' peaks; float64 [locations, images]."""
         gaussian = self._gaussian()
         prepared = gaussian.prepare(features)
         if groups is None:
             return held_out.gaussian(prepared, self._options["reg_covar"])
-        found, peaks = np.empty(prepared.shape[:2]), np.empty(prepared.shape[:2])
+        log_densities, peaks = np.empty(prepared.shape[:2]), np.empty(prepared.shape[:2])
         for chosen in held_out.folds(prepared.shape[1], groups):
             others = gaussian.fit(np.delete(features, chosen, axis=1))
-            found[:, chosen] = others.score_samples(features[:, chosen])
+            log_densities[:, chosen] = others.score_samples(features[:, chosen])
             peaks[:, chosen] = others.to_arrays()["peak"][:, None]
-        return found, peaks
+        return log_densities, peaks
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log densities float64 [images, locations] of features [images, locations, dimensions]."""
@@ -182,7 +182,7 @@ class PerLocationGaussian:
 
     @property
     def peak(self) -> float:
-        """The highest log density there can be at any location."""
+        """The maximum of the log density over all locations."""
         return float(self._peaks.max())
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -223,7 +223,7 @@ def build(settings: DensitySettings) -> PatchDensity:
 
 
 def _one_thread() -> AbstractContextManager[object]:
-    """Keeps BLAS to one thread: two that wait for each other over small matrices are 200 times slower on a busy CPU."""
+    """Limits BLAS to one thread: on a busy CPU, two that share small matrices are 200 times slower."""
     return threadpool_limits(1, user_api="blas")
 
 

@@ -1,7 +1,7 @@
-"""What detectors embed images as, kept in a run's folder; trying other densities on the same features takes seconds.
+"""A cache of embeddings in a run's folder, so that trying other densities on the same features takes seconds.
 
-A file is named by a hash of the network's weights, the settings, how images are read and their files' content: when one
-of them changes, the name does, and the file is not found.
+File names are hashes of the network's weights, the settings, how images are read and the content of their files: when
+one of them changes, so does the name, and the old file is not used.
 """
 
 import dataclasses
@@ -19,42 +19,41 @@ from cutpaste_tf.settings.data import DataSettings
 
 
 class FeatureCache:
-    """Files in a folder.
+    """Cached arrays, one file each.
 
     Args:
-        folder: of the files, made where it is missing.
+        folder: of the cache; created if missing.
         model: file of the network.
-        report: takes lines for the user.
     """
 
     def __init__(self, folder: Path, model: Path, report: Report):
         self._folder, self._model, self._report = folder, model, report
 
     def embedded(self, images: ImageSet, key: str, embed: Callable[[], np.ndarray]) -> np.ndarray:
-        """What `embed` gives for a set of images; it is called where the cache has nothing.
+        """The result of `embed` for a set of images, from the cache if it is there.
 
         Args:
-            images: which learn their hashes and thumbnails from the cache, and are not read.
-            key: says what else decides the result.
-            embed: gives an array [count, ...].
+            images: the images; on a cache hit they get their hashes and thumbnails from the cache, and are not read.
+            key: describes everything else that determines the result.
+            embed: computes an array [count, ...].
         """
         path = self._path(key, images.settings, images)
-        found = files.kept(
+        stored = files.cached(
             path,
             embeddings.read,
             lambda: embeddings.describe(embed(), images),
             embeddings.write,
             self._report,
         )
-        images.recall(found.hashes, found.thumbnails)
-        return found.features
+        images.recall(stored.hashes, stored.thumbnails)
+        return stored.features
 
     def held_out(self, key: str, settings: DataSettings, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Scores of training images, see `Detector.held_out_`; made where the cache has none."""
-        return files.kept(self._path(key, settings), calibration.read, make, calibration.write, self._report)
+        """Held-out scores of the training images, see `Detector.held_out_`, computed if not cached."""
+        return files.cached(self._path(key, settings), calibration.read, make, calibration.write, self._report)
 
     def _path(self, key: str, settings: DataSettings, images: ImageSet | None = None) -> Path:
-        # What decides an image's pixels, beside its file: not where it lies, nor which others there are.
+        # What determines an image's pixels besides its file: not its location, nor the other images.
         how_read = str(dataclasses.replace(settings, data="", test_data="", test_split=0.0, split_seed=0))
         sha = hashlib.sha256(self._model.read_bytes())
         sha.update(f"{key} {how_read}".encode())

@@ -1,9 +1,9 @@
 """A threshold from normal images alone (conformal prediction). No TensorFlow here.
 
-The scores of normal images that the density does not know say how normal images score. A new normal image is as likely
-to rank anywhere among them, so that its score is above the k-th smallest of n with a probability of at most
-1 - k / (n + 1). That holds as far as the next images are like these ones: frames of one scene count as one image
-(`--group_by`), and another camera, light or sharpness asks for images of its own (`--calibration_data`).
+The scores of normal images that the density was not fitted to show how normal images score. A new normal image is
+equally likely to take any rank among them, so its score exceeds the k-th smallest of n with probability at most
+1 - k / (n + 1). This holds as long as new images resemble the calibration images: frames of one scene count as one
+image (`--group_by`), and another camera, lighting or sharpness needs its own images (`--calibration_data`).
 """
 
 import math
@@ -23,10 +23,10 @@ from cutpaste_tf.settings.scoring import DEFAULT_RATE, DecisionSettings
 
 
 class Decisions(NamedTuple):
-    """What is decided of images.
+    """Decisions on images.
 
     Attributes:
-        rate: the false alarm rate that holds.
+        rate: the false alarm rate in force.
         threshold: images that score above it are called anomalous.
         p_values: float64 [count], see `Calibration.p_values`.
         anomalous: bool [count].
@@ -40,27 +40,27 @@ class Decisions(NamedTuple):
     @property
     def words(self) -> list[str]:
         """`anomalous` or `normal`, for each image."""
-        return ["anomalous" if one else "normal" for one in self.anomalous]
+        return ["anomalous" if is_anomalous else "normal" for is_anomalous in self.anomalous]
 
 
 class Calibration(NamedTuple):
     """How normal images score.
 
     Attributes:
-        scores: float64 [n], sorted, of normal images that the density does not know.
-        pixels: the same of their heat maps' maxima, for a patch model; else empty.
+        scores: float64 [n], sorted, of normal images that the density was not fitted to.
+        pixels: the sorted maxima of their heat maps, for a patch model; else empty.
     """
 
     scores: np.ndarray
     pixels: np.ndarray
 
     def decide(self, scores: np.ndarray, settings: DecisionSettings) -> Decisions:
-        """What is decided of images by their scores, float64 [count]; raises as `rate`."""
+        """Decides on images by their scores, float64 [count]; raises as `rate`."""
         rate = self.rate(settings)
         return self.decide_by(scores, self.threshold(rate), rate)
 
     def decide_by(self, scores: np.ndarray, threshold: float, rate: float) -> Decisions:
-        """What is decided of images by a threshold and the false alarm rate that it has."""
+        """Decides on images by a threshold, given its false alarm rate."""
         return Decisions(rate, threshold, self.p_values(scores), scores > threshold)
 
     def rate_of(self, threshold: float) -> float:
@@ -69,7 +69,7 @@ class Calibration(NamedTuple):
         return float((1 + above) / (len(self.scores) + 1))
 
     def rate(self, settings: DecisionSettings) -> float:
-        """The false alarm rate that is asked for; where it is left open, what comes nearest to it.
+        """The requested false alarm rate, or the default, raised to the lowest rate that the images allow.
 
         Raises:
             InputError: there are too few images for the rate.
@@ -78,35 +78,35 @@ class Calibration(NamedTuple):
         return settings.false_alarm_rate or max(DEFAULT_RATE, 1 / (len(self.scores) + 1))
 
     def threshold(self, rate: float) -> float:
-        """Images that score above it are called anomalous; of normal ones as many as `rate` says, or fewer."""
+        """The score above which images are called anomalous: at most a fraction `rate` of the normal ones."""
         return float(self.scores[self._rank(rate) - 1])
 
     def pixel_threshold(self, rate: float) -> float:
-        """Heat above it is called anomalous; as many of the normal images as `rate` says have any."""
+        """The heat above which pixels are called anomalous: a fraction `rate` of the normal images has any."""
         return float(self.pixels[self._rank(rate) - 1])
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """The part of normal images that score so high, float64 [count], of scores [count]; 1 / (n + 1) at the least.
+        """The fraction of normal images that score as high, float64 [count], of scores [count]; at least 1 / (n + 1).
 
-        A score is above the threshold of a rate where its p-value is no more than the rate.
+        A score is above the threshold of a rate exactly if its p-value is at most the rate.
         """
         lower = np.searchsorted(self.scores, scores, side="left")
         return (1 + len(self.scores) - lower) / (len(self.scores) + 1)
 
     def spread(self, rate: float) -> tuple[float, float]:
-        """The 90 % interval of the false alarm rate that the threshold really has: other images would give another."""
+        """The 90 % interval of the true false alarm rate of the threshold, given that the images are a sample."""
         rank = self._rank(rate)
         low, high = stats.beta(len(self.scores) + 1 - rank, rank).ppf([0.05, 0.95])
         return float(low), float(high)
 
     def _rank(self, rate: float) -> int:
-        """k of the k-th smallest score, the threshold."""
-        # Less a little: 20 * (1 - 0.05) may be 19.000000000000004.
+        """k, where the threshold is the k-th smallest score."""
+        # The 1e-9 allows for rounding: 20 * (1 - 0.05) may be 19.000000000000004.
         return max(1, math.ceil((len(self.scores) + 1) * (1 - rate) - 1e-9))
 
 
 def check(settings: DecisionSettings, count: int) -> None:
-    """Sees whether so many normal images can tell the false alarm rate that is asked for.
+    """Checks that this many normal images suffice for the requested false alarm rate.
 
     Raises:
         InputError: they are too few.
@@ -120,17 +120,17 @@ def check(settings: DecisionSettings, count: int) -> None:
 
 
 def check_one_given(threshold: float | None, false_alarm_rate: float | None) -> None:
-    """Sees whether a threshold, or a false alarm rate that gives one, was given, and not both; None and 0: it was not.
+    """Checks that not both a threshold and a false alarm rate are given; None and 0 mean not given.
 
     Raises:
-        InputError: both are given.
+        InputError: both are.
     """
     if threshold is not None and false_alarm_rate:
         raise InputError("--threshold and --false_alarm_rate are given; leave one of them out.")
 
 
 def write(path: Path, held_out: np.ndarray) -> None:
-    """Keeps such scores in a file."""
+    """Writes held-out scores to a file."""
     write_arrays(path, {"held_out": held_out})
 
 
@@ -148,7 +148,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def read_of(detector_dir: Path) -> np.ndarray | None:
-    """Reads a detector's scores; None where it has none, as one of version 0.2. Raises as `read`."""
+    """Reads a detector's held-out scores; None if it has none, as in version 0.2. Raises as `read`."""
     path = detector_dir / runs.CALIBRATION
     return read(path) if path.is_file() else None
 
@@ -173,14 +173,14 @@ def read_export(folder: Path) -> Calibration:
 
 
 def groups(data: TrainingData, group_by: str) -> np.ndarray | None:
-    """Which training images are left out together, as frames of one scene are; copies of an image always are.
+    """Groups of training images that are left out together, such as frames of one scene; copies always share a group.
 
     Args:
         data: the images.
         group_by: `none`; `folder`; or `prefix`: the name without the digits at its end.
 
     Returns:
-        int [count]; None where each image is a group of its own.
+        int [count]; None if every image is its own group.
 
     Raises:
         InputError: all of them are one group.
@@ -191,7 +191,7 @@ def groups(data: TrainingData, group_by: str) -> np.ndarray | None:
         "prefix": lambda path: str(Path(path).with_suffix("")).rstrip("0123456789"),
     }
     names = [keys[group_by](path) for path in data.images]
-    # An image and its copy vouch for each other: groups that share pixels are one.
+    # With a copy in the fit, an image is not held out: groups that share pixels are merged.
     _, by_name = np.unique(names, return_inverse=True)
     _, by_pixels = np.unique([*data.images.values()], return_inverse=True)
     pairs = np.ones(len(names)), (by_name, by_pixels + len(names))

@@ -1,4 +1,4 @@
-"""The images of --calibration_data: normal ones that a detector was not fitted to, which give its threshold."""
+"""The images of --calibration_data: normal images that a detector was not fitted to, which set its threshold."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,18 +18,17 @@ def listed(
     tfds_data_dir: str = "",
     report: Report,
 ) -> ImageSet:
-    """The images in a place, not read yet, see `read`.
+    """The calibration images in a folder or set, not read yet, see `read`.
 
     Args:
-        detector: that they are for.
+        detector: to calibrate.
         place: a folder, or the name of a set.
-        mend: what a user can do where training images are among them; empty: see `runs.TrainingData.refuse`.
+        mend: advice if training images are among them; empty: see `runs.TrainingData.refuse`.
         allow_trained_images: whether training images may be among them.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
-        report: takes lines for the user.
 
     Raises:
-        InputError: there are none; once they are read, that a training image is among them.
+        InputError: there are none; or, once they are read, a training image is among them.
     """
     with sources.named_by(_flag(place)):
         items = sources.list_normal(place, detector.how_read, tfds_data_dir)
@@ -52,7 +51,7 @@ def read(images: ImageSet, place: str | Path) -> None:
 
 
 def calibrate(detector: Detector, images: ImageSet, place: str | Path, report: Report) -> None:
-    """Lets the images give a detector's threshold and p-values, and says so."""
+    """Sets a detector's threshold and p-values from the images, and reports it."""
     for line in unread.lines(sources.folder(place), detector.how_read, testing=False):
         report(f"Note: {line}")
     report(f"Scoring {len(images)} normal images of {place} for the threshold.")

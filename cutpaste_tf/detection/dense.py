@@ -1,11 +1,11 @@
 """Features of all patches of an image (Section 4.2, A.5), on a grid with a stride.
 
-Patches lie in rows: location i has its top left corner at (stride * (i // places), stride * (i % places)).
-Exact, each patch goes through the network alone. Fast, the network goes once over the whole image,
-with dilated convolutions where its own stride is too coarse; zeros then pad the image's border and
-not each patch's, and a feature sees what lies around its patch. The last map of a ResNet-18 sees the
-whole image, so that its heat strays from the defect; the first two stages see 43 and 99 pixels
-(ImageNet stem), and theirs does not: `--dense=fast --feature=layer1`, or layer2 (docs/results.md).
+Patches are in row-major order: location i has its top left corner at (stride * (i // places), stride * (i % places)).
+`exact` passes each patch through the network alone. `fast` runs the network once over the whole image,
+with dilated convolutions where its stride is too coarse; zero padding is then at the image's border
+rather than at each patch's, and a feature also sees pixels around its patch. The last map of a ResNet-18
+sees the whole image, so its heat strays from the defect; the first two stages see 43 and 99 pixels
+(ImageNet stem), and their heat does not: `--dense=fast --feature=layer1`, or layer2 (docs/results.md).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from cutpaste_tf import devices
 from cutpaste_tf.backend import keras
 from cutpaste_tf.settings.scoring import FeatureSettings
 
-# Pixels that go through the network at a time, at most: 512 patches of 32 px. The largest feature map of a
+# The most pixels in one forward pass: 512 patches of 32 px. The largest feature map of a
 # ResNet-18 is then 134 MB (32 MB with the ImageNet stem), whatever the number of patches or images.
 _PIXELS = 2**19
-_BYTES = 2**12  # of a device's memory for each pixel, where it is known and large: 16 times the largest feature map
+_BYTES = 2**12  # of device memory for each pixel, if it is known and large: 16 times the largest feature map
 T = TypeVar("T")
 
 
 class PatchEmbedder:
-    """What makes the features of images' patches, to be kept and used for one image after the other.
+    """Computes the features of images' patches; reuse it for all images.
 
     Args:
         each: uint8 [count, side, side, 3] -> for each image float32 [locations, dimensions], one after the other.
@@ -45,10 +45,10 @@ class PatchEmbedder:
         return features
 
     def each(self, images: np.ndarray) -> Iterator[np.ndarray]:
-        """The same of images uint8 [count, side, side, 3], one after the other.
+        """The same for each image of uint8 [count, side, side, 3], one after the other.
 
         Raises:
-            ValueError: they have another size.
+            ValueError: the images have another size.
         """
         if images.shape[1:] != self._shape:
             raise ValueError(f"images have the shape {images.shape[1:]}, expected {self._shape}")
@@ -56,23 +56,23 @@ class PatchEmbedder:
 
 
 def places(side: int, settings: FeatureSettings) -> int:
-    """Patches along a side of so many pixels."""
+    """Number of patches along a side of `side` pixels."""
     return (side - settings.extract_size) // settings.stride + 1
 
 
 def function(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmbedder:
-    """What makes the features of patches.
+    """Builds the embedder of patches.
 
     Args:
         feature: image in [0, 1] -> pooled feature, as of `build.feature_model`.
         side: of the images, in pixels.
-        settings: says how: extract_size, stride, dense.
+        settings: extract_size, stride, dense.
     """
     return {"exact": exact, "fast": fast}[settings.dense](feature, side, settings)
 
 
 def exact(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmbedder:
-    """Every patch through the network, in batches of one size; one is cut while the device is at the one before."""
+    """Passes every patch through the network, in batches of one size; the next is cut while the device computes."""
     count, together = places(side, settings) ** 2, batch_size(side, settings)
 
     def each(images: np.ndarray) -> Iterator[np.ndarray]:
@@ -106,14 +106,14 @@ def cut(images: np.ndarray, settings: FeatureSettings, together: int) -> Iterato
 
 
 def batch_size(side: int, settings: FeatureSettings) -> int:
-    """Patches that `exact` puts through the network at a time: batches of one size, the last nearly full."""
+    """Patches in a batch of `exact`: all batches have this size, and the last is nearly full."""
     count = places(side, settings) ** 2
     pixels = max(_PIXELS, devices.memory() // _BYTES) * max(1, len(devices.names()))
     return math.ceil(count / math.ceil(count * settings.extract_size**2 / pixels))
 
 
 def fast(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmbedder:
-    """The network once over the image; as many images at a time as there are devices."""
+    """Runs the network once over each image; as many images at a time as there are devices."""
     network = fully_convolutional(feature, side, settings)
     together = max(1, len(devices.names()))
 
@@ -125,7 +125,7 @@ def fast(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmb
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each made while the one before is used."""
+    """The same items, each computed while the previous one is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:
@@ -214,11 +214,11 @@ def _averaged(x: Any, taps: _Taps, shift: int, stride: int, count: int) -> Any:
 def dilate(backbone: keras.Model, step: int) -> keras.Model:
     """A copy of a ResNet whose feature map has a place every `step` pixels, with the same kernels.
 
-    Beyond that stride, strided layers take every place instead, and the layers after them skip as many places
-    as they would have lost.
+    Beyond that stride, strided layers keep every place instead, and later layers are dilated by the strides
+    that were removed.
 
     Args:
-        backbone: of explicit padding, as `resnet.resnet18`.
+        backbone: with explicit padding, as `resnet.resnet18`.
         step: a power of two, and 4 or more for the ImageNet stem, whose max-pooling is not dilated.
 
     Raises:
@@ -258,14 +258,14 @@ def _output_strides(backbone: keras.Model) -> list[int]:
 
 
 def _strides(backbone: keras.Model) -> dict[int, int]:
-    """Pixels between places of each layer's output, by the id of its tensor."""
+    """Pixels between neighboring places of each layer's output, by the id of its tensor."""
     strides: dict[int, int] = {}
     for layer in backbone.layers:
-        own = layer.strides[0] if isinstance(layer, (keras.layers.Conv2D, keras.layers.MaxPooling2D)) else 1
-        strides[id(layer.output)] = own * strides.get(id(_first(layer.input)), 1)
+        stride = layer.strides[0] if isinstance(layer, (keras.layers.Conv2D, keras.layers.MaxPooling2D)) else 1
+        strides[id(layer.output)] = stride * strides.get(id(_first(layer.input)), 1)
     return strides
 
 
 def _first(tensors: Any) -> Any:
-    """The first of a layer's inputs; of an input layer, which has none, None."""
+    """The first of a layer's inputs; None for an input layer, which has none."""
     return next(iter(tensors), None) if isinstance(tensors, (list, tuple)) else tensors

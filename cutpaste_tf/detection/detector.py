@@ -1,8 +1,8 @@
-"""What scores images: the one interface of models of whole images, of patches, of ensembles and of exports.
+"""The common interface of everything that scores images: image models, patch models, ensembles and exports.
 
-As in scikit-learn, `fit` takes normal images and returns the detector, and names of what was learned end in `_`.
-Scores are negative log densities: higher = more anomalous. Scoring has three steps, so that the first, which takes the
-network, can be cached, and so that an ensemble is the mean of the second:
+As in scikit-learn, `fit` takes normal images and returns the detector, and names of learned attributes end in `_`.
+Scores are negative log densities: higher = more anomalous. Scoring has three steps, so that the first, which needs the
+network, can be cached, and an ensemble can average the second:
 
     images -> `embed` -> `negative_log_density` -> `reduce` -> scores of images, and heat maps
 
@@ -34,7 +34,7 @@ from cutpaste_tf.files import whole_folder
 from cutpaste_tf.images import reading
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.resizing import resize
-from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.data import DataSettings
@@ -45,8 +45,8 @@ class Scores(NamedTuple):
 
     Attributes:
         scores: float64 [count], higher = more anomalous.
-        heat_maps: float32 [count, side, side], 0 and above; None where they were not asked for.
-        embedded: what `embed` gave; None where it stays inside, as in an export.
+        heat_maps: float32 [count, side, side], 0 and above; None if not requested.
+        embedded: the result of `embed`; None if it is internal, as in an export.
     """
 
     scores: np.ndarray
@@ -58,19 +58,19 @@ class Detector(abc.ABC):
     """Scores images.
 
     Args:
-        config: of the run that made it; open values are filled in.
+        config: of its run; open values are filled in.
         data: the normal images that it is fitted to, by name and hash; `white` says how files are read.
 
     Attributes:
         config: resolved.
-        given: the configuration as it was given, which is saved.
-        given_threshold: above which a score is anomalous; None: the threshold of the false alarm rate.
-        cache: keeps what `embed` gives for files; None: nothing is kept.
+        given: the configuration before it was resolved, which is saved.
+        given_threshold: the user's threshold; None: the one of the false alarm rate.
+        cache: of the results of `embed` for files; None: no cache.
         description: what it is, for the user.
-        stored_as: file and name of the array by which an evaluation stores what `embed` gives; empty: it does not.
-        maps_come_with_scores: whether heat maps are made in any case, and share one scale.
-        unused_settings: names of settings that this kind of detector has no use for.
-        threshold_is_fixed: whether other images and rates cannot give the threshold.
+        stored_as: file and array name under which an evaluation stores the result of `embed`; empty: not stored.
+        maps_come_with_scores: whether scoring always makes heat maps, which then share one scale.
+        unused_settings: names of settings that this kind of detector ignores.
+        threshold_is_fixed: whether other images and rates cannot change the threshold.
     """
 
     description: str
@@ -86,67 +86,67 @@ class Detector(abc.ABC):
         self._held_out: np.ndarray | None = None
 
     @abc.abstractmethod
-    def embed(self, images: np.ndarray, *, report: Report = hush) -> Any:
-        """What images uint8 [count, side, side, 3] are scored by: an array [count, ...], small enough to be kept."""
+    def embed(self, images: np.ndarray, *, report: Report = no_report) -> Any:
+        """Embeds images uint8 [count, side, side, 3] as an array [count, ...] that is small enough to cache."""
 
     @abc.abstractmethod
     def negative_log_density(self, embedded: Any) -> np.ndarray:
-        """Of images, float64 [count], or of their patches, float32 [count, places, places]; of what `embed` gives."""
+        """From the result of `embed`: float64 [count], or for each patch float32 [count, places, places]."""
 
     @abc.abstractmethod
     def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Scores float64 [count] and, if `maps_come_with_scores`, heat maps float32 [count, side, side].
 
         Args:
-            densities: of `negative_log_density`.
+            densities: as `negative_log_density` returns them.
         """
 
-    def localize(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
-        """Heat maps float32 [count, side, side] of images uint8 [count, side, side, 3], where scores have none."""
+    def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
+        """Heat maps float32 [count, side, side] of images uint8 [count, side, side, 3], if scores have none."""
         raise InputError(f"{self.description} has no heat maps; leave out --heat_maps.")
 
     def prepare(self) -> None:  # noqa: B027  most have nothing to load
-        """Loads what scoring needs now rather than with the first image."""
+        """Loads what scoring needs now, rather than at the first image."""
 
     def attach(self, cache: FeatureCache, training: TrainingImages) -> None:  # noqa: B027  an export needs neither
-        """Gives it what its run's folder keeps.
+        """Attaches what its run's folder stores.
 
         Args:
-            cache: of what `embed` gives.
-            training: the run's training images, to fit to where its density is not the saved one.
+            cache: of the results of `embed`.
+            training: the run's training images, to fit to if its density is not the saved one.
         """
 
     @abc.abstractmethod
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Detector:
-        """The same detector with other settings of an evaluation; its density is fitted again where they decide it.
+        """The same detector with other evaluation settings; its density is refitted if they affect it.
 
         Args:
-            config: with the settings, of `given`.
+            config: `given` with the other settings.
             gradcam_layer: see `ImageDetector`.
 
         Raises:
-            InputError: it cannot have them.
+            InputError: this detector does not support them.
         """
 
     def _copy_with(self, config: Config) -> Self:
-        """A copy with other settings that decide no scores."""
+        """A copy with other settings, none of which affects scores."""
         result = copy.copy(self)
         result.given, result.config = config, config.resolved()
         vars(result).pop("how_read", None)
         return result
 
     def training_embeddings(self) -> Embeddings | None:
-        """What its run keeps of the training images; None where it keeps nothing."""
+        """What its run stores about the training images; None if nothing."""
         return None
 
     @property
     def held_out_(self) -> np.ndarray | None:
-        """`negative_log_density` of normal images by densities fitted without them; None where that is not known."""
+        """`negative_log_density` of normal images by densities fitted without them; None if unknown."""
         return self._held_out
 
     @property
     def members(self) -> list[Detector]:
-        """The detectors of an ensemble; of any other, itself."""
+        """The detectors of an ensemble; for any other detector, itself."""
         return [self]
 
     @property
@@ -156,12 +156,12 @@ class Detector(abc.ABC):
 
     @functools.cached_property
     def how_read(self) -> DataSettings:
-        """How files become images for it."""
+        """How to read files for it."""
         return dataclasses.replace(self.config.data, white=self.data.white)
 
     @functools.cached_property
     def calibration(self) -> Calibration | None:
-        """How normal images score, which gives threshold and p-values; None where that is not known."""
+        """How normal images score, which gives threshold and p-values; None if unknown."""
         held_out = self.held_out_
         if held_out is None or not len(held_out):
             return None
@@ -171,16 +171,16 @@ class Detector(abc.ABC):
 
     @property
     def pixel_threshold(self) -> float | None:
-        """Heat above it is anomalous; None where heat maps of images share no scale, or it is not known."""
+        """The heat above which pixels are anomalous; None if unknown, or if heat maps do not share a scale."""
         if self.calibration is None or not len(self.calibration.pixels):
             return None
         return self.calibration.pixel_threshold(self.threshold_and_rate(self.calibration)[1])
 
     def threshold_and_rate(self, calibration: Calibration) -> tuple[float, float]:
-        """The threshold that is in force, and its false alarm rate.
+        """The threshold in force, and its false alarm rate.
 
         Raises:
-            InputError: so few normal images cannot give the rate that is asked for.
+            InputError: there are too few normal images for the requested rate.
         """
         if self.given_threshold is not None:
             return self.given_threshold, calibration.rate_of(self.given_threshold)
@@ -188,21 +188,21 @@ class Detector(abc.ABC):
         return calibration.threshold(rate), rate
 
     def decide(self, scores: np.ndarray) -> Decisions | None:
-        """Which images are anomalous, by their scores float64 [count]; None where no threshold is known."""
+        """Which images are anomalous, by their scores float64 [count]; None if no threshold is known."""
         calibration = self.calibration
         return None if calibration is None else calibration.decide_by(scores, *self.threshold_and_rate(calibration))
 
     def with_threshold(self, threshold: float | None) -> Self:
-        """The same detector with a threshold in place of its false alarm rate's; None: as it is.
+        """The same detector with this threshold instead of that of its false alarm rate; None: unchanged.
 
         Raises:
-            InputError: it knows no scores of normal images, which p-values and rates come from.
+            InputError: it has no scores of normal images, which p-values and rates are computed from.
         """
         if threshold is None:
             return self
         if self.calibration is None:
             raise InputError(
-                f"--threshold={threshold:g}: {self.description} that knows no scores of normal images has no p-values "
+                f"--threshold={threshold:g}: {self.description} without scores of normal images has no p-values "
                 "either: train it again, or give --calibration_data."
             )
         result = copy.copy(self)
@@ -210,12 +210,12 @@ class Detector(abc.ABC):
         return result
 
     def calibrate(self, images: ImageSet) -> None:
-        """Lets other normal images, which it was not fitted to, give threshold and p-values."""
+        """Sets threshold and p-values from other normal images, which it was not fitted to."""
         self._held_out = self.negative_log_density(self.embedded(images))
         vars(self).pop("calibration", None)
 
-    def embedded(self, images: ImageSet, *, report: Report = hush) -> Any:
-        """What `embed` gives for a set of images, or the cache has of it."""
+    def embedded(self, images: ImageSet, *, report: Report = no_report) -> Any:
+        """The result of `embed` for a set of images, from the cache if it is there."""
 
         def make() -> np.ndarray:
             report(f"Computing {self.config.features.feature} of {images.examples.note}.")
@@ -227,16 +227,15 @@ class Detector(abc.ABC):
 
     @property
     def _cache_key(self) -> str:
-        """What decides `embed`'s result, beside the network and the images."""
+        """What determines the result of `embed`, besides the network and the images."""
         return str(self.config.features)
 
-    def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = hush) -> Scores:
-        """Scores a set of images, from the cache where it has what is needed.
+    def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = no_report) -> Scores:
+        """Scores a set of images, from the cache if possible.
 
         Args:
             images: to score.
-            heat_maps: whether heat maps are asked for.
-            report: takes lines for the user.
+            heat_maps: whether to return heat maps.
         """
         result = self._scores(
             self.embedded(images, report=report),
@@ -246,7 +245,7 @@ class Detector(abc.ABC):
         return result if heat_maps else result._replace(heat_maps=None)
 
     def _scores(self, embedded: Any, localize: Callable[[], np.ndarray], *, heat_maps: bool) -> Scores:
-        """Scores, and heat maps that come with them or, if they are asked for, are made apart."""
+        """Scores, with the heat maps that come with them or, if requested, are computed by `localize`."""
         scores, maps = self.reduce(self.negative_log_density(embedded))
         return Scores(scores, localize() if heat_maps and maps is None else maps, embedded)
 
@@ -254,7 +253,7 @@ class Detector(abc.ABC):
         """Scores RGB images uint8 [count, height, width, 3] of any size; heat maps have the detector's side.
 
         Raises:
-            InputError: they are of another shape or type.
+            InputError: they have another shape or type.
         """
         images = self.resized(images)
         return self._scores(self.embed(images), lambda: self.localize(images), heat_maps=heat_maps)
@@ -266,12 +265,12 @@ class Detector(abc.ABC):
 
         Args:
             image: RGB, uint8 [height, width, 3] of any size; or a file, which is read as the training images were.
-            heat_map: whether to give the heat map as well, at the image's own size.
+            heat_map: whether to return the heat map too, at the image's own size.
             false_alarm_rate: of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
 
         Raises:
-            InputError: the file cannot be read, the array is of another shape or type, or so few normal images cannot
-                give the rate.
+            InputError: the file cannot be read, the array has another shape or type, or there are too few normal images
+                for the rate.
         """
         pixels = image if isinstance(image, np.ndarray) else reading.read_pixels(Path(image), self.how_read)
         detector = self
@@ -285,10 +284,10 @@ class Detector(abc.ABC):
         return result._replace(heat_map=np.asarray(resize(Image.fromarray(result.heat_map), *size)))
 
     def resized(self, images: np.ndarray) -> np.ndarray:
-        """RGB images uint8 [count, height, width, 3] at the detector's side, as those that it learned from.
+        """Resizes RGB images uint8 [count, height, width, 3] to the detector's side, as the training images were.
 
         Raises:
-            InputError: they are of another shape or type.
+            InputError: they have another shape or type.
         """
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not all(images.shape[1:]):
             raise InputError(
@@ -299,7 +298,7 @@ class Detector(abc.ABC):
         return np.stack([np.asarray(resize(Image.fromarray(image), self.side, self.side)) for image in images])
 
     def save(self, folder: Path) -> None:
-        """Writes the folder, whole or not at all: all that a detector needs."""
+        """Writes everything that the detector needs to a folder, atomically."""
         with whole_folder(folder) as partial:
             self._save(partial)
             if self.held_out_ is not None:
@@ -308,25 +307,25 @@ class Detector(abc.ABC):
             (partial / "config.json").write_text(self.given.to_json(), encoding="utf-8")
 
     def _save(self, folder: Path) -> None:
-        """Writes what is its kind's own."""
-        raise InputError(f"{self.description} is made of what lies elsewhere, and is not saved.")
+        """Writes what is specific to its kind."""
+        raise InputError(f"{self.description} consists of other detectors, and cannot be saved.")
 
     def graph(self, *, single: bool) -> Any:
         """The detector as a TensorFlow graph, see `graphs.graph.DetectorGraph`.
 
         Args:
-            single: whether it computes in single precision, without loops, as ONNX and LiteRT want it.
+            single: whether it computes in single precision and without loops, as ONNX and LiteRT need.
         """
         raise InputError(f"{self.description} cannot be exported.")
 
 
 class FittedDetector(Detector):
-    """A network, or what takes its place, and a density; the density may be fitted when it is first needed.
+    """A network and a density, which may be fitted when it is first needed.
 
     Attributes:
         density: fitted, with `score_samples`.
-        training_features_: float32 [count, dimensions] of the images it was fitted to; [count, 0] where they are too
-            many to keep.
+        training_features_: float32 [count, dimensions] of the images it was fitted to; [count, 0] if they are too
+            many to store.
     """
 
     def __init__(self, config: Config, data: TrainingData):
@@ -336,22 +335,21 @@ class FittedDetector(Detector):
         self._training: TrainingImages | None = None  # to fit to
 
     @abc.abstractmethod
-    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:
+    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:
         """Fits to normal images uint8 [count, side, side, 3], not augmented.
 
         Args:
             images: the images.
-            groups: int [count]: for `held_out_`, images of a group are left out together; None: each by itself.
-            report: takes lines for the user.
+            groups: int [count]: for `held_out_`, images of a group are left out together; None: each alone.
         """
 
     @abc.abstractmethod
     def _fit_to(self, training: TrainingImages) -> None:
-        """Fits to a run's training images, or takes what is cached of that."""
+        """Fits to a run's training images, using what is cached."""
 
     @abc.abstractmethod
     def restore(self, folder: Path, held_out: np.ndarray | None) -> Self:
-        """Takes the density that a detector's folder has, and held-out scores.
+        """Loads the density from a detector's folder, and takes its held-out scores.
 
         Raises:
             InputError: a file is damaged.

@@ -1,4 +1,4 @@
-"""What is kept of images beside their scores, in a run's folder: features, thumbnails, labels."""
+"""What a run's folder stores about images besides their scores: features, thumbnails, labels."""
 
 import math
 from pathlib import Path
@@ -11,16 +11,16 @@ from cutpaste_tf.files import DAMAGE, damage, read_arrays, write_arrays
 from cutpaste_tf.images import resizing
 from cutpaste_tf.images.image_set import ImageSet
 
-THUMBNAILS = 2000  # as many training images at most say what raw pixels would do
+THUMBNAILS = 2000  # training images at most, for the baseline on raw pixels
 
 
 class Embeddings(NamedTuple):
-    """What evaluation needs to know of images.
+    """What evaluation needs to know about images.
 
     Attributes:
-        features: float32 [count, dimensions]. Of a patch model the scores of the patches, [count, places, places],
-            or nothing, [count, 0]: its features are too many to keep.
-        thumbnails: uint8 [count, 32, 32, 3]; of training images THUMBNAILS at most, in even steps.
+        features: float32 [count, dimensions]. For a patch model the scores of the patches, [count, places, places],
+            or nothing, [count, 0]: its features are too many to store.
+        thumbnails: uint8 [count, 32, 32, 3]; of training images at most THUMBNAILS, evenly spaced.
         paths: of each image.
         labels: int32 [count]: 0 normal, 1 anomalous, -1 unknown.
         defects: name of each image's defect.
@@ -54,12 +54,12 @@ def read(path: Path) -> Embeddings:
 
 
 def write(path: Path, embeddings: Embeddings) -> None:
-    """Writes embeddings as .npz, whole or not at all."""
+    """Writes embeddings as .npz, atomically."""
     write_arrays(path, embeddings._asdict())
 
 
 def describe(features: np.ndarray, images: ImageSet, *, trained: bool = False) -> Embeddings:
-    """Puts features and what else is known of images together; `trained`: these are training images."""
+    """Combines features with what else is known about images; `trained`: these are training images."""
     every = math.ceil(len(images) / THUMBNAILS) if trained else 1
     small = resizing.thumbnails(images.examples.images[::every]) if trained else images.thumbnails
     return Embeddings(features, small, images.paths, images.labels, images.defects, list(images.hashes))

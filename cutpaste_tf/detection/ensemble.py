@@ -12,20 +12,20 @@ from cutpaste_tf.detection.detector import Detector, FittedDetector
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.image_set import ImageSet
-from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.settings.config import Config
 
 
 class Ensemble(Detector):
-    """Scores images by the mean of its members' log densities; heat maps are the means of theirs.
+    """Scores images by the mean of its members' log densities, and averages their heat maps.
 
     Args:
-        members: detectors of one kind, with the same settings of features, density and heat maps, that are fitted to
-            the same images.
+        members: detectors of one kind, with the same settings of features, density and heat maps, fitted to the same
+            images.
         folders: of the members, for messages.
 
     Raises:
-        InputError: they cannot be one detector.
+        InputError: they cannot be combined.
     """
 
     description = "an ensemble"
@@ -42,47 +42,49 @@ class Ensemble(Detector):
     def members(self) -> list[Detector]:  # noqa: D102
         return self._members
 
-    def embed(self, images: np.ndarray, *, report: Report = hush) -> list[Any]:
-        """What each member's `embed` gives."""
+    def embed(self, images: np.ndarray, *, report: Report = no_report) -> list[Any]:
+        """The results of the members' `embed`."""
         return [member.embed(images, report=report) for member in self.members]
 
-    def embedded(self, images: ImageSet, *, report: Report = hush) -> list[Any]:
-        """What each member's `embedded` gives, from a cache of its own."""
+    def embedded(self, images: ImageSet, *, report: Report = no_report) -> list[Any]:
+        """The results of the members' `embedded`, each from its own cache."""
         return [member.embedded(images, report=report) for member in self.members]
 
     def negative_log_density(self, embedded: list[Any]) -> np.ndarray:
-        """The mean of the members'."""
+        """The mean over the members."""
         pairs = zip(self.members, embedded, strict=True)
-        return np.mean([member.negative_log_density(own) for member, own in pairs], axis=0)
+        return np.mean([member.negative_log_density(features) for member, features in pairs], axis=0)
 
     def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """As each member."""
         return self.members[0].reduce(densities)
 
-    def localize(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """The mean of the members' heat maps."""
         maps = self.members[0].localize(images, report=report)
         for member in self.members[1:]:
-            maps += member.localize(images, report=report)  # in place: they may lie in a file
+            maps += member.localize(images, report=report)  # in place: they may be in a file
         maps /= len(self.members)
         return maps
 
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Ensemble:
-        """The members with other settings, each of its own configuration otherwise."""
+        """The members with other settings; the rest of their configurations stays as it is."""
         changed = {name: value for name, value in config.flat().items() if value != self.given.flat()[name]}
-        members = [one.configured(one.given.replaced(**changed), gradcam_layer=gradcam_layer) for one in self.members]
+        members = [
+            member.configured(member.given.replaced(**changed), gradcam_layer=gradcam_layer) for member in self.members
+        ]
         return Ensemble(members, self._folders)
 
     @property
     def held_out_(self) -> np.ndarray | None:
-        """The mean of the members'; None where one of them has none."""
+        """The mean over the members; None if one of them has none."""
         if self._held_out is None:
             scores = [held_out for member in self.members if (held_out := member.held_out_) is not None]
             self._held_out = np.mean(scores, axis=0) if len(scores) == len(self.members) else None
         return self._held_out
 
     def training_embeddings(self) -> Embeddings | None:
-        """What the first member's run keeps of the training images, which all have in common."""
+        """What the first member's run stores about the training images, which all members share."""
         return self._members[0].training_embeddings()
 
     def prepare(self) -> None:  # noqa: D102
@@ -98,11 +100,15 @@ class Ensemble(Detector):
 def _check(first: Detector, first_folder: Path, other: Detector, folder: Path) -> None:
     for member, place in ((first, first_folder), (other, folder)):
         if not isinstance(member, FittedDetector):
-            raise InputError(f"{place} is {member.description}, which cannot be one of several.")
+            raise InputError(f"{place} is {member.description}, which cannot be part of an ensemble.")
     groups = first.config.features, first.config.density, first.config.heat_maps
     for name in ("patch_size", "image_size", *(name for group in groups for name in group.flat())):
         ours, theirs = (detector.config.flat()[name] for detector in (first, other))
         if ours != theirs:
-            raise InputError(f"{folder} has --{name}={theirs} and {first_folder} {ours}; an ensemble's are the same.")
+            raise InputError(
+                f"{folder} has --{name}={theirs} and {first_folder} {ours}; in an ensemble they must be the same."
+            )
     if other.data.images != first.data.images:
-        raise InputError(f"{folder} was trained on other images than {first_folder}; an ensemble's are the same.")
+        raise InputError(
+            f"{folder} was trained on other images than {first_folder}; in an ensemble they must be the same."
+        )

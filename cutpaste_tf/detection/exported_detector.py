@@ -1,4 +1,4 @@
-"""An export as a detector: scores images as a program would that has only TensorFlow."""
+"""An export as a detector: scores images as a program with nothing but TensorFlow would."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from cutpaste_tf.detection.record import Record
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN
 from cutpaste_tf.images.image_set import ImageSet
-from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.base import PATCH_MODEL, only_for
 from cutpaste_tf.settings.config import Config
 
-_PIXELS = 2**21  # of images that are scored together, which are of one size: 32 of 256 px
+_PIXELS = 2**21  # in a batch of images of one size: 32 of 256 px
 
 
 class ExportedDetector(Detector):
-    """An export's SavedModel, whose steps stay inside: files go through its own graph at their own sizes.
+    """An export's SavedModel, with all steps inside the graph, which takes images at their original sizes.
 
     Args:
-        folder: that `export_main.py` wrote.
+        folder: written by `export_main.py`.
 
     Raises:
-        InputError: the folder is no such export, or a file of it is damaged.
+        InputError: the folder is not such an export, or a file in it is damaged.
     """
 
     description = "an export"
@@ -57,20 +57,21 @@ class ExportedDetector(Detector):
 
     @functools.cached_property
     def calibration(self) -> Calibration | None:
-        """How normal images score, as it was exported."""
+        """How normal images score, as exported."""
         return self._scores_read
 
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Detector:
-        """The same, whose decisions and files alone can have other settings than it was made with."""
+        """The same export; only settings of decisions and of reading files can differ from those it was made with."""
         groups = ("features", "density", "heat_maps")
         if changed := [name for name in groups if getattr(self.config, name) != getattr(config.resolved(), name)]:
             raise InputError(
                 f"{self._folder} is an export, whose settings of {' and '.join(changed)} are those that it was made "
-                "with: evaluate the run to give them anew."
+                "with: evaluate the run to change them."
             )
         if gradcam_layer:
             raise InputError(
-                f"{self._folder} is an export, whose GradCAM is of what its feature pools; leave out --gradcam_layer."
+                f"{self._folder} is an export, whose GradCAM uses the map that its feature pools; leave out "
+                "--gradcam_layer."
             )
         result = self._copy_with(config)
         if config.decision != self.config.decision:
@@ -84,32 +85,32 @@ class ExportedDetector(Detector):
     def prepare(self) -> None:  # noqa: D102
         _ = self._model
 
-    def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    def embed(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """Scores float64 [count]."""
         del report
         return self._run(iter(images), len(images)).scores
 
     def negative_log_density(self, embedded: np.ndarray) -> np.ndarray:
-        """What `embed` gives."""
+        """The result of `embed`."""
         return embedded
 
     def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """What `embed` gives."""
+        """The result of `embed`."""
         return densities, None
 
-    def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = hush) -> Scores:
-        """Scores the files as they are, decoded."""
+    def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = no_report) -> Scores:
+        """Scores the decoded files at their original sizes."""
         report(f"Scoring {images.description} by the export's own graph.")
         result = self._run(images.originals(), len(images))
         return result if heat_maps else result._replace(heat_maps=None)
 
     def score(self, images: np.ndarray, *, heat_maps: bool = False) -> Scores:
         """Scores RGB images uint8 [count, height, width, 3] of any size."""
-        del heat_maps  # the graph makes them in any case
+        del heat_maps  # the graph always computes them
         return self._run(iter(images), len(images))
 
     def _run(self, images: Iterable[np.ndarray], count: int) -> Scores:
-        """Scores images, each uint8 [height, width, 3]; those of one size that follow each other go together."""
+        """Scores images, each uint8 [height, width, 3]; consecutive images of one size share a batch."""
         serve = self._model.signatures["serving_default"]
         scores, maps = np.empty(count), arrays.allocate(count, (self.side, self.side), np.float32)
         start = 0
@@ -122,11 +123,11 @@ class ExportedDetector(Detector):
 
 
 def _batches(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    held: list[np.ndarray] = []
+    batch: list[np.ndarray] = []
     for image in images:
-        if held and (image.shape != held[0].shape or (len(held) + 1) * image[..., 0].size > _PIXELS):
-            yield np.stack(held)
-            held = []
-        held.append(image)
-    if held:
-        yield np.stack(held)
+        if batch and (image.shape != batch[0].shape or (len(batch) + 1) * image[..., 0].size > _PIXELS):
+            yield np.stack(batch)
+            batch = []
+        batch.append(image)
+    if batch:
+        yield np.stack(batch)

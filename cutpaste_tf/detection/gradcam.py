@@ -1,9 +1,9 @@
 """GradCAM of the anomaly score of an image model (Section 4.2; Selvaraju et al., ICCV 2017).
 
-A channel's weight is the mean over places of the anomaly score's gradient there; the map is the ReLU of
-the channels' weighted sum. For the feature map that is averaged and scored there is a closed form:
-the gradient is the density's own, divided by the number of places, everywhere alike. For any other
-layer Keras' backend differentiates the network between the two.
+A channel's weight is the mean over places of the anomaly score's gradient; the map is the ReLU of the
+weighted sum of channels. For the feature map that is pooled and scored there is a closed form: at every
+place, the gradient is the density's divided by the number of places. For any other layer, Keras' backend
+differentiates the part of the network in between.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from cutpaste_tf.density.density import Density
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.networks.saliency import gradient
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 
 
 class GradCam:
-    """Makes heat maps; its network is built once, which takes longer than a map.
+    """Computes heat maps; building its network takes longer than a map, so it is built once.
 
     Args:
         feature: image in [0, 1] -> pooled feature, as of `build.feature_model`.
-        layer: of the backbone, with an output [batch, height, width, channels]; empty for the feature's own map.
+        layer: of the backbone, with an output [batch, height, width, channels]; empty for the map that is pooled.
 
     Raises:
         InputError: the network has no such layer.
@@ -37,45 +37,44 @@ class GradCam:
         if layer:
             check_layer(feature, layer)
         self._feature, self._layer = feature, layer
-        self._own = keras.Model(feature.input, feature.get_layer("pool").input)
+        self._activations = keras.Model(feature.input, feature.get_layer("pool").input)
 
     def heat_maps(
-        self, density: Density, images: np.ndarray, *, batch_size: int = 16, report: Report = hush
+        self, density: Density, images: np.ndarray, *, batch_size: int = 16, report: Report = no_report
     ) -> np.ndarray:
-        """GradCAM maps, enlarged to the images' size.
+        """GradCAM maps, resized to the images' size.
 
         Args:
             density: fitted to the feature.
             images: uint8 [count, side, side, 3].
             batch_size: images at a time.
-            report: takes a line for the user.
 
         Returns:
-            float32 [count, side, side], 0 and above, bilinear; in memory up to 128 MiB, else in a file.
+            float32 [count, side, side], 0 and above, bilinear; in memory up to 128 MiB, otherwise in a file.
         """
         side = images.shape[1]
         result = arrays.allocate(len(images), (side, side), np.float32)
         starts = range(0, len(images), batch_size)
         batches = zip(starts, arrays.batches(images, batch_size), strict=True)
-        for start, own in track(batches, len(starts), "GradCAM, batches of images", report):
-            batch = np.divide(own, np.float32(255))
-            activations = np.asarray(devices.outputs(self._own, batch), np.float32)
+        for start, pixels in track(batches, len(starts), "GradCAM, batches of images", report):
+            batch = np.divide(pixels, np.float32(255))
+            activations = np.asarray(devices.outputs(self._activations, batch), np.float32)
             weights = density.score_gradient(activations.mean(axis=(1, 2))) / np.prod(activations.shape[1:3])
             if self._layer:
                 activations, slopes = differentiated(self._feature, self._layer, batch, weights)
                 weights = slopes.mean(axis=(1, 2))
             maps = np.maximum(np.einsum("bhwc,bc->bhw", activations, weights, optimize=True), 0)
-            for index, one in enumerate(maps, start):
-                result[index] = np.asarray(resize(Image.fromarray(one.astype(np.float32)), side, side))
+            for index, heat in enumerate(maps, start):
+                result[index] = np.asarray(resize(Image.fromarray(heat.astype(np.float32)), side, side))
             arrays.release(result)
         return result
 
 
 def check_layer(feature: keras.Model, name: str) -> None:
-    """Sees whether the backbone in a network has a layer of that name with a map as its output.
+    """Checks that the backbone in a network has a layer of that name with a feature map as its output.
 
     Raises:
-        InputError: it has not.
+        InputError: it does not.
     """
     backbone = _backbone(feature)
     if len(backbone.outputs) > 1:
@@ -90,13 +89,13 @@ def check_layer(feature: keras.Model, name: str) -> None:
 def differentiated(
     feature: keras.Model, layer: str, batch: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A layer's output, and the anomaly score's gradient there, by automatic differentiation.
+    """A layer's output and the anomaly score's gradient with respect to it, by automatic differentiation.
 
     Args:
         feature: as in `GradCam`.
         layer: name of the layer.
         batch: float32 [batch, side, side, 3] in [0, 1].
-        weights: the score's gradient [batch, channels] at each place of the feature map.
+        weights: the score's gradient [batch, channels] at each place of the last feature map.
 
     Returns:
         Both float32 [batch, height, width, channels].
@@ -125,13 +124,13 @@ def _to_numpy(x: Any) -> np.ndarray:
 
 
 def _run(backbone: keras.Model, x: Any, name: str, probe: Any) -> tuple[Any, Any]:
-    """(last output, output of the layer `name`) of a backbone, layer by layer, with `probe` added to that output."""
+    """(last output, output of layer `name`) of a backbone, run layer by layer, with `probe` added at layer `name`."""
     values = {id(backbone.inputs[0]): x}
     output = None
     for layer in backbone.layers[1:]:
         inputs = layer.input
-        given = [values[id(one)] for one in inputs] if isinstance(inputs, list) else values[id(inputs)]
-        value = layer(given)
+        arguments = [values[id(tensor)] for tensor in inputs] if isinstance(inputs, list) else values[id(inputs)]
+        value = layer(arguments)
         if layer.name == name:
             output, value = value, value + probe
         values[id(layer.output)] = value

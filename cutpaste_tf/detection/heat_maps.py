@@ -1,4 +1,4 @@
-"""From scores of patches to heat maps, and to scores of images (Section 4.2, A.5). No TensorFlow here."""
+"""Turns patch scores into heat maps and image scores (Section 4.2, A.5), without TensorFlow."""
 
 import numpy as np
 
@@ -7,32 +7,32 @@ from cutpaste_tf.settings.scoring import FeatureSettings, HeatMapSettings
 
 
 def upsample(scores: np.ndarray, side: int, features: FeatureSettings, settings: HeatMapSettings) -> np.ndarray:
-    """Receptive field upsampling (FCDD's, A.5): each score is spread over its patch by a Gaussian.
+    """Receptive field upsampling (from FCDD, A.5): each score is spread over its patch by a Gaussian.
 
-    This is the transposed convolution with the scoring's stride and a kernel as large as a patch. The kernel is a
-    product of two one-dimensional ones, which makes it two products of matrices.
+    This is a transposed convolution with the stride of the patches and a kernel as large as a patch. The kernel is
+    separable, so two matrix products compute it.
 
     Args:
         scores: anomaly scores of patches [count, places, places], 0 for the most normal.
         side: of the images, in pixels.
         features: extract_size and stride of the patches.
-        settings: smoothing_sigma; with normalize_coverage, every pixel's value is divided by the sum of the kernels
-            that reach it. Without, border pixels, which few patches cover, are damped towards 0.
+        settings: smoothing_sigma; with normalize_coverage, each pixel is divided by the sum of the kernels that reach
+            it. Without it, border pixels, which few patches cover, are damped towards 0.
 
     Returns:
-        float32 [count, side, side], in the unit of the scores; in memory up to 128 MiB, else in a file.
+        float32 [count, side, side], in the unit of the scores; in memory up to 128 MiB, otherwise in a file.
     """
     spread = spreading(scores.shape[1], side, features, settings)
     maps = arrays.allocate(len(scores), (side, side), np.float32)
-    for index, one in enumerate(scores):
-        maps[index] = spread @ one @ spread.T
+    for index, coarse in enumerate(scores):
+        maps[index] = spread @ coarse @ spread.T
         if index % 64 == 0:
             arrays.release(maps)
     return maps
 
 
 def spreading(places: int, side: int, features: FeatureSettings, settings: HeatMapSettings) -> np.ndarray:
-    """How `upsample` spreads scores along one axis: float64 [side, places]; other arguments as there."""
+    """The matrix by which `upsample` spreads scores along one axis: float64 [side, places]."""
     size, stride = features.extract_size, features.stride
     offsets = np.arange(size) - (size - 1) / 2
     kernel = np.exp(-0.5 * (offsets / settings.smoothing_sigma) ** 2)
@@ -42,18 +42,18 @@ def spreading(places: int, side: int, features: FeatureSettings, settings: HeatM
     if settings.normalize_coverage:
         spread /= np.maximum(spread.sum(axis=1, keepdims=True), 1e-300)  # stride > size leaves pixels uncovered
     else:
-        spread *= stride / kernel.sum()  # well inside, weights sum to 1 on average
+        spread *= stride / kernel.sum()  # away from the border, weights sum to 1 on average
     return spread
 
 
 def image_scores(patch_scores: np.ndarray, maps: np.ndarray, settings: HeatMapSettings) -> np.ndarray:
-    """Anomaly scores float64 [count] of images: a maximum over places.
+    """Anomaly scores float64 [count] of images: the maximum of the patch scores or of the heat map.
 
     Args:
-        patch_scores: [count, places, places], of which figure 1 of the paper takes the maximum (`patches`).
-        maps: [count, side, side], their heat maps (`map`, the default): a single odd patch decides less, which
+        patch_scores: [count, places, places]; the paper takes their maximum in Figure 1 (`patches`).
+        maps: [count, side, side], their heat maps (`map`, the default): a single odd patch has less influence, which
             was better in 31 of 53 evaluations and worse in 7 (docs/results.md).
-        settings: image_score says which.
+        settings: image_score selects which.
     """
     chosen = {"map": maps, "patches": patch_scores}[settings.image_score]
     return chosen.max(axis=(1, 2)).astype(np.float64)

@@ -1,4 +1,4 @@
-"""A model of whole images: the density of one feature of each image (Section 2.3); GradCAM localizes."""
+"""The image model: a density of one feature vector per image (Section 2.3), localized by GradCAM."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cutpaste_tf import files, runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.density import densities
 from cutpaste_tf.density.density import Density
-from cutpaste_tf.detection import whole
+from cutpaste_tf.detection import image_features
 from cutpaste_tf.detection.detector import FittedDetector
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.detection.gradcam import GradCam, check_layer
 from cutpaste_tf.detection.network import Network
 from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.base import PATCH_MODEL, only_for
 from cutpaste_tf.settings.config import Config
@@ -29,10 +29,10 @@ class ImageDetector(FittedDetector):
     """Scores images by the density of their pooled feature.
 
     Args:
-        network: from images in [0, 1] to the pooled feature (`build.Networks.feature`), or the file that holds it.
-        config: of the run; says which feature and density are meant.
+        network: from images in [0, 1] to the pooled feature (`build.Networks.feature`), or its file.
+        config: of the run; selects feature and density.
         data: the normal images that it is fitted to.
-        gradcam_layer: layer of the backbone that heat maps are made of; empty: the map that the feature pools.
+        gradcam_layer: layer of the backbone that heat maps are computed from; empty: the map that the feature pools.
     """
 
     description = "an image model"
@@ -48,10 +48,12 @@ class ImageDetector(FittedDetector):
         """Network from images in [0, 1] to the feature that is scored, float32 [count, dimensions]."""
         return self.network.feature(self.config.features.feature)
 
-    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:  # noqa: D102
+    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
         return self.fit_features(self.embed(images, report=report), groups, report=report)
 
-    def fit_features(self, features: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:
+    def fit_features(
+        self, features: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report
+    ) -> Self:
         """`fit` to the features float32 [count, dimensions] of normal images.
 
         Raises:
@@ -61,13 +63,13 @@ class ImageDetector(FittedDetector):
         self._density = densities.build(self.config.density).fit(features)
         try:
             self._held_out = -self._density.held_out(features, groups)
-        except InputError as error:  # without some of the images
+        except InputError as error:  # when some of the images are left out
             report(f"No threshold can be given: {error}")
             self._held_out = np.empty(0)
         return self
 
     def _fit_to(self, training: TrainingImages) -> None:
-        saved = self._density  # stays: only scores are missing, where the run is of version 0.2
+        saved = self._density  # is kept: a run of version 0.2 lacks only the held-out scores
         train = self.training_embeddings()
         if train is None:
             self._held_out = np.empty(0)
@@ -85,9 +87,9 @@ class ImageDetector(FittedDetector):
         result.network = self.network
         return result
 
-    def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    def embed(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """Features float32 [count, dimensions]."""
-        return whole.embed(self.feature, images, report=report)
+        return image_features.embed(self.feature, images, report=report)
 
     def negative_log_density(self, embedded: np.ndarray) -> np.ndarray:  # noqa: D102
         return -self.density.score_samples(embedded)
@@ -96,7 +98,7 @@ class ImageDetector(FittedDetector):
         """Scores are the negative log densities."""
         return densities, None
 
-    def localize(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """GradCAM of the anomaly score."""
         return self._gradcam.heat_maps(self.density, images, report=report)
 

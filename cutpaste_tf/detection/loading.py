@@ -1,4 +1,4 @@
-"""Which kind of detector a configuration or a folder is: asked here, and nowhere else."""
+"""Creates the detector for a configuration or a folder; the only module that knows all kinds."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def make(network: keras.Model | Path, config: Config, data: TrainingData, *, gra
     """A detector that is not fitted yet.
 
     Args:
-        network: from images in [0, 1] to the pooled feature, or the file that holds it.
-        config: says the kind.
+        network: from images in [0, 1] to the pooled feature, or its file.
+        config: determines the kind.
         data: the images that it will be fitted to.
         gradcam_layer: see `ImageDetector`.
 
     Raises:
-        InputError: a layer is named for a patch model.
+        InputError: `gradcam_layer` is given for a patch model.
     """
     if not config.patch_size:
         return ImageDetector(network, config, data, gradcam_layer=gradcam_layer)
@@ -38,12 +38,12 @@ def make(network: keras.Model | Path, config: Config, data: TrainingData, *, gra
 
 
 def load(folders: str | Path | Sequence[str | Path] | Detector) -> Detector:
-    """Reads the detector of a complete run, one that was copied from it, or an export; of several, their ensemble.
+    """Loads the detector of a complete run, a copy of it, or an export; several folders make an ensemble.
 
-    The network is read when it is first needed, see `Detector.prepare`. A detector is given back as it is.
+    The network is loaded when it is first needed, see `Detector.prepare`. A detector is returned as it is.
 
     Raises:
-        InputError: a folder is missing or holds no detector, a file of it is damaged, or the detectors cannot be one.
+        InputError: a folder is missing or has no detector, a file is damaged, or the detectors cannot be combined.
     """
     if isinstance(folders, Detector):
         return folders
@@ -53,12 +53,12 @@ def load(folders: str | Path | Sequence[str | Path] | Detector) -> Detector:
 
 
 def places(folders: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The folders that are named, one or several."""
+    """One or several folders, as a list."""
     return [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
 
 
 def load_one(place: Path) -> Detector:
-    """Reads the detector, or the export, in a folder of its own; errors as `load`."""
+    """Loads the detector or export in a folder; errors as `load`."""
     if runs.is_export(place):
         return ExportedDetector(place)
     detector = make(place / runs.MODEL, Config.read(place / "config.json"), TrainingData.read(place))

@@ -1,4 +1,4 @@
-"""A network that is read when it is first used: scores by kept features take none, and no TensorFlow."""
+"""A network that is loaded on first use: scoring cached features needs neither it nor TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Network:
     """From images in [0, 1] to features.
 
     Args:
-        source: the network to the pooled feature (`build.Networks.feature`), or the file that holds it.
+        source: the network to the pooled feature (`build.Networks.feature`), or its file.
     """
 
     def __init__(self, source: keras.Model | Path):
@@ -32,7 +32,7 @@ class Network:
         return load(self.source) if isinstance(self.source, Path) else self.source
 
     def feature(self, name: str) -> keras.Model:
-        """The network to a feature, see `build.feature_model`, which says what is raised."""
+        """The network to a feature; errors as `build.feature_model`."""
         return build.feature_model(self.model, name)
 
     def save(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class Network:
 
 
 def load(path: Path) -> keras.Model:
-    """Reads a network that Keras has saved.
+    """Loads a network that Keras saved.
 
     Raises:
         InputError: the file is damaged.
@@ -52,6 +52,6 @@ def load(path: Path) -> keras.Model:
         if damaged:
             raise zipfile.BadZipFile(f"its part {damaged} does not match its checksum")
         return keras.models.load_model(path, compile=False)  # pyright: ignore[reportReturnType]
-    except Exception as error:  # of zip, JSON, HDF5 or Keras, whichever part it is
+    except Exception as error:  # from zip, JSON, HDF5 or Keras, depending on the part
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} is damaged ({reason}): {files.COPY_AGAIN}.") from None

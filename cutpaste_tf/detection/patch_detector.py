@@ -1,4 +1,4 @@
-"""A model of patches: the densities of the features of an image's patches (Sections 2.4 and 4.2, A.5)."""
+"""The patch model: densities of the features of an image's patches (Sections 2.4 and 4.2, A.5)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.detection.network import Network
 from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.base import IMAGE_MODEL, only_for
 from cutpaste_tf.settings.config import Config
@@ -31,11 +31,11 @@ NO_GRADCAM = "--gradcam_layer is for image models; a patch model's heat maps com
 
 
 class PatchDetector(FittedDetector):
-    """Scores images by their patches: a heat map is made of the patches' scores, an image's score is a maximum.
+    """Scores images by their patches: patch scores make the heat map, and a maximum is the image's score.
 
     Args:
-        network: from images in [0, 1] to the pooled feature, or the file that holds it.
-        config: of the run; says which feature, patches and density are meant.
+        network: from images in [0, 1] to the pooled feature, or its file.
+        config: of the run; selects feature, patches and density.
         data: the normal images that it is fitted to.
     """
 
@@ -47,14 +47,14 @@ class PatchDetector(FittedDetector):
     def __init__(self, network: keras.Model | Path, config: Config, data: TrainingData):
         super().__init__(config, data)
         self.network = Network(network)
-        self._is_saved = False  # whether the density is the run's own: no other scores are computed for it
+        self._is_saved = False  # whether the density is the run's: its held-out scores are then not recomputed
 
     @functools.cached_property
     def embed_patches(self) -> PatchEmbedder:
-        """What makes the features of patches, see `dense.function`; made once, since that takes a while."""
+        """The embedder of patches, see `dense.function`; built once, since that is slow."""
         return dense.function(self.network.feature(self.config.features.feature), self.side, self.config.features)
 
-    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:  # noqa: D102
+    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
         features = track(self.embed_patches.each(images), len(images), "Patches of images", report)
         density = patch_density.build(self.config.density).fit(features, len(images), groups)
         places = math.isqrt(density.held_out.shape[-1])
@@ -69,7 +69,7 @@ class PatchDetector(FittedDetector):
         self._held_out = self._cached_held_out()
 
     def _cached_held_out(self) -> np.ndarray:
-        """The held-out scores, from the cache if it has them; fitted for them where there are none."""
+        """The held-out scores, from the cache if it has them, otherwise by fitting the density."""
 
         def fitted() -> np.ndarray:
             _ = self.density
@@ -100,23 +100,23 @@ class PatchDetector(FittedDetector):
             self._held_out = self._cached_held_out()
         return self._held_out
 
-    def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+    def embed(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """Scores of all patches of images uint8 [count, side, side, 3], at least one.
 
         Returns:
-            float32 [count, places, places]: negative log densities, counted from the density's peak, which is 0.
+            float32 [count, places, places]: negative log densities relative to the density's peak, which is 0.
         """
         parts: list[np.ndarray] = []
-        held, filled = np.empty(0), 0
+        buffer, filled = np.empty(0), 0
         every = track(self.embed_patches.each(images), len(images), "Patches of images", report)
         for index, features in enumerate(every, 1):
             if index == 1:
                 together = max(1, _TOGETHER // features.nbytes)
-                held = np.empty((min(len(images), together), *features.shape), np.float32)
-            held[filled] = features
+                buffer = np.empty((min(len(images), together), *features.shape), np.float32)
+            buffer[filled] = features
             filled += 1
-            if filled == len(held) or index == len(images):
-                parts.append((self.density.peak - self.density.score_samples(held[:filled])).astype(np.float32))
+            if filled == len(buffer) or index == len(images):
+                parts.append((self.density.peak - self.density.score_samples(buffer[:filled])).astype(np.float32))
                 filled = 0
         scores = np.concatenate(parts)
         places = math.isqrt(scores.shape[1])
@@ -124,15 +124,15 @@ class PatchDetector(FittedDetector):
 
     @property
     def _cache_key(self) -> str:
-        # Scores of patches are kept rather than their features, so that the density counts as well.
+        # Patch scores are cached rather than features, so they depend on the density too.
         return f"{self.config.features} {self.config.density}"
 
     def negative_log_density(self, embedded: np.ndarray) -> np.ndarray:
-        """What `embed` gives."""
+        """The result of `embed`."""
         return embedded
 
     def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Heat maps, and their maxima or those of the patches' scores."""
+        """The maxima of the heat maps or of the patch scores; and the heat maps."""
         config = self.config
         maps = heat_maps.upsample(densities, self.side, config.features, config.heat_maps)
         return heat_maps.image_scores(densities, maps, config.heat_maps), maps

@@ -1,4 +1,4 @@
-"""The baseline that learns no representation: a Gaussian on the images' own pixels."""
+"""The baseline without a learned representation: a Gaussian on raw pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.embeddings import THUMBNAILS
 from cutpaste_tf.images import resizing
-from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
 
@@ -22,7 +22,7 @@ _RIDGE = 1e-6
 
 
 class PixelDetector(Detector):
-    """Scores images by the density of their pixels, reduced to 32 x 32."""
+    """Scores images by the density of their pixels at 32 x 32."""
 
     description = "a Gaussian on 32 x 32 pixels"
 
@@ -32,7 +32,7 @@ class PixelDetector(Detector):
         self._pixels = np.empty((0, 0))
 
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Self:
-        """The same: settings decide only what is called anomalous."""
+        """The same detector: settings only affect what is called anomalous."""
         del gradcam_layer
         return self._copy_with(config)
 
@@ -42,12 +42,12 @@ class PixelDetector(Detector):
             self._held_out = -held_out.gaussian(self._pixels, _RIDGE)[0]
         return self._held_out
 
-    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = hush) -> Self:
-        """Fits to normal images uint8 [count, side, side, 3], evenly spaced ones if there are many.
+    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:
+        """Fits to normal images uint8 [count, side, side, 3], of which an evenly spaced part is used if there are many.
 
         Args:
             images: the images.
-            groups: unused, as the next.
+            groups: unused.
             report: unused.
         """
         del groups, report
@@ -55,8 +55,8 @@ class PixelDetector(Detector):
         self._density.fit(self._pixels)
         return self
 
-    def embed(self, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
-        """Pixels float64 [count, 3072] in [0, 1]; of images uint8 of any size."""
+    def embed(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
+        """Pixels float64 [count, 3072] in [0, 1] of images uint8 of any size."""
         del report
         small = images if images.shape[1:3] == (SIDE, SIDE) else resizing.thumbnails(images, SIDE)
         return np.concatenate([part.reshape(len(part), -1) / 255 for part in arrays.batches(small, 1000)])

@@ -1,4 +1,4 @@
-"""What a detector says of single images: score, p-value, decision, heat map, and the regions that are too hot."""
+"""Predictions for single images: score, p-value, decision, heat map, and boxes around hot regions."""
 
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ class Box(NamedTuple):
         top: row of its first pixel, from 0.
         width: number of columns.
         height: number of rows.
-        heat: the largest in the region.
+        heat: the maximum in the region.
     """
 
     left: int
@@ -27,17 +27,17 @@ class Box(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a detector says of an image.
+    """The prediction for an image.
 
     Attributes:
         score: anomaly score, higher = more anomalous.
-        p_value: the part of normal images that score so high, see `Calibration.p_values`; None, as the next, of a
-            detector that knows no scores of normal images.
+        p_value: the fraction of normal images that score as high, see `Calibration.p_values`; None, like
+            `is_anomalous`, if the detector has no scores of normal images.
         is_anomalous: whether the score is above the threshold of the false alarm rate.
-        boxes: of a patch model, the regions above its pixel threshold, the hottest first; None of an image model,
-            whose GradCAM maps have no scale that images share.
-        heat_map: float32 [side, side], or by `Detector.predict` the image's [height, width], 0 and above; None where it
-            was not asked for.
+        boxes: for a patch model, the regions above its pixel threshold, the hottest first; None for an image model,
+            whose GradCAM maps do not share a scale.
+        heat_map: float32 [side, side], or from `Detector.predict` the image's [height, width], 0 and above; None if not
+            requested.
     """
 
     score: float
@@ -48,7 +48,7 @@ class Prediction(NamedTuple):
 
     @property
     def decision(self) -> str:
-        """`anomalous` or `normal`; empty where it is not known."""
+        """`anomalous` or `normal`; empty if unknown."""
         return "" if self.is_anomalous is None else "anomalous" if self.is_anomalous else "normal"
 
 
@@ -59,25 +59,25 @@ def of(
     decisions: Decisions | None,
     pixel_threshold: float | None,
 ) -> list[Prediction]:
-    """Predictions by scores and heat maps.
+    """Predictions from scores and heat maps.
 
     Args:
         scores: float64 [count].
         maps: float32 [count, side, side], or None.
-        sizes: (width, height) of the images as they were before they were resized, which boxes are counted in.
-        decisions: by the scores; None where no threshold is known.
-        pixel_threshold: heat above it is anomalous, see `Detector.pixel_threshold`.
+        sizes: (width, height) of the images before resizing, in whose pixels boxes are given.
+        decisions: on the scores; None if no threshold is known.
+        pixel_threshold: the heat above which pixels are anomalous, see `Detector.pixel_threshold`.
     """
     p_values: list[float | None] = [None] * len(scores)
     decided: list[bool | None] = [None] * len(scores)
     if decisions is not None:
         p_values, decided = decisions.p_values.tolist(), decisions.anomalous.tolist()
-    found = []
+    predictions = []
     for index, size in enumerate(sizes):
         heat = None if maps is None else maps[index]
-        its = boxes(heat, pixel_threshold, size) if heat is not None and pixel_threshold is not None else None
-        found.append(Prediction(float(scores[index]), p_values[index], decided[index], its, heat))
-    return found
+        image_boxes = boxes(heat, pixel_threshold, size) if heat is not None and pixel_threshold is not None else None
+        predictions.append(Prediction(float(scores[index]), p_values[index], decided[index], image_boxes, heat))
+    return predictions
 
 
 def boxes(heat: np.ndarray, limit: float, size: tuple[int, int]) -> tuple[Box, ...]:
@@ -85,21 +85,21 @@ def boxes(heat: np.ndarray, limit: float, size: tuple[int, int]) -> tuple[Box, .
 
     Args:
         heat: the heat map.
-        limit: of the heat.
+        limit: heat above which a pixel belongs to a region.
         size: (width, height) of the image that the boxes are for.
     """
     labelled: Any = ndimage.label(heat > limit)
     regions, count = labelled
     hottest = ndimage.maximum(heat, regions, range(1, count + 1))
-    found: list[Box] = []
+    result: list[Box] = []
     for place, most in zip(ndimage.find_objects(regions), hottest, strict=True):
         rows, columns = place
         left, right = _stretched(columns, heat.shape[1], size[0])
         top, bottom = _stretched(rows, heat.shape[0], size[1])
-        found.append(Box(left, top, right - left, bottom - top, float(most)))
-    return tuple(sorted(found, key=lambda box: -box.heat))
+        result.append(Box(left, top, right - left, bottom - top, float(most)))
+    return tuple(sorted(result, key=lambda box: -box.heat))
 
 
 def _stretched(part: slice, places: int, pixels: int) -> tuple[int, int]:
-    """The pixels, from the first to one after the last, that a part of an axis of so many places covers."""
+    """The range of pixels [start, stop) that a slice of an axis with `places` places covers."""
     return part.start * pixels // places, -(-part.stop * pixels // places)

@@ -1,12 +1,12 @@
-"""The folder of an export: what lies where, and what is recorded of it.
+"""The folder of an export: its files and its record.
 
 export.json            what `Record` holds
 config.json            the settings of the run
 calibration.npz        scores of normal images, see calibration.py
 training_data.json     names and hashes of the training images: an evaluation refuses them as test images
-N/                     the SavedModel, under its version's number, as TensorFlow Serving expects; the one before stays
-model.onnx             or one of these instead
-model.tflite
+N/                     the SavedModel, named by its version, as TensorFlow Serving expects; the previous one is kept
+model.onnx             instead of it, for ONNX
+model.tflite           instead of it, for LiteRT
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ class Record:
 
     Attributes:
         format: `saved_model`, `onnx` or `litert`.
-        image_size: side in pixels that the network sees.
+        image_size: side in pixels of the network's input.
         version: name of the SavedModel's folder.
-        false_alarm_rate: that the threshold is made for.
-        threshold: images with a score above it are anomalous.
-        threshold_is_given: whether the threshold is the user's, and the rate follows from it.
-        pixel_threshold: heat above it is anomalous; None where heat maps of images share no scale.
-        calibration_images: number of normal images whose scores decide thresholds and p-values.
+        false_alarm_rate: of the threshold.
+        threshold: the score above which images are anomalous.
+        threshold_is_given: whether the user gave the threshold, which then determines the rate.
+        pixel_threshold: the heat above which pixels are anomalous; None if heat maps do not share a scale.
+        calibration_images: number of normal images that thresholds and p-values come from.
         training_data: SHA-256 of the names and pixels of the training images.
-        versions: of Python and of the packages at work.
+        versions: of Python and of the packages used.
         files: SHA-256 of each file of the model, by its path in the folder.
-        difference: of the scores to the evaluation's, see `comparison.Difference`; None where it was not measured.
-        white: value of files with more than 8 bits that becomes 255, for programs that read files themselves; None, as
-            `background`, in an export of before 0.3.
-        background: RGB 0..255, seen through what is transparent.
+        difference: between its scores and the evaluation's, see `comparison.Difference`; None if not measured.
+        white: value of files with more than 8 bits that becomes 255, for programs that read files themselves; None,
+            like `background`, in exports older than 0.3.
+        background: RGB 0..255, shown through transparent pixels.
     """
 
     format: str
@@ -71,14 +71,14 @@ class Record:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Reads export.json, and sees whether the files are those that were written.
+        """Reads export.json, and verifies the files that it lists.
 
         Raises:
-            InputError: the folder is no export, is of another version, or a file of it is missing or damaged.
+            InputError: the folder is not an export or has another version, or a file in it is missing or damaged.
         """
         path = folder / runs.EXPORT
         try:
-            found = cls(**json.loads(path.read_text(encoding="utf-8")))
+            record = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{folder} holds no {runs.EXPORT}; it should be a folder that export_main.py wrote."
@@ -87,34 +87,34 @@ class Record:
             raise InputError(
                 f"{path} is damaged or of another version of cutpaste_tf ({error}): export again."
             ) from None
-        for name, digest in found.files.items():
+        for name, digest in record.files.items():
             if not (folder / name).is_file():
                 raise InputError(f"{folder / name} is missing: {COPY_AGAIN}.")
             if _sha256(folder / name) != digest:
                 raise InputError(f"{folder / name} is not the file that was written: export again, or {COPY_AGAIN}.")
-        return found
+        return record
 
 
 def digests(model: Path) -> dict[str, str]:
-    """SHA-256 of a model's file, or of every file in its folder, by its path in the export."""
+    """SHA-256 of a model's file, or of each file in its folder, by path in the export."""
     files = sorted(path for path in model.rglob("*") if path.is_file()) if model.is_dir() else [model]
     return {path.relative_to(model.parent).as_posix(): _sha256(path) for path in files}
 
 
 def training_digest(data: TrainingData) -> str:
-    """SHA-256 of names and pixels, whatever the order."""
+    """SHA-256 of names and pixels, independent of their order."""
     return hashlib.sha256(json.dumps(sorted(data.images.items())).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Of Python and, where they are installed, of the packages that make an export."""
-    found = {"python": platform.python_version()}
+    """The versions of Python and of the installed packages that exports are made with."""
+    installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # as this package, run from its checkout
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # such as this package, when run from a checkout
             continue
-    return found
+    return installed
 
 
 def _sha256(path: Path) -> str:

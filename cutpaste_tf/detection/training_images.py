@@ -1,4 +1,4 @@
-"""The images that a run was fitted to: what its folder keeps of them, or else the images themselves."""
+"""The images that a run was fitted to: what its folder stores about them, or the images themselves."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -22,15 +22,14 @@ Embed = Callable[[ImageSet], np.ndarray]
 
 
 class TrainingImages:
-    """The normal images of a run, listed and read where its folder keeps too little.
+    """The normal images of a run, which are listed and read only if its folder does not store enough.
 
     Args:
         run_dir: folder of the run.
-        config: that the run was made with.
+        config: of the run.
         data: names and hashes of its training images.
-        how_read: how files become images; `data` in it names where they are now.
+        how_read: how to read files; its `data` is where the images are now.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
-        report: takes lines for the user.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class TrainingImages:
         """The images.
 
         Raises:
-            InputError: they are missing; once they are read, that they have changed since the run was made.
+            InputError: they are missing; or, once they are read, they have changed since the run was made.
         """
         items = sources.list_train(
             self._how_read.data, self._how_read, trained=self._data.images, tfds_data_dir=self._tfds_data_dir
@@ -70,12 +69,12 @@ class TrainingImages:
         return calibration.groups(self._data, group_by)
 
     def embeddings(self, features: FeatureSettings, embed: Embed | None, *, needed: bool) -> Embeddings | None:
-        """What is known of the images; computed where the run keeps something else, or a damaged file.
+        """What is known about the images; computed if the run's file has other features or is damaged.
 
         Args:
-            features: that are asked for.
-            embed: gives them; None: they are too many to keep, and what else is known of the images is asked for.
-            needed: whether to compute them where the run keeps nothing, as in a detector that was copied alone.
+            features: which features.
+            embed: computes them; None: they are too many to store, and only the rest is needed.
+            needed: whether to compute them if the run stores nothing, as for a detector that was copied alone.
         """
         if embed is not None and features != self._config.features:
             return embeddings.describe(embed(self.images), self.images)
@@ -87,7 +86,7 @@ class TrainingImages:
             return embeddings.read(path)
         except (InputError, OSError) as error:
             self.report(f"{str(error).rstrip('.')}; it is computed again from the training images.")
-        found = np.zeros((len(self.images), 0), np.float32) if embed is None else embed(self.images)
-        described = embeddings.describe(found, self.images, trained=True)
+        embedded = np.zeros((len(self.images), 0), np.float32) if embed is None else embed(self.images)
+        described = embeddings.describe(embedded, self.images, trained=True)
         embeddings.write(path, described)
         return described

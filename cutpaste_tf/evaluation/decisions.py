@@ -1,4 +1,4 @@
-"""What a threshold from normal images decides of test images, beside their labels."""
+"""Decisions on test images by the threshold from normal images, compared with their labels."""
 
 from typing import Any
 
@@ -14,21 +14,21 @@ def figures(
     """The part of metrics.json on decisions.
 
     Args:
-        calibration: that they are due to.
-        decided: of each test image.
+        calibration: that they are based on.
+        decided: on each test image.
         labels: [count]: 0 normal, 1 anomalous, others unknown.
         defects: name of each image's defect.
         scores: [count].
 
     Returns:
-        Rates in percent, None where a class is missing; `best_f1_by_test_labels` is of the threshold that suits the
-        test images best, which nobody knows beforehand.
+        Rates in percent, None if a class is missing; `best_f1_by_test_labels` is for the threshold with the best F1 on
+        the test images, which is not known in advance.
     """
     known, called = labels >= 0, decided.anomalous
     low, high = calibration.spread(decided.rate)
     confusion = confusion_matrix(labels[known], called[known], labels=[0, 1]) if known.any() else np.zeros((2, 2), int)
     (true_negatives, false_positives), (false_negatives, true_positives) = confusion.tolist()
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "threshold": decided.threshold,
         "false_alarm_rate": decided.rate,
         "false_alarm_rate_low": low,
@@ -48,7 +48,7 @@ def figures(
     }
     names = np.array(defects)
     for defect in sorted(set(names[labels == 1])):
-        found["recall_by_defect"][str(defect)] = _percent(called[names == defect])
+        result["recall_by_defect"][str(defect)] = _percent(called[names == defect])
     if len(set(labels[known])) == 2:
         precision, _, f1, _ = precision_recall_fscore_support(
             labels[known],
@@ -58,26 +58,26 @@ def figures(
         )
         precisions, recalls, _ = precision_recall_curve(labels[known], scores[known])
         best = np.max(2 * precisions * recalls / np.maximum(precisions + recalls, 1e-300))
-        found |= {"precision": 100.0 * float(precision), "f1": 100.0 * float(f1)}
-        found["best_f1_by_test_labels"] = 100.0 * float(best)
-    return found
+        result |= {"precision": 100.0 * float(precision), "f1": 100.0 * float(f1)}
+        result["best_f1_by_test_labels"] = 100.0 * float(best)
+    return result
 
 
-def line(found: dict[str, Any]) -> str:
-    """The decisions in a line."""
-    asked = f"threshold {found['threshold']:.6g}, false alarm rate {found['false_alarm_rate']:.3g}"
-    asked += f" (between {found['false_alarm_rate_low']:.2g} and {found['false_alarm_rate_high']:.2g}, by "
-    asked += f"{found['calibration_images']} normal images)"
+def line(result: dict[str, Any]) -> str:
+    """The decisions in one line."""
+    heading = f"threshold {result['threshold']:.6g}, false alarm rate {result['false_alarm_rate']:.3g}"
+    heading += f" (between {result['false_alarm_rate_low']:.2g} and {result['false_alarm_rate_high']:.2g}, by "
+    heading += f"{result['calibration_images']} normal images)"
     parts = []
-    if found["false_alarms"] is not None:
-        normal = found["false_positives"] + found["true_negatives"]
-        parts.append(f"{found['false_positives']} of {normal} normal images are called anomalous")
-    if found["recall"] is not None:
-        anomalous = found["true_positives"] + found["false_negatives"]
-        parts.append(f"{found['true_positives']} of {anomalous} anomalous ones are found")
+    if result["false_alarms"] is not None:
+        normal = result["false_positives"] + result["true_negatives"]
+        parts.append(f"{result['false_positives']} of {normal} normal images are called anomalous")
+    if result["recall"] is not None:
+        anomalous = result["true_positives"] + result["false_negatives"]
+        parts.append(f"{result['true_positives']} of {anomalous} anomalous ones are found")
     if not parts:
-        parts.append(f"{found['called_anomalous']} images are called anomalous")
-    return f"{asked}: {', '.join(parts)}"
+        parts.append(f"{result['called_anomalous']} images are called anomalous")
+    return f"{heading}: {', '.join(parts)}"
 
 
 def _percent(chosen: np.ndarray) -> float | None:

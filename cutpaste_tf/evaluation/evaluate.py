@@ -1,11 +1,11 @@
-"""Evaluation, as its command and a program call it."""
+"""Evaluation: the function that the command and programs call."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cutpaste_tf import devices, files, surroundings
+from cutpaste_tf import devices, environment, files
 from cutpaste_tf.detection import calibration_images
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.evaluation import plan as planning
@@ -32,16 +32,15 @@ def evaluate(
 
     Args:
         run_dir: the folder of a complete run, a detector copied from one, or an export; or several runs, for an
-            ensemble, whose first gives the test images and settings; or a fitted detector itself. The latter two take
+            ensemble, the first of which provides the test images and settings; or a fitted detector. The last two need
             an `output_dir`.
         data: the test images: a folder, or the name of a set; empty for the run's own.
-        settings: values by name of the groups that an evaluation may give anew, in place of the run's; the density is
-            fitted again where they decide it.
+        settings: values by name that replace the run's, of the groups that an evaluation may change; the density is
+            refitted if they affect it.
         options: how to evaluate, and what to show.
-        output_dir: to write to; by default a folder in `run_dir`, named after the settings, and after the data where
+        output_dir: to write to; by default a folder in `run_dir`, named after the settings, and after the data if
             they are not the run's own.
-        device_count: number of devices that compute, or `auto` for all that there are, see devices.py.
-        report: takes lines for the user.
+        device_count: number of devices to use, or `auto` for all, see devices.py.
 
     Returns:
         What metrics.json holds, see `results.write`.
@@ -49,7 +48,7 @@ def evaluate(
     Raises:
         InputError: before any long work.
     """
-    surroundings.check()
+    environment.check()
     plan = planning.plan(run_dir, str(data), settings or {}, options, output_dir, report)
     lock = f".{hashlib.sha256(plan.folder.name.encode()).hexdigest()[:16]}.lock"
     with files.locked(plan.folder.parent, lock), devices.used(device_count):
@@ -79,7 +78,7 @@ def _title(plan: Plan) -> str:
 
 
 def _with_synthetic_anomalies(plan: Plan, report: Report) -> ImageSet:
-    """The normal test images and their twins with an anomaly, which are also written beside the results."""
+    """The normal test images and their copies with an anomaly, which are also written next to the results."""
     assert plan.options.synthetic is not None
     examples = synthetic.with_twins(plan.tests.examples, plan.options.synthetic, plan.options.tfds_data_dir, report)
     pictures = plan.folder.with_name(f"{plan.folder.name}_images")
@@ -90,7 +89,7 @@ def _with_synthetic_anomalies(plan: Plan, report: Report) -> ImageSet:
 
 
 def _calibrated(plan: Plan, tests: ImageSet, report: Report) -> Plan:
-    """The plan with its threshold: of the training images, of those of --calibration_data, or as it was given."""
+    """The plan with its threshold: from the training images, from --calibration_data, or given by the user."""
     if plan.normal is not None:
         calibration_images.calibrate(plan.detector, plan.normal, plan.options.calibration_data, report)
         if both := len({*plan.normal.hashes} & {*tests.hashes}):

@@ -1,4 +1,4 @@
-"""Figures of merit for people: their names, what they mean, and how they stand beside other evaluations'."""
+"""Figures of merit as shown to users: names, meanings, and comparisons with other evaluations."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ _FIGURES = {
         "other pixels are hot. 100 % is perfect.",
     ),
 }
-# Key in metrics.json -> name on the page; `_FIGURES` stand in a table of theirs.
+# Key in metrics.json -> name on the page; `_FIGURES` have their own table.
 _FACTS = {
     "threshold": "threshold",
     "false_alarm_rate": "false alarm rate",
@@ -59,14 +59,14 @@ _FACTS = {
     "ensemble": "runs that are one detector",
     "feature_dimensions": "dimensions of the feature",
 }
-# What counts images of a class, and says nothing where there are none of it.
+# Counts of images of a class, which are meaningless if the class has none.
 _BY_CLASS = {
     "test_anomalous": ("true_positives", "false_negatives", "recall"),
     "test_normal": ("false_positives", "true_negatives", "false_alarms"),
 }
 _MAY_BE_ZERO = ("anomalous_without_mask", "test_normal", "test_anomalous", "test_unlabelled")  # which says nothing
 _PERCENT = ("false_alarms", "recall", "precision", "f1", "best_f1_by_test_labels")
-# Settings that metrics.json has beside `settings`, where all are: those of scoring.
+# The scoring settings, which metrics.json also has outside of `settings`.
 _SETTINGS = ("gradcam_layer", *(field.name for field, _ in leaves(Config) if field.name not in _FACTS))
 _METRICS = "metrics.json"
 
@@ -74,13 +74,13 @@ _METRICS = "metrics.json"
 def of_others(
     places: Sequence[str], location: str | Path, items: Sequence[Item], synthetic: SyntheticOptions | None
 ) -> dict[str, dict[str, Any]]:
-    """What other evaluations of the same test images found.
+    """The results of other evaluations of the same test images.
 
     Args:
-        places: folders of evaluations, or of runs, whose `eval` is meant.
+        places: folders of evaluations, or of runs, whose `eval` is used.
         location: of the test images.
         items: the test images.
-        synthetic: the synthetic anomalies that are pasted on them, if any.
+        synthetic: the synthetic anomalies pasted onto them, if any.
 
     Returns:
         Contents of metrics.json by place.
@@ -88,7 +88,7 @@ def of_others(
     Raises:
         InputError: there is no evaluation, or one of other images.
     """
-    found = {}
+    others = {}
     for place in places:
         path = Path(place).expanduser()
         path = path / _METRICS if (path / _METRICS).is_file() else path / runs.EVAL / _METRICS
@@ -102,11 +102,11 @@ def of_others(
             ) from None
         if other != sources.canonical(str(location)):
             raise InputError(f"--beside={place} is an evaluation of {other}, not of {location}.")
-        made = dict(synthetic._asdict()) if synthetic else None
-        if metrics.get("synthetic") != made or (not made and scored != {item.path for item in items}):
+        expected = dict(synthetic._asdict()) if synthetic else None
+        if metrics.get("synthetic") != expected or (not expected and scored != {item.path for item in items}):
             raise InputError(f"--beside={place} is an evaluation of other images of {location}.")
-        found[place] = metrics
-    return found
+        others[place] = metrics
+    return others
 
 
 def columns(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -115,7 +115,7 @@ def columns(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) 
 
 
 def table(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
-    """The figures, of all test images and by kind of defect, beside those of other evaluations, and the settings that
+    """The figures, over all test images and by kind of defect, with those of other evaluations, and the settings that
     differ.
 
     Args:
@@ -128,9 +128,9 @@ def table(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) ->
         if result.get(key) is None:
             continue
         last = [] if pixels is None else [_percent(pixels if key == "image_auroc" else None)]
-        rows.append(Figure(name, meaning, [_percent(one.get(key)) for one in every] + last))
+        rows.append(Figure(name, meaning, [_percent(metrics.get(key)) for metrics in every] + last))
         for defect in result[f"{key}_by_defect"]:
-            values = [_percent(one.get(f"{key}_by_defect", {}).get(defect)) for one in every]
+            values = [_percent(metrics.get(f"{key}_by_defect", {}).get(defect)) for metrics in every]
             by_defect.append(Figure(f"{name}, {defect}", "", values + ([""] if last else [])))
     differing = [
         Figure(name, "A setting that differs.", values + ([] if pixels is None else [""]))
@@ -140,34 +140,34 @@ def table(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) ->
 
 
 def facts(result: Mapping[str, Any]) -> dict[str, str]:
-    """What else metrics.json holds, as far as it says something, by names for people; settings by their flags."""
-    none = {key for one, keys in _BY_CLASS.items() if not result[one] for key in keys}
-    found = {}
+    """The other meaningful values of metrics.json, by readable names; settings by their flags."""
+    undefined = {key for group, keys in _BY_CLASS.items() if not result[group] for key in keys}
+    shown = {}
     for key, name in _FACTS.items():
         value = result.get(key)
-        if key not in none and value is not None and not (key in _MAY_BE_ZERO and value == 0):
-            found[name] = _percent(value) if key in _PERCENT else _written(value)
+        if key not in undefined and value is not None and not (key in _MAY_BE_ZERO and value == 0):
+            shown[name] = _percent(value) if key in _PERCENT else _written(value)
         if key == "false_alarm_rate" and value is not None:
             low, high = result["false_alarm_rate_low"], result["false_alarm_rate_high"]
-            found["false alarm rate, 90 % interval of the true one"] = f"{low:.2g} to {high:.2g}"
-    return found | {f"--{name}": _written(result[name]) for name in _SETTINGS if name in result}
+            shown["false alarm rate, 90 % interval of the true one"] = f"{low:.2g} to {high:.2g}"
+    return shown | {f"--{name}": _written(result[name]) for name in _SETTINGS if name in result}
 
 
 def _differences(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """The settings, and what else decides scores, that are not the same in all evaluations: values by name."""
+    """Settings, and other inputs of scores, that differ between evaluations: values by name."""
     every = [result, *others.values()]
-    has_all = all("settings" in metrics for metrics in every)  # those of 0.2 have the settings of scoring alone
+    has_all = all("settings" in metrics for metrics in every)  # version 0.2 has only the scoring settings
     decisive = [_decisive(metrics, has_all) for metrics in every]
-    found = {}
-    for name in dict.fromkeys(name for one in decisive for name in one):
-        values = [one.get(name, "-") for one in decisive]
+    differing = {}
+    for name in dict.fromkeys(name for settings in decisive for name in settings):
+        values = [settings.get(name, "-") for settings in decisive]
         if len(set(values)) > 1:
-            found[name] = values
-    return found
+            differing[name] = values
+    return differing
 
 
 def _decisive(metrics: Mapping[str, Any], has_all: bool) -> dict[str, str]:
-    """What decides an evaluation's scores, by name: all settings, or those of scoring."""
+    """What determines an evaluation's scores, by name: all settings, or those of scoring."""
     settings = {name: metrics[name] for name in _SETTINGS if name in metrics} | (metrics["settings"] if has_all else {})
     other = {_FACTS[key]: metrics[key] for key in ("train_images", "steps", "ensemble") if key in metrics}
     named = other | {f"--{name}": value for name, value in settings.items()}
@@ -175,23 +175,23 @@ def _decisive(metrics: Mapping[str, Any], has_all: bool) -> dict[str, str]:
 
 
 def line(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
-    """The figures, and the settings that differ, in a line."""
+    """The figures, and the settings that differ, in one line."""
     parts = []
     for key, (name, _) in _FIGURES.items():
         if result.get(key) is None:
             continue
-        compared = [f"{place} {_percent(one.get(key))}" for place, one in others.items()]
+        compared = [f"{place} {_percent(metrics.get(key))}" for place, metrics in others.items()]
         if key == "image_auroc" and result["pixel_gaussian_auroc"] is not None:
             compared.append(f"{PIXELS} {_percent(result['pixel_gaussian_auroc'])}")
         parts.append(f"{name} {_percent(result[key])}" + (f" ({'; '.join(compared)})" if compared else ""))
     figures = ", ".join(parts) or "no AUC, which needs images known to be normal and known to be anomalous"
-    differing = [f"{name} {own} ({'; '.join(rest)})" for name, (own, *rest) in _differences(result, others).items()]
+    differing = [f"{name} {value} ({'; '.join(rest)})" for name, (value, *rest) in _differences(result, others).items()]
     return figures + (f". Settings that differ: {', '.join(differing)}" if differing else "")
 
 
 def _written(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_written(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {_written(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
         return ",".join(map(str, value))
     if isinstance(value, bool):

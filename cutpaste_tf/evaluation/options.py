@@ -1,4 +1,4 @@
-"""What an evaluation is asked for, beside its settings."""
+"""Options of an evaluation, besides its settings."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,17 +10,17 @@ class EvaluationOptions(NamedTuple):
     """How to evaluate, and what to show.
 
     Attributes:
-        heat_maps: whether to localize; None: where heat maps come with the scores, where there are masks, and with
+        heat_maps: whether to localize; None: if heat maps come with the scores, if there are masks, or with
             `gradcam_layer`.
-        gradcam_layer: layer of the backbone that an image model's heat maps are made of; empty: what the feature pools.
+        gradcam_layer: layer of the backbone for an image model's heat maps; empty: the map that the feature pools.
         synthetic: paste synthetic anomalies onto the normal test images and score those.
-        threshold: above which a score is anomalous, in place of the false alarm rate's; None: that.
-        calibration_data: a folder of normal images, others than were trained on, that give the threshold; empty: the
-            training images give it.
+        threshold: the score above which an image is anomalous; None: the threshold of the false alarm rate.
+        calibration_data: a folder of normal images, not used for training, that set the threshold; empty: the training
+            images set it.
         allow_trained_images: whether test images may have the pixels of training images.
-        page: whether to write report.html, which takes the images; scores on kept features need only the features.
-        beside: folders of evaluations, or of runs, whose figures stand beside.
-        tensorboard_images: whether TensorBoard gets the sheet of heat maps.
+        page: whether to write report.html, which needs the images; scores from cached features do not.
+        beside: folders of evaluations, or of runs, to compare with.
+        tensorboard_images: whether to send the sheet of heat maps to TensorBoard.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
     """
 

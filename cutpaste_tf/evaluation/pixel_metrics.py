@@ -8,25 +8,25 @@ from scipy import ndimage
 
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL
 
-PRO_LIMIT = 0.3  # of false positives, as MVTec AD defines the area under the per-region overlap
+PRO_LIMIT = 0.3  # false positive rate up to which MVTec AD integrates the per-region overlap
 
 
 def pixel_metrics(
     maps: np.ndarray, masks: Sequence[np.ndarray | None], labels: np.ndarray, defects: Sequence[str]
 ) -> dict[str, Any]:
-    """Pixel AUROC and AUPRO in percent, of all images and of each defect's with the normal ones.
+    """Pixel AUROC and AUPRO in percent, over all images and for each kind of defect with the normal images.
 
-    Exact, and in memory that grows with the defects' pixels only (some 60 bytes each): maps may lie in a file.
+    Exact, and memory grows only with the defects' pixels (some 60 bytes each): maps may be in a file.
 
     Args:
         maps: float32 [count, side, side], higher = more anomalous.
-        masks: bool [side, side] of each image; an anomalous one without a mask, or with an empty one, is left out.
-        labels: [count], 0 normal, 1 anomalous; others are left out.
+        masks: bool [side, side] of each image; an anomalous image without a mask, or with an empty one, is ignored.
+        labels: [count], 0 normal, 1 anomalous; others are ignored.
         defects: name of each image's defect.
 
     Returns:
-        `pixel_auroc`, `aupro`, the same with `_by_defect`, and how many images were left out. AUCs are None without
-        masks or where only one kind of pixel is there.
+        `pixel_auroc`, `aupro`, the same with `_by_defect`, and how many images were ignored. AUCs are None without
+        masks, or if there is only one class of pixels.
     """
     masked = [index for index in np.flatnonzero(labels == ANOMALOUS).tolist() if has_defect(masks[index])]
     normal = np.flatnonzero(labels == NORMAL).tolist()
@@ -43,7 +43,7 @@ def pixel_metrics(
 
 
 def has_defect(mask: np.ndarray | None) -> bool:
-    """Whether there is a mask, and a pixel of a defect in it."""
+    """Whether there is a mask that marks at least one pixel."""
     return mask is not None and bool(mask.any())
 
 
@@ -59,7 +59,7 @@ def _areas(
     scores, weights = [], []
     for index in masked:
         mask = masks[index]
-        # Regions as in MVTec's evaluation: pixels that touch by a side or a corner belong together.
+        # Regions as in MVTec's evaluation: pixels that share a side or a corner are connected.
         regions = np.asarray(ndimage.label(mask, np.ones((3, 3)))[0])  # type: ignore[index]
         scores.append(maps[index][mask])
         weights.append(1.0 / np.bincount(regions.ravel())[regions[mask]])  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -81,7 +81,7 @@ def _areas(
 def _false_positive_rates(
     thresholds: np.ndarray, negatives: Iterable[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The parts of all negatives above, and not below, each of the sorted thresholds; None without either."""
+    """The fractions of negatives above, and not below, each of the sorted thresholds; None without either."""
     above = np.zeros(len(thresholds) + 1, np.int64)
     not_below = np.zeros(len(thresholds) + 1, np.int64)
     for chunk in negatives:
@@ -94,10 +94,10 @@ def _false_positive_rates(
 
 
 def _area_under(low: np.ndarray, high: np.ndarray, weights: np.ndarray, limit: float) -> float:
-    """Area under the curve of the positives' weight found, over false positive rates up to a limit; 1 at best.
+    """Area under the curve of detected weight over false positive rates up to a limit; at best 1.
 
-    A positive counts from the rate of the negatives above it on; where negatives tie with it, the curve is a straight
-    line from `low` to `high`.
+    A positive is detected from the false positive rate of the negatives above it; where negatives tie with it, the
+    curve is a straight line from `low` to `high`.
     """
 
     def beyond(rate: np.ndarray) -> np.ndarray:

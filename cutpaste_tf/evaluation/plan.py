@@ -1,4 +1,4 @@
-"""Everything about an evaluation that can be checked in seconds: which detector, which images, where results go."""
+"""Checks of an evaluation that take seconds: which detector, which images, where results go."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Plan(NamedTuple):
     """What an evaluation will do.
 
     Attributes:
-        run_dirs: folders of the runs; several are an ensemble, none where a detector itself was given.
+        run_dirs: folders of the runs; several for an ensemble, none if a detector was given.
         detector: with the evaluation's settings.
-        data: the test images, as they were named.
+        data: the name of the test images.
         tests: the test images.
-        normal: other normal images, that give the threshold; None: the training images give it.
+        normal: other normal images that set the threshold; None: the training images set it.
         localizes: whether to make heat maps.
         folder: where results go.
-        others: what metrics.json holds of evaluations to stand beside, by place.
+        others: metrics.json of evaluations to compare with, by folder.
         options: of the evaluation.
     """
 
@@ -61,11 +61,11 @@ def plan(
     """Checks what can be checked in seconds; arguments as of `evaluate.evaluate`.
 
     Raises:
-        InputError: something cannot be evaluated as it is asked for.
+        InputError: the evaluation is not possible as requested.
     """
     run_dirs = [] if isinstance(run_dir, Detector) else loading.places(run_dir)
     if len(run_dirs) != 1 and not output_dir:
-        raise InputError("Several runs are one detector, an ensemble: give it an --output_dir.")
+        raise InputError("An ensemble, or a detector that is not in a run, needs an --output_dir.")
     saved = loading.load(run_dir)
     _check_settings(saved, settings, options)
     detector = saved.configured(saved.given.replaced(**settings), gradcam_layer=options.gradcam_layer)
@@ -79,19 +79,19 @@ def plan(
     is_own = is_trained_on or is_moved or (bool(test_data) and sources.is_same(data, test_data))
     folder = Path(output_dir) if output_dir else _folder(run_dirs[0], settings, options, "" if is_own else data)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
-        raise InputError(f"--output_dir={folder} holds something else than an evaluation; name another folder.")
+        raise InputError(f"--output_dir={folder} is not the folder of an evaluation; name another folder.")
     normal = _normal_images(detector, options, report)
     calibration.check(detector.config.decision, len(normal) if normal else len(detector.data.images))
     calibration.groups(detector.data, detector.config.density.group_by)
-    wanted, has_masks = options.heat_maps, bool(options.synthetic) or any(item.masks for item in tests.items)
+    choice, has_masks = options.heat_maps, bool(options.synthetic) or any(item.masks for item in tests.items)
     localizes = (
-        wanted if wanted is not None else bool(detector.maps_come_with_scores or has_masks or options.gradcam_layer)
+        choice if choice is not None else bool(detector.maps_come_with_scores or has_masks or options.gradcam_layer)
     )
     _check_tensorboard(run_dirs, options, localizes=localizes)
     from cutpaste_tf.evaluation import figures  # matplotlib is slow to load
 
     others = figures.of_others(options.beside, data, tests.items, options.synthetic)
-    # Masks are read before any long work: one that does not fit its image is found here.
+    # Masks are read before any long work, so that one that does not fit its image is refused early.
     if localizes or options.synthetic or options.page:
         _ = tests.examples
     if normal:
@@ -100,7 +100,7 @@ def plan(
 
 
 def _attach(member: Detector, run_dir: Path, data: str, options: EvaluationOptions, report: Report) -> None:
-    """Lets a detector use what its run's folder keeps; `data` says where its training images are."""
+    """Lets a detector use what its run's folder stores; `data` is where its training images are."""
     place = runs.find_detector(run_dir)
     training = TrainingImages(
         run_dir,
@@ -144,10 +144,10 @@ def _normal_images(detector: Detector, options: EvaluationOptions, report: Repor
 
 
 def _check_settings(saved: Detector, settings: Mapping[str, Any], options: EvaluationOptions) -> None:
-    """Refuses settings that the kind of detector has no use for, or that training decided."""
+    """Refuses settings that the detector does not use, or that were fixed in training."""
     free = [field.name for field in NEW_AT_EVALUATION]
     if fixed := [name for name in settings if name not in free]:
-        raise InputError(f"{', '.join(fixed)}: not for an evaluation to change, which may give: {', '.join(free)}.")
+        raise InputError(f"{', '.join(fixed)}: an evaluation cannot change that, only: {', '.join(free)}.")
     if useless := ", ".join(f"--{name}" for name in settings if name in saved.unused_settings):
         raise InputError(f"{useless}: {saved.description} has no use for it; leave it out.")
     calibration.check_one_given(options.threshold, settings.get("false_alarm_rate"))
@@ -156,7 +156,7 @@ def _check_settings(saved: Detector, settings: Mapping[str, Any], options: Evalu
 
 
 def _folder(run_dir: Path, settings: Mapping[str, Any], options: EvaluationOptions, other_data: str) -> Path:
-    """Where results go in the run's folder: named by what was given anew."""
+    """The folder of the results in the run's folder, named after the changed settings."""
     reading_names = {field.name for field, _ in leaves(ReadingSettings)}
     named = {name: value for name, value in settings.items() if name not in reading_names}
     named |= {"gradcam_layer": options.gradcam_layer} if options.gradcam_layer else {}

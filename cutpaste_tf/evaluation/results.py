@@ -1,4 +1,4 @@
-"""What an evaluation writes: figures of merit, scores, pictures, the page."""
+"""The output of an evaluation: figures of merit, scores, pictures, the page."""
 
 import json
 from pathlib import Path
@@ -22,15 +22,15 @@ from cutpaste_tf.progress import Report
 
 
 class Evaluated(NamedTuple):
-    """What an evaluation is made of.
+    """An evaluation before it is written.
 
     Attributes:
-        plan: what was asked for.
-        title: what was scored, for people.
+        plan: what was requested.
+        title: what was scored, for the user.
         tests: the test images.
         scores: of them.
-        decisions: by the threshold; None where there is none.
-        train: what the run keeps of its training images, if anything.
+        decisions: by the threshold; None if there is none.
+        train: what the run stores about its training images, if anything.
     """
 
     plan: Plan
@@ -42,17 +42,16 @@ class Evaluated(NamedTuple):
 
 
 def write(plan: Plan, title: str, tests: ImageSet, scores: Scores, report: Report) -> dict[str, Any]:
-    """Fills the folder of an evaluation, whole or not at all.
+    """Writes the folder of an evaluation, atomically.
 
     Args:
-        plan: what was asked for.
-        title: what was scored, for people.
+        plan: what was requested.
+        title: what was scored, for the user.
         tests: the test images.
         scores: of them.
-        report: takes lines for the user.
 
     Returns:
-        What metrics.json holds; AUROCs in percent, None where a class is missing.
+        What metrics.json holds; AUROCs in percent, None if a class is missing.
     """
     normal = plan.detector.calibration
     decided = plan.detector.decide(scores.scores)
@@ -80,7 +79,7 @@ def _figures_of_merit(evaluated: Evaluated) -> dict[str, Any]:
     pixels = None
     if train is not None:
         baseline = PixelDetector(plan.detector.config, plan.detector.data).fit(train.thumbnails)
-        parts = arrays.batches(tests.thumbnails, 1000)  # in parts, to bound the memory
+        parts = arrays.batches(tests.thumbnails, 1000)  # in parts, to bound memory
         baseline_scores = [baseline.negative_log_density(baseline.embed(part)) for part in parts]
         pixels = metrics.auroc(labels, np.concatenate(baseline_scores))
     result = {
@@ -139,7 +138,7 @@ def _write_scores(folder: Path, evaluated: Evaluated, result: dict[str, Any]) ->
 
 
 def _write_embedded(folder: Path, evaluated: Evaluated) -> None:
-    """What scores were made of, features or the scores of patches."""
+    """Writes what scores were computed from: features or patch scores."""
     (file, name), tests, train = evaluated.plan.detector.stored_as, evaluated.tests, evaluated.train
     if not file or evaluated.scores.embedded is None:
         return
@@ -155,7 +154,7 @@ def _write_embedded(folder: Path, evaluated: Evaluated) -> None:
 
 
 def _draw(folder: Path, evaluated: Evaluated, result: dict[str, Any], report: Report) -> None:
-    """Heat maps, and the page."""
+    """Draws heat maps and the page."""
     plan, title, maps, decided = evaluated.plan, evaluated.title, evaluated.scores.heat_maps, evaluated.decisions
     limit, normal = plan.detector.pixel_threshold, plan.detector.calibration
     if maps is not None:
@@ -176,7 +175,7 @@ def _draw(folder: Path, evaluated: Evaluated, result: dict[str, Any], report: Re
 
 
 def _captions(scores: np.ndarray, decided: Decisions | None) -> list[str]:
-    """What stands above a heat map."""
+    """The caption above each heat map."""
     digits = drawing.digits(scores)
     texts = [f"score {score:.{digits}f}" for score in scores]
     if decided is None:
@@ -186,7 +185,7 @@ def _captions(scores: np.ndarray, decided: Decisions | None) -> list[str]:
 
 
 def _boxes(maps: np.ndarray | None, limit: float | None) -> list[list[tuple[int, int, int, int]]] | None:
-    """Boxes around what is hotter than a limit, of each heat map [count, side, side]; None where there is no limit."""
+    """Boxes around regions hotter than a limit, for each heat map [count, side, side]; None without a limit."""
     if maps is None or limit is None:
         return None
     return [[box[:4] for box in prediction.boxes(heat, limit, heat.shape)] for heat in maps]

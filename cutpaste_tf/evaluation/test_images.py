@@ -1,4 +1,4 @@
-"""Which images an evaluation is of, and what the user should know of them."""
+"""The test images of an evaluation, and notes about them for the user."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from cutpaste_tf.settings.config import Config
 
 
 def named_for(run_dirs: Sequence[Path], saved: Config) -> str:
-    """The run's own test data, which can be named anew after its end: its folder has the latest, not its detector."""
+    """The run's test data: from its folder, where they can still change after training, or from its detector."""
     path = run_dirs[0] / "config.json" if run_dirs else None
     return Config.read(path).data.test_data if path and path.is_file() else saved.data.test_data
 
@@ -23,7 +23,7 @@ def is_moved(data: str, detector: Detector) -> bool:
     root, trained = sources.folder(data), detector.data.images
     try:
         items = layouts.list_train(root, detector.config.data, trained=trained)
-    except (InputError, OSError):  # other data, which need not be fit to learn from
+    except (InputError, OSError):  # other data, which may be unsuitable for training
         return False
     if {item.path for item in items} != set(trained):
         return False
@@ -35,7 +35,7 @@ def is_moved(data: str, detector: Detector) -> bool:
 
 
 def notes(data: str, tests: ImageSet, config: Config) -> list[str]:
-    """What the user should know of test images: what is not read, and which masks look wrong."""
+    """What the user should know about test images: what is not read, and which masks look wrong."""
     lines = unread.lines(sources.folder(data), config.data, testing=True)
     notices = tests.examples.notices if tests.is_read else ()
     lines += notices[:5]
@@ -50,6 +50,6 @@ def notes(data: str, tests: ImageSet, config: Config) -> list[str]:
 
 
 def lacks_masks(data: str, tests: ImageSet) -> bool:
-    """Whether there are anomalous images, and no mask, matched or not."""
+    """Whether there are anomalous images but no masks, matched or not."""
     is_without = any(tests.labels == ANOMALOUS) and not any(item.masks for item in tests.items)
     return is_without and not layouts.has_masks(sources.folder(data))

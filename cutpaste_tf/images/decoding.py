@@ -1,7 +1,7 @@
-"""One image file -> 8-bit RGB, by Pillow: what is not understood is refused by name, never guessed.
+"""One image file -> 8-bit RGB, by Pillow: unsupported files are refused with their name, never guessed.
 
-Grey becomes three equal channels. Of more than 8 bits, 0..white becomes 0..255 (see `find_white`). Transparency is
-composited on a color. EXIF rotation is applied. LAB is converted by its definition, other modes are refused.
+Grey becomes three equal channels. With more than 8 bits, 0..white becomes 0..255 (see `find_white`). Transparency is
+composited on a color. EXIF rotation is applied. LAB is converted by its definition; other modes are refused.
 """
 
 import contextlib
@@ -21,21 +21,21 @@ from cutpaste_tf.images import folders, parallel
 
 WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 _ORIENTATION = 0x0112  # EXIF
-_ROOM = parallel.Room(400e6)  # bytes of pictures that are in memory at a time
+_ROOM = parallel.Room(400e6)  # bytes of decoded pictures in memory at a time
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I;16L", "I;16B", "I;16N")
 
-# A large photograph as one block, which goes back to the system when it is freed: threads would keep
-# smaller ones. Pillow reads the variable when it is loaded.
+# A large photograph takes one block, which is returned to the system when it is freed; threads would keep
+# smaller ones. Pillow reads the variable when it is imported.
 if "PILLOW_BLOCK_SIZE" not in os.environ:
     Image.core.set_block_size(1 << 26)
-with contextlib.suppress(ImportError):  # where it is installed, Pillow reads HEIC
+with contextlib.suppress(ImportError):  # with it, Pillow reads HEIC
     importlib.import_module("pillow_heif").register_heif_opener()
 
 
 class _Limit:
-    """Sets aside Pillow's own limit on pixels while a file is open, in whose place is ours, which a flag raises.
+    """Disables Pillow's limit on pixels while a file is open; `--max_megapixels` replaces it.
 
-    Pillow has one limit for all threads: the first to open a file takes it away, the last one brings it back.
+    Pillow has one limit for all threads: the first to open a file removes it, and the last one restores it.
     """
 
     def __init__(self) -> None:
@@ -62,8 +62,8 @@ class Decoded(NamedTuple):
 
     Attributes:
         image: 8-bit RGB, upright.
-        kind: what the file held, as `16-bit grey`.
-        turned: whether EXIF turned or mirrored it.
+        kind: the format of its pixels, such as `16-bit grey`.
+        turned: whether EXIF rotated or mirrored it.
     """
 
     image: Image.Image
@@ -73,18 +73,18 @@ class Decoded(NamedTuple):
 
 @contextlib.contextmanager
 def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[Image.Image]:
-    """A file that Pillow has opened and not yet decoded.
+    """An image that Pillow has opened but not decoded.
 
     Args:
         source: the file, or its content.
         name: for messages.
-        max_megapixels: of a picture, 10^6 pixels.
+        max_megapixels: largest size, in 10^6 pixels.
 
     Raises:
-        InputError: it is no whole image, too large, or holds several; also where the block fails to decode it.
+        InputError: it is not an image, damaged, too large, or holds several; also if the block fails to decode it.
     """
     if isinstance(source, Path) and source.exists() and not source.is_file():
-        raise InputError(f"{name} is no file, but a {'folder' if source.is_dir() else 'pipe or a device'}.")
+        raise InputError(f"{name} is not a file but a {'folder' if source.is_dir() else 'pipe or a device'}.")
     try:
         with _no_limit, Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             megapixels = image.width * image.height / 1e6
@@ -93,7 +93,7 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
                     f"{name} has {image.width} x {image.height} pixels, {megapixels:.1f} million; that is more than "
                     f"--max_megapixels={max_megapixels:g}: raise it, or make the picture smaller."
                 )
-            # The further pictures of an MPO, which phones write as .jpg, are previews of the first.
+            # The other pictures of an MPO, which phones write as .jpg, are previews of the first.
             count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             if count > 1:
                 raise InputError(f"{name} holds {count} pages or frames; save each as a file of its own.")
@@ -102,26 +102,26 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
         raise
     except FileNotFoundError:
         raise InputError(f"{name} cannot be read: there is no such file.") from None
-    except Exception as error:  # Pillow's readers raise nearly anything on damaged files
+    except Exception as error:  # Pillow raises all kinds of exceptions on damaged files
         if isinstance(source, Path) and (refusal := folders.refusal(source)):
             raise InputError(refusal) from None
-        raise InputError(f"{name} cannot be read as an image ({error}); mend or remove it.") from None
+        raise InputError(f"{name} cannot be read as an image ({error}); repair or remove it.") from None
 
 
 @contextlib.contextmanager
 def room(source: Path | bytes) -> Iterator[None]:
-    """Waits until there is memory to decode a picture, and keeps it while the block lasts: see `parallel.Room`.
+    """Waits until there is memory to decode a picture, and reserves it during the block, see `parallel.Room`.
 
-    So that a machine with many cores does not hold as many large photographs.
+    Otherwise a machine with many cores would hold as many large photographs.
     """
     try:
         if isinstance(source, Path) and not source.is_file():  # a pipe would wait for its writer
             raise FileNotFoundError(source)
         with _no_limit, Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            # As Pillow holds them, with what is copied on the way to RGB.
+            # As Pillow stores them, with the copies made on the way to RGB.
             each = 24 if is_deep(image) else {"RGB": 4, "L": 5, "1": 5}.get(image.mode, 16)
             size = image.width * image.height * each
-    except Exception:  # whoever decodes it says why
+    except Exception:  # decoding it will report the error
         size = 0
     with _ROOM.take(size):
         yield
@@ -135,17 +135,17 @@ def decode(
     Args:
         source: the file, or its content.
         name: for messages.
-        white: value that becomes 255, of files with more than 8 bits.
-        background: RGB 0..255, seen through what is transparent.
+        white: value that becomes 255, in files with more than 8 bits.
+        background: RGB 0..255, shown through transparent pixels.
         max_megapixels: see `opened`.
 
     Raises:
-        InputError: as `opened`; a pixel is brighter than white; or the file's mode is not understood.
+        InputError: as `opened`; a pixel is brighter than white; or the file's mode is not supported.
     """
     with opened(source, name, max_megapixels) as image:
         deep, turned = is_deep(image), _orientation(image) != 1
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)  # of large photographs a copy takes half as long as decoding
+        ImageOps.exif_transpose(image, in_place=True)  # a copy of a large photograph takes half as long as decoding
     _check_mode(image, name)
     color = "grey" if image.mode.startswith(("L", "I;16", "1")) and image.mode != "LAB" else image.mode
     kind = "RGB" if color.startswith("RGB") else color
@@ -156,9 +156,9 @@ def decode(
 
 
 def find_white(sources: Iterable[tuple[Path | bytes, str]], max_megapixels: float) -> int:
-    """The smallest of WHITES that holds the brightest pixel of the files with more than 8 bits; 255 without any.
+    """The smallest of WHITES that is not below any pixel of the files with more than 8 bits; 255 without such files.
 
-    Cameras of 10, 12 or 14 bits store their values in files of 16, which do not say how many of them count.
+    Cameras with 10, 12 or 14 bits store their values in 16-bit files, which do not say how many bits are used.
     """
 
     def brightest(named: tuple[Path | bytes, str]) -> int:
@@ -169,7 +169,7 @@ def find_white(sources: Iterable[tuple[Path | bytes, str]], max_megapixels: floa
             with room(source):
                 image.load()
                 _check_mode(image, name)
-                # Pillow keeps the upper 8 of 16 bits of a color: 15 stands for 3840 to 4095.
+                # Pillow keeps the upper 8 of 16 bits of a color: 15 means 3840 to 4095.
                 pixels = np.asarray(image)
                 return int(pixels.max()) if pixels.dtype != np.uint8 else 256 * int(pixels.max()) + 255
 
@@ -177,18 +177,18 @@ def find_white(sources: Iterable[tuple[Path | bytes, str]], max_megapixels: floa
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an opened file has more than 8 bits; Pillow reduces color while it decodes, only the raw mode tells."""
+    """Whether an opened file has more than 8 bits; as decoding reduces color to 8, only the raw mode shows it."""
     return image.mode.startswith("I;16") or any("16" in str(tile.args) for tile in image.tile)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def refuse_turned(image: Image.Image, name: str) -> None:
-    """Refuses an opened file that EXIF turns.
+    """Refuses an opened file that EXIF rotates.
 
     Raises:
         InputError: it does.
     """
     if _orientation(image) != 1:
-        raise InputError(f"{name} is turned by its EXIF data; save it upright, so that image and mask lie alike.")
+        raise InputError(f"{name} is turned by its EXIF data; save it upright, so that image and mask match.")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -199,12 +199,12 @@ def _check_mode(image: Image.Image, name: str) -> None:
     if image.mode in ("I", "F"):
         raise InputError(f"{name} has 32-bit pixels, whose black and white are not known; save it with 8 or 16 bits.")
     if image.mode not in _MODES:
-        raise InputError(f"{name} has the color mode {image.mode}, which is not understood; save it as grey or RGB.")
+        raise InputError(f"{name} has the color mode {image.mode}, which is not supported; save it as grey or RGB.")
 
 
 def _reduced(image: Image.Image, name: str, white: int) -> Image.Image:
-    """A deep image in 8 bits."""
-    if not image.mode.startswith("I;16"):  # a color, of which Pillow has kept the upper 8 of 16 bits
+    """Converts an image with more than 8 bits to 8."""
+    if not image.mode.startswith("I;16"):  # color, of which Pillow has kept the upper 8 of 16 bits
         if white != 65535:
             raise InputError(
                 f"{name} has colors of 16 bits, of which the upper 8 are read: their white must be 65535, not {white}. "
@@ -233,9 +233,9 @@ def _to_rgb(image: Image.Image, name: str, background: tuple[int, ...]) -> Image
     if image.mode == "LAB":
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         try:
-            found = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB"))
+            converted = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB"))
         except ImageCms.PyCMSError as error:
             raise InputError(f"{name} is a LAB image that cannot be converted ({error}); save it as RGB.") from None
-        assert found is not None  # only None for a transformation in place
-        return found
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
+        assert converted is not None  # it is None only for an in-place transformation
+        return converted
+    return image if image.mode == "RGB" else image.convert("RGB")  # convert would copy

@@ -1,4 +1,4 @@
-"""Folders that are refused by their names, before anything is read: what they say is not what would be done."""
+"""Refuses folders whose names contradict how they would be read, before anything is read."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ _PARTS = {"train": "train", "training": "train", "test": "test", "testing": "tes
 
 
 def refuse_other_normal(parent: Path, normal: str) -> None:
-    """Refuses a folder whose name says that it holds normal images, but is not the name that does."""
+    """Refuses a folder that is named like normal images, but not as `normal`."""
     for folder in folders.inside(parent):
         name = folder.name
         if name != normal and (name.casefold() == normal.casefold() or names.is_normal(name)):
@@ -21,11 +21,11 @@ def refuse_other_normal(parent: Path, normal: str) -> None:
 
 
 def refuse_categories(root: Path) -> None:
-    """Refuses a folder of categories, rather than one of them, and one whose parts have other names than are read."""
+    """Refuses a folder of several categories, and one whose parts have names that are not recognized."""
     for folder in folders.inside(root):
         if _PARTS.get(folder.name.casefold()):
             raise InputError(
-                f"{root} has a folder {folder.name}, which goes by that name nowhere: name it as the data, as "
+                f"{root} has a folder {folder.name}, which is not a name that is recognized: name it as the data, as "
                 f"--data={root}/Train and --test_data={root}/Test, or call it {_PARTS[folder.name.casefold()]}."
             )
         if any(inside.name.casefold() in _PARTS for inside in folders.inside(folder)):
@@ -33,10 +33,10 @@ def refuse_categories(root: Path) -> None:
 
 
 def refuse_defects(folder: Path, files: Sequence[Path]) -> None:
-    """Refuses training images in a folder below the training folder whose name says that they are defective, or masks.
+    """Refuses training images in a subfolder whose name says that they are defective, or masks.
 
     Args:
-        folder: that is learnt from; its own name says nothing.
+        folder: of the training images; its own name does not matter.
         files: images below it.
     """
     for path in files:
@@ -51,7 +51,7 @@ def refuse_defects(folder: Path, files: Sequence[Path]) -> None:
 
 
 def refuse_lost_masks(lost: Sequence[Path], folder: Path) -> None:
-    """Refuses masks below a training folder whose images are not found."""
+    """Refuses masks below a training folder that match no image."""
     if lost:
         raise InputError(
             f"{lost[0].parent} is by its name a folder of masks, and {len(lost)} of its files match no image of "
@@ -60,13 +60,13 @@ def refuse_lost_masks(lost: Sequence[Path], folder: Path) -> None:
 
 
 def _instead(folder: Path) -> str:
-    """What to name instead, if a folder beside this one holds normal images."""
+    """Which folder to give instead, if one next to this one holds normal images."""
     others = [
-        one
-        for one in folders.inside(folder.parent)
-        if not names.is_defective(one.name) and not names.says_masks(one.name) and folders.count(one)
+        sibling
+        for sibling in folders.inside(folder.parent)
+        if not names.is_defective(sibling.name) and not names.says_masks(sibling.name) and folders.count(sibling)
     ]
-    normal = [one for one in others if names.is_normal(one.name)] or others
+    normal = [sibling for sibling in others if names.is_normal(sibling.name)] or others
     if len(normal) != 1:
         return ": name the folder of the normal images"
     return (

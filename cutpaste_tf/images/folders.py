@@ -1,4 +1,4 @@
-"""Walking through folders: files below them, links followed; and file names as text."""
+"""Walks through folders, following links; and converts file names to text."""
 
 import importlib.util
 import os
@@ -20,7 +20,7 @@ EXTENSIONS = (
 
 
 def image_files(folder: Path) -> list[Path]:
-    """All images below a folder, sorted; links are followed, what `sidecars` and `litter` list is left out.
+    """All images below a folder, sorted; follows links, and skips what `sidecars` and `litter` list.
 
     Raises:
         InputError: there are other files; or as `entries`.
@@ -33,12 +33,12 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def sidecars(folder: Path) -> list[Path]:
-    """Files below a folder that are no images and describe them."""
+    """Files below a folder that are not images but describe them."""
     return [path for path in files_below(folder) if names.is_sidecar(path.name)]
 
 
 def litter(folder: Path) -> list[Path]:
-    """Folders below a folder that are passed over, hidden ones among them, as far as images are in them."""
+    """Folders below a folder that are skipped, such as hidden ones, if they contain images."""
     passed: list[Path] = []
     for _ in files_below(folder, passed_over=passed):
         pass
@@ -46,7 +46,7 @@ def litter(folder: Path) -> list[Path]:
 
 
 def no_image(path: Path) -> str:
-    """That a file is of no kind that is read, without an end."""
+    """The start of a message that a file has an unsupported extension."""
     return f"{path} is not an image ({', '.join(EXTENSIONS)})"
 
 
@@ -65,19 +65,19 @@ def inside(parent: Path) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a path is a file of an extension that is read."""
+    """Whether a path is a file with a supported extension."""
     return path.suffix.lower() in EXTENSIONS and not names.is_litter(path.name) and path.is_file()
 
 
 def count(place: Path) -> int:
-    """Images at or below a place."""
+    """Number of images at or below a path."""
     if not place.is_dir():
         return int(is_image(place))
     return sum(path.suffix.lower() in EXTENSIONS for path in files_below(place))
 
 
 def files_below(folder: Path, above: tuple[Path, ...] = (), *, passed_over: list[Path] | None = None) -> Iterator[Path]:
-    """Files below a folder, through links too, in the order of their names, folder by folder; see `entries`."""
+    """Files below a folder, following links, sorted by name within each folder; see `entries`."""
     for path, is_folder in entries(folder, above, passed_over=passed_over):
         if is_folder:
             yield from files_below(path, (*above, folder.resolve()), passed_over=passed_over)
@@ -88,20 +88,20 @@ def files_below(folder: Path, above: tuple[Path, ...] = (), *, passed_over: list
 def entries(
     folder: Path, above: tuple[Path, ...] = (), *, passed_over: list[Path] | None = None
 ) -> Iterator[tuple[Path, bool]]:
-    """What is in a folder, in the order of the names, and whether it is a folder; without hidden files and litter.
+    """The entries of a folder, sorted by name, and whether each is a folder; without hidden files and litter.
 
     Args:
         folder: to list.
-        above: the folders that it lies in.
-        passed_over: takes the folders that are left out.
+        above: its parent folders.
+        passed_over: receives the folders that are skipped.
 
     Raises:
-        InputError: the folder is one of those `above` it: a link leads back.
+        InputError: the folder is one of `above`: a link leads back to it.
     """
     if folder.resolve() in above:
         raise InputError(f"{folder} is a link to a folder that it lies in; remove it.")
-    with os.scandir(folder) as found:
-        every = sorted((entry.name, entry.is_dir()) for entry in found)
+    with os.scandir(folder) as listing:
+        every = sorted((entry.name, entry.is_dir()) for entry in listing)
     if passed_over is not None:
         passed_over += [folder / name for name, is_folder in every if is_folder and names.is_litter(name)]
     return ((folder / name, is_folder) for name, is_folder in every if not names.is_litter(name))
@@ -113,5 +113,5 @@ def shown(path: Path, root: Path) -> str:
 
 
 def printable(name: str) -> str:
-    """A file name as text; bytes of it that are not UTF-8 become `\\\\xNN`."""
+    """A file name as text; bytes that are not UTF-8 become `\\\\xNN`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

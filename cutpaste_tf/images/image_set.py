@@ -1,4 +1,4 @@
-"""Images of a data set that are read when their pixels are first needed."""
+"""Images of a data set, which are read when their pixels are first needed."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -8,10 +8,10 @@ import numpy as np
 
 from cutpaste_tf.images import reading, resizing
 from cutpaste_tf.images.reading import Examples, Item
-from cutpaste_tf.progress import Report, hush
+from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.settings.data import DataSettings
 
-# Looks at images as soon as their pixels are known, by (paths, hashes); raises InputError where they are not allowed.
+# Checks images as soon as their pixels are known, by (paths, hashes); raises InputError if they are not allowed.
 Check = Callable[[list[str], Sequence[str]], None]
 
 
@@ -24,13 +24,12 @@ class ImageSet:
 
     Args:
         items: the images.
-        size: side in pixels that they are resized to.
+        size: side in pixels to resize to.
         settings: how files are read.
-        check: sees the images once they are read, or a cache knows them.
-        report: takes lines for the user.
+        check: called once the images are read, or known from a cache.
 
     Attributes:
-        items: the images; empty for images that are no files (`of`).
+        items: the images; empty for images that are not files (`of`).
         settings: how files are read.
     """
 
@@ -41,7 +40,7 @@ class ImageSet:
         settings: DataSettings,
         *,
         check: Check = _allow,
-        report: Report = hush,
+        report: Report = no_report,
     ):
         self.items, self.settings = items, settings
         self._size, self._check, self._report = size, check, report
@@ -50,7 +49,7 @@ class ImageSet:
 
     @classmethod
     def of(cls, examples: Examples) -> Self:
-        """A set of images that are in memory already, as synthetic ones."""
+        """A set of images that are already in memory, such as synthetic ones."""
         result = cls([], examples.images.shape[1], DataSettings())
         result.examples = examples
         return result
@@ -102,7 +101,7 @@ class ImageSet:
         return self._thumbnails
 
     def recall(self, hashes: Sequence[str], thumbnails: np.ndarray) -> None:
-        """Takes what a cache knows of the images, which then need not be read for it.
+        """Takes hashes and thumbnails from a cache, so that the images need not be read for them.
 
         Raises:
             InputError: `check` refuses an image.
@@ -111,7 +110,7 @@ class ImageSet:
         self._hashes, self._thumbnails = hashes, thumbnails
 
     def originals(self) -> Iterator[np.ndarray]:
-        """The images at their own sizes, uint8 [height, width, 3]; of images that are no files, at theirs."""
+        """The images at their original sizes, uint8 [height, width, 3]; images that are not files, as they are."""
         if not self.items:
             yield from self.examples.images
         for item in self.items:

@@ -1,17 +1,17 @@
-"""Folders of images -> items to read. Three layouts; `good` stands for --normal_name.
+"""Folders of images -> items to read. There are three layouts, in which `good` is the value of --normal_name.
 
-    CATEGORY/train/good/*                     MVTec AD's: normal images to learn from
+    CATEGORY/train/good/*                     MVTec AD's: normal images for training
     CATEGORY/test/good/*, test/DEFECT/*       normal and anomalous images to score
     CATEGORY/ground_truth/DEFECT/*            optional masks, see `masks.py`
 
-    FOLDER/good/*, FOLDER/DEFECT/*            a part of the normal images is held out for testing
+    FOLDER/good/*, FOLDER/DEFECT/*            a fraction of the normal images is held out for testing
     FOLDER/ground_truth/DEFECT/*
 
-    FOLDER/*                                  all normal where they are learnt from, unlabelled where they are scored
+    FOLDER/*                                  all normal for training, unlabelled for testing
 
-Masks may lie among the images, see `pairing.py`. They are never learnt, nor are training images whose masks mark a
-defect; where every image of an unlabelled folder has one, they label it. Folders may be nested and may be links; hidden
-files and litter are passed over. What a user would count and is not read `unread.py` names.
+Masks may be mixed with the images, see `pairing.py`. Training skips masks, and images whose masks mark a defect; if
+every image of an unlabelled folder has a mask, the masks label the images. Folders may be nested and may be links;
+hidden files and litter are skipped. `unread.py` lists images that a user might expect to be read but are not.
 """
 
 from collections.abc import Collection
@@ -27,7 +27,7 @@ from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, UNKNOWN, Item
 from cutpaste_tf.settings.data import GOOD, DataSettings
 
 TRUTH = "ground_truth"
-DEFECT = "defect"  # of images that only a mask labels
+DEFECT = "defect"  # of images that are labelled by a mask only
 
 
 class Learnt(NamedTuple):
@@ -35,9 +35,9 @@ class Learnt(NamedTuple):
 
     Attributes:
         folder: the folder.
-        images: normal images, the held out ones among them.
+        images: normal images, including held-out ones.
         masks: files that are masks.
-        marked: images whose masks mark a defect, which are left out.
+        marked: images whose masks mark a defect, which are not used.
     """
 
     folder: Path
@@ -53,32 +53,32 @@ def list_train(
 
     Args:
         root: the folder.
-        settings: gives the normal folder's name, and the part of it that is held out where no other folder is for
+        settings: gives the normal folder's name, and the fraction of it that is held out if there is no folder for
             testing.
-        trained: names of the images that the run at hand has been trained on: its split is kept.
+        trained: names of the images that a resumed run was trained on, to keep its split.
 
     Raises:
-        InputError: no folder, no normal images, fewer than two, a file that is no image, or a folder whose name says
-            that it holds defects or masks.
+        InputError: no folder, no normal images, fewer than two, a file that is not an image, or a folder named like
+            defects or masks.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; it must be a category folder, or hold normal images.")
-    found = learnt(root, settings)
-    files = found.images
+    training = learnt(root, settings)
+    files = training.images
     if is_split(root, settings):
         held_out = _held_out(root, files, settings, trained)
         files = [path for path in files if path not in held_out]
     if len(files) < 2:
-        left_out = f", without {len(found.marked)} whose masks mark a defect" if found.marked else ""
+        left_out = f", without {len(training.marked)} whose masks mark a defect" if training.marked else ""
         raise InputError(
-            f"{found.folder} holds {len(files)} images{left_out}; at least 2 are needed to fit a density, 50 to do it "
-            "well."
+            f"{training.folder} holds {len(files)} images{left_out}; at least 2 are needed to fit a density, 50 to do "
+            "it well."
         )
     return [Item(folders.shown(path, root), path, (), NORMAL, GOOD) for path in files]
 
 
 def learnt(root: Path, settings: DataSettings) -> Learnt:
-    """The files of the folder that `list_train` learns from; raises as that."""
+    """The files of the training folder; raises as `list_train`."""
     folder = _train_folder(root, settings.reading.normal_name)
     files = folders.image_files(folder)
     paired = pairing.pair(files, folder)
@@ -95,16 +95,16 @@ def learnt(root: Path, settings: DataSettings) -> Learnt:
 
 
 def _train_folder(root: Path, normal: str) -> Path:
-    """The folder that is learnt from; raises as `list_train`."""
+    """The folder of the training images; raises as `list_train`."""
     inside = [folder.name for folder in folders.inside(root)]
     if "train" in inside:
         folder_checks.refuse_other_normal(root / "train", normal)
         folder = root / "train" / normal
         if not folder.is_dir():
-            found = ", ".join(one.name for one in folders.inside(root / "train"))
+            existing = ", ".join(path.name for path in folders.inside(root / "train"))
             advice = (
-                f"train has the folders: {found}. If one of them is it, give --normal_name."
-                if found
+                f"train has the folders: {existing}. If one of them is it, give --normal_name."
+                if existing
                 else f"train has no folders. If its images are normal, give --data={root}/train, and the test images "
                 "by --test_data."
             )
@@ -122,15 +122,15 @@ def _train_folder(root: Path, normal: str) -> Path:
 def list_test(root: Path, settings: DataSettings = DataSettings(), *, trained: Collection[str] = ()) -> list[Item]:
     """The test images of a category folder, or every image of a plain folder.
 
-    Those of a plain folder are unlabelled, unless every one has a mask, which may be empty: those label it.
+    Images of a plain folder are unlabelled, unless every one has a mask, possibly empty, which labels it.
 
     Args:
         root: the folder.
         settings: gives the normal folder's name.
-        trained: names of images to leave out, since they were trained on.
+        trained: names of training images, which are skipped.
 
     Raises:
-        InputError: no folder, no images, a file that is no image, or masks that cannot be told apart.
+        InputError: no folder, no images, a file that is not an image, or ambiguous masks.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; it must be a category folder with test/*, or hold images.")
@@ -147,7 +147,7 @@ def list_test(root: Path, settings: DataSettings = DataSettings(), *, trained: C
 
 
 def _labelled(root: Path, test: Path, normal: str) -> list[Item]:
-    """The images in the folders of a test folder, labelled by those; raises as `list_test`."""
+    """The images in the subfolders of a test folder, labelled by subfolder; raises as `list_test`."""
     folder_checks.refuse_other_normal(test, normal)
     loose = [path for path in sorted(test.iterdir()) if folders.is_image(path)]
     if loose and not folders.inside(test):
@@ -168,7 +168,7 @@ def _labelled(root: Path, test: Path, normal: str) -> list[Item]:
 
 
 def _labelled_folder(root: Path, normal: str) -> Path | None:
-    """The folder whose folders label test images; None where none do; raises as `list_test`."""
+    """The folder whose subfolders label test images; None if there is none; raises as `list_test`."""
     inside = [folder.name for folder in folders.inside(root)]
     if "test" in inside:
         return root / "test"
@@ -190,7 +190,7 @@ def _plain(root: Path, settings: DataSettings) -> list[Item]:
 
 
 def paired_tests(test: Path) -> Paired:
-    """The images in the folders of a test folder, and their masks, among them or in a folder of their own."""
+    """The images in the subfolders of a test folder, and their masks, among them or in a separate folder."""
     truth = _truth(test)
     inside = [folder for folder in folders.inside(test) if folder != truth]
     files = [path for folder in inside for path in folders.image_files(folder)]
@@ -199,27 +199,27 @@ def paired_tests(test: Path) -> Paired:
 
 
 def has_masks(root: Path) -> bool:
-    """Whether there is any mask file in a folder of its own, matched or not."""
+    """Whether there is any file in the folder of masks, matched or not."""
     truth = _truth(root / "test" if (root / "test").is_dir() else root)
     return bool(truth and folders.count(truth))
 
 
 def test_folder(root: Path, settings: DataSettings) -> Path | None:
-    """The folder whose folders label test images, None where none do."""
+    """The folder whose subfolders label test images; None if there is none."""
     if (root / "test").is_dir():
         return root / "test"
     return root if (root / settings.reading.normal_name).is_dir() else None
 
 
 def held_out(root: Path, settings: DataSettings, trained: Collection[str]) -> int:
-    """How many normal images beside the trained ones a folder keeps for testing."""
+    """Number of normal images that a folder holds out for testing."""
     if not root.is_dir() or not is_split(root, settings):
         return 0
     return sum(folders.shown(path, root) not in trained for path in learnt(root, settings).images)
 
 
 def _held_out(root: Path, files: list[Path], settings: DataSettings, trained: Collection[str] | None) -> set[Path]:
-    """The normal images that are kept for testing: those that the run at hand did not train on, or a seeded part."""
+    """The normal images held out for testing: those that the run did not train on, or a seeded random part."""
     if trained is not None:
         return {path for path in files if folders.shown(path, root) not in trained}
     count = round(settings.test_split * len(files))
@@ -230,14 +230,14 @@ def _held_out(root: Path, files: list[Path], settings: DataSettings, trained: Co
 
 
 def is_split(root: Path, settings: DataSettings) -> bool:
-    """Whether a folder holds normal images beside folders of others, and no `train`."""
+    """Whether a folder holds normal images next to other folders of images, and no `train`."""
     inside, normal = {folder.name: folder for folder in folders.inside(root)}, settings.reading.normal_name
     others = [folder for name, folder in inside.items() if name not in (normal, TRUTH) and not names.is_masks(name)]
     return normal in inside and "train" not in inside and any(folders.count(folder) for folder in others)
 
 
 def _truth(test: Path) -> Path | None:
-    """The folder of masks that lie as the images in the folders of `test`: in it or beside it."""
+    """The folder of masks with the same layout as `test`: in it or next to it."""
     if (test / TRUTH).is_dir():
         return test / TRUTH
     if (test.parent / TRUTH).is_dir():

@@ -1,8 +1,8 @@
 """Masks: which file belongs to which image, and which of its pixels are the defect.
 
-A mask is named as its image, with or without `_mask` or another suffix of `names`, in `ground_truth/DEFECT`; or it is a
-folder of that name whose files are parts of it (MVTec LOCO). Others lie among the images, see `pairing.py`. Painting
-and labelling programs mark the defect in different ways, see `defect`.
+A mask is in `ground_truth/DEFECT`, named like its image, with or without `_mask` or another suffix of `names`; or it is
+a folder of that name whose files are parts of the mask (MVTec LOCO). Masks may also be among the images, see
+`pairing.py`. Painting and labelling programs mark defects in different ways, see `defect`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ def pair(images: Sequence[Path], masks: Mapping[Path, Path]) -> tuple[dict[Path,
     """Finds the masks of images.
 
     Args:
-        images: relative to their folder, as `crack/001.png`.
-        masks: files, and where each would lie if it lay beside its image, as `crack/001_mask.png`, or in a folder of
-            its name.
+        images: relative to their folder, such as `crack/001.png`.
+        masks: files, and the path of each as if it were next to its image, such as `crack/001_mask.png`, or in a folder
+            named like the image.
 
     Returns:
         The masks of each image that has any, and the masks that match no image.
@@ -37,7 +37,7 @@ def pair(images: Sequence[Path], masks: Mapping[Path, Path]) -> tuple[dict[Path,
     by_name: dict[Path, list[Path]] = {}
     for image in images:
         by_name.setdefault(image.parent / image.stem, []).append(image)
-    found: dict[Path, list[tuple[Path, bool]]] = {}
+    by_image: dict[Path, list[tuple[Path, bool]]] = {}
     lost = []
     for mask, place in masks.items():
         fits = owners(place, by_name)
@@ -49,27 +49,27 @@ def pair(images: Sequence[Path], masks: Mapping[Path, Path]) -> tuple[dict[Path,
                 f"The images {fits[0][0]} and {fits[1][0]} would share the mask {place}; give them names of their own."
             )
         image, is_part = fits[0]
-        found.setdefault(image, []).append((mask, is_part))
-    for image, its in found.items():
-        if len(its) > 1 and not all(is_part for _, is_part in its):
-            first, second = (masks[mask] for mask, _ in its[:2])
+        by_image.setdefault(image, []).append((mask, is_part))
+    for image, pairs in by_image.items():
+        if len(pairs) > 1 and not all(is_part for _, is_part in pairs):
+            first, second = (masks[mask] for mask, _ in pairs[:2])
             raise InputError(f"The image {image} has two masks, {first} and {second}; remove one.")
-    return {image: tuple(mask for mask, _ in its) for image, its in found.items()}, lost
+    return {image: tuple(mask for mask, _ in pairs) for image, pairs in by_image.items()}, lost
 
 
 def owners(place: Path, by_name: Mapping[Path, Sequence[Path]]) -> list[tuple[Path, bool]]:
-    """The images that a mask may belong to, and whether it is one of several parts of its mask.
+    """The images that a mask file may belong to, and whether it is one of several parts of the mask.
 
     Args:
-        place: where it would lie beside its image.
+        place: its path as if it were next to its image.
         by_name: images by their path without the extension.
     """
     name = place.parent / place.stem
-    found = [(image, False) for image in by_name.get(name, ())]
+    matches = [(image, False) for image in by_name.get(name, ())]
     stem, is_numbered = names.without_mask_suffix(place.stem)
     if stem:
-        found += [(image, is_numbered) for image in by_name.get(place.parent / stem, ())]
-    return found or [(image, True) for image in by_name.get(place.parent, ())]
+        matches += [(image, is_numbered) for image in by_name.get(place.parent / stem, ())]
+    return matches or [(image, True) for image in by_name.get(place.parent, ())]
 
 
 def read(
@@ -77,57 +77,58 @@ def read(
 ) -> tuple[np.ndarray, float]:
     """Reads the mask of an image.
 
-    Each pixel is the mask's nearest; of a defect so thin that none is left, every pixel it touches.
+    Nearest-neighbor sampling; if the defect is so thin that nothing is left, every pixel it touches is marked.
 
     Args:
-        sources: its files, or their content; their union is the defect.
+        sources: files, or their content, whose union is the defect.
         name: of the image, for messages.
-        image_size: width and height that the mask must have.
+        image_size: required width and height of the mask.
         size: to resize to, in pixels.
         settings: gives max_megapixels, and whether masks are zero on the defect.
 
     Returns:
-        bool [size, size], True on the defect; and the part of the whole picture that is.
+        bool [size, size], True on the defect; and the fraction of the original picture that is.
 
     Raises:
-        InputError: a file is no image, or of another size.
+        InputError: a file is not an image, or has another size.
     """
-    whole = np.zeros(image_size[::-1], bool)
+    marked = np.zeros(image_size[::-1], bool)
     for source in sources:
         own_name = str(source) if isinstance(source, Path) else f"the mask of {name}"
         with opened(source, own_name, settings.max_megapixels) as image:
             refuse_turned(image, own_name)
             if image.size != image_size:
-                found, expected = ("{} x {}".format(*pair) for pair in (image.size, image_size))
+                actual, expected = ("{} x {}".format(*pair) for pair in (image.size, image_size))
                 raise InputError(
-                    f"{own_name} has {found} pixels, but its image {name} has {expected}; they must be alike."
+                    f"{own_name} has {actual} pixels, but its image {name} has {expected}; they must be equal."
                 )
-            whole |= defect(image, own_name) ^ settings.invert_masks
-    mask = Image.fromarray(whole)
+            marked |= defect(image, own_name) ^ settings.invert_masks
+    mask = Image.fromarray(marked)
     nearest = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST))
     if not nearest.any():
         nearest = np.asarray(mask.convert("F").resize((size, size), Image.Resampling.BOX)) > 0
-    return nearest, float(whole.mean())
+    return nearest, float(marked.mean())
 
 
 def defect(image: Image.Image, name: str) -> np.ndarray:
     """Which pixels a mask marks, bool [height, width].
 
-    Where transparency varies, what is not wholly transparent. Of a palette, every index but 0. Of JPEG and others that
-    do not keep values, at least half of its own maximum. Else every value but zero, so that labels 1, 2, 3 all count.
+    If transparency varies: pixels that are not fully transparent. With a palette: every index but 0. In JPEG and other
+    lossy formats: values of at least half the maximum. Otherwise: every value but zero, so that labels 1, 2, 3 all
+    count.
 
     Raises:
-        InputError: its mode is not understood.
+        InputError: its mode is not supported.
     """
     if image.mode not in _MODES:
-        raise InputError(f"{name} has the color mode {image.mode}, which is not understood; save it as grey.")
+        raise InputError(f"{name} has the color mode {image.mode}, which is not supported; save it as grey.")
     if image.has_transparency_data and not image.mode.startswith("I"):
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         if alpha.min() != alpha.max():
             return alpha > 0
     if image.mode in ("P", "PA"):
         return np.asarray(image if image.mode == "P" else image.getchannel("P")) > 0
-    # WebP keeps values or does not, and does not say which: a mask that was kept has few.
+    # WebP may be lossless or lossy, and does not say which: a lossless mask has few values.
     if image.format in _LOSSY or (image.format == "WEBP" and not image.getcolors(16)):
         values = np.asarray(image.convert("L"))
         return values >= max(1.0, values.max() / 2)

@@ -1,7 +1,7 @@
-"""Files that a user names to be scored: one, those of a folder or of a pattern, or names on standard input.
+"""The files that a user wants scored: one file, a folder, a pattern, or names on standard input.
 
-They are listed as they are needed, so that a million takes no more memory than the names of the largest folder. What
-cannot be listed is an entry with its error.
+They are listed lazily, so that a million files need no more memory than the names of the largest folder. A folder that
+cannot be listed is an entry with an error.
 """
 
 import glob
@@ -17,17 +17,17 @@ from cutpaste_tf.images import folders, names, pairing
 
 STANDARD_INPUT = "-"
 _MASKS = "ground_truth"
-_PARTS = ("train", "test", _MASKS)  # folders that make a folder one of a data set, where masks are too
-_LONGEST = 240  # bytes of a name that is made of a file's: most systems allow 255
+_PARTS = ("train", "test", _MASKS)  # folders that identify a data set, which has masks too
+_LONGEST = 240  # bytes of a name derived from a file's: most systems allow 255
 
 
 class NamedFile(NamedTuple):
-    """A file that was named.
+    """A file to score.
 
     Attributes:
-        path: of the file, or of the folder that cannot be listed.
-        place: where what belongs to it lies in a folder of results, relative; no two files have the same.
-        error: why it is no image; empty where that is still to be seen.
+        path: of the file, or of a folder that cannot be listed.
+        place: unique relative path for its results in a folder of results.
+        error: why it is not an image; empty if nothing is known against it.
     """
 
     path: Path
@@ -36,13 +36,13 @@ class NamedFile(NamedTuple):
 
 
 def check(named: str) -> None:
-    """Sees whether anything goes by that name.
+    """Checks that a name matches something.
 
     Args:
-        named: a file, a folder, a pattern as `photos/*.png`, or `-` for standard input.
+        named: a file, a folder, a pattern such as `photos/*.png`, or `-` for standard input.
 
     Raises:
-        InputError: it does not, or it is a data set's folder, where masks lie beside images.
+        InputError: it does not, or it is the folder of a data set, which has masks too.
     """
     if named == STANDARD_INPUT:
         return
@@ -64,12 +64,12 @@ def check(named: str) -> None:
 
 
 def refuse_inside(place: Path, named: str, flag: str, *, is_folder: bool) -> None:
-    """Sees that results do not go where they would be scored as well.
+    """Checks that results are not written where they would be scored too.
 
     Args:
         place: of the results.
-        named: as `check` takes it.
-        flag: that names the place.
+        named: as in `check`.
+        flag: of the place.
         is_folder: whether the place is a folder of results, rather than a file.
 
     Raises:
@@ -77,7 +77,7 @@ def refuse_inside(place: Path, named: str, flag: str, *, is_folder: bool) -> Non
     """
     path = Path(named).expanduser()
     results = (place, place / "a.heat.png") if is_folder else (place,)
-    fits = not path.exists() and any(one.resolve().match(str(path.absolute())) for one in results)
+    fits = not path.exists() and any(result.resolve().match(str(path.absolute())) for result in results)
     if named != STANDARD_INPUT and (fits or place.resolve().is_relative_to(path.resolve())):
         raise InputError(
             f"{flag}={place} lies in --images={named}, where it would be scored as well; name another place."
@@ -85,29 +85,29 @@ def refuse_inside(place: Path, named: str, flag: str, *, is_folder: bool) -> Non
 
 
 def _brackets(path: Path) -> str:
-    """What to write, if a part of a path is a name with brackets that is there, rather than a pattern."""
-    known, escaped = Path(), []
+    """How to escape the brackets of a path, if a part of it exists and is not meant as a pattern."""
+    existing, escaped = Path(), []
     for part in path.parts:
-        known /= part
-        escaped.append(glob.escape(part) if known.exists() else part)
+        existing /= part
+        escaped.append(glob.escape(part) if existing.exists() else part)
     better = str(Path(*escaped)) if escaped else ""
     return f"; [ ] are characters of patterns, for [ write [[], as --images='{better}'" if "[[]" in better else ""
 
 
 def listed(named: str, lines: Iterable[bytes] = (), *, passed_over: list[Path] | None = None) -> Iterator[NamedFile]:
-    """The files, in the order of their names, or of the lines.
+    """The files, sorted by name, or in the order of the lines.
 
     Args:
-        named: as `check` takes it.
-        lines: of standard input: a name each, or names with a zero byte between them, as `find -print0` writes them.
-        passed_over: takes the folders that are left out, hidden ones and what programs leave behind.
+        named: as in `check`.
+        lines: of standard input: one name each, or names separated by zero bytes, as written by `find -print0`.
+        passed_over: receives the folders that are skipped: hidden ones, and those that programs leave behind.
     """
     path = Path(named).expanduser()
     if named == STANDARD_INPUT:
         for line in _split(lines):
             if name := line.rstrip(b"\r\n"):
-                given = Path(os.fsdecode(name))
-                yield NamedFile(given, _place(given))
+                file = Path(os.fsdecode(name))
+                yield NamedFile(file, _place(file))
     elif path.is_dir():
         yield from _below(path, path, (), passed_over)
     elif path.exists():
@@ -116,33 +116,33 @@ def listed(named: str, lines: Iterable[bytes] = (), *, passed_over: list[Path] |
         root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         every = [Path(name) for name in sorted(glob.iglob(str(path), recursive=True))]
         siblings = _Siblings(every)
-        for found in every:
-            parts = found.relative_to(root).parts
+        for file in every:
+            parts = file.relative_to(root).parts
             if left := next((index for index, part in enumerate(parts, 1) if names.is_litter(part)), 0):
                 place = root.joinpath(*parts[:left])
                 if passed_over is not None and place.is_dir() and place not in passed_over:
                     passed_over.append(place)
-            elif not found.is_dir():
-                yield NamedFile(found, _place(found.relative_to(root)), siblings.refusal(found))
-            elif "**" not in named:  # which lists what is in folders by itself
-                yield from _below(found, root, (), passed_over)
+            elif not file.is_dir():
+                yield NamedFile(file, _place(file.relative_to(root)), siblings.refusal(file))
+            elif "**" not in named:  # which matches the contents of folders already
+                yield from _below(file, root, (), passed_over)
 
 
 def _split(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Names: of a line each, or, from the first zero byte on, what is between those."""
+    """Names: one per line, or, from the first zero byte on, separated by zero bytes."""
     rest, is_zero = b"", False
     for line in lines:
         is_zero = is_zero or b"\0" in line
         if is_zero:
-            *whole, rest = (rest + line).split(b"\0")
-            yield from whole
+            *complete, rest = (rest + line).split(b"\0")
+            yield from complete
         else:
             yield line
     yield rest
 
 
 class _Siblings:
-    """Files by folder and name, to see which are the masks of others."""
+    """Files by folder and name, to recognize masks of other files."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._files: dict[tuple[Path, str], list[Path]] = {}
@@ -151,20 +151,22 @@ class _Siblings:
                 self._files.setdefault((path.parent, path.stem), []).append(path)
 
     def refusal(self, path: Path) -> str:
-        """Why a file is not scored; empty if it is no other's mask."""
+        """Why a file is not scored; empty unless it is the mask of another."""
         stem, _ = names.without_mask_suffix(path.stem)
-        others = [one for name in (stem, path.stem) for one in self._files.get((path.parent, name), ()) if one != path]
+        others = [
+            same for name in (stem, path.stem) for same in self._files.get((path.parent, name), ()) if same != path
+        ]
         image = pairing.owner(path, others) if others else None
         return f"{path} is the mask of {image.name}, which is not scored." if image else ""
 
     def are_shadowed_by(self, folder: Path) -> bool:
-        """Whether a folder holds masks of them, by its name and theirs."""
+        """Whether a folder holds masks of these files, judging by names."""
         if names.is_masks(folder.name):
             return True
         if not names.is_perhaps_masks(folder.name):
             return False
-        found = next((path for path in sorted(folder.iterdir()) if folders.is_image(path)), None)
-        stems = (found.stem, names.without_mask_suffix(found.stem)[0]) if found else ()
+        image = next((path for path in sorted(folder.iterdir()) if folders.is_image(path)), None)
+        stems = (image.stem, names.without_mask_suffix(image.stem)[0]) if image else ()
         return any((folder.parent, stem) in self._files for stem in stems)
 
 
@@ -187,7 +189,7 @@ def _below(folder: Path, root: Path, above: tuple[Path, ...], passed_over: list[
 
 
 def _place(path: Path) -> Path:
-    """A relative path that leads nowhere else."""
+    """A relative path without `..`."""
     if path.is_absolute() or ".." in path.parts:
         absolute = Path(os.path.abspath(path))
         return absolute.relative_to(absolute.anchor)
@@ -195,7 +197,7 @@ def _place(path: Path) -> Path:
 
 
 def beside(place: Path, ending: str) -> Path:
-    """A name for a result: the file's own, which may be `a.png` beside `a.jpg`, and an ending."""
+    """A name for a result: the file's full name, as there may be `a.png` and `a.jpg`, with an ending."""
     name = f"{place.name}{ending}"
     if len(os.fsencode(name)) > _LONGEST:
         name = f"{hashlib.sha256(os.fsencode(place.name)).hexdigest()[:32]}{ending}"

@@ -1,11 +1,11 @@
-"""What names of files and folders say: normal, defective, a mask, or what a program leaves behind.
+"""Interprets names of files and folders: normal, defective, masks, or litter left by programs.
 
-All is compared without regard to case.
+Comparisons ignore case.
 """
 
 import re
 
-# Folders of normal images; a defect with such a name would be a mistake.
+# Folders of normal images; no defect should have such a name.
 _NORMAL = {"good", "ok", "okay", "normal"}
 _DEFECTIVE = {
     *("defect", "defects", "defective", "bad", "ng", "nok", "ko", "nio", "abnormal", "outlier", "outliers"),
@@ -13,12 +13,12 @@ _DEFECTIVE = {
     *("reject", "rejects", "rejected", "scrap", "scrapped", "damage", "damaged", "broken"),
 }
 _WITHOUT = {"no", "non", "not", "without", "free"}
-# Folders of masks. Those of the second kind may hold images of labels: what matches an image there is a mask.
+# Folders of masks. Those of _PERHAPS_MASKS may also hold photographs of labels: only files that match images are masks.
 _MASKS = {"mask", "masks", "gt", "groundtruth", "annotation", "annotations", "segmentation", "segmentations"}
 _MASKS |= {"segmentationclass", "segmentationobject"}
 _PERHAPS_MASKS = {"label", "labels", "seg", "segs", "truth"}
 _IMAGES = {"image", "images", "img", "imgs", "jpegimages"}
-# As `000_mask`, `Part0_label`, `10000_GT`, `000-ground-truth`; of several masks of an image `000_mask_1`.
+# Such as `000_mask`, `Part0_label`, `10000_GT`, `000-ground-truth`; for several masks of an image `000_mask_1`.
 _MASK_SUFFIX = re.compile(
     r"(?P<stem>.+?)[_\-. ](?:masks?|gt|labels?|seg|segmentation|annotations?|(?:ground[_\-. ]?)?truth)"
     r"(?P<number>[_\-. ]?\d+)?",
@@ -29,7 +29,7 @@ _LITTER = {
     *("lost+found", "found.000", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "@__thumb"),
     *("#recycle", "#snapshot"),
 }
-# Written beside images to describe them.
+# Files that describe the images next to them.
 _SIDECARS = {
     *(".csv", ".tsv", ".json", ".jsonl", ".txt", ".xml", ".md", ".rst", ".yaml", ".yml", ".toml", ".ini", ".cfg"),
     *(".log", ".html", ".htm", ".pdf", ".xls", ".xlsx", ".doc", ".docx", ".bib", ".sha256", ".md5", ".xmp"),
@@ -48,7 +48,7 @@ _SIDECAR_NAMES = {
 
 
 def is_normal(folder: str) -> bool:
-    """Whether a folder's name is one that normal images are given."""
+    """Whether a folder's name says that its images are normal."""
     return folder.casefold() in _NORMAL
 
 
@@ -61,12 +61,12 @@ def is_defective(folder: str) -> bool:
 
 
 def is_masks(folder: str) -> bool:
-    """Whether a folder's name is that of a folder of masks."""
+    """Whether a folder's name says that it holds masks."""
     return _joined(folder) in _MASKS
 
 
 def is_perhaps_masks(folder: str) -> bool:
-    """Whether a folder's name is that of a folder of masks, or of one of images of labels."""
+    """Whether a folder's name says that it holds masks, or photographs of labels."""
     return _joined(folder) in _PERHAPS_MASKS
 
 
@@ -76,23 +76,23 @@ def says_masks(folder: str) -> bool:
 
 
 def is_images(folder: str) -> bool:
-    """Whether a folder's name is that of a folder of images beside one of masks."""
+    """Whether a folder's name says that it holds images, next to a folder of masks."""
     return folder.casefold() in _IMAGES
 
 
 def without_mask_suffix(stem: str) -> tuple[str, bool]:
-    """The name of the image whose mask a name is, empty if it is no mask's; and whether it is one of several masks."""
+    """The stem of a mask's image, empty if the stem is not a mask's; and whether the image has several masks."""
     match = _MASK_SUFFIX.fullmatch(stem)
     return (match["stem"], match["number"] is not None) if match else ("", False)
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or a folder is hidden, or left behind by a program."""
+    """Whether a file or folder is hidden, or left behind by a program."""
     return name.startswith(".") or name.casefold() in _LITTER
 
 
 def is_sidecar(name: str) -> bool:
-    """Whether a file describes images."""
+    """Whether a file describes images, by its name."""
     stem, dot, ending = name.casefold().rpartition(".")
     return f".{ending}" in _SIDECARS if dot and stem else name.casefold() in _SIDECAR_NAMES
 

@@ -1,8 +1,8 @@
-"""Which files of a folder are images, and which are masks that lie among them.
+"""Separates the images of a folder from the masks among them.
 
-A mask lies beside its image, as `000_mask.png` or `10000_GT.png` (KolektorSDD2), or has its very name, as `000.png`
-beside `000.jpg` if it has no more than a few values; or it lies in a folder of masks, as `Label/0576_label.PNG` beside
-`0576.PNG` (DAGM), or `Masks/Anomaly/000.png` beside `Images/Anomaly/000.JPG` (VisA).
+A mask is next to its image, as `000_mask.png` or `10000_GT.png` (KolektorSDD2), or has the same stem, as `000.png` next
+to `000.jpg`, if it has only a few values; or it is in a folder of masks, as `Label/0576_label.PNG` for `0576.PNG`
+(DAGM), or `Masks/Anomaly/000.png` for `Images/Anomaly/000.JPG` (VisA).
 """
 
 import functools
@@ -14,7 +14,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import decoding, masks, names, parallel
 from cutpaste_tf.settings.data import ReadingSettings
 
-_VALUES = 16  # a mask that has its image's very name has no more
+_VALUES = 16  # most values of a mask that has the same stem as its image
 _LOSSY, _LOSSLESS = (".jpg", ".jpeg", ".jfif", ".heic"), (".png", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -22,7 +22,7 @@ class Paired(NamedTuple):
     """The files of a folder.
 
     Attributes:
-        images: in their order.
+        images: in their original order.
         masks: of each image that has any.
         lost: masks that match no image.
     """
@@ -33,39 +33,41 @@ class Paired(NamedTuple):
 
 
 def pair(files: Sequence[Path], folder: Path, truth: Path | None = None, marks: Sequence[Path] = ()) -> Paired:
-    """Tells images from masks.
+    """Separates images from masks.
 
     Args:
         files: below the folder.
-        folder: that they lie in.
-        truth: another folder, that holds masks only.
-        marks: files below that.
+        folder: that contains them.
+        truth: another folder, with masks only.
+        marks: files below `truth`.
 
     Raises:
         InputError: two images would share a mask, or one image has two of them.
     """
     within = {path: path.relative_to(folder) for path in files}
-    known: dict[Path, list[Path]] = {}
+    by_stem: dict[Path, list[Path]] = {}
     for path, place in within.items():
         if not any(names.is_masks(part) for part in place.parts[:-1]):
-            known.setdefault(place.parent / place.stem, []).append(path)
-    beside = {name for place in known for name in place.parts[:-1] if names.is_images(name)}
-    places = {path: place for path in files if (place := _place(path, within[path], known, beside))}
+            by_stem.setdefault(place.parent / place.stem, []).append(path)
+    beside = {name for place in by_stem for name in place.parts[:-1] if names.is_images(name)}
+    places = {path: place for path in files if (place := _place(path, within[path], by_stem, beside))}
     images = [path for path in files if path not in places]
     if truth is not None:
         places |= {path: path.relative_to(truth) for path in marks}
-    found, lost = masks.pair([within[path] for path in images], places)
-    return Paired(images, {folder / image: its for image, its in found.items()}, lost)
+    paired, lost = masks.pair([within[path] for path in images], places)
+    return Paired(images, {folder / image: image_masks for image, image_masks in paired.items()}, lost)
 
 
 def owner(path: Path, siblings: Collection[Path]) -> Path | None:
-    """The image whose mask a file is, of the files in its folder; None if it is no mask."""
+    """The image among its siblings that a file is the mask of; None if it is not a mask."""
     stem, _ = names.without_mask_suffix(path.stem)
-    if stem and (found := next((one for one in siblings if one.stem == stem), None)):
-        return found
+    if stem and (match := next((sibling for sibling in siblings if sibling.stem == stem), None)):
+        return match
     if path.suffix.lower() not in _LOSSLESS:
         return None
-    photograph = next((one for one in siblings if one.stem == path.stem and one.suffix.lower() in _LOSSY), None)
+    photograph = next(
+        (sibling for sibling in siblings if sibling.stem == path.stem and sibling.suffix.lower() in _LOSSY), None
+    )
     return photograph if photograph and _has_few_values(path) else None
 
 
@@ -82,14 +84,14 @@ def marked(paired: Mapping[Path, Sequence[Path]], settings: ReadingSettings) -> 
     return {image for image, is_marked in zip(paired, parallel.in_order(marks, paired), strict=True) if is_marked}
 
 
-def _place(path: Path, place: Path, known: Mapping[Path, list[Path]], beside: Collection[str]) -> Path | None:
-    """Where a mask would lie beside its image, None for an image.
+def _place(path: Path, place: Path, by_stem: Mapping[Path, list[Path]], beside: Collection[str]) -> Path | None:
+    """The path of a mask as if it were next to its image; None for an image.
 
     Args:
         path: of a file.
         place: the same, relative.
-        known: images, and masks beside them, by their relative path without the extension.
-        beside: names of folders that hold images beside a folder of masks.
+        by_stem: images, and masks next to them, by their relative path without the extension.
+        beside: names of folders of images next to a folder of masks.
     """
     folders = place.parts[:-1]
     for index, name in enumerate(folders):
@@ -97,19 +99,19 @@ def _place(path: Path, place: Path, known: Mapping[Path, list[Path]], beside: Co
         if is_masks or names.is_perhaps_masks(name):
             before, after = folders[:index], place.parts[index + 1 :]
             options = [Path(*before, *after), *(Path(*before, other, *after) for other in sorted(beside))]
-            fits = [option for option in options if masks.owners(option, known)]
+            fits = [option for option in options if masks.owners(option, by_stem)]
             if fits or is_masks:
                 return fits[0] if fits else options[0]
     stem, _ = names.without_mask_suffix(place.stem)
-    same = known.get(place.parent / place.stem, [])
-    is_beside = (stem and place.parent / stem in known) or (len(same) > 1 and owner(path, same) is not None)
+    same = by_stem.get(place.parent / place.stem, [])
+    is_beside = (stem and place.parent / stem in by_stem) or (len(same) > 1 and owner(path, same) is not None)
     return place if is_beside else None
 
 
 @functools.lru_cache(1 << 17)
 def _marks(path: Path, modified: int, settings: ReadingSettings) -> bool:
-    """Whether a mask marks a defect; asked for several times in a command."""
-    del modified  # part of what is remembered
+    """Whether a mask marks a defect; cached, since a command needs it several times."""
+    del modified  # part of the cache key
     with decoding.opened(path, str(path), settings.max_megapixels) as image:
         return bool((masks.defect(image, str(path)) ^ settings.invert_masks).any())
 
@@ -118,5 +120,5 @@ def _has_few_values(path: Path) -> bool:
     try:
         with decoding.opened(path, str(path), max_megapixels=1000) as image:
             return image.mode not in ("I", "F") and not image.mode.startswith("I;") and bool(image.getcolors(_VALUES))
-    except InputError:  # where it is read, it will be refused
+    except InputError:  # it is refused later, when it is read
         return False

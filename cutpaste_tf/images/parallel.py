@@ -1,4 +1,4 @@
-"""The same work on many files at once, by a thread for each core: Pillow decodes and resizes without Python's lock."""
+"""Processes many files in parallel, one thread per core: Pillow decodes and resizes without the GIL."""
 
 import collections
 import contextlib
@@ -17,10 +17,10 @@ _MOST = 32  # threads; each keeps some memory
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T], *, ahead: int = 0) -> Iterator[R]:
-    """What a function gives for each item, in the order of the items; as many at a time as there are cores.
+    """Results of a function for each item, in order, computed with as many threads as there are cores.
 
-    An error is that of the first item that has one. Items are taken `ahead` only, so that little waits in memory; 0:
-    four for each core.
+    An error is raised for the first item that has one. At most `ahead` items are in progress, to bound memory; 0: four
+    per core.
     """
     count = min(cores(), _MOST)
     ahead = ahead or 4 * count
@@ -34,21 +34,21 @@ def in_order(function: Callable[[T], R], items: Iterable[T], *, ahead: int = 0) 
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for one in waiting:
-                one.cancel()
+            for future in waiting:
+                future.cancel()
 
 
 class Room:
-    """Memory that threads share: what would go beyond it waits until others have given theirs back."""
+    """A memory budget shared by threads: a request beyond it waits until others have released theirs."""
 
     def __init__(self, size: float) -> None:
         self._size, self._taken, self._changed = size, 0.0, threading.Condition()
 
     @contextlib.contextmanager
     def take(self, size: float) -> Iterator[None]:
-        """Takes some bytes for as long as the block lasts; more than there are in all waits until none is taken.
+        """Reserves bytes during the block; a request larger than the budget waits until nothing is reserved.
 
-        A block must not wait for another that takes some.
+        A block must not wait for another reservation.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._taken or self._taken + size <= self._size)
@@ -62,25 +62,25 @@ class Room:
 
 
 def cores() -> int:
-    """Processor cores that this process may use: those that it sees, or fewer by a container's quota."""
+    """Processor cores that this process may use, limited by a container's quota."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13
-        seen = os.process_cpu_count()  # pyright: ignore[reportAttributeAccessIssue]
+        usable = os.process_cpu_count()  # pyright: ignore[reportAttributeAccessIssue]
     elif hasattr(os, "sched_getaffinity"):
-        seen = len(os.sched_getaffinity(0))
+        usable = len(os.sched_getaffinity(0))
     else:
-        seen = os.cpu_count()
-    return max(1, math.ceil(min(seen or 1, quota())))
+        usable = os.cpu_count()
+    return max(1, math.ceil(min(usable or 1, quota())))
 
 
-def quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """The least of the quotas of processor time of this process's control groups, in cores; infinite without any.
+def quota(groups: Path = Path("/sys/fs/cgroup"), self_cgroup: Path = Path("/proc/self/cgroup")) -> float:
+    """The smallest CPU quota of this process's control groups, in cores; infinite without any.
 
     Args:
-        groups: where the groups are: version 2, or a folder for each controller of version 1.
-        own: names this process's; in a container the names may be those outside, and its own is then the topmost.
+        groups: root of the groups: version 2, or one folder per controller of version 1.
+        self_cgroup: lists this process's groups; a container may show the host's names: the group is then the root.
     """
     try:
-        lines = own.read_text(encoding="utf-8").splitlines()
+        lines = self_cgroup.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return math.inf
     least = math.inf
@@ -102,7 +102,7 @@ def _quota_of_version_1(group: Path) -> float:
 
 
 def _ratio(words: list[str]) -> float:
-    """A quota and its period, as `200000 100000`; `max` or -1 stand for none."""
+    """Quota divided by period, from e.g. `200000 100000`; infinite for `max` or -1."""
     if len(words) != 2 or not all(word.isdigit() for word in words) or not int(words[1]):
         return math.inf
     return int(words[0]) / int(words[1])

@@ -1,7 +1,7 @@
-"""Data sets that TensorFlow Datasets has prepared -> items to read: mvtec_ad/CATEGORY, cifar10/CLASS.
+"""Data sets prepared by TensorFlow Datasets -> items to read: mvtec_ad/CATEGORY, cifar10/CLASS.
 
-They are read from the prepared files alone, without the code that built them, and decoded by Pillow
-like any folder's files: the same images give the same training.
+Reading needs only the prepared files, not the code that built them, and Pillow decodes the images like
+those of a folder, so that the same images give the same training.
 """
 
 import os
@@ -22,26 +22,26 @@ MVTEC_AD = (
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def data_dir(given: str = "") -> Path:
+def data_dir(folder: str = "") -> Path:
     """Where TensorFlow Datasets keeps prepared sets: as given, or TFDS_DATA_DIR, or its default."""
-    return Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return Path(folder or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def prepare_command(name: str, folder: Path) -> str:
-    """What downloads and prepares one of TensorFlow Datasets' own sets."""
+    """The command that downloads and prepares one of TensorFlow Datasets' own sets."""
     return f"python -c \"import tensorflow_datasets as tfds; tfds.load('{name}', data_dir='{folder}')\""
 
 
 def find(folder: Path, name: str, command: str) -> Path:
-    """The newest version in the folder of a data set.
+    """The folder of the newest version of a data set.
 
     Raises:
         InputError: there is none; the message gives the command that prepares it.
     """
-    found = [path.parent for path in folder.glob("*/dataset_info.json") if _version(path.parent.name)]
-    if not found:
+    candidates = [path.parent for path in folder.glob("*/dataset_info.json") if _version(path.parent.name)]
+    if not candidates:
         raise InputError(f"{name} is not prepared in {folder}; prepare it by: {command}")
-    return max(found, key=lambda path: _version(path.name))
+    return max(candidates, key=lambda path: _version(path.name))
 
 
 def records(folder: Path, split: str, raw: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -50,17 +50,17 @@ def records(folder: Path, split: str, raw: tuple[str, ...]) -> Iterator[dict[str
     Args:
         folder: of one version of the set.
         split: its name.
-        raw: features to give as the bytes of their files, not decoded.
+        raw: features to return as undecoded bytes.
 
     Raises:
         InputError: the split or a file of it is missing or damaged.
     """
-    leave_gpus()  # to another backend, before TensorFlow Datasets sets TensorFlow to work
+    leave_gpus()  # to the other backend, before TensorFlow Datasets initializes TensorFlow
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder_from_directory(folder)
-    except Exception as error:  # of protobuf, JSON or TFDS, whichever file it is
+    except Exception as error:  # from protobuf, JSON or TFDS, depending on the file
         raise InputError(f"{folder} is damaged ({_first_line(error)}); delete it and prepare it again.") from None
     if split not in builder.info.splits:
         raise InputError(f"{folder} has no split {split}; delete the folder and prepare it again.")
@@ -94,8 +94,8 @@ def mvtec_ad(name: str, part: str, folder: Path) -> Iterator[Item]:
 
 def cifar10(normal: str, part: str, folder: Path) -> Iterator[Item]:
     """One class of CIFAR-10 is normal, the nine others are anomalous (Section 5.4); as `sources.Source.read`."""
-    found = find(folder / "cifar10", "cifar10", prepare_command("cifar10", folder))
-    for record in records(found, part, ("image",)):
+    dataset = find(folder / "cifar10", "cifar10", prepare_command("cifar10", folder))
+    for record in records(dataset, part, ("image",)):
         name = CIFAR10[record["label"]]
         label, defect = (NORMAL, GOOD) if name == normal else (ANOMALOUS, name)
         yield Item(f"{record['id'].decode()}.png", record["image"], (), label, defect)

@@ -1,8 +1,8 @@
-"""Images in memory: files read by Pillow -> uint8 of one size, with what is known of them.
+"""Reads image files with Pillow into memory: uint8 of one size, with labels and masks.
 
-They are read at once, by all cores, and before TensorFlow is loaded: a broken file is found in seconds. Every image
+All are read at once, by all cores, before TensorFlow is loaded, so a broken file is found in seconds. Every image
 becomes 8-bit RGB (`decoding.py`) and is resized to a square, antialiased bilinear. JPEG's `draft` mode, which decodes
-at a fraction of the size, would read large photographs several times faster and is not used: the pixels are others.
+at a fraction of the size, would read large photographs several times faster, but it changes the pixels.
 """
 
 import collections
@@ -19,20 +19,20 @@ from cutpaste_tf import arrays
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import decoding, masks, parallel
 from cutpaste_tf.images.resizing import resize
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 from cutpaste_tf.settings.data import DataSettings
 
 NORMAL, ANOMALOUS, UNKNOWN = 0, 1, -1
-_HELD = 256  # images of a set in a file that are held in memory while it is written
+_HELD = 256  # images of a file-backed set in memory while it is written
 
 
 class Item(NamedTuple):
     """An image to read.
 
     Attributes:
-        path: its name in the data set, as `test/crack/001.png`.
+        path: its name in the data set, such as `test/crack/001.png`.
         image: the file, or its content.
-        masks: files of the mask, or their content; their union is the defect. Empty where there is none.
+        masks: files of the mask, or their content, whose union is the defect; empty if there is none.
         label: NORMAL, ANOMALOUS or UNKNOWN.
         defect: name of the defect; `good` for normal images, empty for unknown ones.
     """
@@ -45,18 +45,18 @@ class Item(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Images with what is known of them.
+    """Images with labels and masks.
 
     Attributes:
         images: uint8 [count, side, side, 3], RGB; a `numpy.memmap` beyond MEMORY_LIMIT.
         paths: of each image, relative to the data set.
         labels: int32 [count]: 0 normal, 1 anomalous, -1 unknown.
         defects: name of each image's defect; `good` for normal ones, empty for unknown.
-        masks: of each image, bool [side, side], True on the defect; None where there is none.
-        note: what was read and what was done to it, for the user.
+        masks: of each image, bool [side, side], True on the defect; None if there is none.
+        note: what was read and how it was converted, for the user.
         white: value of files with more than 8 bits that became 255.
-        notices: what the user should look at, a line each.
-        hashes: of each image's pixels: two images with the same are the same.
+        notices: lines about images that the user should check.
+        hashes: of each image's pixels; equal for identical images.
     """
 
     images: np.ndarray
@@ -70,7 +70,7 @@ class Examples(NamedTuple):
     hashes: Sequence[str] = ()
 
     def part(self, indices: np.ndarray) -> Self:
-        """Some of the images, with what is known of them, in the order of the indices [number]."""
+        """The images at the indices [number], in that order."""
         return self._replace(
             images=self.images[indices],
             paths=[self.paths[index] for index in indices],
@@ -87,22 +87,22 @@ def pixel_hash(image: np.ndarray) -> str:
 
 
 def duplicate_groups(hashes: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Which images have the same pixels.
+    """Groups images with the same pixels.
 
     Args:
-        hashes: of each image, as `Examples.hashes`.
+        hashes: of each image, as in `Examples.hashes`.
 
     Returns:
-        The group of each image, int64 [count], groups numbered in the order of their first images; and how many images
-        are copies of one before them.
+        The group of each image, int64 [count], numbered in the order of their first images; and how many images are
+        copies of an earlier one.
     """
     numbers: dict[str, int] = {}
-    groups = np.array([numbers.setdefault(one, len(numbers)) for one in hashes], np.int64)
+    groups = np.array([numbers.setdefault(digest, len(numbers)) for digest in hashes], np.int64)
     return groups, len(hashes) - len(numbers)
 
 
 class _Read(NamedTuple):
-    """What is known of one image that was read."""
+    """Information about an image that was read."""
 
     kind: str
     mask: np.ndarray | None
@@ -111,12 +111,12 @@ class _Read(NamedTuple):
 
 
 def read(
-    items: Sequence[Item], size: int, settings: DataSettings = DataSettings(), *, report: Report = hush
+    items: Sequence[Item], size: int, settings: DataSettings = DataSettings(), *, report: Report = no_report
 ) -> Examples:
     """Reads images and masks, resized to size x size.
 
     Raises:
-        InputError: a file is no whole image, too large or brighter than white, or a mask does not fit its image.
+        InputError: a file is not an image, damaged, too large or brighter than white, or a mask does not fit its image.
     """
     white = settings.white or decoding.find_white(
         ((item.image, _name(item)) for item in track(items, len(items), "Looking at images", report)),
@@ -151,31 +151,31 @@ def read(
             mask = held_masks[places[index]]
         return _Read(kind, mask, notice, pixel_hash(pixels[index]))
 
-    found: list[_Read] = []
-    for one in track(parallel.in_order(read_one, enumerate(items)), len(items), "Reading images", report):
-        found.append(one)
-        if len(found) % _HELD == 0:
+    results: list[_Read] = []
+    for result in track(parallel.in_order(read_one, enumerate(items)), len(items), "Reading images", report):
+        results.append(result)
+        if len(results) % _HELD == 0:
             arrays.release(pixels)
             arrays.release(held_masks)
-    kinds = [one.kind for one in found]
-    said = f", white {white}" if any(kind.startswith("16") for kind in kinds) else ""
+    kinds = [result.kind for result in results]
+    conversions = f", white {white}" if any(kind.startswith("16") for kind in kinds) else ""
     if any("transparency" in kind for kind in kinds):
-        said += f", on the background {','.join(map(str, settings.background))}"
+        conversions += f", on the background {','.join(map(str, settings.background))}"
     return Examples(
         pixels,
         [item.path for item in items],
         np.array([item.label for item in items], np.int32),
         [item.defect for item in items],
-        [one.mask for one in found],
-        f"{len(items)} images ({_count(kinds)}{said}), resized to {size} x {size}",
+        [result.mask for result in results],
+        f"{len(items)} images ({_count(kinds)}{conversions}), resized to {size} x {size}",
         white,
-        tuple(one.notice for one in found if one.notice),
-        [one.hash for one in found],
+        tuple(result.notice for result in results if result.notice),
+        [result.hash for result in results],
     )
 
 
 def read_resized(source: Path, side: int, settings: DataSettings) -> tuple[np.ndarray, tuple[int, int]]:
-    """One file, resized as `read` does, uint8 [side, side, 3]; and its own (width, height). Errors as `read`."""
+    """Reads and resizes a file as `read` does: uint8 [side, side, 3], and its original (width, height)."""
     settings = dataclasses.replace(settings, white=_white(source, str(source), settings))
     with decoding.room(source):
         image = Image.fromarray(read_pixels(source, settings))
@@ -183,7 +183,7 @@ def read_resized(source: Path, side: int, settings: DataSettings) -> tuple[np.nd
 
 
 def read_pixels(source: Path | bytes, settings: DataSettings = DataSettings(), *, name: str = "") -> np.ndarray:
-    """One image, a file or its content, at its own size, uint8 [height, width, 3]; errors as `read`."""
+    """Reads an image, a file or its content, at its original size: uint8 [height, width, 3]; errors as `read`."""
     limit = settings.reading.max_megapixels
     name = str(source) if isinstance(source, Path) else name
     white = _white(source, name, settings)
@@ -202,7 +202,7 @@ def _name(item: Item) -> str:
 def _read_mask(
     item: Item, image_size: tuple[int, int], size: int, settings: DataSettings
 ) -> tuple[np.ndarray | None, str]:
-    """An item's mask bool [size, size], and what the user should know of it, if anything."""
+    """An item's mask bool [size, size], and a notice for the user, if any."""
     mask, part = masks.read(item.masks, _name(item), image_size, size, settings.reading)
     if item.label == NORMAL:
         marked = f"{item.path} is a normal image, but its mask marks a defect; it counts as normal."

@@ -1,4 +1,4 @@
-"""How images are resized."""
+"""Resizes images."""
 
 import numpy as np
 from PIL import Image
@@ -7,17 +7,17 @@ from cutpaste_tf import arrays
 
 
 def resize(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Resizes antialiased bilinear: first the width, rounding to whole grey levels, then the height.
+    """Antialiased bilinear resizing: first the width, rounding to integer grey levels, then the height.
 
-    Two calls, since versions of Pillow differ in the order in which one call does the two, and with it by a grey
-    level here and there.
+    In two calls, because the order within a single call depends on the version of Pillow, and some pixels would differ
+    by a grey level.
     """
     narrowed = image.resize((width, image.height), Image.Resampling.BILINEAR)
     return narrowed.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def thumbnails(images: np.ndarray, size: int = 32) -> np.ndarray:
-    """Images uint8 [count, side, side, 3] reduced to uint8 [count, size, size, 3], antialiased bilinear."""
+    """Images uint8 [count, side, side, 3] resized to uint8 [count, size, size, 3], antialiased bilinear."""
     result = arrays.allocate(len(images), (size, size, 3))
     for index, image in enumerate(arrays.rows(images)):
         result[index] = np.asarray(resize(Image.fromarray(image), size, size))

@@ -1,4 +1,4 @@
-"""Where images come from: a name -> items to read. A folder, demo/NAME, or one of the prepared sets in SOURCES."""
+"""Resolves names of data to items to read: a folder, demo/NAME, or one of the prepared sets in SOURCES."""
 
 import contextlib
 import dataclasses
@@ -14,12 +14,12 @@ from cutpaste_tf.settings.data import DataSettings
 
 
 class Source(NamedTuple):
-    """Sets of images that go by the name KIND/NAME; a folder of that name wins.
+    """Data sets named KIND/NAME; a folder of that name takes precedence.
 
     Attributes:
-        names: what may follow the slash.
+        names: valid values of NAME.
         read: (name, `train` or `test`, where TensorFlow Datasets keeps its sets) -> the images of that part. It raises
-            InputError where the set is missing or damaged.
+            InputError if the set is missing or damaged.
     """
 
     names: tuple[str, ...]
@@ -33,21 +33,21 @@ SOURCES: dict[str, Source] = {
 
 
 def is_named(data: str) -> bool:
-    """Whether `data` is a name rather than a path: of a set that is drawn here, or of one of SOURCES' sets."""
+    """Whether `data` is a name rather than a path: of a built-in set, or of one of SOURCES' sets."""
     return demo.is_known(data) or _is_prepared(data)
 
 
 def _is_prepared(data: str) -> bool:
-    """Whether `data` names one of SOURCES' sets; an existing folder of images of that name wins."""
+    """Whether `data` names one of SOURCES' sets; an existing folder of images of that name takes precedence."""
     is_folder = Path(data).is_dir() and not list(Path(data).glob("*/dataset_info.json"))
     return data.partition("/")[0] in SOURCES and not is_folder
 
 
 def folder(data: str | Path) -> Path:
-    """The folder that `data` names: of demo/NAME, which is drawn first where it is missing; else `data` as a path.
+    """The folder of `data`: of demo/NAME, which is drawn if missing; otherwise `data` as a path.
 
     Raises:
-        InputError: nothing is named; or demo/NAME, and there is no such set and no such folder.
+        InputError: `data` is empty, or is demo/NAME without such a set or folder.
     """
     if not str(data):
         raise InputError("--data is missing: a category folder, a folder of normal images, demo/NAME, ...")
@@ -66,13 +66,13 @@ def list_train(
     """The normal training images.
 
     Args:
-        data: a folder, see `layouts.py`, demo/NAME, or a set of SOURCES, as `mvtec_ad/bottle`.
+        data: a folder, see `layouts.py`, demo/NAME, or a set of SOURCES, such as `mvtec_ad/bottle`.
         settings: how a folder is read.
         trained: see `layouts.list_train`.
         tfds_data_dir: where TensorFlow Datasets keeps its sets; empty for its default.
 
     Raises:
-        InputError: what `data` names is missing, too small or damaged.
+        InputError: the data are missing, too few or damaged.
     """
     if _is_prepared(str(data)):
         return _items(str(data), "train", tfds_data_dir)
@@ -80,13 +80,13 @@ def list_train(
 
 
 def list_normal(data: str | Path, settings: DataSettings, tfds_data_dir: str = "") -> list[Item]:
-    """All normal images that `list_train` may find: none is held out."""
+    """All normal images that `list_train` can find, with none held out."""
     return list_train(data, dataclasses.replace(settings, test_split=0.0), tfds_data_dir=tfds_data_dir)
 
 
 @contextlib.contextmanager
 def named_by(flag: str) -> Iterator[None]:
-    """Lets errors with other data than the run's begin with the flag that names it."""
+    """Prefixes errors about other data than the run's with their flag."""
     try:
         yield
     except InputError as error:
@@ -100,7 +100,7 @@ def list_test(
     trained: Collection[str] = (),
     tfds_data_dir: str = "",
 ) -> list[Item]:
-    """Test images with their labels and masks; as `list_train`, but `trained` as in `layouts.list_test`."""
+    """The test images with labels and masks; arguments as in `list_train`, but `trained` as in `layouts.list_test`."""
     if _is_prepared(str(data)):
         return _items(str(data), "test", tfds_data_dir)
     return layouts.list_test(folder(data), settings, trained=trained)
@@ -121,7 +121,7 @@ def read_test(
 
 
 def canonical(data: str) -> str:
-    """One spelling of `base`, `./base`, `base/` and the absolute path; names of sets stay as they are."""
+    """The absolute path for any of `base`, `./base` and `base/`; names of sets stay as they are."""
     plain = data.rstrip("/" + os.sep)
     if plain and Path(data).expanduser().is_dir() and not is_named(plain):
         return os.path.abspath(Path(data).expanduser())
@@ -129,17 +129,17 @@ def canonical(data: str) -> str:
 
 
 def is_same(first: str | Path, second: str | Path) -> bool:
-    """Whether two names are of the same images: one folder, through links too, or one set."""
+    """Whether two names refer to the same images: the same folder, links resolved, or the same set."""
     first, second = canonical(str(first)), canonical(str(second))
     first, second = (demo.place(name) if demo.is_known(name) else name for name in (first, second))
     return os.path.realpath(first) == os.path.realpath(second)
 
 
 def refuse_overlap(train: list[Item], test: list[Item], test_name: str) -> None:
-    """Sees whether files are listed both for training and for testing.
+    """Checks that no file is used for both training and testing.
 
     Raises:
-        InputError: they are; the first is named.
+        InputError: some are; the first is named.
     """
     learnt = {item.image.resolve() for item in train if isinstance(item.image, Path)}
     shared = [item.image for item in test if isinstance(item.image, Path) and item.image.resolve() in learnt]
@@ -152,11 +152,11 @@ def refuse_overlap(train: list[Item], test: list[Item], test_name: str) -> None:
 
 
 def _items(data: str, part: str, tfds_data_dir: str) -> list[Item]:
-    """The images of a set, in the order of their names; of the training images the normal ones."""
+    """The images of a set, sorted by name; for training only the normal ones."""
     kind, _, name = data.rstrip("/").partition("/")
     source = SOURCES[kind]
     if name not in source.names:
         raise InputError(f"--data={data} is neither a folder nor known; {kind}/NAME has: {', '.join(source.names)}.")
-    found = source.read(name, part, prepared.data_dir(tfds_data_dir))
-    # One by one, so that images not asked for are not held.
-    return sorted((item for item in found if part == "test" or item.label == NORMAL), key=lambda item: item.path)
+    items = source.read(name, part, prepared.data_dir(tfds_data_dir))
+    # One by one, so that other images are not kept in memory.
+    return sorted((item for item in items if part == "test" or item.label == NORMAL), key=lambda item: item.path)

@@ -1,9 +1,9 @@
 """Synthetic anomalies (Section 5.3, Table 6): a shape with foreign content, pasted onto normal test images.
 
 Shapes are digits of MNIST, and dSprites' square, ellipse and heart; they are filled with a random
-color or with a piece of a natural image. The paper states neither size nor pose: here, as in dSprites,
-a shape other than a digit is turned by any angle, and size and place are uniform: 10 to 30 % of the
-image's side, wholly inside. NumPy and Pillow only.
+color or with a piece of a natural image. The paper gives neither size nor pose: here, as in dSprites,
+shapes other than digits are rotated by a random angle, and size and position are uniform: 10 to 30 %
+of the image's side, entirely inside. NumPy and Pillow only.
 """
 
 import functools
@@ -23,15 +23,15 @@ from cutpaste_tf.settings.data import GOOD
 
 SHAPES = ("mnist", "square", "ellipse", "heart")
 FILLS = ("color", "image")
-SMALLEST, LARGEST = 0.1, 0.3  # extent of a shape, as a part of the image's side
-_FINE = 4  # outlines are drawn this many times finer, then reduced: anti-aliased
+SMALLEST, LARGEST = 0.1, 0.3  # extent of a shape, as a fraction of the image's side
+_FINE = 4  # supersampling of outlines, for antialiasing
 
-# Draws an outline: (rng, extent in pixels) -> float64 [extent, extent], the part of each pixel it covers.
+# Draws an outline: (rng, extent in pixels) -> float64 [extent, extent], the covered fraction of each pixel.
 Outline = Callable[[np.random.Generator, int], np.ndarray]
 
 
 class SyntheticOptions(NamedTuple):
-    """What `eval_main.py --synthetic` asks for.
+    """The options of `eval_main.py --synthetic`.
 
     Attributes:
         shape: one of SHAPES.
@@ -47,13 +47,12 @@ class SyntheticOptions(NamedTuple):
 
 
 def with_twins(normal: Examples, options: SyntheticOptions, tfds_data_dir: str, report: Report) -> Examples:
-    """`make`, with content from where the options say.
+    """`make`, with content according to the options.
 
     Args:
         normal: test images.
         options: what to paste.
         tfds_data_dir: where TensorFlow Datasets may have MNIST; empty for its default.
-        report: takes a line for the user.
     """
     natural, digits = [], np.empty(0)
     if options.fill == "image":
@@ -68,18 +67,18 @@ def with_twins(normal: Examples, options: SyntheticOptions, tfds_data_dir: str, 
 def make(
     normal: Examples, shape: str, fill: str, *, seed: int, natural: list[np.ndarray], digits: np.ndarray
 ) -> Examples:
-    """Gives each normal image a twin with an anomaly.
+    """Adds a copy with an anomaly for each normal image.
 
     Args:
-        normal: test images; those not known to be normal are left out.
+        normal: test images; those not known to be normal are ignored.
         shape: one of SHAPES.
         fill: one of FILLS.
-        seed: image i is drawn with the seed (seed, i), whatever the other images are.
+        seed: image i uses the seed (seed, i), independent of the other images.
         natural: uint8 [height, width, 3] each, for the fill `image`.
         digits: uint8 [count, height, width], white on black, for the shape `mnist`.
 
     Returns:
-        The normal images, then their anomalous twins with masks.
+        The normal images, then their anomalous copies with masks.
 
     Raises:
         InputError: no image is known to be normal.
@@ -97,7 +96,7 @@ def make(
         pixels[count + place], mask = paste(normal.images[index], rng, outline, natural if fill == "image" else None)
         masks.append(mask)
     names = [Path(normal.paths[index]) for index in chosen]
-    unique = [f"{i:04d}_{name.stem[:40]}.png" for i, name in enumerate(names)]  # not longer than names may be
+    unique = [f"{i:04d}_{name.stem[:40]}.png" for i, name in enumerate(names)]  # within the limit on file names
     return Examples(
         pixels,
         [f"test/good/{name}" for name in unique] + [f"test/{shape}/{name}" for name in unique],
@@ -138,7 +137,7 @@ def paste(
 
 
 def save(examples: Examples, folder: Path) -> None:
-    """Writes images and masks in MVTec AD's layout, to be looked at or evaluated again."""
+    """Writes images and masks in MVTec AD's layout, to be viewed or evaluated again."""
     for path, image, mask in zip(examples.paths, examples.images, examples.masks, strict=True):
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +149,7 @@ def save(examples: Examples, folder: Path) -> None:
 
 
 def read_digits(tfds_data_dir: Path) -> tuple[np.ndarray, str]:
-    """MNIST's test digits where TensorFlow Datasets has prepared them, else scikit-learn's 8 x 8 digits.
+    """MNIST's test digits if TensorFlow Datasets has prepared them, otherwise scikit-learn's 8 x 8 digits.
 
     Returns:
         uint8 [count, height, width], white on black; and what they are, for the user.
@@ -168,7 +167,7 @@ def read_digits(tfds_data_dir: Path) -> tuple[np.ndarray, str]:
 
 
 def read_natural(folder: str) -> tuple[list[np.ndarray], str]:
-    """The images of a folder, as they are, or the two photographs that come with scikit-learn.
+    """The images of a folder at their original sizes, or the two photographs that come with scikit-learn.
 
     Raises:
         InputError: the folder is missing or holds no images.
@@ -197,13 +196,13 @@ def _piece(rng: np.random.Generator, natural: list[np.ndarray], extent: int) -> 
 
 
 def _digit(digits: np.ndarray, rng: np.random.Generator, extent: int) -> np.ndarray:
-    """A digit as it was written."""
+    """A random digit, not rotated."""
     digit = Image.fromarray(digits[rng.integers(len(digits))])
     return np.asarray(digit.resize((extent, extent), Image.Resampling.BILINEAR)).astype(np.float64) / 255
 
 
 def _turned(rng: np.random.Generator, extent: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fine coordinates (x, y up) of a box's pixels, turned by any angle; the inscribed circle has radius 1."""
+    """Supersampled coordinates (x, y up) of a box, rotated by a random angle; the inscribed circle has radius 1."""
     axis = (np.arange(extent * _FINE) + 0.5) / (extent * _FINE) * 2 - 1
     angle = rng.uniform(0, 2 * np.pi)
     x, y = axis[None, :], -axis[:, None]

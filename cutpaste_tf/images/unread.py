@@ -1,4 +1,4 @@
-"""What a user would count among the images and is not read, or is read as something else: a line each."""
+"""Lines about files that a user may expect to be read as images but are not, or are read as something else."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,34 +8,34 @@ from cutpaste_tf.settings.data import DataSettings
 
 
 def lines(root: Path, settings: DataSettings = DataSettings(), *, testing: bool) -> list[str]:
-    """What is not read of a folder that `layouts` has listed.
+    """What is not read from a folder that `layouts` has listed.
 
     Args:
         root: the folder; for the name of a prepared set there are no lines.
         settings: gives the normal folder's name.
-        testing: whether the test images are read; else the training images.
+        testing: whether the test images are read; otherwise the training images.
     """
     if not root.is_dir():
         return []
     inside = {folder.name: folder for folder in folders.inside(root)}
-    known = {"train", "test", layouts.TRUTH}
-    left = []
-    if known & {"train", "test"} & set(inside):
-        left = [folder for name, folder in inside.items() if name not in known]
-        left += [path for path in sorted(root.iterdir()) if folders.is_image(path)]
+    roles = {"train", "test", layouts.TRUTH}
+    others = []
+    if roles & {"train", "test"} & set(inside):
+        others = [folder for name, folder in inside.items() if name not in roles]
+        others += [path for path in sorted(root.iterdir()) if folders.is_image(path)]
     if not testing and "train" in inside:
-        left += [folder for folder in folders.inside(inside["train"]) if folder.name != settings.reading.normal_name]
-        left += [path for path in sorted(inside["train"].iterdir()) if folders.is_image(path)]
-    counts = {path: folders.count(path) for path in left}
-    found = [f"Not read: {_shown(path)} ({n} images)." for path, n in counts.items() if n]
+        others += [folder for folder in folders.inside(inside["train"]) if folder.name != settings.reading.normal_name]
+        others += [path for path in sorted(inside["train"].iterdir()) if folders.is_image(path)]
+    counts = {path: folders.count(path) for path in others}
+    texts = [f"Not read: {_shown(path)} ({n} images)." for path, n in counts.items() if n]
     if testing:
         test = layouts.test_folder(root, settings)
-        return found + (_of_tests(test) if test else _of_plain(root, settings)) + _of_all(test or root)
-    return found + _of_training(layouts.learnt(root, settings))
+        return texts + (_of_tests(test) if test else _of_plain(root, settings)) + _of_all(test or root)
+    return texts + _of_training(layouts.learnt(root, settings))
 
 
 def passed_over(places: Sequence[Path]) -> list[str]:
-    """A line on folders of `folders.litter`, if there are any."""
+    """A line about folders of `folders.litter`, if there are any."""
     if not places:
         return []
     count, kinds = sum(map(folders.count, places)), sorted({place.name for place in places})
@@ -45,40 +45,40 @@ def passed_over(places: Sequence[Path]) -> list[str]:
     ]
 
 
-def _of_training(found: layouts.Learnt) -> list[str]:
-    said = []
-    if found.masks:
-        said = [f"Not learnt: {len(found.masks)} masks that lie among the images, as {_shown(found.masks[0])}."]
-    if found.marked:
-        count = len(found.marked) + len(found.images)
-        said += [
-            f"Not learnt: {len(found.marked)} of {count} images, whose masks mark a defect, as "
-            f"{_shown(found.marked[0])}; if masks are zero on the defect, give --invert_masks."
+def _of_training(training: layouts.Learnt) -> list[str]:
+    texts = []
+    if training.masks:
+        texts = [f"Not learnt: {len(training.masks)} masks that lie among the images, as {_shown(training.masks[0])}."]
+    if training.marked:
+        count = len(training.marked) + len(training.images)
+        texts += [
+            f"Not learnt: {len(training.marked)} of {count} images, whose masks mark a defect, as "
+            f"{_shown(training.marked[0])}; if masks are zero on the defect, give --invert_masks."
         ]
-    return said + _of_all(found.folder)
+    return texts + _of_all(training.folder)
 
 
 def _of_tests(test: Path) -> list[str]:
     paired = layouts.paired_tests(test)
-    said = []
+    texts = []
     if paired.lost:
-        said = [
+        texts = [
             f"Not read: {len(paired.lost)} masks that match no image, as {_shown(paired.lost[0])}; a mask is named as "
             "its image, with or without _mask, in the folder of its defect."
         ]
     parts = {path.relative_to(test).parts[0] for path in paired.images}
-    said += [
+    texts += [
         f"{_shown(test / part)} is tested as a kind of defect; if it holds masks, none is named as an image."
         for part in sorted(parts)
         if names.is_perhaps_masks(part)
     ]
-    return said
+    return texts
 
 
 def _of_plain(root: Path, settings: DataSettings) -> list[str]:
     files = folders.image_files(root)
     paired = pairing.pair(files, root)
-    masks = sorted({mask for its in paired.masks.values() for mask in its} | set(paired.lost))
+    masks = sorted({mask for image_masks in paired.masks.values() for mask in image_masks} | set(paired.lost))
     if not masks:
         return []
     if len(paired.masks) == len(paired.images):
@@ -96,10 +96,10 @@ def _of_plain(root: Path, settings: DataSettings) -> list[str]:
 
 
 def _of_all(folder: Path) -> list[str]:
-    said = passed_over(folders.litter(folder))
+    texts = passed_over(folders.litter(folder))
     if sidecars := folders.sidecars(folder):
-        said += [f"Not read: {len(sidecars)} files that are no images, as {_shown(sidecars[0])}."]
-    return said
+        texts += [f"Not read: {len(sidecars)} files that are not images, as {_shown(sidecars[0])}."]
+    return texts
 
 
 def _shown(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The backbones that there are, by name."""
+"""The backbones, by name."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def _no_weights(*_: object) -> NoReturn:
 
 
 class Backbone(NamedTuple):
-    """What a backbone is; what settings have to know of it is in `settings.network.BACKBONE_FACTS`.
+    """A backbone; what settings need to know about it is in `settings.network.BACKBONE_FACTS`.
 
     Attributes:
         build: stem -> the network up to its last feature map, for RGB of any size, [batch, height, width, channels].
             Its `name` is the backbone's.
-        check_weights: (what --weights names, stem); raises InputError if that does not fit. Loads no TensorFlow.
-        set_weights: (network, what --weights names, stem), fills it.
-        features: network -> its layers that have a feature name.
+        check_weights: (value of --weights, stem); raises InputError if they do not fit. Does not load TensorFlow.
+        set_weights: (network, value of --weights, stem); sets the weights.
+        features: network -> its layers by feature name.
     """
 
     build: Callable[[str], keras.Model]

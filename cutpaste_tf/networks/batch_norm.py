@@ -1,7 +1,7 @@
-"""Batch norm's statistics of given images, without a step of learning.
+"""Sets batch norm's statistics from images, without training.
 
-A network that was never trained has mean 0 and variance 1 there, so that its batch norm normalizes nothing. With the
-statistics of the images it computes what training with a learning rate of zero would leave.
+In an untrained network they are mean 0 and variance 1, so that batch norm normalizes nothing. With statistics of the
+images, the network is as after training with a learning rate of zero.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from cutpaste_tf.backend import keras
 
 
 def calibrate_batch_norm(network: keras.Model, batches: Iterable[np.ndarray]) -> None:
-    """Sets moving mean and moving variance to the mean of those of the batches, weighted by their sizes.
+    """Sets moving mean and variance to the means of those of the batches, weighted by batch size.
 
-    Nothing else of the network changes; what batch norm had before does not count, and frozen batch norm stays.
+    Nothing else in the network changes; previous statistics are discarded, and frozen batch norm is left alone.
 
     Args:
         network: from float32 [batch, height, width, 3] in [0, 1], as `build.Networks.feature`.
@@ -24,13 +24,13 @@ def calibrate_batch_norm(network: keras.Model, batches: Iterable[np.ndarray]) ->
     """
     layers = list(_batch_norms(network))
     momenta = [layer.momentum for layer in layers]
-    seen = 0
+    count = 0
     try:
         for batch in batches:
             for layer in layers:  # the update is moving * momentum + batch's * (1 - momentum)
-                layer.momentum = seen / (seen + len(batch))
+                layer.momentum = count / (count + len(batch))
             network(batch, training=True)
-            seen += len(batch)
+            count += len(batch)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum

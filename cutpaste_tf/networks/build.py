@@ -1,7 +1,7 @@
 """Backbone, pooled feature, projection head and logits (Section 4, Appendix A.1).
 
-Networks take float32 [batch, height, width, 3], RGB in [0, 1], of any size; what normalization
-there is, is a layer inside. Everything here is Keras 3 and runs on TensorFlow and JAX alike.
+Networks take float32 [batch, height, width, 3], RGB in [0, 1], of any size; normalization, if any,
+is a layer inside. Everything here is Keras 3 and runs on TensorFlow and JAX.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cutpaste_tf.settings.network import NetworkSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# What `NetworkSettings.normalization` divides by the square root of.
+# Variances by `NetworkSettings.normalization`, which divides by their square roots.
 _VARIANCES = {"imagenet": np.square(IMAGENET_STD), "imagenet_sqrt_std": np.array(IMAGENET_STD)}
 
 
@@ -28,10 +28,10 @@ class Networks(NamedTuple):
 
     Attributes:
         backbone: image [batch, height, width, 3] -> feature map.
-        feature: image -> pooled feature [batch, channels], what detection uses.
+        feature: image -> pooled feature [batch, channels], used by detection.
         embedding: image -> last linear layer of the head [batch, head_dims[-1]].
-        classifier: image -> logits [batch, classes] of the proxy task, what training fits; for training on views
-            uint8, see `from_uint8`.
+        classifier: image -> logits [batch, classes] of the proxy task, used by training; for uint8 views, see
+            `from_uint8`.
     """
 
     backbone: keras.Model
@@ -41,14 +41,14 @@ class Networks(NamedTuple):
 
 
 def build(settings: NetworkSettings, classes: int) -> Networks:
-    """Builds the networks of a run with fresh weights, drawn from the seed that is set in Keras.
+    """Builds the networks of a run with new random weights, from the seed that is set in Keras.
 
     Args:
-        settings: of a configuration that is resolved.
+        settings: of a resolved configuration.
         classes: of the proxy task.
 
     Raises:
-        ValueError: a setting is left open.
+        ValueError: a setting is not resolved.
     """
     if left_open := [name for name, value in settings.flat().items() if value == "auto"]:
         raise ValueError(f"{', '.join(left_open)}: left open; take the network of Config.resolved()")
@@ -57,8 +57,8 @@ def build(settings: NetworkSettings, classes: int) -> Networks:
 
 
 def from_uint8(network: keras.Model) -> keras.Model:
-    """The same network for images uint8, which are scaled to [0, 1] where it computes, as `color.to_float` does."""
-    with _policy(network.dtype_policy.name):  # which says to Keras whether the loss is to be scaled
+    """The same network for uint8 images, which are scaled to [0, 1] on its device, as by `color.to_float`."""
+    with _policy(network.dtype_policy.name):  # which tells Keras whether to scale the loss
         image = keras.Input((None, None, 3), dtype="uint8", name="image")
         scaled = keras.layers.Rescaling(1 / 255, dtype="float32", name="from_uint8")(image)
         return keras.Model(image, network(scaled), name=network.name)
@@ -66,7 +66,7 @@ def from_uint8(network: keras.Model) -> keras.Model:
 
 @contextlib.contextmanager
 def _policy(precision: str) -> Iterator[None]:
-    """What is built in the block computes in this arithmetic."""
+    """Sets the precision of networks that are built in the block."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -98,7 +98,7 @@ def _build(settings: NetworkSettings, classes: int) -> Networks:
 
 
 def projection_head(feature: keras.KerasTensor, dims: tuple[int, ...]) -> keras.KerasTensor:
-    """MLP on top of the pooled feature (Section 4; its layers as DROC's `get_head`): the last is linear."""
+    """MLP on top of the pooled feature (Section 4; layers as in DROC's `get_head`); the last layer is linear."""
     x = feature
     for index, width in enumerate(dims[:-1], start=1):
         x = keras.layers.Dense(width, use_bias=False, name=f"head_dense{index}")(x)
@@ -107,11 +107,11 @@ def projection_head(feature: keras.KerasTensor, dims: tuple[int, ...]) -> keras.
     return keras.layers.Dense(dims[-1], name="embedding", dtype="float32")(x)
 
 
-def feature_model(whole: keras.Model, feature: str) -> keras.Model:
+def feature_model(embedding: keras.Model, feature: str) -> keras.Model:
     """The network from an image to another pooled feature.
 
     Args:
-        whole: `Networks.feature`, or what was loaded of it.
+        embedding: `Networks.feature`, built or loaded.
         feature: `pool` (of the last feature map), `level7` (EfficientNet), `layer1` to `layer4` (ResNet-18),
             or the name of a layer of the backbone with an output [batch, height, width, channels]; several, separated
             by commas, are concatenated, on the places of the coarsest.
@@ -123,8 +123,8 @@ def feature_model(whole: keras.Model, feature: str) -> keras.Model:
         InputError: the backbone has no such feature.
     """
     if feature == "pool":
-        return whole
-    backbone = next(layer for layer in whole.layers if isinstance(layer, keras.Model))
+        return embedding
+    backbone = next(layer for layer in embedding.layers if isinstance(layer, keras.Model))
     named = BACKBONES[backbone.name].features(backbone)
     maps = {layer.name: layer.output for layer in backbone.layers if len(layer.output.shape) == 4}
     known = {"pool": backbone.output, **{name: maps[layer] for name, layer in named.items()}, **maps}
@@ -137,14 +137,14 @@ def feature_model(whole: keras.Model, feature: str) -> keras.Model:
             )
     if len(set(names)) < len(names):
         raise InputError(f"--feature={feature} names a feature twice.")
-    x = whole.input
-    for layer in whole.layers:
+    x = embedding.input
+    for layer in embedding.layers:
         if isinstance(layer, keras.layers.Normalization):
             x = layer(x)
     if len(names) == 1:
         feature_map = keras.Model(backbone.input, known[feature])(x, training=False)
         pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(feature_map)
-        return keras.Model(whole.input, pooled, name="feature")
+        return keras.Model(embedding.input, pooled, name="feature")
     several = keras.Model(backbone.input, [known[name] for name in names])
     sides = [shape[1] for shape in several.compute_output_shape((1, 512, 512, 3))]
     averaged = [
@@ -153,7 +153,7 @@ def feature_model(whole: keras.Model, feature: str) -> keras.Model:
     ]
     joined = keras.layers.Concatenate(dtype="float32")(averaged)
     pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(joined)
-    return keras.Model(whole.input, pooled, name="feature")
+    return keras.Model(embedding.input, pooled, name="feature")
 
 
 def _remove_drop_connect(backbone: keras.Model) -> None:
@@ -163,11 +163,11 @@ def _remove_drop_connect(backbone: keras.Model) -> None:
 
 
 def freeze_batch_norm(backbone: keras.Model) -> None:
-    """Makes a backbone's batch norm compute the same in training as in inference (A.4).
+    """Freezes a backbone's batch norm, so that it computes the same in training as in inference (A.4).
 
     Calling it with `training=False` inside a model is not enough: in Keras 3 the outer model's `training`
-    takes its place. A frozen batch norm keeps gamma and beta as well as its statistics: the paper freezes
-    "the batchnorm layers [...] as suggested by the Keras guide", whose code leaves them untrainable.
+    overrides it. Frozen batch norm keeps gamma and beta as well as its statistics: the paper freezes
+    "the batchnorm layers [...] as suggested by the Keras guide", whose code makes them untrainable.
     """
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -175,7 +175,7 @@ def freeze_batch_norm(backbone: keras.Model) -> None:
 
 
 def set_trainable(backbone: keras.Model, *, head_only: bool, freezes_batch_norm: bool) -> None:
-    """Freezes what a phase of training leaves alone: the whole backbone, or its batch norm (A.4)."""
+    """Freezes what a phase does not train: the whole backbone, or its batch norm (A.4)."""
     backbone.trainable = not head_only
     if freezes_batch_norm:
         freeze_batch_norm(backbone)

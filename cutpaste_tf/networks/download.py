@@ -1,4 +1,4 @@
-"""Pretrained weights from the internet: fetched once, checked, kept in Keras' cache."""
+"""Downloads pretrained weights once, verified, into Keras' cache."""
 
 import logging
 import os
@@ -13,12 +13,12 @@ from cutpaste_tf.errors import InputError
 
 
 class Remote(NamedTuple):
-    """A file to fetch.
+    """A file to download.
 
     Attributes:
-        url: where it is.
-        digest: of its content, as `sha256:...`.
-        name: that it is kept under.
+        url: of the file.
+        digest: of its content, such as `sha256:...`.
+        name: in the cache.
     """
 
     url: str
@@ -26,15 +26,15 @@ class Remote(NamedTuple):
     name: str
 
 
-# torchvision's IMAGENET1K_V1 weights as timm publishes them, BSD-3-Clause. Not keras-hub's resnet_18_imagenet, which is
-# another training (timm's a1_in1k) of a network that pads otherwise.
+# torchvision's IMAGENET1K_V1 weights as timm publishes them, BSD-3-Clause. Not keras-hub's resnet_18_imagenet, which
+# was trained differently (timm's a1_in1k), with other padding.
 RESNET18 = Remote(
     "https://huggingface.co/timm/resnet18.tv_in1k/resolve/bbd144b3e5565108aad885f145491d11bc6ce807/model.safetensors",
     "sha256:694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
     "resnet18.tv_in1k.safetensors",
 )
 
-# Without top, as Keras publishes them, under the names that it keeps them by: what it has downloaded is found.
+# Without top, as published by Keras, under the names of its cache, so that existing downloads are reused.
 EFFICIENTNET = {
     f"efficientnet_b{size}": Remote(
         f"https://storage.googleapis.com/keras-applications/efficientnetb{size}_notop.h5",
@@ -57,19 +57,19 @@ EFFICIENTNET = {
 
 
 def cache() -> Path:
-    """Where Keras keeps downloaded weights."""
+    """Keras' folder for downloaded weights."""
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
 
 
 def fetch(remote: Remote, flag: str) -> Path:
-    """The file, downloaded unless it is there: whole and with its hash, or not at all.
+    """The file, downloaded atomically unless it is in the cache, and verified by its hash.
 
     Args:
         remote: the file.
-        flag: that asked for it, for messages.
+        flag: that requested it, for messages.
 
     Raises:
-        InputError: it cannot be downloaded, or has another hash; the message says what to fetch by hand, and whereto.
+        InputError: it cannot be downloaded, or has another hash; the message says how to do it by hand.
     """
     path = cache() / remote.name
     kind, _, digest = remote.digest.partition(":")
@@ -84,9 +84,9 @@ def fetch(remote: Remote, flag: str) -> Path:
             remote.digest,
             fname=remote.name,
             path=path.parent,
-            progressbar=progress.shows_bars(),  # in a log it would be a line for every tenth of a second
+            progressbar=progress.shows_bars(),  # in a log it would print ten lines a second
         )
-    except ValueError:  # pooch has deleted what it got
+    except ValueError:  # pooch has deleted the file
         raise InputError(
             f"--{flag}=imagenet: the download has another hash than the published file, and was deleted; try again, or "
             f"{by_hand}."

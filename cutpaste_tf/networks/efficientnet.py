@@ -1,9 +1,9 @@
 """EfficientNet backbones (Table 3, Appendix A.4) from keras.applications, and their ImageNet weights.
 
 keras.applications normalizes inside its network, in one of two ways: with `weights="imagenet"` it adds
-a second rescaling that a network built for a weights file lacks, so the same weights give two different
-networks. Here the network begins after both; the input is normalized as everywhere else in this
-project, by (x - mean) / std, and weights are copied layer by layer, wherever they come from.
+a second rescaling that is missing from a network built for a weights file, so the same weights give
+different networks. Here the network begins after both; the input is normalized by (x - mean) / std, as
+elsewhere in this project, and weights are copied layer by layer, regardless of their source.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cutpaste_tf.networks.download import EFFICIENTNET, fetch
 from cutpaste_tf.networks.weights import read_keras_weights
 
 _FIRST = "stem_conv_pad"  # the first layer after keras.applications' own normalization
-# What keras.applications puts before and after the part that is used here.
+# Layers of keras.applications before and after the part that is used here.
 _LEFT_OUT = ("rescaling", "normalization", "predictions", "top_dropout", "avg_pool")
 
 
@@ -29,9 +29,9 @@ def efficientnet(name: str) -> keras.Model:
     Args:
         name: `efficientnet_b0` to `efficientnet_b7`.
     """
-    whole = _application(name)(weights=None, include_top=False, input_shape=(None, None, 3))
-    part = keras.Model(whole.get_layer(_FIRST).input, whole.output, name=name)
-    return keras.models.clone_model(part)  # its layers belong to one graph only, so that parts can be cut from it
+    application = _application(name)(weights=None, include_top=False, input_shape=(None, None, 3))
+    part = keras.Model(application.get_layer(_FIRST).input, application.output, name=name)
+    return keras.models.clone_model(part)  # a clone's layers belong to one graph only, so that parts can be extracted
 
 
 def level7(backbone: keras.Model) -> str:
@@ -45,7 +45,7 @@ def read_weights(name: str, weights: str) -> dict[str, list[np.ndarray]]:
 
     Args:
         name: of the backbone.
-        weights: `imagenet`, which is downloaded where it is missing, or a Keras weights file, with or without top.
+        weights: `imagenet`, downloaded if missing, or a Keras weights file, with or without top.
 
     Raises:
         InputError: the file is missing or damaged, or cannot be downloaded.
@@ -61,21 +61,21 @@ def set_weights(backbone: keras.Model, weights: str) -> None:
         weights: as in `read_weights`.
 
     Raises:
-        InputError: as there, or the file is of another network (names the first layer that does not fit).
+        InputError: as there, or the file is from another network (names the first layer that does not fit).
     """
     arrays = read_weights(backbone.name, weights)
     layers = [layer for layer in backbone.layers if layer.weights]
     stored = _by_class(layers, arrays) if any(key.startswith("layers/") for key in arrays) else arrays
     fitting = {}
     for layer in layers:
-        found = stored.pop(layer.name, [])
-        shapes, needed = [array.shape for array in found], [tuple(weight.shape) for weight in layer.weights]
+        values = stored.pop(layer.name, [])
+        shapes, needed = [array.shape for array in values], [tuple(weight.shape) for weight in layer.weights]
         if shapes != needed:
             raise InputError(
                 f"--weights={weights} is of another network than {backbone.name}: the layer {layer.name} "
                 f"needs arrays of {needed}, the file has {shapes or 'none'}."
             )
-        fitting[layer.name] = found
+        fitting[layer.name] = values
     extra = [name for name in stored if not name.split("/")[-1].startswith((*_LEFT_OUT, "dense"))]
     if extra:
         raise InputError(f"--weights={weights} is of another network than {backbone.name}, which has no {extra[0]}.")
@@ -84,7 +84,7 @@ def set_weights(backbone: keras.Model, weights: str) -> None:
 
 
 def _by_class(layers: list[keras.layers.Layer], arrays: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
-    """Keras 3 names stored layers by class and position: `conv2d`, `conv2d_1`, ...; renames them to the layers'."""
+    """Renames stored layers, which Keras 3 names by class and position (`conv2d`, `conv2d_1`, ...), to the model's."""
     left, counts = dict(arrays), {}
     result = {}
     for layer in layers:

@@ -1,4 +1,4 @@
-"""ResNet-18, by Keras layers, for torchvision's weights."""
+"""ResNet-18 in Keras, compatible with torchvision's weights."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from cutpaste_tf.backend import keras
 from cutpaste_tf.networks import weights
 from cutpaste_tf.networks.weights import STAGE_WIDTHS
 
-# Pooled features by name, and the layers that give them: the outputs of the four stages.
+# Layer of each named pooled feature: the outputs of the four stages.
 FEATURES = {f"layer{stage}": f"layer{stage}_1" for stage in range(1, 5)}
 
 
 def resnet18(stem: str) -> keras.Model:
     """ResNet-18 (v1, post-activation) up to its last feature map, [batch, height, width, 512].
 
-    Layers are named as torchvision's, with `_` for `.`; strided convolutions pad explicitly, as
+    Layers are named as in torchvision, with `_` for `.`; strided convolutions pad explicitly, as
     PyTorch does, so that its ImageNet weights fit. The outputs of the four stages are the layers
     `layer1_1`, `layer2_1`, `layer3_1` and `layer4_1`.
 
@@ -43,7 +43,7 @@ def set_weights(backbone: keras.Model, path: str, stem: str) -> None:
 
 
 def set_arrays(backbone: keras.Model, arrays: dict[str, np.ndarray]) -> None:
-    """Puts the arrays of `weights.read_resnet18` into a `resnet18`."""
+    """Copies the arrays of `weights.read_resnet18` into a `resnet18`."""
     for layer in backbone.layers:
         name = layer.name.replace("_", ".")
         if isinstance(layer, keras.layers.Conv2D):

@@ -1,6 +1,6 @@
-"""Saliency by LayerCAM, and the salient pixels that CutSwap draws from; a pass before training.
+"""Saliency by LayerCAM, and the salient pixels that CutSwap samples, computed once before training.
 
-CutSwap follows the paper up; we go by its abstract: "we first employ LayerCAM to extract multilevel
+CutSwap is a follow-up of the paper; this implements its abstract: "we first employ LayerCAM to extract multilevel
 image features as saliency maps and then perform clustering to obtain multiple centroids. [...] on
 each map, we select a pixel pair from the cluster with the highest centroid saliency". What the
 abstract leaves open is decided here: the network is torchvision's ImageNet ResNet-18, its four
@@ -21,22 +21,21 @@ from cutpaste_tf import arrays as stores
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.networks import resnet
 from cutpaste_tf.networks.build import IMAGENET_MEAN, IMAGENET_STD
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 
 STAGES = ("layer1_1", "layer2_1", "layer3_1", "layer4_1")
 _CLUSTERS = 5
 
 
 def mark(
-    images: np.ndarray, arrays: dict[str, np.ndarray], *, batch_size: int = 16, report: Report = hush
+    images: np.ndarray, arrays: dict[str, np.ndarray], *, batch_size: int = 16, report: Report = no_report
 ) -> np.ndarray:
-    """Adds a channel that tells the salient pixels.
+    """Adds a channel that marks the salient pixels.
 
     Args:
         images: uint8 [count, side, side, 3].
         arrays: of an ImageNet ResNet-18 with its classifier, by torchvision's names.
         batch_size: images at a time.
-        report: takes a line for the user.
 
     Returns:
         uint8 [count, side, side, 4]; bit l of the last channel is set where the pixel is in the most
@@ -50,8 +49,8 @@ def mark(
         marked[start : start + len(batch), :, :, :3] = batch
         bits = np.zeros(batch.shape[:3], np.uint8)
         for level, values in enumerate(maps(batch)):
-            for index, one in enumerate(values):
-                cluster = Image.fromarray(most_salient(one))
+            for index, heat in enumerate(values):
+                cluster = Image.fromarray(most_salient(heat))
                 enlarged = cluster.resize((batch.shape[2], batch.shape[1]), Image.Resampling.NEAREST)
                 bits[index] |= np.asarray(enlarged).astype(np.uint8) << level
         marked[start : start + len(batch), :, :, 3] = bits
@@ -110,7 +109,7 @@ def gradient(function: Callable[[Any], Any], x: Any) -> Any:
 
 
 def most_salient(values: np.ndarray) -> np.ndarray:
-    """Where a map's values belong to the cluster with the highest centroid.
+    """The pixels of a map whose values belong to the cluster with the highest centroid.
 
     Args:
         values: float32 [height, width].

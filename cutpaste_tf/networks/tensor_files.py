@@ -13,20 +13,20 @@ _ERRORS = (*DAMAGE, SafetensorError)
 
 
 class NotTensorsError(ValueError):
-    """A file holds no arrays that can be read, or is damaged."""
+    """A file has no readable arrays, or is damaged."""
 
 
 class PickleFileError(ValueError):
-    """A file is what `torch.save` writes."""
+    """A file was written by `torch.save`."""
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Reads all arrays of a file, by their names; its suffix says its kind, .npz where it is another.
+    """Reads all arrays of a file by name; the suffix determines the format, .npz if unknown.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the file does not exist.
         PickleFileError: its suffix is PyTorch's.
-        NotTensorsError: it is damaged, or holds something else.
+        NotTensorsError: it is damaged, or has another format.
     """
     if not path.exists():
         raise FileNotFoundError(path)
@@ -40,11 +40,11 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    found = np.load(path)
-    if isinstance(found, np.ndarray):
+    stored = np.load(path)
+    if isinstance(stored, np.ndarray):
         raise ValueError("one array without a name")
-    with found:
-        return dict(found)
+    with stored:
+        return dict(stored)
 
 
 READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {".safetensors": load_file, ".npz": _read_npz}

@@ -1,7 +1,7 @@
-"""Files of pretrained weights, read and checked without TensorFlow.
+"""Reads and checks files of pretrained weights, without TensorFlow.
 
-A ResNet-18's holds arrays under torchvision's names (`layer1.0.conv1.weight`), convolutions as [out, in, height,
-width]. An EfficientNet's is a weights file of Keras.
+Files for ResNet-18 have arrays with torchvision's names (`layer1.0.conv1.weight`), convolutions as [out, in, height,
+width]. Files for EfficientNet are Keras weights files.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ STAGE_WIDTHS = (64, 128, 256, 512)
 
 
 def resnet18_shapes(stem: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a ResNet-18 without its classifier, as torchvision has them."""
+    """Names and shapes of the arrays of torchvision's ResNet-18, without classifier."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def conv_and_norm(conv: str, norm: str, shape: tuple[int, ...]) -> None:
@@ -44,30 +44,30 @@ def read_resnet18(weights: str, stem: str, *, classifier: bool = False, flag: st
     """Reads the arrays of a ResNet-18.
 
     Args:
-        weights: a file that `tensor_files` reads, or `imagenet`: torchvision's, downloaded where they are missing.
-        stem: `imagenet` or `small`, the first convolution that the network has.
-        classifier: whether the layer `fc` of ImageNet's classes is needed as well.
-        flag: that named the file, for messages.
+        weights: a file that `tensor_files` reads, or `imagenet`: torchvision's, downloaded if missing.
+        stem: the network's stem, `imagenet` or `small`.
+        classifier: whether the classification layer `fc` is needed too.
+        flag: of the file, for messages.
 
     Raises:
         InputError: the file is missing, cannot be downloaded or read, or is of another network (names the first array
             that is missing or does not fit).
     """
     path = download.fetch(download.RESNET18, flag) if weights == "imagenet" else Path(weights).expanduser()
-    given = f"--{flag}={weights}"
+    option = f"--{flag}={weights}"
     try:
         arrays = tensor_files.read(path)
     except FileNotFoundError:
-        raise InputError(f"{given} does not exist; give a file, or imagenet.") from None
+        raise InputError(f"{option} does not exist; give a file, or imagenet.") from None
     except tensor_files.PickleFileError:
         raise InputError(
-            f"{given} is a pickle of PyTorch's, which could run anything. Where PyTorch is installed, convert it: "
+            f"{option} is a pickle of PyTorch's, which could run anything. Where PyTorch is installed, convert it: "
             f"safetensors.torch.save_file(torch.load({str(path)!r}, weights_only=True), "
             f"{str(path.with_suffix('.safetensors'))!r}); then give that file."
         ) from None
     except tensor_files.NotTensorsError as error:
         raise InputError(
-            f"{given} is not a file of torchvision's ResNet-18 arrays ({', '.join(tensor_files.READERS)}), or is "
+            f"{option} is not a file of torchvision's ResNet-18 arrays ({', '.join(tensor_files.READERS)}), or is "
             f"damaged ({error})."
         ) from None
     shapes = resnet18_shapes(stem) | ({"fc.weight": (1000, 512), "fc.bias": (1000,)} if classifier else {})
@@ -75,29 +75,29 @@ def read_resnet18(weights: str, stem: str, *, classifier: bool = False, flag: st
         name for name in arrays if name not in shapes and not name.startswith("fc.") and not name.endswith("tracked")
     ]
     if extra:
-        raise InputError(f"{given} is of another network: a ResNet-18 has no array {extra[0]}.")
+        raise InputError(f"{option} is of another network: a ResNet-18 has no array {extra[0]}.")
     for name, shape in shapes.items():
         if name not in arrays:
-            raise InputError(f"{given} has no array {name}, so it is not a ResNet-18's.")
+            raise InputError(f"{option} has no array {name}, so it is not a ResNet-18's.")
         if arrays[name].shape != shape:
             hint = "; try --stem=imagenet" if name == "conv1.weight" and stem == "small" else ""
             raise InputError(
-                f"{given} is of another network: {name} has the shape {arrays[name].shape}, a ResNet-18 with the "
+                f"{option} is of another network: {name} has the shape {arrays[name].shape}, a ResNet-18 with the "
                 f"{stem} stem needs {shape}{hint}."
             )
     return {name: arrays[name] for name in shapes}
 
 
 def read_saliency_network(weights: str) -> dict[str, np.ndarray]:
-    """Reads the ImageNet ResNet-18, classifier included, that gives CutSwap its saliency; as `read_resnet18`."""
+    """Reads the ImageNet ResNet-18 with classifier for CutSwap's saliency; as `read_resnet18`."""
     return read_resnet18(weights, "imagenet", classifier=True, flag="saliency_weights")
 
 
 def read_keras_weights(path: str) -> dict[str, list[np.ndarray]]:
-    """Arrays by layer of a Keras weights file, in the layout of Keras 3 (`.weights.h5`) or of before (`.h5`).
+    """Arrays by layer of a Keras weights file, in the layout of Keras 3 (`.weights.h5`) or older (`.h5`).
 
     Raises:
-        InputError: the file is missing, is no such file, or is damaged.
+        InputError: the file is missing, damaged, or not a weights file.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -106,7 +106,7 @@ def read_keras_weights(path: str) -> dict[str, list[np.ndarray]]:
         with h5py.File(file) as opened:
             return dict(_stored_layers(opened))
     except (OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"--weights={path} is no Keras weights file, or a damaged one ({error}).") from None
+        raise InputError(f"--weights={path} is not a Keras weights file, or is damaged ({error}).") from None
 
 
 def _stored_layers(file: Any) -> Iterator[tuple[str, list[np.ndarray]]]:

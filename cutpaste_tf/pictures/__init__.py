@@ -1,4 +1,4 @@
-"""PNG files for people. In: arrays. Out: sheets of views, curves, heat maps.
+"""Pictures and the page. In: arrays. Out: sheets of views, curves, heat maps.
 
-Read `plots.py` first; `heat_map_plots` draws what localizes, `drawing` sets Matplotlib up.
+Start with `plots.py`; `heat_map_plots` draws heat maps, `drawing` configures Matplotlib.
 """

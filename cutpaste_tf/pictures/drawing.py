@@ -1,4 +1,4 @@
-"""Matplotlib as our pictures need it, whatever the user's environment and settings say; and fonts for any name."""
+"""Configures Matplotlib independently of the user's environment and settings; and finds fonts for any name."""
 
 import contextlib
 import functools
@@ -21,14 +21,14 @@ from PIL import ImageFont
 from cutpaste_tf.files import write_whole
 
 LINE = 13  # pixels from one line of `font` to the next
-# Tried in turn for what the first has no letters for, where they are installed.
+# Fallbacks for letters that the first font lacks, if installed.
 _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei",
           "Noto Sans Arabic", "Noto Sans Devanagari", "Arial Unicode MS")  # fmt: skip
 
 
 @contextlib.contextmanager
 def own_style() -> Iterator[None]:
-    """Matplotlib's own settings, not the user's; letters that no font has are drawn as boxes without a warning each."""
+    """Matplotlib's defaults instead of the user's settings; letters without a font are boxes, without warnings."""
     with matplotlib.style.context("default", after_reset=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
         matplotlib.rcParams["font.family"] = list(_installed())
@@ -44,7 +44,7 @@ def subplots(rows: int, columns: int, *, figsize: tuple[float, float], sharex: b
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG, whole or not at all."""
+    """Writes a PNG atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     write_whole(path, buffer.getvalue())
@@ -56,7 +56,7 @@ def label(text: str) -> str:
 
 
 def font(text: str, size: int = 10) -> ImageFont.FreeTypeFont:
-    """A font for Pillow, of a size in pixels, that has the letters of a text, as far as one is installed."""
+    """A font for Pillow, with a size in pixels, that has the letters of a text, if one is installed."""
     letters = {ord(letter) for letter in text}
     files = _installed()
     return _font(next((file for file in files.values() if letters <= _letters(file)), files[_FONTS[0]]), size)
@@ -66,7 +66,7 @@ _font = functools.cache(ImageFont.truetype)
 
 
 def wrapped(text: str, width: float, size: int = 10) -> list[str]:
-    """A text in lines of at most so many pixels, broken between words, and within one that is longer."""
+    """Wraps a text to a width in pixels, between words, or within words that are too long."""
     lines = [""]
     for word in text.split(" "):
         joined = f"{lines[-1]} {word}".strip()
@@ -84,7 +84,7 @@ def wrapped(text: str, width: float, size: int = 10) -> list[str]:
 
 
 def fitted(text: str, inches: float, points: float) -> str:
-    """A text of Matplotlib's, in lines that are no longer than so many inches."""
+    """Wraps a text in Matplotlib to a width in inches."""
     return "\n".join(wrapped(label(text), 100 * 72 * inches / points, 100))  # large, since small sizes are rounded
 
 
@@ -97,16 +97,16 @@ def digits(scores: np.ndarray) -> int:
 
 
 class ScoreAxis(NamedTuple):
-    """An axis of scores that shows how the normal images score, however far away others lie.
+    """An axis of scores that resolves the scores of normal images, however far away others are.
 
-    It is straight, or where the normal images would share a bar or two, the inverse hyperbolic sine: straight around
-    their median, logarithmic far from it.
+    It is linear, or, if the normal images would share a bar or two, the inverse hyperbolic sine: linear around their
+    median, logarithmic far from it.
 
     Attributes:
-        low: score at its beginning.
+        low: score at its start.
         high: score at its end.
-        middle: median of the normal images' scores; of all, where few are known to be normal.
-        width: half of those lie within; 0 for a straight axis.
+        middle: median of the normal images' scores; of all scores, if few are known to be normal.
+        width: of the interval that contains half of those; 0 for a linear axis.
     """
 
     low: float
@@ -126,14 +126,14 @@ class ScoreAxis(NamedTuple):
         return cls(low, high) if is_straight else cls(low, high, float(middle), width)
 
     def places(self, scores: np.ndarray | float) -> np.ndarray:
-        """Scores -> 0, the beginning, to 1, the end."""
+        """Scores -> 0 at the start to 1 at the end."""
         if self.high <= self.low:
             return np.full_like(scores, 0.5, np.float64)
         begin, end = self._stretched(self.low), self._stretched(self.high)
         return (self._stretched(scores) - begin) / (end - begin)
 
     def ticks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Five places, and their scores; of an axis without extent one."""
+        """Five positions and their scores; one for an axis without extent."""
         if self.high <= self.low:
             return np.array([0.5]), np.array([self.low])
         places = np.linspace(0, 1, 5)
@@ -148,12 +148,12 @@ class ScoreAxis(NamedTuple):
 @functools.cache
 def _installed() -> dict[str, str]:
     """Name -> file of our fonts; the first comes with Matplotlib."""
-    known = {
+    available = {
         entry.name: entry.fname
         for entry in fontManager.ttflist
         if (entry.style, entry.stretch) == ("normal", "normal") and entry.weight == 400
     }
-    return {name: known[name] for name in _FONTS if name in known}
+    return {name: available[name] for name in _FONTS if name in available}
 
 
 @functools.cache

@@ -17,8 +17,8 @@ from cutpaste_tf.pictures.heat_map_plots import Scale
 
 FORMATS = ("npy", "png")
 _MOST = 65535  # of 16 bits
-_LONGEST = 65500  # pixels that a JPEG may be wide or high
-_TOGETHER = 2**20  # pixels that are colored together, which takes 100 bytes for each
+_LONGEST = 65500  # largest width or height of a JPEG in pixels
+_TOGETHER = 2**20  # pixels per batch of coloring, which takes 100 bytes each
 
 
 def write(
@@ -35,14 +35,13 @@ def write(
     Args:
         place: the file's name among the results.
         image: uint8 [height, width, 3].
-        heat: the map, float32 [side, side], 0 and above; enlarged to the image's size, bilinear.
+        heat: the map, float32 [side, side], 0 and above; resized to the image's size, bilinear.
         boxes: (left, top, width, height) in pixels of the image, drawn onto the overlay.
-        pixel_threshold: heat above it is anomalous, if that is known, see `Scale.of`.
-        format: one of FORMATS: float32 [height, width]; or grey of 16 bits, whose 65535 stands for the map's largest
-            heat.
+        pixel_threshold: the heat above which pixels are anomalous, if known, see `Scale.of`.
+        format: one of FORMATS: float32 [height, width]; or 16-bit grey, in which 65535 is the map's maximum.
 
     Returns:
-        The columns of the image's row: `heat_map` and `overlay`, paths, and for `png` what 65535 stands for.
+        The columns of the image's row: the paths `heat_map` and `overlay`, and for `png` the heat of 65535.
     """
     height, width = image.shape[:2]
     enlarged = np.asarray(resize(Image.fromarray(heat), width, height))
@@ -70,7 +69,7 @@ def _overlay(image: np.ndarray, heat: np.ndarray, boxes: Iterable[tuple[int, int
     rows = max(1, _TOGETHER // image.shape[1])
     parts = [slice(start, start + rows) for start in range(0, len(image), rows)]
     picture = Image.fromarray(
-        np.concatenate([heat_map_plots.colored(image[one], heat[one], scale)[1] for one in parts])
+        np.concatenate([heat_map_plots.colored(image[part], heat[part], scale)[1] for part in parts])
     )
     draw = ImageDraw.Draw(picture)
     for left, top, width, height in boxes:

@@ -1,4 +1,4 @@
-"""Pictures of heat maps: one for each test image, and a sheet like the paper's figure 4."""
+"""Pictures of heat maps: one for each test image, and a sheet like the paper's Figure 4."""
 
 import collections
 import math
@@ -13,23 +13,23 @@ from scipy import ndimage
 
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.pictures import drawing
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 from cutpaste_tf.settings.data import GOOD
 
 _COLORS = (255 * drawing.matplotlib.colormaps["turbo"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8)
 _RED = np.array([255, 30, 30], np.uint8)
 _COLUMNS = 12
-_LEAST = 112  # panels are enlarged to at least so many pixels, for what is written above them
+_LEAST = 112  # smallest size of a panel in pixels, for the text above it
 
 
 class Scale(NamedTuple):
-    """The one color scale of all heat maps, by the square root: scores are squared distances, and without it one gross
-    defect would leave all others dark.
+    """The common color scale of all heat maps. It uses the square root: scores are squared distances, and otherwise one
+    gross defect would make all others dark.
 
     Attributes:
         low: score of the coldest color, and below.
         high: score of the hottest, and above.
-        threshold: heat above it is anomalous, if that is known.
+        threshold: the heat above which pixels are anomalous, if known.
     """
 
     low: float
@@ -38,15 +38,15 @@ class Scale(NamedTuple):
 
     @classmethod
     def of(cls, maps: np.ndarray, pixel_threshold: float | None = None) -> "Scale":
-        """The scale of an evaluation's and of a prediction's pictures.
+        """The scale for the pictures of an evaluation or a prediction.
 
         Args:
             maps: float32 [count, side, side].
-            pixel_threshold: heat above it is anomalous; None, as for an image model, where that is not known.
+            pixel_threshold: the heat above which pixels are anomalous; None if unknown, as for an image model.
 
         Returns:
-            From 0 to nine times the threshold, which by the square root is a third of the way, whatever the maps are;
-            without it, from the median to the 99.9th percentile of all pixels' scores, of at most 16 million of them.
+            From 0 to nine times the threshold, which is then at a third of the scale for any maps; without a threshold,
+            from the median to the 99.9th percentile of the scores of all pixels, or of 16 million of them.
         """
         if pixel_threshold:
             return cls(0.0, 9 * pixel_threshold, pixel_threshold)
@@ -66,17 +66,16 @@ def save(
     captions: list[str],
     *,
     pixel_threshold: float | None = None,
-    report: Report = hush,
+    report: Report = no_report,
 ) -> None:
     """Writes heatmaps/DEFECT/NAME.png for each image, and heatmaps.png, the sheet.
 
     Args:
-        folder: to write to, one that is put in place as a whole.
+        folder: to write to, itself written atomically.
         examples: images and masks.
         maps: float32 [count, side, side].
         captions: what to write above each.
-        pixel_threshold: heat above it is anomalous, if that is known, see `Scale.of`.
-        report: takes a line for the user.
+        pixel_threshold: the heat above which pixels are anomalous, if known, see `Scale.of`.
     """
     scale = Scale.of(maps, pixel_threshold)
     root = folder / "heatmaps"
@@ -102,12 +101,12 @@ def save_comparison(path: Path, examples: Examples, maps: Mapping[str, np.ndarra
     Args:
         path: the PNG to write.
         examples: images and masks.
-        maps: float32 [count, side, side] by method; each with a color scale of its own.
+        maps: float32 [count, side, side] by method; each method has its own color scale.
     """
-    scales = {name: Scale.of(own) for name, own in maps.items()}
+    scales = {name: Scale.of(heats) for name, heats in maps.items()}
     columns = []
     for index, (image, mask) in enumerate(zip(examples.images, examples.masks, strict=True)):
-        every = [panels(image, mask, own[index], scales[name]) for name, own in maps.items()]
+        every = [panels(image, mask, heats[index], scales[name]) for name, heats in maps.items()]
         columns.append(np.concatenate([every[0][0], every[0][1], *(overlay for *_, overlay in every)]))
     labels = [f"{defect or 'unlabelled'}" for defect in examples.defects]
     sheet = np.concatenate([_text(labels, columns[0].shape[1]), np.concatenate(columns, axis=1)])
@@ -131,13 +130,13 @@ def panels(
     colors, overlay = colored(image, heat, scale)
     times = math.ceil(_LEAST / len(image))
     image, outlined, colors, overlay = (
-        np.repeat(np.repeat(one, times, axis=0), times, axis=1) for one in (image, outlined, colors, overlay)
+        np.repeat(np.repeat(panel, times, axis=0), times, axis=1) for panel in (image, outlined, colors, overlay)
     )
     return image, outlined, colors, overlay
 
 
 def colored(image: np.ndarray, heat: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """A heat map in colors, and those over the image in grey; uint8 [height, width, 3]."""
+    """A heat map in colors, and its overlay on the grey image; uint8 [height, width, 3]."""
     level = scale.level(heat)
     colors = _COLORS[(255 * level).astype(np.uint8)]
     opacity = 0.15 + 0.5 * level[:, :, None]
@@ -161,7 +160,7 @@ def _sheet(examples: Examples, maps: np.ndarray, captions: list[str], scale: Sca
 
 
 def _label(examples: Examples, index: int, caption: str) -> str:
-    """The file, its kind where the file's folders do not say it, and the caption."""
+    """The file, its kind unless the file's folders say it, and the caption."""
     path, kind = Path(examples.paths[index]), examples.defects[index] or "unlabelled"
     name = str(path).removeprefix("test/")
     return f"{name}  {caption}" if kind in path.parts else f"{kind}: {name}  {caption}"
@@ -180,7 +179,7 @@ def _chosen(defects: list[str]) -> list[int]:
 
 
 def _text(texts: list[str], width: int) -> np.ndarray:
-    """A strip with a text, in as many lines as it takes, in each of its columns of a width."""
+    """A strip with a text in each column, wrapped to the column's width."""
     wrapped = [drawing.wrapped(drawing.label(text), width - 6) for text in texts]
     height = drawing.LINE * max(map(len, wrapped)) + 4
     strip = Image.new("RGB", (width * len(texts), height), "white")
@@ -192,7 +191,7 @@ def _text(texts: list[str], width: int) -> np.ndarray:
 
 
 def _legend(scale: Scale, width: int) -> np.ndarray:
-    """A strip that says which score a color stands for."""
+    """A color bar with scores."""
     length, left = min(width - 24, 360), 12
     scores = [(0.0, f"heat {scale.low:.4g}"), (1.0, f"{scale.high:.4g}")]
     strip = np.full((12, width, 3), 255, np.uint8)
@@ -207,6 +206,6 @@ def _legend(scale: Scale, width: int) -> np.ndarray:
     draw = ImageDraw.Draw(below)
     for part, text in scores:
         font = drawing.font(text)
-        # The first number begins where the colors do, the last one ends there.
+        # The first number starts where the colors start, and the last ends where they end.
         draw.text((left + part * (length - font.getlength(text)), 1), text, fill="black", font=font)
     return np.concatenate([strip, np.asarray(below)])

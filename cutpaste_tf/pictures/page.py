@@ -1,4 +1,4 @@
-"""RUN/eval/report.html: figures, curves, and the images by score, on a page that needs no server and no network."""
+"""RUN/eval/report.html: figures, curves, and the images by score, on a page that works offline, without a server."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ from scipy import ndimage
 from cutpaste_tf import arrays
 from cutpaste_tf.images.reading import NORMAL, Examples
 from cutpaste_tf.pictures import drawing, heat_map_plots
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 
 NAME, FOLDER = "report.html", "report_images"
 INLINE, _INLINE_BYTES = 300, 12_000_000  # images, and their bytes, at most in the page itself; more lie beside it
@@ -31,7 +31,7 @@ class Figure(NamedTuple):
     Attributes:
         name: of the figure.
         meaning: of it, in a sentence.
-        values: as text, by column: the evaluation, and what it is compared with.
+        values: as text, by column: this evaluation, then those it is compared with.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Figure(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What the page says of the evaluation as a whole.
+    """The page's summary of the evaluation.
 
     Attributes:
         title: of the page.
-        columns: of the table of figures, the evaluation first.
-        figures: its rows; none where there are no labels to count by.
-        facts: more about the evaluation, by the name that the page gives them.
+        columns: of the table of figures, this evaluation first.
+        figures: its rows; none without labels.
+        facts: more about the evaluation, by displayed name.
     """
 
     title: str
@@ -56,7 +56,7 @@ class Summary(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What the detector says of each test image; None where it says nothing.
+    """The detector's results for each test image; None if it has none.
 
     Attributes:
         scores: [count].
@@ -72,13 +72,13 @@ class Results(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What decides; None where that is not known.
+    """Thresholds; None if unknown.
 
     Attributes:
-        threshold: images that score above it are called anomalous.
-        normal_scores: [n], of the normal images that the threshold is from, in any order; by them the page says which
-            false alarm rate a threshold means.
-        pixel_threshold: heat above it is anomalous, see `Scale.of`.
+        threshold: the score above which images are called anomalous.
+        normal_scores: [n], of the normal images that the threshold comes from, in any order; the page uses them to
+            show the false alarm rate of a threshold.
+        pixel_threshold: the heat above which pixels are anomalous, see `Scale.of`.
     """
 
     threshold: float | None = None
@@ -93,17 +93,16 @@ def save(
     results: Results,
     limits: Limits = Limits(),  # noqa: B008  immutable
     *,
-    report: Report = hush,
+    report: Report = no_report,
 ) -> None:
-    """Writes the page, and beside it the images, where they are too many for one file.
+    """Writes the page, and next to it the images, if they are too many for one file.
 
     Args:
-        folder: to write to, one that is put in place as a whole.
+        folder: to write to, itself written atomically.
         summary: of the evaluation.
         examples: the test images, [count, side, side, 3], with masks.
         results: of them.
-        limits: what decides.
-        report: takes lines for the user.
+        limits: the thresholds.
     """
     size, photographs, overlays = _pictures(folder, examples, results.maps, limits.pixel_threshold, report)
     scores, p_values, threshold = results.scores, results.p_values, limits.threshold
@@ -172,7 +171,7 @@ def _jpeg(picture: np.ndarray) -> bytes:
 
 
 def _written(score: float) -> float:
-    """A score as scores.csv has it."""
+    """A score, formatted as in scores.csv."""
     return float(f"{score:.6f}")
 
 
@@ -186,5 +185,5 @@ def _marked(mask: np.ndarray | None) -> list[tuple[int, int, int, int]]:
 
 
 def _parts(boxes: Iterable[tuple[int, int, int, int]], side: int) -> list[list[float]]:
-    """Boxes in pixels -> in percent of the image's side."""
+    """Converts boxes from pixels to percent of the image's side."""
     return [[round(100 * int(number) / side, 2) for number in box] for box in boxes]

@@ -15,14 +15,14 @@ from cutpaste_tf.settings.data import GOOD
 def save_augmentations(
     path: Path, views: np.ndarray, labels: np.ndarray, names: tuple[str, ...], *, columns: int = 8
 ) -> None:
-    """A sheet of views: a row for each class, a column for each image.
+    """A sheet of views: one row per class, one column per image.
 
     Args:
         path: the PNG to write.
         views: float32 [batch, side, side, 3] in [0, 1], as the network sees them.
         labels: int [batch].
         names: of the classes, in the order of their labels.
-        columns: at most so many images.
+        columns: maximum number of images.
     """
     rows = [views[labels == label][:columns] for label in range(len(names))]
     columns = len(rows[0])
@@ -38,7 +38,7 @@ def save_augmentations(
 
 @drawing.own_style()
 def save_sheet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Figures 2 and 5 of the paper for any data: a row for each source image, a column for each augmentation.
+    """Figures 2 and 5 of the paper for any data: one row per source image, one column per augmentation.
 
     Args:
         path: the PNG to write.
@@ -87,7 +87,7 @@ def save_histogram(
         defects: name of each image's defect, `good` for normal ones, empty for unknown.
         scores: [count], anomaly scores.
         title: above the rows.
-        threshold: above which images are called anomalous, if there is one.
+        threshold: the score above which images are called anomalous, if any.
     """
     names = np.array(defects)
     kinds = sorted(set(defects), key=lambda name: (name != GOOD, name))
@@ -117,7 +117,7 @@ def save_histogram(
 
 @drawing.own_style()
 def save_points(path: Path, points: np.ndarray, kinds: np.ndarray, title: str) -> None:
-    """Points in the plane, with a color and a mark for each kind (Figure 3).
+    """Points in the plane, with a color and a marker for each kind (Figure 3).
 
     Args:
         path: the PNG to write.

@@ -1,7 +1,7 @@
-"""Carries out the work of a plan, and keeps the tables up to date meanwhile.
+"""Executes the work of a plan, and keeps the tables up to date.
 
-An executor is a function from runs to their outcomes, in whatever order they come: `local` has threads that wait for
-processes of this machine, `ray_cluster` the workers of a cluster.
+An executor is a function from runs to their outcomes, in any order: `local` uses threads that wait for processes on
+this machine, `ray_cluster` the workers of a cluster.
 """
 
 import contextlib
@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
 
-from cutpaste_tf import progress, surroundings
+from cutpaste_tf import environment, progress
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import Report
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import LOG, Job, Outcome, Processes, Share, attend
 
-PACKAGES = str(Path(__file__).resolve().parents[2])  # where another process finds our package
+PACKAGES = str(Path(__file__).resolve().parents[2])  # where other processes find our package
 Executor = Callable[[Sequence[Work], Job], Generator[Outcome, None, None]]
 
 
@@ -33,20 +33,19 @@ def carry_out(
     report: Report,
     write_tables: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
-    """Does what is not done; the caller holds the folder's lock.
+    """Executes the runs that are not done; the caller holds the folder's lock.
 
     Args:
         work: of `plan`.
         job: what its runs have in common.
         executor: carries them out.
-        report: takes a line for the user.
         write_tables: is called after each run, and at the end.
 
     Returns:
         The runs that were given up.
     """
     root = job.request.output_dir
-    todo = [one for one in work if not one.is_done(root)]
+    todo = [task for task in work if not task.is_done(root)]
     failures: list[Outcome] = []
     report(f"{len(work) - len(todo)} of {len(work)} runs are done.")
     with _ended_by_signals(), contextlib.closing(executor(todo, job)) as outcomes:
@@ -69,13 +68,13 @@ def carry_out(
 def _ended_by_signals() -> Iterator[None]:
     """Makes of SIGTERM and SIGHUP what Ctrl-C is, so that the block ends its processes; nohup's choice stays."""
     before = {}
-    if threading.current_thread() is threading.main_thread():  # no other may have handlers
+    if threading.current_thread() is threading.main_thread():  # only this thread can set handlers
         numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
         before = {number: signal.getsignal(number) for number in numbers}
         before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
     def stop(*_: object) -> None:
-        for number in before:  # a closing terminal sends several: the next would cut the checkpoints short
+        for number in before:  # a closing terminal sends several: the next would interrupt checkpoints
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
@@ -103,7 +102,7 @@ def local(jobs: int = 0, *, gpu: bool = False) -> Executor:
     jobs = jobs or max(1, len(visible))
     if gpu and not _has_gpu():
         raise InputError(
-            f"--gpu: {surroundings.backend()} finds no GPU here (the driver, or CUDA_VISIBLE_DEVICES, names "
+            f"--gpu: {environment.backend()} finds no GPU here (the driver, or CUDA_VISIBLE_DEVICES, names "
             f"{len(visible)}). Install its build for GPUs, or leave --gpu out."
         )
 
@@ -133,20 +132,20 @@ def local(jobs: int = 0, *, gpu: bool = False) -> Executor:
 
 
 def share(slot: int, jobs: int, visible: Sequence[str]) -> Share:
-    """What the process in a slot may use: its part of the cores, and one of the GPUs where there are several jobs."""
+    """The share of a slot: part of the cores, and, if there are several jobs, one of the GPUs."""
     if jobs == 1:
         return Share()
     every = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     first, last = slot * len(every) // jobs, (slot + 1) * len(every) // jobs
     cores = every[first : max(last, first + 1)]
-    environment = {"TF_NUM_INTRAOP_THREADS": str(len(cores)), "OMP_NUM_THREADS": str(len(cores))}
+    variables = {"TF_NUM_INTRAOP_THREADS": str(len(cores)), "OMP_NUM_THREADS": str(len(cores))}
     if visible:
-        environment["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
-    return Share(environment, tuple(cores))
+        variables["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
+    return Share(variables, tuple(cores))
 
 
 def gpus() -> list[str]:
-    """The GPUs that CUDA_VISIBLE_DEVICES names, else those that NVIDIA's driver lists."""
+    """The GPUs in CUDA_VISIBLE_DEVICES, or else those that NVIDIA's driver lists."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name for name in named.split(",") if name]

@@ -1,4 +1,4 @@
-"""What is checked before the first run: that every category can be trained on and tested, that there is room."""
+"""Checks before the first run: every category can be trained on and tested, and there is room on the disk."""
 
 import hashlib
 import shutil
@@ -16,7 +16,7 @@ from cutpaste_tf.settings.config import Config
 
 
 class Seen(NamedTuple):
-    """A category, as it was found.
+    """A category on this machine.
 
     Attributes:
         place: its folder, or the name of the set.
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
 
 
 def categories(request: Request, *, is_drawn: bool) -> dict[str, Seen]:
-    """Sees that every category can be trained on and tested.
+    """Checks that every category can be trained on and tested.
 
     Raises:
         InputError: one cannot.
@@ -39,9 +39,9 @@ def categories(request: Request, *, is_drawn: bool) -> dict[str, Seen]:
     metrics: dict[str, set[str]] = {category: set() for category in (request.categories if is_drawn else ())}
     for table in request.tables:
         for category in request.categories_of(table):
-            asked = metrics.setdefault(category, set())
-            asked.update(column.metric for column in request.columns_of(table).values())
-    for category, asked in metrics.items():
+            required = metrics.setdefault(category, set())
+            required.update(column.metric for column in request.columns_of(table).values())
+    for category, required in metrics.items():
         data = Run(category, (), 0).data(request.data_root)
         if not sources.is_named(data) and not sources.folder(data).is_dir():
             raise InputError(
@@ -57,7 +57,7 @@ def categories(request: Request, *, is_drawn: bool) -> dict[str, Seen]:
                 f"{data} has no {'normal' if NORMAL not in labels else 'anomalous'} test images, so that it can have "
                 "no AUROC; name other --categories."
             )
-        if "pixel_auroc" in asked and not any(item.masks for item in tests):
+        if "pixel_auroc" in required and not any(item.masks for item in tests):
             raise InputError(
                 f"{data} has no masks (ground_truth/DEFECT/NAME_mask.png), so that it can have no pixel AUROC, which "
                 "Table 2 is of; name other --categories or --table."
@@ -72,37 +72,37 @@ def weights(work: Sequence[Work], request: Request) -> None:
     Raises:
         InputError: it is not.
     """
-    begins = any(dict(one.run.settings).get("weights") == request.weights for one in work)
+    begins = any(dict(task.run.settings).get("weights") == request.weights for task in work)
     if request.weights and begins and not Path(request.weights).expanduser().is_file():
         raise InputError(f"--weights={request.weights} is not a file; leave --weights out for the download.")
 
 
 def space(work: Sequence[Work], request: Request, seen: Mapping[str, Seen]) -> None:
-    """Checks that the runs have room.
+    """Checks that the disk has room for the runs.
 
     Raises:
-        InputError: they have not.
+        InputError: it does not.
     """
     folder = request.output_dir.absolute()
-    runs_left = sum(not one.is_done(request.output_dir) for one in work)
-    wanted = costs.size(work, request, {category: one.images for category, one in seen.items()})
+    runs_left = sum(not task.is_done(request.output_dir) for task in work)
+    needed = costs.size(work, request, {category: data.images for category, data in seen.items()})
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
-    if free < wanted:
+    if free < needed:
         raise InputError(
-            f"{folder} has {free / 1e9:.1f} GB left; {runs_left} runs take about {wanted / 1e9:.1f} GB. "
+            f"{folder} has {free / 1e9:.1f} GB left; {runs_left} runs take about {needed / 1e9:.1f} GB. "
             "Make room, name another --output_dir, or ask for fewer --columns, --categories or --seeds."
         )
 
 
 def same_data(request: Request, seen: Mapping[str, Seen]) -> None:
-    """Checks that the folder's runs are of the same images, wherever they lie.
+    """Checks that the folder's runs use the same images, wherever they are.
 
     Raises:
-        InputError: they are not.
+        InputError: they do not.
     """
-    for category, one in seen.items():
+    for category, data in seen.items():
         path = _record(request, category)
-        if path.is_file() and path.read_text(encoding="utf-8") != one.listed:
+        if path.is_file() and path.read_text(encoding="utf-8") != data.listed:
             raise InputError(
                 f"{request.output_dir} holds runs of other images of {category}, by their names and sizes; name "
                 f"another --output_dir, or delete {path} if they are the same."
@@ -110,11 +110,11 @@ def same_data(request: Request, seen: Mapping[str, Seen]) -> None:
 
 
 def record(request: Request, seen: Mapping[str, Seen]) -> None:
-    """Writes down which images the folder's runs will be of."""
-    for category, one in seen.items():
+    """Records which images the folder's runs use."""
+    for category, data in seen.items():
         path = _record(request, category)
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_whole(path, one.listed.encode())
+        files.write_whole(path, data.listed.encode())
 
 
 def _record(request: Request, category: str) -> Path:

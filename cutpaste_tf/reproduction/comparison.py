@@ -86,9 +86,9 @@ _WHOSE = {
     ("normalization", "imagenet"): "ours, by std; TensorFlow up to 2.5 divided EfficientNet's by its root (#49930)",
     ("drop-connect", "off"): "ours; A.4 follows a guide of Keras whose code leaves it on",
 }
-# What is no setting, but another model than the paper's all the same.
+# Differences from the paper's model that are not settings.
 _FIXED = {"drop-connect": "off"}
-# Values that stand for others.
+# Values that mean others.
 _MEANT = {
     ("false_alarm_rate", "0.0"): f"{DEFAULT_RATE:g}",
     ("kde_bandwidth", "0.0"): "sqrt(d * variance / 20)",

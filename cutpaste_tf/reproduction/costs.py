@@ -1,4 +1,4 @@
-"""What the work of a plan takes: hours of training, and room on the disk."""
+"""The cost of a plan: hours of training, and room on the disk."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,33 +18,33 @@ Kind = str  # of runs that train at one speed, in words
 
 
 def described(work: Sequence[Work], request: Request) -> Iterator[str]:
-    """The plan in lines: what is done, what is left, and what that takes, at speeds of runs here or measured now."""
+    """Lines about the plan: what is done, what is left, and how long it takes, by logged or measured speeds."""
     root = request.output_dir
     left: dict[Kind, int] = {}  # views to train on
-    evaluations, done = 0, 0
-    for one in work:
-        config, place = one.run.config(request.data_root), root / "runs" / one.run.name
+    evaluations, finished = 0, 0
+    for task in work:
+        config, place = task.run.config(request.data_root), root / "runs" / task.run.name
         steps = config.schedule.total_steps
-        missing, is_trained = len(one.missing(root)), runs.is_complete(place)
+        missing, is_trained = len(task.missing(root)), runs.is_complete(place)
         is_done = is_trained and not missing
-        done += is_done
+        finished += is_done
         evaluations += missing
         if not is_trained and steps:
             to_go = steps - min(steps, int(_last_logged(place, "step")))
             left[_kind(config)] = left.get(_kind(config), 0) + to_go * config.schedule.batch_size
-        yield f"{'done' if is_done else 'to do':6} {one.run.name}   {steps} steps, {len(one.evaluations)} evaluations"
-    yield f"{done} of {len(work)} runs are done."
+        yield f"{'done' if is_done else 'to do':6} {task.run.name}   {steps} steps, {len(task.evaluations)} evaluations"
+    yield f"{finished} of {len(work)} runs are done."
     yield from _hours(left, work, request)
     if evaluations:
         yield f"Left, and not in these: {evaluations} evaluations."
 
 
 def _hours(left: Mapping[Kind, int], work: Sequence[Work], request: Request) -> Iterator[str]:
-    """Lines of how long the training that is left takes, and by which speeds."""
+    """Lines about the time of the remaining training, and the speeds that it is based on."""
     speeds = {kind: (views, "as the last run here") for kind, views in _speeds(work, request).items() if kind in left}
     if unknown := sorted(left.keys() - speeds, key=lambda kind: -left[kind]):
         yield f"Measuring the speed of {len(unknown)} kinds of runs, {speed.SECONDS:.0f} s at most."
-        of_kind = {_kind(one.run.config(request.data_root)): dict(one.run.settings) for one in reversed(work)}
+        of_kind = {_kind(task.run.config(request.data_root)): dict(task.run.settings) for task in reversed(work)}
         measured = speed.measure([of_kind[kind] for kind in unknown])
         for index, (views, batch) in measured.items():
             speeds[unknown[index]] = views, f"measured now, in steps of {batch}"
@@ -59,7 +59,7 @@ def _hours(left: Mapping[Kind, int], work: Sequence[Work], request: Request) -> 
 
 
 def size(work: Sequence[Work], request: Request, images: Mapping[str, int]) -> float:
-    """Bytes that the runs which are not done will take, roughly.
+    """Approximate bytes that the remaining runs need.
 
     Args:
         work: of the plan.
@@ -67,19 +67,19 @@ def size(work: Sequence[Work], request: Request, images: Mapping[str, int]) -> f
         images: number of training images of each category.
     """
     return sum(
-        _size(one.run.config(request.data_root), images[one.run.category])
-        for one in work
-        if not one.is_done(request.output_dir)
+        _size(task.run.config(request.data_root), images[task.run.category])
+        for task in work
+        if not task.is_done(request.output_dir)
     )
 
 
 def _size(config: Config, images: int) -> float:
-    """Of a run; a density for each location has so many factors that nothing else counts."""
-    whole = _SIZES.get(config.network.backbone, _SIZE)
+    """Bytes of a run; with a density for each location, its factors dominate."""
+    total = _SIZES.get(config.network.backbone, _SIZE)
     if config.patch_size and config.density.density_mode == "per_location":
         places = dense.places(config.data.image_size, config.features) ** 2
-        whole += places * min(images, _DIMENSIONS) * _DIMENSIONS * (4 if config.density.l2_normalize else 8)
-    return whole
+        total += places * min(images, _DIMENSIONS) * _DIMENSIONS * (4 if config.density.l2_normalize else 8)
+    return total
 
 
 def _kind(config: Config) -> Kind:
@@ -88,16 +88,16 @@ def _kind(config: Config) -> Kind:
 
 
 def _speeds(work: Sequence[Work], request: Request) -> dict[Kind, float]:
-    """Views/s of training, of the last epoch that was logged of each kind of run."""
-    found = {}
-    for one in work:
-        if views := _last_logged(request.output_dir / "runs" / one.run.name, "images_per_second"):
-            found[_kind(one.run.config(request.data_root))] = views
-    return found
+    """Views/s of training in the last logged epoch of each kind of run."""
+    speeds = {}
+    for task in work:
+        if views := _last_logged(request.output_dir / "runs" / task.run.name, "images_per_second"):
+            speeds[_kind(task.run.config(request.data_root))] = views
+    return speeds
 
 
 def _last_logged(place: Path, name: str) -> float:
-    """What a run's log says last; 0 where it says nothing yet."""
+    """The last value in a run's log; 0 if there is none yet."""
     try:
         return float(read_csv(place / "train_log.csv")[-1][name])
     except (OSError, IndexError, KeyError, TypeError, ValueError):

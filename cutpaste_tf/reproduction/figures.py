@@ -91,8 +91,8 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
 
     Neither has the base augmentation, whose translation and jitter would set the views apart from the normal images.
     """
-    found = _detector(_IMAGE_MODEL, category, request)
-    config = found.config
+    detector = _detector(_IMAGE_MODEL, category, request)
+    config = detector.config
     tests = sources.read_test(place, config.data.image_size, tfds_data_dir=request.tfds_data_dir)
     normal, anomalous = (
         tests.images[_spread(np.flatnonzero(tests.labels == label), _POINTS)] for label in (NORMAL, ANOMALOUS)
@@ -102,7 +102,7 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
     views = pipeline.augmentations(np.array(trained), plain, seed=0)
     kinds = {name: images for name, images in (("normal", normal), ("anomalous", anomalous)) if len(images)}
     kinds |= {name: np.round(255 * pictures).astype(np.uint8) for name, pictures in views.items()}
-    features = np.concatenate([found.embed(images) for images in kinds.values()])
+    features = np.concatenate([detector.embed(images) for images in kinds.values()])
     names = np.repeat([*kinds], [len(images) for images in kinds.values()])
     perplexity = min(30.0, (len(features) - 1) / 3)
     points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(features)
@@ -120,7 +120,9 @@ def _heat_maps(path: Path, place: str | Path, category: str, request: Request) -
     examples = _chosen(
         sources.read_test(place, by_image.config.data.image_size, tfds_data_dir=request.tfds_data_dir), _IMAGES
     )
-    gradcam, patches = (one.score(examples.images, heat_maps=True).heat_maps for one in (by_image, by_patches))
+    gradcam, patches = (
+        detector.score(examples.images, heat_maps=True).heat_maps for detector in (by_image, by_patches)
+    )
     assert gradcam is not None
     assert patches is not None
     heat_map_plots.save_comparison(path, examples, {"GradCAM": gradcam, "patches": patches})
@@ -134,6 +136,6 @@ def _synthetic(path: Path, place: str | Path, category: str, request: Request) -
     natural, _ = synthetic.read_natural("")
     columns = {}
     for shape, fill in SYNTHETIC:
-        made = synthetic.make(normal, shape, fill, seed=0, natural=natural, digits=digits)
-        columns[f"{shape}\n{fill}"] = made.images[len(normal.images) :].astype(np.float32) / 255
+        anomalies = synthetic.make(normal, shape, fill, seed=0, natural=natural, digits=digits)
+        columns[f"{shape}\n{fill}"] = anomalies.images[len(normal.images) :].astype(np.float32) / 255
     plots.save_sheet(path, columns)

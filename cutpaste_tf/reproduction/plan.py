@@ -1,4 +1,4 @@
-"""From tables to runs: each run once, whichever tables it is for, with the evaluations that they need of it."""
+"""From tables to runs: each run once, with all the evaluations that the tables need of it."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from cutpaste_tf.settings.data import default_image_size
 
 
 class Request(NamedTuple):
-    """What is to be reproduced.
+    """What to reproduce.
 
     Attributes:
         tables: of `TABLES`.
@@ -43,8 +43,8 @@ class Request(NamedTuple):
     precision: str = "float32"
 
     def columns_of(self, table: int | str) -> dict[str, Column]:
-        """The columns of a table that are asked for."""
-        return {name: one for name, one in TABLES[table].items() if not self.columns or name in self.columns}
+        """The requested columns of a table."""
+        return {name: column for name, column in TABLES[table].items() if not self.columns or name in self.columns}
 
     def categories_of(self, table: int | str) -> tuple[str, ...]:
         """The categories of a table's rows."""
@@ -60,7 +60,7 @@ class Request(NamedTuple):
         return Run(category, tuple(sorted(settings.items())), seed)
 
     def _settings(self, column: Column, image_size: int) -> dict[str, Any]:
-        """A column's settings at scale and precision, those of the defaults left out: the same runs have the same."""
+        """A column's settings at scale and precision, without defaults, so that equal runs have equal settings."""
         scale = dict(SCALES[self.scale])
         if scale.get("image_size", 0) > image_size:  # nothing is enlarged
             del scale["image_size"], scale["stem"]
@@ -76,8 +76,8 @@ class Request(NamedTuple):
         settings = {**column.settings, **scale, "precision": self.precision}
         if self.weights and "weights" in settings:
             settings["weights"] = self.weights
-        whole = Config.of(**settings).resolved()
-        return {name: value for name, value in settings.items() if _without(settings, name) != whole}
+        complete = Config.of(**settings).resolved()
+        return {name: value for name, value in settings.items() if _without(settings, name) != complete}
 
 
 def _without(settings: Mapping[str, Any], name: str) -> Config | None:
@@ -91,9 +91,9 @@ class Run(NamedTuple):
     """A run: named by its settings, its category and its seed.
 
     Attributes:
-        category: that it learns from.
-        settings: (name, value), sorted, where they are not the defaults.
-        seed: of it.
+        category: that it is trained on.
+        settings: (name, value), sorted, without defaults.
+        seed: of the run.
     """
 
     category: str
@@ -107,13 +107,13 @@ class Run(NamedTuple):
         return f"{self.category}/{'+'.join(words) or 'default'}/seed{self.seed}"
 
     def data(self, data_root: str) -> str:
-        """What it learns from: a category of the root, or a set that has a name of its own."""
+        """The data to train on: a category of the root, or a named set."""
         return self.category if sources.is_named(self.category) else f"{data_root}/{self.category}"
 
     def flags(self, data_root: str) -> list[str]:
         """Of train_main.py."""
-        given = [f"--{name}={value}" for name, value in self.settings]
-        return [f"--data={self.data(data_root)}", f"--seed={self.seed}", *given]
+        settings = [f"--{name}={value}" for name, value in self.settings]
+        return [f"--data={self.data(data_root)}", f"--seed={self.seed}", *settings]
 
     def config(self, data_root: str) -> Config:
         """Its configuration."""
@@ -121,10 +121,10 @@ class Run(NamedTuple):
 
 
 class Work(NamedTuple):
-    """A run and what is asked of it.
+    """A run and its evaluations.
 
     Attributes:
-        run: to carry out.
+        run: to execute.
         evaluations: flags of eval_main.py by folder.
     """
 
@@ -132,17 +132,17 @@ class Work(NamedTuple):
     evaluations: dict[str, tuple[str, ...]]
 
     def is_done(self, root: Path) -> bool:
-        """Whether the run and its evaluations are there."""
+        """Whether the run and its evaluations exist."""
         return not self.missing(root) and runs.is_complete(root / "runs" / self.run.name)
 
     def missing(self, root: Path) -> list[str]:
-        """The folders of the evaluations that are not there yet, or damaged."""
+        """The folders of evaluations that are missing or damaged."""
         place = root / "runs" / self.run.name
         return [folder for folder in self.evaluations if metrics_of(place / folder) is None]
 
 
 def metrics_of(folder: Path) -> dict[str, Any] | None:
-    """What an evaluation's metrics.json says; None where there is none, or half of one, as after a power cut."""
+    """An evaluation's metrics.json; None if it is missing or truncated, as after a power cut."""
     try:
         return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -150,23 +150,23 @@ def metrics_of(folder: Path) -> dict[str, Any] | None:
 
 
 def plan(request: Request) -> list[Work]:
-    """The work of a request: seed by seed, so that every cell has something early.
+    """The work of a request, seed by seed, so that every cell gets a value early.
 
     Raises:
-        InputError: a column is not known, or a combination of settings is not possible.
+        InputError: a column is unknown, or a combination of settings is not possible.
     """
-    known = {name for number in request.tables for name in TABLES[number]}
-    if unknown := sorted(set(request.columns) - known):
-        raise InputError(f"--columns={','.join(unknown)} is not known; these tables have {', '.join(sorted(known))}.")
-    found: dict[Run, dict[str, tuple[str, ...]]] = {}
+    columns = {name for number in request.tables for name in TABLES[number]}
+    if unknown := sorted(set(request.columns) - columns):
+        raise InputError(f"--columns={','.join(unknown)} is not known; these tables have {', '.join(sorted(columns))}.")
+    by_run: dict[Run, dict[str, tuple[str, ...]]] = {}
     for seed in range(request.seeds):
         for number in request.tables:
             for column in request.columns_of(number).values():
                 for category in request.categories_of(number):
                     if seed in request.seeds_of(column):
                         run = request.run(column, category, seed)
-                        found.setdefault(run, {})[column.folder] = column.evaluation
+                        by_run.setdefault(run, {})[column.folder] = column.evaluation
     for column in request.drawn:
         for category in request.categories:
-            found.setdefault(request.run(column, category, 0), {})
-    return [Work(run, evaluations) for run, evaluations in found.items()]
+            by_run.setdefault(request.run(column, category, 0), {})
+    return [Work(run, evaluations) for run, evaluations in by_run.items()]

@@ -1,4 +1,4 @@
-"""The numbers that the paper publishes, as data: never ours, and never mixed with ours."""
+"""The numbers published in the paper, kept separate from ours."""
 
 import functools
 import statistics
@@ -19,8 +19,8 @@ class Published(NamedTuple):
     Attributes:
         auc: in percent.
         standard_error: of the mean over five seeds; None where the paper gives none.
-        source: whose method it is of, as `[52]`; empty: the paper's.
-        same: number of published numbers that it is the mean of, see `mean`; 0: it is published itself.
+        source: of another's method, such as `[52]`; empty: the paper's method.
+        same: count of published numbers that it is the mean of, see `mean`; 0: it is itself published.
     """
 
     auc: float
@@ -30,7 +30,7 @@ class Published(NamedTuple):
 
 
 def mean(numbers: Sequence[Published | None]) -> Published | None:
-    """The mean of published numbers, and of their errors, as the paper has it of all; None where one is missing."""
+    """The mean of published numbers and of their errors, as the paper computes them; None if one is missing."""
     there = [number for number in numbers if number is not None]
     if not there or len(there) < len(numbers):
         return None
@@ -43,17 +43,21 @@ def mean(numbers: Sequence[Published | None]) -> Published | None:
 def table(number: int | str) -> dict[tuple[str, str], Published]:
     """A table of the paper: (row, column) -> number; rows as `carpet`, `texture`, `all`, columns as `cutpaste_3way`."""
     if number == CIFAR10:
-        return {("all", method): one for (quantity, method), one in _in_text().items() if quantity.startswith("CIFAR")}
+        return {
+            ("all", method): value for (quantity, method), value in _in_text().items() if quantity.startswith("CIFAR")
+        }
     (path,) = _FOLDER.glob(f"table{number}_*.csv")
-    found = {}
+    numbers = {}
     for row in read_csv(path):
         category, error = row["model" if number == 6 else "category"], row["standard_error"]
-        found[_ROWS.get(category, category), row["method"]] = Published(
+        numbers[_ROWS.get(category, category), row["method"]] = Published(
             float(row["auc"]), float(error) if error else None
         )
     if number == 2:  # what Section 4.2 says beside it
-        (found["all", "gradcam"],) = [one for (_, method), one in _in_text().items() if method.startswith("gradcam")]
-    return found
+        (numbers["all", "gradcam"],) = [
+            value for (_, method), value in _in_text().items() if method.startswith("gradcam")
+        ]
+    return numbers
 
 
 def _in_text() -> dict[tuple[str, str], Published]:

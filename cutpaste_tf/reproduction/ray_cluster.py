@@ -1,4 +1,4 @@
-"""Runs carried out by a Ray cluster whose nodes see the same folders: a task for each, on another node if one dies."""
+"""Executes runs on a Ray cluster with shared folders: a task for each, restarted elsewhere if its node dies."""
 
 import collections
 import logging
@@ -14,7 +14,7 @@ from cutpaste_tf.reproduction.carrying_out import PACKAGES, Executor
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import Job, Outcome
 
-_RETRIES = 20  # of a run whose node, or worker, has died
+_RETRIES = 20  # of a run whose node or worker died
 
 
 def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
@@ -63,16 +63,16 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
         try:
             while left or waiting:
                 while left and not (jobs and len(waiting) >= jobs):
-                    one = left.popleft()
-                    waiting[remote.remote(pickle.dumps((one, job, variables)))] = one
+                    work = left.popleft()
+                    waiting[remote.remote(pickle.dumps((work, job, variables)))] = work
                 (first,), _ = ray.wait([*waiting])
-                one = waiting.pop(first)
+                work = waiting.pop(first)
                 try:
                     yield pickle.loads(ray.get(first))
                 except RayTaskError as error:
-                    raise InputError(f"A worker of Ray failed on {one.run.name}: {error.cause}") from None
-                except RayError as error:  # its process died as often as _RETRIES, for lack of memory perhaps
-                    yield Outcome(one, str(error).strip().splitlines()[0])
+                    raise InputError(f"A worker of Ray failed on {work.run.name}: {error.cause}") from None
+                except RayError as error:  # its process died _RETRIES times, perhaps for lack of memory
+                    yield Outcome(work, str(error).strip().splitlines()[0])
         finally:
             for each in waiting:
                 ray.cancel(each)
@@ -83,7 +83,7 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
 
 
 def _share(nodes: Sequence[Mapping[str, float]], jobs: int) -> tuple[int, int]:
-    """Cores and GPUs of a task, so that the cluster carries out as many at a time as are wanted."""
+    """Cores and GPUs of a task, so that the cluster runs `jobs` tasks at a time."""
     nodes = [node for node in nodes if node.get("CPU")]  # a head may have none
     if not nodes:
         raise InputError("No node of the Ray cluster has cores to give: ray start --num-cpus=N.")

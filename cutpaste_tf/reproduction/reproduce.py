@@ -1,4 +1,4 @@
-"""Reproduction of the paper's tables, as its command line and a program call it."""
+"""Reproduction of the paper's tables: the function that the command and programs call."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from cutpaste_tf.reproduction.runner import Commands, Job, Outcome
 
 
 class Machines(NamedTuple):
-    """What carries the runs out.
+    """The machines that execute the runs.
 
     Attributes:
         jobs: processes at a time; 0: one for each GPU, or one; on a Ray cluster without GPUs, one for each node.
-        gpu: refuse to begin where there is no GPU.
+        gpu: refuse to start without a GPU.
         ray_address: of a Ray cluster; empty: this machine.
     """
 
@@ -34,22 +34,21 @@ def reproduce(
     only_plan: bool = False,
     report: Report = say,
 ) -> list[Outcome]:
-    """Carries out the runs of tables, and writes the tables; done again, it goes on where it stopped.
+    """Executes the runs of tables, and writes the tables; called again, it continues where it stopped.
 
     Args:
         request: what to reproduce.
-        commands: how the mains are started.
-        machines: what carries the runs out.
-        tries: of a run before it is given up.
+        commands: how to start the mains.
+        machines: that execute the runs.
+        tries: attempts at a run before it is given up.
         drawings: numbers of the figures to draw, see `figures.COLUMNS`.
-        only_plan: say what there is to do and what it would take, and do nothing.
-        report: takes a line for the user.
+        only_plan: only report what there is to do and what it would take.
 
     Returns:
         The runs that were given up.
 
     Raises:
-        InputError: before the first run, also where another process is at work in the output folder.
+        InputError: before the first run; also if another process uses the output folder.
     """
     request = request._replace(drawn=tuple(column for number in drawings for column in figures.COLUMNS[number]))
     planned = plan(request)
@@ -76,7 +75,7 @@ def reproduce(
             report(f"{tables.title(number)}: {request.output_dir / tables.name(number)}.md, .csv, .html")
         for work, failure, _ in failures:
             report(f"Warning: {work.run.name} was given up: {failure}")
-        _draw(drawings, request, seen, {one.work.run.name for one in failures}, report)
+        _draw(drawings, request, seen, {outcome.work.run.name for outcome in failures}, report)
     return failures
 
 
@@ -87,7 +86,7 @@ def _draw(
     given_up: set[str],
     report: Report,
 ) -> None:
-    """Draws the figures whose runs are there."""
+    """Draws the figures whose runs exist."""
     for number in drawings:
         for category in request.categories:
             needed = {request.run(column, category, 0).name for column in figures.COLUMNS[number]}

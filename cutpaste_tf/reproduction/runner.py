@@ -1,6 +1,6 @@
-"""One run of a plan: its training and its evaluations, each in a process of its own, tried again where one fails.
+"""Executes a run of a plan: training and evaluations, each in a separate process, retried on failure.
 
-A process that was cut off is resumed by the next.
+A process that was interrupted is resumed by the next.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from typing import NamedTuple, Self
 from cutpaste_tf import runs
 from cutpaste_tf.reproduction.plan import Request, Work
 
-LOG = "log.txt"  # of a run: what its processes said
-_PAUSE = 0.2  # seconds between looks at a process
+LOG = "log.txt"  # output of a run's processes
+_PAUSE = 0.2  # seconds between polls of a process
 GRACE = 30.0  # seconds in which a terminated process may save a checkpoint, before it is killed
 
 
 class Commands(NamedTuple):
-    """How the commands are started.
+    """How to start the commands.
 
     Attributes:
         train: words of train_main.py.
@@ -39,7 +39,7 @@ class Job(NamedTuple):
     Attributes:
         request: that the plan is of.
         commands: to start.
-        tries: of a run before it is given up.
+        tries: attempts at a run before it is given up.
     """
 
     request: Request
@@ -51,8 +51,8 @@ class Share(NamedTuple):
     """What a run's processes may use of the machine.
 
     Attributes:
-        environment: variables beside ours.
-        cores: numbers of the processor's, where the system can hold a process to them; none: all.
+        environment: additional variables.
+        cores: indices of processor cores, if the system supports affinity; empty: all.
     """
 
     environment: Mapping[str, str] = MappingProxyType({})
@@ -60,11 +60,11 @@ class Share(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
-        work: that was attended to.
-        failure: the last line of the process that failed; empty where the run is done.
+        work: the run and its evaluations.
+        failure: the last line of the process that failed; empty if the run is done.
         seconds: that it took.
     """
 
@@ -74,14 +74,14 @@ class Outcome(NamedTuple):
 
 
 class StoppedError(Exception):
-    """The processes have been stopped."""
+    """The processes were stopped."""
 
 
 class Processes:
-    """Processes that all end, and are not followed by others, when the block that they belong to ends with an error.
+    """Processes that are all terminated, with no new ones started, if the block ends with an error.
 
-    They stand in process groups of their own: Ctrl-C reaches us alone, so that none looks as if it had failed before we
-    know of it, and we terminate them. What has not ended after GRACE, or at a second Ctrl-C, is killed.
+    They have their own process groups: Ctrl-C reaches only us, so that no process seems to fail before we know why, and
+    we terminate them. Those still running after GRACE, or at a second Ctrl-C, are killed.
     """
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Processes:
                 process.kill()  # of one that has ended nothing
 
     def run(self, words: Sequence[str], place: Path, share: Share) -> str:
-        """Runs a command, and adds what it says to the run's log.
+        """Runs a command, and appends its output to the run's log.
 
         Args:
             words: of the command.
@@ -118,7 +118,7 @@ class Processes:
             share: what it may use.
 
         Returns:
-            Its last line where it failed, else nothing.
+            Its last line if it failed, otherwise empty.
 
         Raises:
             StoppedError: it was ended by `__exit__`.
@@ -140,11 +140,11 @@ class Processes:
                     process_group=0 if os.name == "posix" else None,
                 )
                 if share.cores and hasattr(os, "sched_setaffinity"):
-                    with contextlib.suppress(OSError):  # it has ended, or its container has other cores
+                    with contextlib.suppress(OSError):  # it has exited, or its container has other cores
                         os.sched_setaffinity(process.pid, share.cores)
                 self._running.add(process)
             while (code := process.poll()) is None:
-                time.sleep(_PAUSE)  # a system call that waits would not hear of Ray's `cancel`
+                time.sleep(_PAUSE)  # a blocking system call would not notice Ray's `cancel`
             with self._lock:
                 self._running.discard(process)
         if self._stopped:
@@ -153,45 +153,45 @@ class Processes:
             return ""
         with (place / LOG).open("rb") as log:
             log.seek(start)
-            said = log.read().decode(errors="backslashreplace").strip().splitlines()
-        return said[-1] if said else f"ended with code {code}"
+            lines = log.read().decode(errors="backslashreplace").strip().splitlines()
+        return lines[-1] if lines else f"ended with code {code}"
 
 
-def attend(one: Work, job: Job, share: Share, processes: Processes) -> Outcome:
-    """Does what is not done of a run, as often as it is tried.
+def attend(task: Work, job: Job, share: Share, processes: Processes) -> Outcome:
+    """Executes what is missing of a run, with retries.
 
     Args:
-        one: the run and its evaluations.
+        task: the run and its evaluations.
         job: of the plan.
         share: what its processes may use.
         processes: to start them.
 
     Raises:
-        StoppedError: the processes have been stopped.
+        StoppedError: the processes were stopped.
     """
     began, failure = time.monotonic(), ""
     for _ in range(job.tries):
         try:
-            failure = _attempt(one, job, share, processes)
-        except OSError as error:  # as of a full disk: the other runs go on
+            failure = _attempt(task, job, share, processes)
+        except OSError as error:  # such as a full disk: the other runs continue
             failure = str(error)
         if not failure:
             break
-    return Outcome(one, failure, time.monotonic() - began)
+    return Outcome(task, failure, time.monotonic() - began)
 
 
-def _attempt(one: Work, job: Job, share: Share, processes: Processes) -> str:
-    """Trains and evaluates what is missing; the last line of what failed."""
-    request, place = job.request, job.request.output_dir / "runs" / one.run.name
+def _attempt(task: Work, job: Job, share: Share, processes: Processes) -> str:
+    """Trains and evaluates what is missing; returns the last line of a failure."""
+    request, place = job.request, job.request.output_dir / "runs" / task.run.name
     shared = [f"--tfds_data_dir={request.tfds_data_dir}"] if request.tfds_data_dir else []
     if not runs.is_complete(place):
-        words = [*job.commands.train, *one.run.flags(request.data_root), f"--output_dir={place}", *shared]
-        if said := processes.run(words, place, share):
-            return said
-    for folder in one.missing(request.output_dir):
-        data = f"--data={one.run.data(request.data_root)}"  # it may lie elsewhere than when it was trained on
+        words = [*job.commands.train, *task.run.flags(request.data_root), f"--output_dir={place}", *shared]
+        if failure := processes.run(words, place, share):
+            return failure
+    for folder in task.missing(request.output_dir):
+        data = f"--data={task.run.data(request.data_root)}"  # it may have moved since training
         words = [*job.commands.evaluate, f"--run_dir={place}", data, f"--output_dir={place / folder}", "--nopage"]
         words += shared
-        if said := processes.run([*words, *one.evaluations[folder]], place, share):
-            return said
+        if failure := processes.run([*words, *task.evaluations[folder]], place, share):
+            return failure
     return ""

@@ -1,4 +1,4 @@
-"""How fast networks learn on this machine: a few steps of each, in a process that ends by the clock."""
+"""Measures training speed on this machine: a few steps of each network, in a process with a time limit."""
 
 import json
 import subprocess
@@ -12,16 +12,16 @@ import numpy as np
 from cutpaste_tf.reproduction.carrying_out import PACKAGES
 from cutpaste_tf.settings.config import Config
 
-SECONDS = 60.0  # in all
+SECONDS = 60.0  # in total
 _STEPS, _SECONDS = 3, 3.0  # of a measurement, each at least
 _IMAGES = 2  # whose views make a step on a CPU, where views/s hardly depend on the batch
 
 
 class Speed(NamedTuple):
-    """What was measured.
+    """A measured speed.
 
     Attributes:
-        views: a second, of training.
+        views: trained on per second.
         batch: views in a step.
     """
 
@@ -33,31 +33,31 @@ def measure(runs: Sequence[Mapping[str, Any]], seconds: float = SECONDS) -> dict
     """Measures runs by their settings, one after another.
 
     Args:
-        runs: settings by name, where they are not the defaults.
-        seconds: that it may take in all.
+        runs: settings by name, without defaults.
+        seconds: total time limit.
 
     Returns:
-        Index of a run -> its speed; without those that there was no time for, or that cannot be trained here.
+        Index of a run -> its speed, except for runs without time left, or that cannot be trained here.
     """
     code = f"import sys; sys.path.insert(0, {PACKAGES!r}); from cutpaste_tf.reproduction import speed; speed.main()"
-    asked = json.dumps([dict(one) for one in runs]).encode()
+    payload = json.dumps([dict(settings) for settings in runs]).encode()
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], input=asked, capture_output=True, timeout=seconds, check=False
+        process = subprocess.run(
+            [sys.executable, "-c", code], input=payload, capture_output=True, timeout=seconds, check=False
         )
-        said = done.stdout
+        output = process.stdout
     except subprocess.TimeoutExpired as error:
-        said = error.stdout or b""
-    words = [line.split() for line in said.decode(errors="replace").splitlines() if line.startswith("speed ")]
+        output = error.stdout or b""
+    words = [line.split() for line in output.decode(errors="replace").splitlines() if line.startswith("speed ")]
     return {int(index): Speed(float(views), int(batch)) for _, index, views, batch in words}
 
 
 def main() -> None:
-    """The process: reads settings from its input, and writes a line for each."""
+    """Runs in the process: reads settings from stdin, and prints a line for each."""
     for index, settings in enumerate(json.load(sys.stdin)):
         config = Config.of(**{name: value for name, value in settings.items() if name != "weights"})
-        found = _speed(config.resolved())
-        print(f"speed {index} {found.views:.4f} {found.batch}", flush=True)
+        speed = _speed(config.resolved())
+        print(f"speed {index} {speed.views:.4f} {speed.batch}", flush=True)
 
 
 def _speed(config: Config) -> Speed:

@@ -25,10 +25,10 @@ _PAPER_SEEDS = 5  # of an ensemble
 
 
 class Categories(NamedTuple):
-    """The categories of a mean: how many are in it, how many were asked for, how many the paper's has."""
+    """The categories of a mean: how many are in it, how many were requested, how many the paper's has."""
 
     there: int
-    asked: int
+    requested: int
     whole: int
 
 
@@ -39,7 +39,7 @@ class Ours(NamedTuple):
         mean: in percent.
         standard_error: None with one seed.
         seeds: number of seeds that are in it.
-        asked: number of seeds that should be.
+        requested: number of seeds that should be.
         categories: that it is the mean of.
         random: whether another seed gives another number, so that it needs an error to be compared.
     """
@@ -47,14 +47,14 @@ class Ours(NamedTuple):
     mean: float
     standard_error: float | None
     seeds: int
-    asked: int
+    requested: int
     categories: Categories = Categories(1, 1, 1)
     random: bool = True
 
     @property
     def is_whole(self) -> bool:
-        """Whether every seed and every category that was asked for is in it."""
-        return self.seeds >= self.asked and self.categories.there == self.categories.asked
+        """Whether it includes every requested seed and category."""
+        return self.seeds >= self.requested and self.categories.there == self.categories.requested
 
 
 class Cell(NamedTuple):
@@ -111,7 +111,7 @@ class Table(NamedTuple):
 
 
 def summarize(number: int | str, request: Request) -> Table:
-    """A table's rows and columns that were asked for, with what is there so far."""
+    """A table's requested rows and columns, with the results so far."""
     columns = request.columns_of(number)
     if any(column.row for column in columns.values()):
         rows, names, cells = _by_model(number, columns, request)
@@ -125,12 +125,15 @@ _Cells = tuple[list[str], list[str], dict[tuple[str, str], Cell]]
 
 def _by_category(number: int | str, columns: Mapping[str, Column], request: Request) -> _Cells:
     """Rows are categories, then their groups."""
-    paper, asked = published.table(number), request.categories_of(number)
-    groups = {group: [one for one in members if one in asked] for group, members in tables.groups(number).items()}
+    paper, categories = published.table(number), request.categories_of(number)
+    groups = {
+        group: [member for member in members if member in categories]
+        for group, members in tables.groups(number).items()
+    }
     groups = {group: members for group, members in groups.items() if members}
     cells = {}
     for name, column in columns.items():
-        each = {category: _of_seeds(column, category, request) for category in asked}
+        each = {category: _of_seeds(column, category, request) for category in categories}
         for category, ours in each.items():
             cells[category, name] = Cell(ours, paper.get((category, name)))
         for group, members in groups.items():
@@ -139,27 +142,29 @@ def _by_category(number: int | str, columns: Mapping[str, Column], request: Requ
             theirs = paper.get((group, name))
             if 0 < count.there < count.whole and not (theirs and theirs.source):
                 same = published.mean([paper.get((member, name)) for member in there])
-                theirs = same or (theirs if count.asked == count.whole else None)
+                theirs = same or (theirs if count.requested == count.whole else None)
             cells[group, name] = Cell(_mean([*there.values()], count), theirs)
-    return [*asked, *groups], [*columns], cells
+    return [*categories, *groups], [*columns], cells
 
 
 def _by_model(number: int | str, columns: Mapping[str, Column], request: Request) -> _Cells:
     """Rows are models, columns shapes and their average, each the mean over the categories (Table 6)."""
-    paper, asked = published.table(number), request.categories
-    whole = len(CATEGORIES) if set(asked) <= set(CATEGORIES) else len(asked)  # with others no mean of the paper's
+    paper, requested = published.table(number), request.categories
+    whole = (
+        len(CATEGORIES) if set(requested) <= set(CATEGORIES) else len(requested)
+    )  # with others no mean of the paper's
     shapes = list(dict.fromkeys(name.split(" ")[1] for name in columns))
     models = list(dict.fromkeys(column.row for column in columns.values()))
     cells = {}
     for name, column in columns.items():
-        there = [one for category in asked if (one := _of_seeds(column, category, request)) is not None]
+        there = [result for category in requested if (result := _of_seeds(column, category, request)) is not None]
         key = column.row, name.split(" ")[1]
-        ours = _mean(there, Categories(len(there), len(asked), whole))
-        cells[key] = Cell(ours, paper.get(key) if set(asked) == set(CATEGORIES) else None)
+        ours = _mean(there, Categories(len(there), len(requested), whole))
+        cells[key] = Cell(ours, paper.get(key) if set(requested) == set(CATEGORIES) else None)
     for model in models:
         row = [cells[model, shape] for shape in shapes if (model, shape) in cells]
         there = [cell.ours for cell in row if cell.ours is not None]
-        every = _mean(there, min(one.categories for one in there)) if len(there) == len(row) else None
+        every = _mean(there, min(result.categories for result in there)) if len(there) == len(row) else None
         is_papers = len(shapes) == len(tables.SYNTHETIC) and all(cell.paper for cell in row)
         cells[model, "average"] = Cell(every, paper.get((model, "average")) if is_papers else None)
     return models, [*shapes, "average"], cells
@@ -167,18 +172,18 @@ def _by_model(number: int | str, columns: Mapping[str, Column], request: Request
 
 def _of_seeds(column: Column, category: str, request: Request) -> Ours | None:
     """A category's cell."""
-    run, asked = request.run(column, category, 0), len(request.seeds_of(column))
+    run, requested = request.run(column, category, 0), len(request.seeds_of(column))
     folders = [
         request.output_dir / "runs" / run._replace(seed=seed).name / column.folder for seed in request.seeds_of(column)
     ]
     there = {folder: values for folder in folders if (values := metrics_of(folder)) is not None}
     if column.ensemble:
-        return _ensemble([*there]) if len(there) == asked else None
-    values = [found[column.metric] for found in there.values() if found.get(column.metric) is not None]
+        return _ensemble([*there]) if len(there) == requested else None
+    values = [stored[column.metric] for stored in there.values() if stored.get(column.metric) is not None]
     if not values:
         return None
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return Ours(statistics.fmean(values), error, len(values), asked, random=column.random)
+    return Ours(statistics.fmean(values), error, len(values), requested, random=column.random)
 
 
 def _ensemble(folders: Sequence[Path]) -> Ours | None:
@@ -189,7 +194,7 @@ def _ensemble(folders: Sequence[Path]) -> Ours | None:
         rows = read_csv(folder / "scores.csv")
         scores.append({row["path"]: float(row["score"]) for row in rows})
         labels |= {row["path"]: int(row["label"] or -1) for row in rows}
-    every = np.array([[one[path] for path in labels] for one in scores])
+    every = np.array([[member[path] for path in labels] for member in scores])
     truth, count = np.array([*labels.values()]), len(folders)
     auroc = metrics.auroc(truth, every.mean(axis=0))  # scores are negative log densities
     if auroc is None:
@@ -210,7 +215,7 @@ def _mean(values: Sequence[Ours], categories: Categories) -> Ours | None:
         statistics.fmean(value.mean for value in values),
         statistics.fmean(errors) if len(errors) == len(values) else None,
         min(value.seeds for value in values),
-        max(value.asked for value in values),
+        max(value.requested for value in values),
         categories,
         random=values[0].random,
     )

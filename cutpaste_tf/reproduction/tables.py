@@ -49,12 +49,12 @@ def _task(name: str) -> Column:
 
 def _synthetic(model: Column, row: str) -> dict[str, Column]:
     """Table 6 for a model: shapes with a random color, then those of natural images (Section 5.3)."""
-    found = {}
+    columns = {}
     for shape, fill in SYNTHETIC:
         flags = ("--noheat_maps", f"--synthetic={shape}", f"--synthetic_fill={fill}")
         name = f"{row} {shape}" + ("_natural" if fill == "image" else "")
-        found[name] = dataclasses.replace(model, evaluation=flags, folder=f"eval_{shape}_{fill}", row=row)
-    return found
+        columns[name] = dataclasses.replace(model, evaluation=flags, folder=f"eval_{shape}_{fill}", row=row)
+    return columns
 
 
 _TRANSFER = {"backbone": "efficientnet_b4", "weights": "imagenet"}

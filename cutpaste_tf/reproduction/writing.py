@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV and a page."""
+"""Writes tables as Markdown, CSV and HTML."""
 
 from typing import Any
 

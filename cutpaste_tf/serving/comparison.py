@@ -1,7 +1,7 @@
-"""By how much the scores of an export in single precision differ from the evaluation's.
+"""Measures how much the scores of a single-precision export differ from the evaluation's.
 
-Normal images are compared, and the same mirrored: the density has not seen those, so that their scores lie about the
-threshold and above, where decisions can differ.
+The images are normal ones and their mirror images: the density was not fitted to the latter, so their scores are near
+the threshold and above, where decisions can differ.
 """
 
 from typing import NamedTuple
@@ -12,18 +12,18 @@ from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.graphs.graph import Outputs
 from cutpaste_tf.errors import InputError
 
-MOST = 25  # images that are compared, at most
+MOST = 25  # images to compare, at most
 
 
 class Difference(NamedTuple):
     """The largest differences.
 
     Attributes:
-        images: that were scored both ways, mirrored ones included.
+        images: number of images scored both ways, including mirrored ones.
         score: difference of a score, in its unit.
-        score_of_range: the same as a part of the scores' range, which the calibration's extend.
+        score_of_range: the same as a fraction of the range of scores, those of the calibration included.
         p_value: difference of a p-value.
-        heat_map: difference of a pixel of a heat map, as a part of the maps' largest value.
+        heat_map: difference of a pixel of a heat map, as a fraction of the maps' maximum.
     """
 
     images: int
@@ -34,17 +34,17 @@ class Difference(NamedTuple):
 
 
 def chosen(count: int) -> np.ndarray:
-    """Which of so many images are compared: MOST at most, evenly spread."""
+    """Indices of the images to compare, out of `count`: at most MOST, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(count, MOST)).astype(int))
 
 
 def with_mirrored(images: np.ndarray) -> np.ndarray:
-    """Images [count, side, side, 3], and each of them mirrored, [2 * count, side, side, 3]."""
+    """The images [count, side, side, 3] followed by their mirror images, [2 * count, side, side, 3]."""
     return np.concatenate([images, images[:, :, ::-1]])
 
 
-def compare(found: Outputs, detector: Detector, threshold: float, images: np.ndarray) -> Difference:
-    """Compares what an export gives for images uint8 [count, side, side, 3] with what the detector gives.
+def compare(outputs: Outputs, detector: Detector, threshold: float, images: np.ndarray) -> Difference:
+    """Compares an export's outputs for images uint8 [count, side, side, 3] with the detector's.
 
     Raises:
         InputError: a decision differs.
@@ -52,18 +52,18 @@ def compare(found: Outputs, detector: Detector, threshold: float, images: np.nda
     assert detector.calibration is not None
     scores, maps, _ = detector.score(images, heat_maps=True)
     assert maps is not None
-    if wrong := int(np.sum(found.is_anomalous != (scores > threshold))):
+    if wrong := int(np.sum(outputs.is_anomalous != (scores > threshold))):
         raise InputError(
-            f"In single precision {wrong} of {len(images)} images are decided otherwise than by the evaluation "
-            f"(scores differ by up to {np.abs(found.score - scores).max():.3g}): take --format=saved_model, or another "
-            "--false_alarm_rate."
+            f"In single precision {wrong} of {len(images)} images are decided differently from the evaluation "
+            f"(scores differ by up to {np.abs(outputs.score - scores).max():.3g}): take --format=saved_model, or "
+            "another --false_alarm_rate."
         )
     extent = np.ptp(np.concatenate([scores, detector.calibration.scores]))
-    difference = float(np.abs(found.score - scores).max())
+    difference = float(np.abs(outputs.score - scores).max())
     return Difference(
         len(images),
         difference,
         difference / max(float(extent), 1e-300),
-        float(np.abs(found.p_value - detector.calibration.p_values(scores)).max()),
-        float(np.abs(found.heat_map - maps).max() / max(float(maps.max()), 1e-30)),
+        float(np.abs(outputs.p_value - detector.calibration.p_values(scores)).max()),
+        float(np.abs(outputs.heat_map - maps).max() / max(float(maps.max()), 1e-30)),
     )

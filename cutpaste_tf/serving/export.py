@@ -1,4 +1,4 @@
-"""Export, as its command and a program call it."""
+"""Export: the function that the command and programs call."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cutpaste_tf import files, runs, surroundings
+from cutpaste_tf import environment, files, runs
 from cutpaste_tf.backend import tf
 from cutpaste_tf.detection import calibration, calibration_images, loading, record
 from cutpaste_tf.detection.calibration import Calibration
@@ -35,11 +35,11 @@ class ExportOptions(NamedTuple):
     Attributes:
         format: one of FORMATS.
         false_alarm_rate: of normal images above the threshold, see `DecisionSettings`; 0: the run's.
-        threshold: above which a score is anomalous, in place of the false alarm rate's; None: that.
-        calibration_data: folder of normal images, others than were trained on, that give threshold and p-values; empty:
-            the training images give them.
-        comparison_images: folder of normal images that a format in single precision is compared on; empty: those of
-            `calibration_data`, or else the training images.
+        threshold: the score above which an image is anomalous; None: the threshold of the false alarm rate.
+        calibration_data: folder of normal images, not used for training, that set threshold and p-values; empty: the
+            training images set them.
+        comparison_images: folder of normal images to compare a single-precision format on; empty: those of
+            `calibration_data`, otherwise the training images.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
     """
 
@@ -58,22 +58,21 @@ def export(
     options: ExportOptions = ExportOptions(),  # noqa: B008  immutable
     report: Report = say,
 ) -> dict[str, Any]:
-    """Writes the detector of a run, or of several as an ensemble, as a model that needs nothing of this package.
+    """Writes the detector of a run, or of several as an ensemble, as a model that does not need this package.
 
     Args:
         run_dir: the folder of a complete run, or a detector copied from one; or several runs, for an ensemble.
-        output: the folder to write, whole or not at all. Of an export that lies there the last SavedModel stays, as
-            the version before; the rest is replaced.
+        output: the folder to write, atomically. If it is an export, its last SavedModel is kept as the previous
+            version; the rest is replaced.
         options: how to export.
-        report: takes lines for the user.
 
     Returns:
         What export.json holds, see `record.Record`.
 
     Raises:
-        InputError: before any long work; and where decisions in single precision differ from the evaluation's.
+        InputError: before any long work; or if decisions in single precision differ from the evaluation's.
     """
-    surroundings.check()
+    environment.check()
     output = Path(output)
     detector, images = _check(run_dir, output, options, report)
     normal = _calibration(detector, options, report)
@@ -116,7 +115,7 @@ def _model_file(format: str, version: int) -> str:
 
 
 def _next_version(output: Path, partial: Path) -> int:
-    """The next version's number; the version before stays, since a server may be at work with it."""
+    """The next version's number; the previous version is kept, since a server may be using it."""
     versions = [int(path.name) for path in output.glob("*") if path.name.isdigit()] if output.is_dir() else []
     if versions:
         shutil.copytree(output / str(max(versions)), partial / str(max(versions)))
@@ -126,14 +125,14 @@ def _next_version(output: Path, partial: Path) -> int:
 def _check(
     run_dir: str | Path | Sequence[str | Path], output: Path, options: ExportOptions, report: Report
 ) -> tuple[Detector, np.ndarray]:
-    """The detector, and images to compare formats on, after everything was checked that takes no network."""
+    """The detector, and images to compare formats on, after all checks that do not need the network."""
     if options.format not in FORMATS:
         raise InputError(f"--format={options.format} is not known; it must be one of: {', '.join(FORMATS)}.")
     if not 0 <= options.false_alarm_rate < 1:
-        raise InputError(f"--false_alarm_rate={options.false_alarm_rate} must lie between 0 and 1.")
-    if surroundings.backend() != "tensorflow":
+        raise InputError(f"--false_alarm_rate={options.false_alarm_rate} must be between 0 and 1.")
+    if environment.backend() != "tensorflow":
         raise InputError(
-            f"An export is written by TensorFlow, and KERAS_BACKEND is {surroundings.backend()}: give "
+            f"An export is written by TensorFlow, and KERAS_BACKEND is {environment.backend()}: give "
             "KERAS_BACKEND=tensorflow, also for a run that was trained on another."
         )
     calibration.check_one_given(options.threshold, options.false_alarm_rate)
@@ -150,7 +149,7 @@ def _check(
     if output.exists() and not output.is_dir():
         raise InputError(f"--output={output} is a file; name a folder.")
     if output.is_dir() and any(output.iterdir()) and not runs.is_export(output):
-        raise InputError(f"--output={output} holds something else than an export; name another folder.")
+        raise InputError(f"--output={output} is not the folder of an export; name another folder.")
     files.check_writable(output)
     images = _comparison_images(detector, options) if options.format != SAVED_MODEL else np.empty(0)
     return detector, images
@@ -159,7 +158,7 @@ def _check(
 def _write_model(
     path: Path, detector: Detector, normal: Calibration, threshold: float, format: str, images: np.ndarray
 ) -> Difference | None:
-    """Writes the model itself; of a format in single precision, compares it with the detector on images."""
+    """Writes the model; compares a single-precision format with the detector on the images."""
     is_single = format != SAVED_MODEL
     graph = Graph(detector.graph(single=is_single), normal.scores, threshold, single=is_single)
     if not is_single:
@@ -170,7 +169,7 @@ def _write_model(
 
 
 def _calibration(detector: Detector, options: ExportOptions, report: Report) -> Calibration:
-    """How normal images score: the training images, or those of --calibration_data."""
+    """How normal images score: the training images, or those in --calibration_data."""
     if options.calibration_data:
         images = calibration_images.listed(
             detector,
@@ -185,14 +184,14 @@ def _calibration(detector: Detector, options: ExportOptions, report: Report) -> 
         calibration_images.calibrate(detector, images, options.calibration_data, report)
     if detector.calibration is None:
         raise InputError(
-            f"The detector, {detector.description}, knows no scores of normal images, which thresholds come from: it "
-            "was made by an earlier version of cutpaste_tf, or of too few images; train it again."
+            f"The detector, {detector.description}, has no scores of normal images, which thresholds come from: it "
+            "was made by an earlier version of cutpaste_tf, or from too few images; train it again."
         )
     return detector.calibration
 
 
 def _comparison_images(detector: Detector, options: ExportOptions) -> np.ndarray:
-    """Images uint8 [count, side, side, 3] to compare formats on, of those that are named, or the training images."""
+    """Images uint8 [count, side, side, 3] to compare formats on: those in the named folder, or training images."""
     named = options.comparison_images or options.calibration_data
     place, trained = (named, None) if named else (detector.config.data.data, detector.data.images)
     try:
@@ -208,29 +207,29 @@ def _comparison_images(detector: Detector, options: ExportOptions) -> np.ndarray
     return comparison.with_mirrored(reading.read(chosen, detector.side, detector.how_read).images)
 
 
-def _report(found: Record, output: Path, report: Report) -> None:
+def _report(written: Record, output: Path, report: Report) -> None:
     report(
-        f"Threshold {found.threshold:.6g}: {100 * found.false_alarm_rate:.3g} % false alarms, by the scores of "
-        f"{found.calibration_images} normal images."
+        f"Threshold {written.threshold:.6g}: {100 * written.false_alarm_rate:.3g} % false alarms, by the scores of "
+        f"{written.calibration_images} normal images."
     )
-    if difference := found.difference:
+    if difference := written.difference:
         report(
             f"Scores differ from the evaluation's by up to {difference['score']:.3g}, "
             f"{100 * difference['score_of_range']:.2g} % of their range, on {difference['images']} images."
         )
-    is_evaluated = found.format == SAVED_MODEL
+    is_evaluated = written.format == SAVED_MODEL
     next_step = f"   Next: python eval_main.py --run_dir={shlex.quote(str(output))}" if is_evaluated else ""
     report(f"Export: {output}/ ({', '.join(sorted(path.name for path in output.iterdir()))}){next_step}")
 
 
 @contextlib.contextmanager
 def _write_errors(folder: Path) -> Iterator[None]:
-    """Makes one line of a full disk, or of a folder that cannot be written, in TensorFlow's words or Python's."""
+    """Turns errors of a full disk or an unwritable folder, from TensorFlow or Python, into one line."""
     try:
         yield
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error}).") from None
     except tf.errors.OpError as error:
-        said = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error.message))  # names of operations
-        reason = next(iter(said.splitlines()), type(error).__name__)
+        message = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error.message))  # names of operations
+        reason = next(iter(message.splitlines()), type(error).__name__)
         raise InputError(f"{folder} cannot be written ({reason}).") from None

@@ -1,11 +1,11 @@
-"""Predictions, as their command and a program call them."""
+"""Prediction: the function that the command and programs call."""
 
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from cutpaste_tf import devices, files, surroundings
+from cutpaste_tf import devices, environment, files
 from cutpaste_tf.detection import calibration, loading
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
@@ -25,16 +25,15 @@ def predict(
     lines: Iterable[bytes] = (),
     report: Report = say_aside,
 ) -> Summary:
-    """Scores images and writes a row for each as it goes.
+    """Scores images and writes a row for each as soon as it is scored.
 
     Args:
         detector: the folder of a complete run, a detector copied from one, or an export as SavedModel; or several runs,
             for an ensemble; or a fitted detector itself.
         images: a file, a folder, a pattern, or `-` for the names in `lines`.
-        output: takes the rows.
+        output: where rows are written.
         options: of the rows, heat maps and decisions.
-        lines: names of files, one each.
-        report: takes lines for the user.
+        lines: names of files, one per line.
 
     Returns:
         What was scored, and how many could not be read.
@@ -42,7 +41,7 @@ def predict(
     Raises:
         InputError: before any long work.
     """
-    surroundings.check()
+    environment.check()
     named_files.check(images)
     calibration.check_one_given(options.threshold, options.false_alarm_rate)
     folder = options.heat_maps
@@ -69,16 +68,16 @@ def predict(
 
 
 def _configured(detector: Detector, options: PredictionOptions) -> Detector:
-    asked = {"max_megapixels": options.max_megapixels} if options.max_megapixels else {}
-    asked |= {"false_alarm_rate": options.false_alarm_rate} if options.false_alarm_rate else {}
-    return detector.configured(detector.given.replaced(**asked)) if asked else detector
+    settings = {"max_megapixels": options.max_megapixels} if options.max_megapixels else {}
+    settings |= {"false_alarm_rate": options.false_alarm_rate} if options.false_alarm_rate else {}
+    return detector.configured(detector.given.replaced(**settings)) if settings else detector
 
 
 def _description(detector: Detector, place: str, options: PredictionOptions) -> str:
-    """What the user should know of the detector.
+    """What the user should know about the detector.
 
     Raises:
-        InputError: its normal images cannot give the rate.
+        InputError: it has too few normal images for the rate.
     """
     text = f"Detector: {place}, {detector.description} of {detector.side} px"
     if detector.calibration is not None:
@@ -89,10 +88,10 @@ def _description(detector: Detector, place: str, options: PredictionOptions) -> 
         )
     if options.false_alarm_rate:
         raise InputError(
-            f"--false_alarm_rate={options.false_alarm_rate:g}: the detector in {place} knows no scores of normal "
+            f"--false_alarm_rate={options.false_alarm_rate:g}: the detector in {place} has no scores of normal "
             "images, which thresholds come from: train it again."
         )
-    return f"{text}; it knows no scores of normal images, and decides nothing"
+    return f"{text}; it has no scores of normal images, and decides nothing"
 
 
 def _report(summary: Summary, report: Report, *, decides: bool) -> None:

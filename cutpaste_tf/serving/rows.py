@@ -1,4 +1,4 @@
-"""Rows of results, written as they come: CSV, or lines of JSON."""
+"""Rows of results, written one by one: CSV, or JSON lines."""
 
 import csv
 import json
@@ -13,12 +13,12 @@ FORMATS = ("csv", "jsonl")
 
 
 class Rows:
-    """Rows of one kind.
+    """Writes rows in one format.
 
     Args:
-        output: takes them.
-        format: one of FORMATS: `csv`, all columns, named in its first line; or `jsonl`, of each image what there is.
-        columns: that there may be.
+        output: where rows are written.
+        format: one of FORMATS: `csv`, all columns, with a header; or `jsonl`, for each image only what it has.
+        columns: all possible columns.
     """
 
     def __init__(self, output: TextIO, format: str, columns: Sequence[str]):
@@ -26,24 +26,24 @@ class Rows:
         self._table = csv.DictWriter(output, columns, lineterminator="\n") if format == "csv" else None
         self._is_begun = self._table is None
 
-    def write(self, path: Path, found: Prediction | None, written: Mapping[str, Any], error: str = "") -> None:
+    def write(self, path: Path, prediction: Prediction | None, written: Mapping[str, Any], error: str = "") -> None:
         """Writes the row of an image.
 
         Args:
             path: of the image.
-            found: what the detector says of it; None where it could not be read.
-            written: more columns.
+            prediction: of the image; None if it could not be read.
+            written: further columns.
             error: why it could not be read.
         """
         row: dict[str, Any] = {"path": folders.printable(str(path))}
-        if found is None:
+        if prediction is None:
             row["error"] = error
         else:
-            row["score"] = found.score
-            if found.p_value is not None:
-                row |= {"p_value": found.p_value, "decision": found.decision}
-            if found.boxes is not None:
-                row["boxes"] = [box._asdict() for box in found.boxes]
+            row["score"] = prediction.score
+            if prediction.p_value is not None:
+                row |= {"p_value": prediction.p_value, "decision": prediction.decision}
+            if prediction.boxes is not None:
+                row["boxes"] = [box._asdict() for box in prediction.boxes]
         row |= {name: folders.printable(value) if isinstance(value, str) else value for name, value in written.items()}
         self._begin()
         if self._table is None:
@@ -54,7 +54,7 @@ class Rows:
         self._table.writerow(row)
 
     def flush(self) -> None:
-        """Hands on what was written, if only the names of the columns."""
+        """Flushes the output, with at least the header."""
         self._begin()
         self._output.flush()
 

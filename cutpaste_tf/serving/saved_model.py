@@ -1,4 +1,4 @@
-"""A graph as a SavedModel, which TensorFlow loads without this package and TensorFlow Serving serves."""
+"""A graph as a SavedModel, for TensorFlow Serving, or for TensorFlow without this package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write(folder: Path, graph: Graph, side: int) -> None:
     Args:
         folder: to write.
         graph: in double precision.
-        side: that it takes, in pixels.
+        side: of its input, in pixels.
     """
     resize = resizing.Resizer(side)
     score = tf.function(graph, input_signature=[tf.TensorSpec([None, side, side, 3], tf.uint8)], autograph=False)

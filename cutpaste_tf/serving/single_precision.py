@@ -1,7 +1,7 @@
-"""A graph in single precision as one file, for ONNX Runtime and for LiteRT: images that are resized already.
+"""A graph in single precision as one file, for ONNX Runtime or LiteRT, that takes resized images.
 
-Both take no images of other sizes, since neither resizes as Pillow does, and no double precision: scores differ from
-the evaluation's, see `comparison.py`.
+Neither runtime resizes as Pillow does, so images must have the detector's size; and without double precision, scores
+differ from the evaluation's, see `comparison.py`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from cutpaste_tf.backend import tf
 from cutpaste_tf.detection.graphs.graph import Graph, Outputs
 from cutpaste_tf.errors import InputError
 
-_TOGETHER = 8  # images that are scored at a time
-_OPSET = 17  # of ONNX: the newest that tf2onnx has been tried with
+_TOGETHER = 8  # images per batch
+_OPSET = 17  # of ONNX: the newest that was tested with tf2onnx
 
 
 class Format(NamedTuple):
@@ -28,10 +28,10 @@ class Format(NamedTuple):
 
     Attributes:
         file: its name.
-        packages: that write and run it.
+        packages: needed to write and run it.
         convert: a tf.function of images uint8 [count, side, side, 3] -> the file's content.
-        load: (file, number of threads, 0 for the runtime's default) -> what scores images uint8 [count, side, side,
-            3]: the outputs by name.
+        load: (file, number of threads, 0 for the runtime's default) -> a function from images uint8 [count, side, side,
+            3] to the outputs by name.
     """
 
     file: str
@@ -59,10 +59,10 @@ def _load_onnx(path: Path, threads: int) -> Callable[[np.ndarray], dict[str, np.
 
 
 def _to_litert(function: Any) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:  # a file has named inputs and outputs only if it comes from there
+    with tempfile.TemporaryDirectory() as folder:  # only from a SavedModel do inputs and outputs get names
         module: Any = tf.Module()
         module.serve = function
-        module.kept = function.get_concrete_function().graph.variables  # what is not named is not saved
+        module.retained_variables = function.get_concrete_function().graph.variables  # only tracked variables are saved
         tf.saved_model.save(module, folder, signatures={"serve": function})
         return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"]).convert()
 
@@ -81,7 +81,7 @@ FORMATS = {
 
 
 def check(name: str) -> None:
-    """Sees whether a format's packages are installed.
+    """Checks that a format's packages are installed.
 
     Raises:
         InputError: one is missing.
@@ -98,16 +98,16 @@ def write(path: Path, name: str, graph: Graph, side: int) -> None:
         path: of the file.
         name: of the format.
         graph: in single precision.
-        side: that it takes, in pixels.
+        side: of its input, in pixels.
 
     Raises:
-        InputError: the network has something that the format lacks.
+        InputError: the network uses an operation that the format does not support.
     """
     signature = [tf.TensorSpec([None, side, side, 3], tf.uint8, name="images")]
     function = tf.function(lambda images: graph(images)._asdict(), input_signature=signature, autograph=False)
     try:
         content = FORMATS[name].convert(function)
-    except Exception as error:  # the converters raise nearly anything
+    except Exception as error:  # converters raise all kinds of exceptions
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"The detector cannot be written as {name} ({reason}); take --format=saved_model.") from error
     path.write_bytes(content)
@@ -121,8 +121,8 @@ def score(path: Path, name: str, images: np.ndarray) -> Outputs:
     """
     try:
         run = FORMATS[name].load(path, 0)
-        found = [run(images[start : start + _TOGETHER]) for start in range(0, len(images), _TOGETHER)]
+        parts = [run(images[start : start + _TOGETHER]) for start in range(0, len(images), _TOGETHER)]
     except Exception as error:  # as above
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{path.name} was written and cannot be run ({reason}); take --format=saved_model.") from error
-    return Outputs(*(np.concatenate([one[field] for one in found]) for field in Outputs._fields))
+    return Outputs(*(np.concatenate([part[field] for part in parts]) for field in Outputs._fields))

@@ -1,4 +1,4 @@
-"""Files -> rows, one batch after the other: read by all cores, scored, and written, all while the next are read."""
+"""Files -> rows, batch by batch: scored and written while all cores read the next files."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cutpaste_tf.detection import prediction, whole
+from cutpaste_tf.detection import image_features, prediction
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.prediction import Prediction
 from cutpaste_tf.errors import InputError
@@ -18,7 +18,7 @@ from cutpaste_tf.progress import Report
 from cutpaste_tf.serving import rows as row_formats
 from cutpaste_tf.serving.rows import Rows
 
-_PAUSE = 30.0  # seconds between lines on how far it is
+_PAUSE = 30.0  # seconds between progress lines
 
 
 class PredictionOptions(NamedTuple):
@@ -26,12 +26,12 @@ class PredictionOptions(NamedTuple):
 
     Attributes:
         format: of the rows, one of `rows.FORMATS`.
-        heat_maps: a new folder, or an empty one, for heat maps; None: none are written.
+        heat_maps: a new or empty folder for heat maps; None: no heat maps.
         heat_map_format: one of `heat_map_files.FORMATS`.
         false_alarm_rate: of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
-        threshold: above which a score is anomalous, in place of the false alarm rate's; None: that.
-        batch_size: images that are read ahead and scored together; 0: as an evaluation does.
-        max_megapixels: images with more million pixels are errors; 0: as the run says.
+        threshold: the score above which an image is anomalous; None: the threshold of the false alarm rate.
+        batch_size: images that are read ahead and scored together; 0: as in an evaluation.
+        max_megapixels: images with more million pixels are errors; 0: the run's limit.
     """
 
     format: str = row_formats.FORMATS[0]
@@ -47,10 +47,10 @@ class Summary(NamedTuple):
     """What was scored.
 
     Attributes:
-        images: that were named.
-        anomalous: of them, by the threshold.
-        trained_on: of them, which the detector was fitted to: their scores are too low.
-        errors: of them, which could not be read.
+        images: number of files.
+        anomalous: number of images above the threshold.
+        trained_on: number of training images, whose scores are too low.
+        errors: number of files that could not be read.
         seconds: from the first file to the last row.
     """
 
@@ -62,7 +62,7 @@ class Summary(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A file that was read: pixels uint8 [side, side, 3] and its own (width, height); or no pixels, and an error."""
+    """A file that was read: pixels uint8 [side, side, 3] and its original (width, height); or None and an error."""
 
     file: NamedFile
     pixels: np.ndarray | None
@@ -71,7 +71,7 @@ class _Read(NamedTuple):
 
 
 def columns(detector: Detector, options: PredictionOptions) -> list[str]:
-    """Of the rows that `run` writes."""
+    """Names of the columns that `run` writes."""
     names = ["path", "score"]
     names += ["p_value", "decision"] if detector.calibration else []
     names += ["boxes"] if detector.pixel_threshold is not None else []
@@ -83,14 +83,13 @@ def columns(detector: Detector, options: PredictionOptions) -> list[str]:
 def run(
     detector: Detector, files: Iterable[NamedFile], rows: Rows, options: PredictionOptions, report: Report
 ) -> Summary:
-    """Scores files and writes a row for each, in their order; one that cannot be read is a row with its error.
+    """Scores files and writes a row for each, in order; a file that cannot be read gets a row with its error.
 
     Args:
         detector: with its network loaded.
         files: to score.
-        rows: take the results.
+        rows: where results are written.
         options: of heat maps and batches.
-        report: takes a line for the user now and then.
     """
     side, batch_size = detector.side, options.batch_size
     trained = frozenset(detector.data.images.values())
@@ -103,66 +102,68 @@ def run(
         except InputError as error:
             return _Read(file, None, (0, 0), str(error))
 
-    began = said = time.monotonic()
+    began = last_report = time.monotonic()
     images = anomalous = trained_on = errors = 0
-    for batch in _batches(parallel.in_order(read, files, ahead=batch_size), batch_size or whole.batch_size(side)):
-        for one, found, written in _scored(detector, batch, options):
-            rows.write(one.file.path, found, written, one.error)
+    for batch in _batches(
+        parallel.in_order(read, files, ahead=batch_size), batch_size or image_features.batch_size(side)
+    ):
+        for image, result, written in _scored(detector, batch, options):
+            rows.write(image.file.path, result, written, image.error)
             images += 1
-            anomalous += bool(found and found.is_anomalous)
-            trained_on += one.pixels is not None and reading.pixel_hash(one.pixels) in trained
-            errors += one.pixels is None
+            anomalous += bool(result and result.is_anomalous)
+            trained_on += image.pixels is not None and reading.pixel_hash(image.pixels) in trained
+            errors += image.pixels is None
         rows.flush()
-        if time.monotonic() - said > _PAUSE:
-            said = time.monotonic()
-            report(f"{images} images, {images / (said - began):.1f} images/s")
+        if time.monotonic() - last_report > _PAUSE:
+            last_report = time.monotonic()
+            report(f"{images} images, {images / (last_report - began):.1f} images/s")
     rows.flush()
     return Summary(images, anomalous, trained_on, errors, time.monotonic() - began)
 
 
 def _batches(read: Iterator[_Read], size: int) -> Iterator[list[_Read]]:
-    """What was read, with so many images at a time; errors that no image stands before do not wait for one."""
-    held: list[_Read] = []
+    """Batches with `size` images each; leading errors are passed on without waiting for an image."""
+    batch: list[_Read] = []
     count = 0
-    for one in read:
-        held.append(one)
-        count += one.pixels is not None
+    for image in read:
+        batch.append(image)
+        count += image.pixels is not None
         if count in (0, size):
-            yield held
-            held, count = [], 0
-    if held:
-        yield held
+            yield batch
+            batch, count = [], 0
+    if batch:
+        yield batch
 
 
 def _scored(
     detector: Detector, batch: list[_Read], options: PredictionOptions
 ) -> Iterator[tuple[_Read, Prediction | None, dict[str, Any]]]:
-    """What was read, the detector's prediction, and the columns of the heat maps that were written."""
-    pixels = [one.pixels for one in batch if one.pixels is not None]
+    """Each file, its prediction, and the columns of the heat maps that were written."""
+    pixels = [image.pixels for image in batch if image.pixels is not None]
     predictions: list[Prediction] = []
     if pixels:
         scores, maps, _ = detector.score(np.stack(pixels), heat_maps=options.heat_maps is not None)
-        sizes = [one.size for one in batch if one.pixels is not None]
+        sizes = [image.size for image in batch if image.pixels is not None]
         predictions = prediction.of(scores, maps, sizes, detector.decide(scores), detector.pixel_threshold)
     coming = iter(predictions)
-    pairs = [(one, None if one.pixels is None else next(coming)) for one in batch]
+    pairs = [(image, None if image.pixels is None else next(coming)) for image in batch]
 
     def with_maps(pair: tuple[_Read, Prediction | None]) -> tuple[_Read, Prediction | None, dict[str, Any]]:
-        one, found = pair
-        return one, found, _write_maps(detector, one, found, options) if found else {}
+        image, result = pair
+        return image, result, _write_maps(detector, image, result, options) if result else {}
 
     return parallel.in_order(with_maps, pairs, ahead=parallel.cores())
 
 
-def _write_maps(detector: Detector, one: _Read, found: Prediction, options: PredictionOptions) -> dict[str, Any]:
-    """Writes an image's heat map, if that is asked for; the image is read again, so that few are in memory."""
-    if options.heat_maps is None or found.heat_map is None:
+def _write_maps(detector: Detector, image: _Read, result: Prediction, options: PredictionOptions) -> dict[str, Any]:
+    """Writes an image's heat map, if requested; the image is read again, so that few are in memory."""
+    if options.heat_maps is None or result.heat_map is None:
         return {}
     return heat_map_files.write(
-        options.heat_maps / one.file.place,
-        reading.read_pixels(one.file.path, detector.how_read),
-        found.heat_map,
-        [box[:4] for box in found.boxes or ()],
+        options.heat_maps / image.file.place,
+        reading.read_pixels(image.file.path, detector.how_read),
+        result.heat_map,
+        [box[:4] for box in result.boxes or ()],
         pixel_threshold=detector.pixel_threshold,
         format=options.heat_map_format,
     )

@@ -1,6 +1,6 @@
 """The settings of a run: plain data. In: flags, JSON or a program's arguments. Out: a `Config` whose groups fit.
 
-Read `config.py` first. A group of settings stands for each wing; `base` is what they share. They know the names that
-can be chosen, and what has to be known of them to fill in what is left open; what the names stand for is in the wings.
-Nothing but errors is imported here.
+Start with `config.py`. There is a group of settings for each subpackage; `base` is what they share. They define the
+names that can be chosen and the facts needed to fill in open values; what a name means is defined in its subpackage.
+Only errors are imported here.
 """

@@ -1,4 +1,4 @@
-"""The proxy task, and what becomes of an image before and in it (Sections 2.1, 2.2 and 2.4, Appendix A.2)."""
+"""The proxy task and its augmentations (Sections 2.1, 2.2 and 2.4, Appendix A.2)."""
 
 import dataclasses
 
@@ -90,11 +90,11 @@ class AugmentationSettings(Settings):
     )
 
     def check(self) -> None:
-        """Ranges that hang together."""
+        """Checks ranges that depend on each other."""
         if 0 < self.patch_size < 16:
             raise InputError(f"--patch_size={self.patch_size} must be at least 16.")
         if not 0 <= self.translate < 1:
-            raise InputError(f"--translate={self.translate} must lie in [0, 1): it is a part of the image's side.")
+            raise InputError(f"--translate={self.translate} must be in [0, 1): it is a fraction of the image's side.")
         if max(self.base_jitter, self.patch_jitter) > 0.5:
             raise InputError("--base_jitter and --patch_jitter must be at most 0.5: half a turn of hue is every hue.")
         if not 0 < self.min_patch_area <= self.max_patch_area < 1:

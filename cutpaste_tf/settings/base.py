@@ -1,7 +1,7 @@
-"""What all groups of settings share: help, range and choices of a value stand where the value is defined.
+"""The base of all groups of settings: help, range and choices of a value are given where it is defined.
 
-A group is a frozen dataclass, one for each wing, that checks itself. Groups hold values or groups; seen flat, as flags
-are, every value has a name of its own.
+A group is a frozen dataclass, one for each subpackage, that checks itself. Groups contain values or groups; in flat
+form, as flags, every value has a unique name.
 """
 
 import dataclasses
@@ -26,15 +26,15 @@ def setting(
     above: float = -math.inf,
     only: str = "",
 ) -> Any:
-    """A value of a group; wide, so that all that is known of a value stands where it is defined.
+    """A value of a group, with everything that is known about it.
 
     Args:
-        default: its default; says its type, too.
-        text: help for the flag of its name.
+        default: its default, which also determines its type.
+        text: help for its flag.
         source: the paper's section it is from, or "DROC", the authors' earlier code.
-        choices: names that it must be one of; a dict or a list stays open for more.
+        choices: allowed names; a dict or a list can be extended later.
         at_least, at_most, above: its range.
-        only: PATCH_MODEL or IMAGE_MODEL, where the other kind of model has no use for it.
+        only: PATCH_MODEL or IMAGE_MODEL, if the other kind of model does not use it.
     """
     metadata = {"help": text, "source": source, "choices": choices, "only": only}
     return dataclasses.field(default=default, metadata={**metadata, "range": (at_least, at_most, above)})
@@ -45,10 +45,10 @@ class Settings:
     """A group of settings.
 
     Attributes:
-        new_at_evaluation: whether an evaluation may give the group's values anew: they decide scores, not training.
+        new_at_evaluation: whether an evaluation can change the group's values, which affect scores, not training.
 
     Raises:
-        InputError: a value is out of its range, or a name is not known.
+        InputError: a value is out of range, or a name is unknown.
     """
 
     new_at_evaluation: ClassVar[bool] = False
@@ -60,10 +60,10 @@ class Settings:
         self.check()
 
     def check(self) -> None:
-        """Rules for more than one value, or of another kind than a range; a group adds its own."""
+        """Checks rules other than ranges, such as those for several values; overridden by groups."""
 
     def flat(self) -> dict[str, Any]:
-        """Name -> value, of inner groups as well."""
+        """Name -> value, including inner groups."""
         result: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -72,14 +72,14 @@ class Settings:
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Makes a group, and the groups in it, from values by their names.
+        """Creates a group and its inner groups from values by name.
 
         Raises:
             InputError: a name or a value is not allowed.
         """
-        known = {field.name for field, _ in leaves(cls)}
-        for name in sorted(set(values) - known):
-            near = difflib.get_close_matches(name, known, 1)
+        names = {field.name for field, _ in leaves(cls)}
+        for name in sorted(set(values) - names):
+            near = difflib.get_close_matches(name, names, 1)
             raise InputError(f"There is no setting {name}" + (f"; is {near[0]} meant?" if near else "."))
         return cls(
             **{
@@ -90,12 +90,12 @@ class Settings:
         )
 
     def replaced(self, **values: Any) -> Self:
-        """The same group with other values, by their names; errors as `of`."""
+        """A copy with other values, by name; errors as `of`."""
         return self.of(**{**self.flat(), **values})
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Makes a group from what `dataclasses.asdict` gave, read back from JSON.
+        """Creates a group from the result of `dataclasses.asdict`, read from JSON.
 
         Raises:
             InputError: a name, a type or a value is not allowed.
@@ -108,12 +108,12 @@ class Settings:
 
 
 def is_group(field: dataclasses.Field[Any]) -> bool:
-    """Whether a field holds a group rather than a value."""
+    """Whether a field is a group rather than a value."""
     return isinstance(field.default, Settings)
 
 
 def leaves(group: type[Settings]) -> Iterator[tuple[dataclasses.Field[Any], type[Settings]]]:
-    """Every value of a group, and of the groups in it, with the group that it stands in."""
+    """All values of a group and its inner groups, each with its group."""
     for field in dataclasses.fields(group):
         if is_group(field):
             yield from leaves(_kind(field))
@@ -122,12 +122,12 @@ def leaves(group: type[Settings]) -> Iterator[tuple[dataclasses.Field[Any], type
 
 
 def only_for(group: type[Settings], kind: str) -> list[str]:
-    """Names of the settings that only PATCH_MODEL, or only IMAGE_MODEL, has a use for."""
+    """Names of the settings that only PATCH_MODEL, or only IMAGE_MODEL, uses."""
     return [field.name for field, _ in leaves(group) if field.metadata["only"] == kind]
 
 
 def _kind(field: dataclasses.Field[Any]) -> type[Settings]:
-    """The class of the group that a field holds."""
+    """The class of a field that is a group."""
     assert isinstance(field.default, Settings)
     return type(field.default)
 
@@ -138,34 +138,34 @@ def _chosen(field: dataclasses.Field[Any], values: Mapping[str, Any]) -> dict[st
 
 def _check(field: dataclasses.Field[Any], value: Any) -> None:
     choices, (at_least, at_most, above) = field.metadata["choices"], field.metadata["range"]
-    given = f"--{field.name}={value}"
+    option = f"--{field.name}={value}"
     if choices and value not in choices:
-        raise InputError(f"{given} is not known; it must be one of: {', '.join(choices)}.")
+        raise InputError(f"{option} is not known; it must be one of: {', '.join(choices)}.")
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{given} must be a finite number.")
+        raise InputError(f"{option} must be a finite number.")
     if isinstance(value, (int, float)):
         if value < at_least:
-            raise InputError(f"{given} must be at least {at_least}.")
+            raise InputError(f"{option} must be at least {at_least}.")
         if value > at_most:
-            raise InputError(f"{given} must be at most {at_most}.")
+            raise InputError(f"{option} must be at most {at_most}.")
         if value <= above:
-            raise InputError(f"{given} must be greater than {above}.")
+            raise InputError(f"{option} must be greater than {above}.")
 
 
 def parsed(field: dataclasses.Field[Any], value: Any) -> Any:
-    """The value of a field, of what JSON gave.
+    """The value of a field, from JSON.
 
     Raises:
-        InputError: it is of another type.
+        InputError: it has another type.
     """
     if is_group(field):
         if not isinstance(value, dict):
-            raise InputError(f"The settings {field.name} are {value!r}, which is no group of settings.")
+            raise InputError(f"The settings {field.name} are {value!r}, which is not a group of settings.")
         return _kind(field).from_mapping(value)
     kind: Any = type(field.default)
     if kind is tuple and isinstance(value, list) and all(type(item) is int for item in value):
         return tuple(value)
     if type(value) is not kind and not (kind is float and type(value) is int):
-        raise InputError(f"The setting {field.name} is {value!r}, which is no {kind.__name__}.")
+        raise InputError(f"The setting {field.name} is {value!r}, which is not of type {kind.__name__}.")
     result: Any = value
     return float(result) if kind is float else result

@@ -1,10 +1,10 @@
-"""The configuration of a run: one group of settings for each wing, and the rules across them.
+"""The configuration of a run: one group of settings for each subpackage, and the rules across them.
 
-A default is the paper's where it names a value; its section stands beside it. Where it is silent the default is DROC's,
-the same authors' earlier code and the paper's reference [52] (google-research/deep_representation_one_class), or ours:
-the head's widths and the base jitter of .1. That views share their base augmentation, and that the union of aspect
-ratios is a fair coin, is our reading of its equations and of A.2. `image_score` alone differs from what it shows.
-Nothing here loads TensorFlow, so that bad input is refused at once. What is made of a configuration takes it resolved.
+Defaults are the paper's values, with their sections, if it gives any. Otherwise they are from DROC, the same authors'
+earlier code and the paper's reference [52] (google-research/deep_representation_one_class), or ours: the head's widths
+and the base jitter of .1. That views share their base augmentation, and that the union of aspect ratios is a fair coin,
+is our reading of the paper's equations and of A.2. Only `image_score` differs from what the paper shows. Nothing here
+loads TensorFlow, so that bad input is refused at once. Code that uses a configuration takes it resolved.
 """
 
 import dataclasses
@@ -21,20 +21,20 @@ from cutpaste_tf.settings.network import NetworkSettings
 from cutpaste_tf.settings.schedule import ScheduleSettings
 from cutpaste_tf.settings.scoring import DecisionSettings, FeatureSettings, HeatMapSettings
 
-# Categories whose objects lie in the same place in every image: a density for each location (A.5).
+# Categories with aligned objects: a density for each location (A.5).
 ALIGNED = ("bottle", "cable", "capsule", "metal_nut", "pill", "toothbrush", "transistor", "zipper")
-_RESOLVED = "resolved"  # in config.json: flat name -> what was filled in
+_RESOLVED = "resolved"  # in config.json: flat name -> filled-in value
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Settings):
-    """Everything that decides a run's result; saved as `config.json` beside what it made.
+    """Everything that determines a run's result; saved as `config.json` with the results.
 
-    `Config.of(data="parts", epochs=4)` makes one from flat names, the flags'. What is left open (`auto`, 0 or -1)
-    stays so, also in `replaced`; `resolved` fills it in, by the backbone and the data, for all that computes.
+    `Config.of(data="parts", epochs=4)` creates one from flat names, those of the flags. Open values (`auto`, 0 or -1)
+    stay open, also in `replaced`; `resolved` fills them in, depending on backbone and data, for computations.
 
     Raises:
-        InputError: a value is out of its range, a name is not known, or two settings contradict each other.
+        InputError: a value is out of range, a name is unknown, or two settings contradict each other.
     """
 
     data: DataSettings = DataSettings()
@@ -49,36 +49,36 @@ class Config(Settings):
 
     @property
     def patch_size(self) -> int:
-        """Side in pixels of the crops that a patch model learns from; 0 for an image model."""
+        """Side in pixels of the crops that a patch model is trained on; 0 for an image model."""
         return self.augmentation.patch_size
 
     @property
     def saliency_weights(self) -> str:
-        """The ImageNet ResNet-18 that gives CutSwap its saliency: what is named for it, else the run's own, else V1."""
-        own = self.network.weights if self.network.backbone == "resnet18" else ""
-        return self.augmentation.saliency_weights or own or "imagenet"
+        """The ImageNet ResNet-18 for CutSwap's saliency: its own setting, else the run's weights, else V1."""
+        weights = self.network.weights if self.network.backbone == "resnet18" else ""
+        return self.augmentation.saliency_weights or weights or "imagenet"
 
     @property
     def view_size(self) -> int:
-        """Side in pixels of what the network is trained on: crops, or whole images."""
+        """Side in pixels of the network's training input: crops or whole images."""
         return self.patch_size or self.data.image_size
 
     def resolved(self) -> Self:
-        """The configuration that a run is made of: with the paper's values for what is left open here.
+        """The configuration with open values replaced by the paper's.
 
-        `false_alarm_rate` stays open: the number of images decides it.
+        `false_alarm_rate` stays open: it depends on the number of images.
         """
         return self.replaced(**filled) if (filled := self.filled_in()) else self
 
     def filled_in(self) -> dict[str, Any]:
-        """What `resolved` fills in: name -> the paper's value for the backbone and the data."""
+        """The values that `resolved` fills in: name -> the paper's value for the backbone and the data."""
         filled: dict[str, Any] = {}
-        given, defaults = self.flat(), self._defaults()
+        values, defaults = self.flat(), self._defaults()
 
         def value(name: str, by_rule: Any) -> Any:
-            """The setting's value, by the rule where it is open, as all of these are by default."""
-            if given[name] != defaults[name]:
-                return given[name]
+            """The setting's value, by the rule if it is open, which is the default for all of these."""
+            if values[name] != defaults[name]:
+                return values[name]
             filled[name] = by_rule
             return by_rule
 
@@ -103,9 +103,9 @@ class Config(Settings):
         return {field.name: field.default for field, _ in leaves(cls)}
 
     def check(self) -> None:
-        """Sees whether the groups fit each other, with what is left open filled in; here it stays open."""
+        """Checks that the groups are compatible, with open values filled in; they stay open here."""
         if self.filled_in():
-            self.resolved()  # is checked as it is made
+            self.resolved()  # checks itself
             return
         augmentation, batch_size = self.augmentation, self.schedule.batch_size
         if augmentation.scar_max_width**2 + augmentation.scar_max_length**2 > self.view_size**2:
@@ -126,8 +126,8 @@ class Config(Settings):
     def _refuse_patch_settings(self) -> None:
         values, defaults = self.flat(), self._defaults()
         if changed := [name for name in only_for(type(self), PATCH_MODEL) if values[name] != defaults[name]]:
-            given = ", ".join(f"--{name}" for name in changed)
-            raise InputError(f"{given}: only for patch models; give --patch_size=64 as well.")
+            options = ", ".join(f"--{name}" for name in changed)
+            raise InputError(f"{options}: only for patch models; give --patch_size=64 as well.")
 
     def _check_patches(self) -> None:
         features, image_size = self.features, self.data.image_size
@@ -165,18 +165,18 @@ class Config(Settings):
             )
 
     def to_json(self) -> str:
-        """The settings as JSON, by groups, in the order of the fields; and beside them what `resolved` fills in."""
+        """The settings as JSON, by group, in the order of the fields, and the values that `resolved` fills in."""
         return json.dumps({**dataclasses.asdict(self), _RESOLVED: self.filled_in()}, indent=2) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Reads a `config.json`: what was left open is open again.
+        """Reads a `config.json`; open values are open again.
 
-        Where another version filled in other values than this one does, those in the file are as if they were given;
-        that of version 0.2 holds nothing that is open.
+        If the version that wrote it filled in other values than this one would, they are treated as given; files of
+        version 0.2 have no open values.
 
         Raises:
-            InputError: the file is missing or not such a file.
+            InputError: the file is missing or invalid.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -198,11 +198,11 @@ class Config(Settings):
         if not isinstance(resolved, dict) or not resolved.keys() <= fields.keys():
             raise InputError(f"{path} holds settings that are not known: written by another version of cutpaste_tf?")
         resolved = {name: parsed(fields[name], value) for name, value in resolved.items()}
-        for _ in resolved:  # a value that is given may decide others
+        for _ in resolved:  # a given value may affect others
             now = config.resolved().flat()
             config = config.replaced(**{name: value for name, value in resolved.items() if now[name] != value})
         return config
 
 
-# The fields that an evaluation may give anew: those of the groups that say so.
+# The fields that an evaluation can change: those of groups with `new_at_evaluation`.
 NEW_AT_EVALUATION = tuple(field for field, group in leaves(Config) if group.new_at_evaluation)

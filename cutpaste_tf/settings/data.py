@@ -1,4 +1,4 @@
-"""Which images, and how they are read."""
+"""Which images to use, and how to read them."""
 
 import dataclasses
 
@@ -11,13 +11,13 @@ GOOD = "good"  # what MVTec AD calls the folders of normal images
 
 
 def default_image_size(data: str) -> int:
-    """Side in pixels that images are resized to by default: 256 (A.1), of some sets their own."""
+    """Default side in pixels that images are resized to: 256 (A.1), or that of the set."""
     return IMAGE_SIZES.get(data.partition("/")[0], 256)
 
 
 @dataclasses.dataclass(frozen=True)
 class ReadingSettings(Settings):
-    """How folders and files are understood."""
+    """How folders and files are interpreted."""
 
     new_at_evaluation = True
 
@@ -26,7 +26,7 @@ class ReadingSettings(Settings):
     invert_masks: bool = setting(False, "Masks are zero on the defect.")
 
     def check(self) -> None:
-        """The normal folder's name is one that a folder may have."""
+        """Checks that the normal folder's name is a valid name."""
         name = self.normal_name
         if not name or "/" in name or name in ("train", "test", "ground_truth"):
             raise InputError(f"--normal_name={name} must be the name of a folder, as good or ok.")
@@ -34,7 +34,7 @@ class ReadingSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings(Settings):
-    """The images that are learnt from."""
+    """The training and test images."""
 
     data: str = setting(
         "",
@@ -63,13 +63,15 @@ class DataSettings(Settings):
     reading: ReadingSettings = ReadingSettings()
 
     def check(self) -> None:
-        """What is no plain range."""
+        """Checks rules other than ranges."""
         if 0 < self.image_size < 32:
             raise InputError(f"--image_size={self.image_size} must be at least 32.")
         if not self.test_split < 1:
-            raise InputError(f"--test_split={self.test_split} must lie in [0, 1): it is a part of the normal images.")
+            raise InputError(
+                f"--test_split={self.test_split} must be in [0, 1): it is a fraction of the normal images."
+            )
         if not 0 <= self.white <= 65535:
             raise InputError(f"--white={self.white} must be 1 to 65535, or 0 to take it from the images.")
         if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
-            given = ",".join(map(str, self.background))
-            raise InputError(f"--background={given} must be three numbers of 0..255, as 255,255,255.")
+            text = ",".join(map(str, self.background))
+            raise InputError(f"--background={text} must be three numbers of 0..255, as 255,255,255.")

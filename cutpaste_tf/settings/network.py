@@ -8,13 +8,13 @@ from cutpaste_tf.settings.base import Settings, setting
 
 
 class BackboneFacts(NamedTuple):
-    """What settings have to know of a backbone.
+    """What settings need to know about a backbone.
 
     Attributes:
         transfer: whether training follows Appendix A.4 by default: two phases, batch norm frozen.
-        dilates: whether `--dense=fast` can take its strides apart: convolutions with explicit padding, and nothing
-            that sees the whole image.
-        drop_connect: whether it has layers that leave a block's branch out at random in training.
+        dilates: whether `--dense=fast` can dilate it: its convolutions have explicit padding, and no layer sees the
+            whole image.
+        drop_connect: whether it has layers that randomly skip a block's branch in training.
     """
 
     transfer: bool = False
@@ -81,7 +81,7 @@ class NetworkSettings(Settings):
     )
 
     def check(self) -> None:
-        """The head has layers, and the backbone what is asked of it."""
+        """Checks that the head has layers, and that the backbone supports the settings."""
         if self.drop_connect and not self.facts.drop_connect:
             raise InputError(f"--drop_connect: {self.backbone} has none; it is for EfficientNet.")
         if not self.head_dims or min(self.head_dims) < 1:
@@ -89,5 +89,5 @@ class NetworkSettings(Settings):
 
     @property
     def facts(self) -> BackboneFacts:
-        """What is to be known of the backbone."""
+        """The facts about the backbone."""
         return BACKBONE_FACTS[self.backbone]

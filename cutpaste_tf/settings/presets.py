@@ -1,4 +1,4 @@
-"""Settings for what people come for: a preset only sets flags, each of which can still be given."""
+"""Presets for common uses: a preset only sets flags, which can be overridden."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper_patches": {"patch_size": 64},
     # A.4: EfficientNet-B4 from ImageNet, two phases.
     "transfer": {"backbone": "efficientnet_b4", "weights": "imagenet"},
-    # For a CPU: nothing is trained, one pass over an early stage localizes (docs/results.md). The stem is said, so that
-    # a file of weights can be named instead.
+    # For a CPU: nothing is trained, one pass over an early stage localizes (docs/results.md). The stem is explicit, so
+    # that a file of weights can be given instead.
     "quick": {
         "weights": "imagenet",
         "stem": "imagenet",

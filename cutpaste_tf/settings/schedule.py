@@ -1,4 +1,4 @@
-"""How long, and how fast, to learn (Appendix A.1, A.3 and A.4)."""
+"""Length of training and learning rates (Appendix A.1, A.3 and A.4)."""
 
 import dataclasses
 from typing import NamedTuple
@@ -8,10 +8,10 @@ from cutpaste_tf.settings.base import Settings, setting
 
 
 class Phase(NamedTuple):
-    """A part of training with a learning rate cycle of its own.
+    """A part of training with its own learning rate cycle.
 
     Attributes:
-        start, end: its first step, and the one after its last.
+        start, end: its first step, and the step after its last.
         learning_rate: at its start; decays to 0 along one cosine cycle.
         head_only: whether the backbone is frozen.
     """
@@ -26,7 +26,7 @@ class Phase(NamedTuple):
 class ScheduleSettings(Settings):
     """Steps, batches and the optimizer (A.1, A.3 and A.4).
 
-    What is 0 or -1 takes the paper's value for the backbone.
+    0 or -1 means the paper's value for the backbone.
     """
 
     epochs: int = setting(
@@ -60,7 +60,7 @@ class ScheduleSettings(Settings):
     )
 
     def check(self) -> None:
-        """What is no plain range."""
+        """Checks rules other than ranges."""
         if self.learning_rate < 0:
             raise InputError(f"--learning_rate={self.learning_rate} must be greater than 0.")
         if self.momentum >= 1:
@@ -71,7 +71,7 @@ class ScheduleSettings(Settings):
         """The phases of training that have steps: the head alone, then all layers (A.4).
 
         Raises:
-            ValueError: their lengths are left open.
+            ValueError: their lengths are not resolved.
         """
         if min(self.epochs, self.head_epochs) < 0:
             raise ValueError("epochs are left open: take the schedule of Config.resolved()")

@@ -32,7 +32,7 @@ class FeatureSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class HeatMapSettings(Settings):
-    """Heat maps, from the scores of patches, and the image's score (Section 4.2, A.5)."""
+    """Heat maps from patch scores, and the image's score (Section 4.2, A.5)."""
 
     new_at_evaluation = True
 
@@ -61,7 +61,7 @@ DEFAULT_RATE = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class DecisionSettings(Settings):
-    """When an image is called anomalous: by a threshold that the normal training images give."""
+    """When an image is called anomalous: by a threshold from normal training images."""
 
     new_at_evaluation = True
 

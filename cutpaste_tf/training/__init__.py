@@ -1,5 +1,5 @@
 """Learning the representation. In: networks and images. Out: the same networks, trained.
 
-Read `fitting.py` first: phases, loss and schedule. `callbacks` shows, logs and saves while Keras trains, `checkpoint`
-knows what is saved, `tensorboard` what TensorBoard is told.
+Start with `fitting.py`: phases, loss and schedule. `callbacks` shows progress, logs and saves while Keras trains,
+`checkpoint` defines what is saved, `tensorboard` what TensorBoard gets.
 """

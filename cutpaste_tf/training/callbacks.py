@@ -1,8 +1,8 @@
-"""What training shows, logs and keeps: a bar or a line now and then, train_log.csv, TensorBoard's files, checkpoints.
+"""What training shows, logs and saves: a bar or progress lines, train_log.csv, TensorBoard's files, checkpoints.
 
-Steps are counted as they begin: on JAX a callback that hears of each step's end makes Keras wait each time until every
-metric is fetched from the device. Metrics are read only when a line or a checkpoint is due. Where several steps are one
-execution, Keras tells of the first of them: a line or a checkpoint waits for the execution's end.
+Steps are counted as they begin: on JAX, a callback at the end of each step would make Keras fetch every metric from the
+device each time. Metrics are read only when a line or a checkpoint is due. With several steps per execution, Keras
+calls back for the first of them only: a line or a checkpoint waits for the end of the execution.
 """
 
 import math
@@ -20,17 +20,16 @@ from cutpaste_tf.training.stopping import Stop
 
 
 class ProgressLog(keras.callbacks.Callback):
-    """Shows progress, and writes train_log.csv and TensorBoard's files, a row for each epoch.
+    """Shows progress, and writes train_log.csv and TensorBoard's files, one row per epoch.
 
-    Cross-entropy, L2 and accuracy are means over the epoch's steps, also of one that was resumed within, see
-    `Checkpoints`; images_per_second is of the steps since.
+    Cross-entropy, L2 and accuracy are means over all steps of the epoch, even if it was resumed midway, see
+    `Checkpoints`; images_per_second covers only the steps since.
 
     Args:
-        settings: how long, and in which batches, training goes.
+        settings: length and batch size of training.
         folder: of the run.
-        step: steps done before.
-        learning_rate: gives that of the last step.
-        report: takes a line for the user.
+        step: number of steps done before.
+        learning_rate: returns the learning rate of the last step.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class ProgressLog(keras.callbacks.Callback):
         self._shown_at = time.monotonic()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Begins a phase, or what is left of an epoch; its speed is timed from the end of its first step on."""
+        """Begins a phase, or the rest of an epoch; speed is measured from the end of its first step."""
         self._timed_from = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -65,19 +64,19 @@ class ProgressLog(keras.callbacks.Callback):
         self._epoch, self._epoch_began, self._first = epoch, time.monotonic(), self._step
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Moves the bar, or shows a line now and then."""
+        """Updates the bar, or shows a line now and then."""
         self._step = self._first + batch
         if self._bar is not None:
             self._bar.update(self._step - self._bar.n)
         if not batch:
             return
         if self._timed_from is None:
-            self._timed_from = self._step, time.monotonic()  # the first step compiles; it does not count
+            self._timed_from = self._step, time.monotonic()  # not the first step, which compiles
             return
         pause = 30 if self._bar is None else 5
         if time.monotonic() - self._shown_at >= pause:
             self._shown_at = time.monotonic()
-            # Asking for self.model brings the metrics up to date on JAX.
+            # On JAX, accessing self.model updates the metrics.
             self._show(self.model.get_metrics_result())  # pyright: ignore[reportOptionalMemberAccess]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -131,16 +130,16 @@ class ProgressLog(keras.callbacks.Callback):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves the state every so many minutes, at the last step, and before training stops on request.
+    """Saves the state every few minutes, at the last step, and before training stops on request.
 
-    An epoch that is resumed within goes on with its metrics as they were saved.
+    An epoch that is resumed midway continues with its saved metrics.
 
     Args:
-        settings: how long training goes.
+        settings: length of training.
         path: the file to write.
-        step: steps done before; those that the file holds.
+        step: number of steps done before, as saved in the file.
         minutes: between checkpoints.
-        stop: says when to stop, which is by a `SignalError`.
+        stop: tells when to stop, by raising a `SignalError`.
     """
 
     def __init__(self, settings: ScheduleSettings, path: Path, step: int, minutes: float, stop: Stop):
@@ -150,24 +149,24 @@ class Checkpoints(keras.callbacks.Callback):
         self._is_within = step % settings.steps_per_epoch > 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes where the epoch begins; Keras has just set its metrics to nothing."""
+        """Notes where the epoch begins; Keras has just reset its metrics."""
         self._first = self._step
         if self._is_within:
             checkpoint.restore_metrics(self.model, self._path)  # pyright: ignore[reportArgumentType]
             self._is_within = False
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Saves where it is time."""
+        """Saves if a checkpoint is due."""
         self._step, number = self._first + batch, self._stop.number
         is_due = batch and time.monotonic() - self._saved_at >= self._seconds
         if is_due or (number and self._step > self._saved):
-            # Asking for self.model brings the variables up to date on JAX, which is slow: only here.
+            # On JAX, accessing self.model updates the variables, which is slow: only do it here.
             self._save(self.model.get_metrics_result())  # pyright: ignore[reportOptionalMemberAccess]
         if number:
             self._end(number)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Saves where it is time, and at the end."""
+        """Saves if a checkpoint is due, and at the end."""
         # The epoch's last step is saved here, after its row was logged: a resumed run starts after both.
         self._step, number = self._first + (self.params or {})["steps"], self._stop.number
         is_due = time.monotonic() - self._saved_at >= self._seconds
@@ -178,8 +177,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _end(self, number: int) -> None:
         total = self._settings.total_steps
-        done = f"after step {self._step} of {total}" if self._step else f"before the first of {total} steps"
-        raise SignalError(number, f"Stopped {done}; the same command goes on from there.")
+        position = f"after step {self._step} of {total}" if self._step else f"before the first of {total} steps"
+        raise SignalError(number, f"Stopped {position}; the same command goes on from there.")
 
     def _save(self, metrics: dict[str, Any]) -> None:
         if metrics and not math.isfinite(float(metrics["loss"])):

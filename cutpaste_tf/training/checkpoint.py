@@ -1,4 +1,4 @@
-"""What of a training is kept on the way: weights, batch-norm statistics, optimizer state, step, the epoch's metrics."""
+"""Checkpoints: weights, batch-norm statistics, optimizer state, step, and the epoch's metrics so far."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from cutpaste_tf.files import DAMAGE, damage, write_arrays
 
 def save(classifier: keras.Model, path: Path, step: int) -> None:
     """Writes weights, batch-norm statistics, optimizer state, the number of steps done, and the sums of the metrics."""
-    kept = (*_state(classifier, with_optimizer=True), *_metrics(classifier))
-    write_arrays(path, {**{key: np.asarray(variable) for key, variable in kept}, "step": np.array(step)})
+    variables = (*_state(classifier, with_optimizer=True), *_metrics(classifier))
+    write_arrays(path, {**{key: np.asarray(variable) for key, variable in variables}, "step": np.array(step)})
 
 
 def saved_step(path: Path) -> int:
-    """The steps done before a checkpoint; 0 where there is none."""
+    """The number of steps in a checkpoint; 0 if there is none."""
     if not path.exists():
         return 0
     try:
         with np.load(path) as arrays:
-            return int(dict(arrays)["step"])  # all of it, so that damage is found
+            return int(dict(arrays)["step"])  # reads everything, to detect damage
     except DAMAGE as error:
         raise InputError(
             f"{path} is damaged ({damage(error)}): delete it to begin again from the first step."
@@ -33,17 +33,17 @@ def saved_step(path: Path) -> int:
 
 
 def restore(classifier: keras.Model, path: Path, *, with_optimizer: bool) -> None:
-    """Reads what `save` wrote; a phase that begins just here begins with an optimizer of its own."""
+    """Restores what `save` wrote; without the optimizer if a phase begins here, which has its own."""
     with np.load(path) as arrays:
         for key, variable in _state(classifier, with_optimizer=with_optimizer):
             variable.assign(arrays[key])
 
 
 def restore_metrics(classifier: keras.Model, path: Path) -> None:
-    """Lets the metrics go on from where they were saved; version 0.2 did not save them: they stay as they are."""
+    """Restores the metrics; version 0.2 did not save them, so they stay as they are."""
     with np.load(path) as arrays:
         if f"metrics{len(classifier.metrics_variables):04d}" in arrays:
-            # On TensorFlow the first step makes their variables; here one that is overwritten at once.
+            # On TensorFlow the first step creates their variables; here a dummy step does.
             logits = np.zeros((1, *classifier.output_shape[1:]), np.float32)
             classifier.compute_metrics(None, np.zeros(1, np.int64), logits)
         for key, variable in _metrics(classifier):
@@ -60,6 +60,6 @@ def _state(classifier: keras.Model, *, with_optimizer: bool) -> Iterator[tuple[s
 
 
 def _metrics(classifier: keras.Model) -> Iterator[tuple[str, Any]]:
-    """The sums and counts that the epoch's means are of."""
+    """The sums and counts behind the epoch's means."""
     for index, variable in enumerate(classifier.metrics_variables):
         yield f"metrics{index:04d}", variable

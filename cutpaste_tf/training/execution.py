@@ -1,8 +1,8 @@
-"""How Keras carries a run's steps out: no part of its method, so that it may change when a run is resumed."""
+"""How Keras executes a run's steps. It is not part of the method, so it may change when a run is resumed."""
 
 from typing import NamedTuple
 
-from cutpaste_tf import devices, surroundings
+from cutpaste_tf import devices, environment
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings.schedule import ScheduleSettings
 
@@ -10,10 +10,10 @@ JIT_COMPILE = {"auto": "auto", "yes": True, "no": False}  # as Keras' `compile` 
 
 
 class Execution(NamedTuple):
-    """How steps are carried out. The order in which numbers are summed may change, and so a result's last bits.
+    """How steps are executed. It may change the order of sums, and with it the last bits of a result.
 
     Attributes:
-        steps_per_execution: steps that Keras starts at once; in between it shows and saves nothing.
+        steps_per_execution: steps that Keras starts at once; nothing is shown or saved in between.
         jit_compile: whether XLA compiles the step: `yes`, `no`, or `auto`, as Keras decides.
     """
 
@@ -21,7 +21,7 @@ class Execution(NamedTuple):
     jit_compile: str = "auto"
 
     def check(self, settings: ScheduleSettings) -> None:
-        """Sees whether a run can be carried out so.
+        """Checks that a run can be executed this way.
 
         Raises:
             InputError: it cannot.
@@ -35,15 +35,15 @@ class Execution(NamedTuple):
             )
 
     def check_devices(self) -> None:
-        """Sees whether the devices in use can carry a run out so.
+        """Checks that the devices in use can execute a run this way.
 
         Raises:
             InputError: they cannot.
         """
-        if len(devices.names()) == 1 or surroundings.backend() != "tensorflow":
+        if len(devices.names()) == 1 or environment.backend() != "tensorflow":
             return
-        # MirroredStrategy: XLA does not find the other device's variables, and synchronized batch norm not its input
-        # within a loop of steps (TensorFlow 2.21).
+        # With MirroredStrategy, XLA does not find the other device's variables, and synchronized batch norm fails in a
+        # loop of steps (TensorFlow 2.21).
         if self.steps_per_execution > 1 or self.jit_compile == "yes":
             name = "jit_compile=yes" if self.jit_compile == "yes" else f"steps_per_execution={self.steps_per_execution}"
             raise InputError(

@@ -1,4 +1,4 @@
-"""Fits the proxy task (Sections 2.1, Appendix A.1, A.3, A.4); resumes where it stopped."""
+"""Trains on the proxy task (Section 2.1, Appendix A.1, A.3, A.4); resumes from a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cutpaste_tf.training.execution import JIT_COMPILE, Execution
 
 
 def initial_networks(config: Config) -> Networks:
-    """The networks as training finds them: drawn from the seed, or with pretrained weights.
+    """The networks before training: initialized from the seed, or with pretrained weights.
 
     Raises:
         InputError: the weights do not fit.
@@ -38,11 +38,11 @@ def initial_networks(config: Config) -> Networks:
 def compile_classifier(
     classifier: keras.Model, settings: ScheduleSettings, phase: Phase, *, execution: Execution = Execution()
 ) -> None:
-    """Gives the network its loss, optimizer and schedule: cross-entropy + L2, momentum SGD, one cosine cycle.
+    """Sets the network's loss, optimizer and schedule: cross-entropy + L2, momentum SGD, one cosine cycle.
 
-    L2 is part of the loss, as in DROC: c * sum(w^2) / 2 over what the phase trains. SGD's
-    `weight_decay` is decoupled from the loss and would be another method. In float16 Keras scales the loss, and leaves
-    out a step whose gradients overflow.
+    L2 is part of the loss, as in DROC: c * sum(w^2) / 2 over the weights that the phase trains. SGD's `weight_decay` is
+    decoupled from the loss and would be a different method. In float16 Keras scales the loss, and skips steps whose
+    gradients overflow.
     """
     for variable in classifier.trainable_variables:
         if settings.l2_batch_norm or not variable.path.endswith(("/gamma", "/beta")):
@@ -50,7 +50,7 @@ def compile_classifier(
     classifier.compile(
         keras.optimizers.SGD(learning_rate_schedule(phase), momentum=settings.momentum),  # pyright: ignore[reportArgumentType]
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # Keras' loss has L2 in it, which is most of it at the start; the cross-entropy says what was learnt.
+        # Keras' loss includes L2, which dominates at the start; the cross-entropy shows what was learnt.
         metrics=[keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=True), "accuracy"],
         steps_per_execution=execution.steps_per_execution,
         jit_compile=JIT_COMPILE[execution.jit_compile],  # pyright: ignore[reportArgumentType]
@@ -75,7 +75,7 @@ def fit(
 ) -> None:
     """Trains the classifier through its phases to the last step, from the folder's checkpoint if there is one.
 
-    Ctrl-C and SIGTERM end it after the step at hand, with a checkpoint; a second one ends it at once.
+    Ctrl-C and SIGTERM end it after the current step, with a checkpoint; a second signal ends it at once.
 
     Args:
         nets: as of `initial_networks`.
@@ -83,14 +83,13 @@ def fit(
         config: of the run.
         folder: of the run.
         checkpoint_minutes: time between checkpoints.
-        execution: how steps are carried out.
-        report: takes a line for the user.
+        execution: how steps are executed.
 
     Raises:
         InputError: the checkpoint is damaged, or training diverges.
-        SignalError: a signal has ended it; the message says after which step.
+        SignalError: a signal ended it; the message says after which step.
     """
-    from cutpaste_tf.training.callbacks import Checkpoints, ProgressLog  # subclasses of Keras' load it
+    from cutpaste_tf.training.callbacks import Checkpoints, ProgressLog  # importing its Keras subclasses loads Keras
 
     path, schedule = folder / runs.CHECKPOINT, config.schedule
     step = checkpoint.saved_step(path)
@@ -99,7 +98,7 @@ def fit(
     phase, classifier = schedule.phases[0], nets.classifier
 
     def learning_rate() -> float:
-        """That of the last step; those that loss scaling left out are not counted."""
+        """The learning rate of the last step; steps that loss scaling skipped do not count."""
         return float(learning_rate_schedule(phase)(max(0, int(np.asarray(classifier.optimizer.iterations)) - 1)))
 
     freezes_batch_norm = config.network.freeze_batch_norm == "yes"
@@ -130,9 +129,9 @@ def _fit_segment(
     callbacks: Sequence[keras.callbacks.Callback],
     execution: Execution,
 ) -> None:
-    """Trains through one of `_segments`."""
+    """Trains one of `_segments`."""
     first, steps, epochs = segment
-    done = first // config.schedule.steps_per_epoch
+    finished_epochs = first // config.schedule.steps_per_epoch
     stream = pipeline.stream(
         images,
         config.augmentation,
@@ -144,8 +143,8 @@ def _fit_segment(
     with devices.synchronized(classifier):
         classifier.fit(
             stream,
-            initial_epoch=done,
-            epochs=done + epochs,
+            initial_epoch=finished_epochs,
+            epochs=finished_epochs + epochs,
             steps_per_epoch=steps,
             callbacks=callbacks,
             shuffle=False,
@@ -154,14 +153,14 @@ def _fit_segment(
 
 
 def _execute_together(classifier: keras.Model, steps: int) -> None:
-    """Changes how many steps one execution has: they must divide what `fit` is asked for, or it would do more."""
+    """Sets the number of steps per execution: unless it divides those of `fit`, Keras runs too many."""
     if classifier.steps_per_execution != steps:
         classifier.steps_per_execution = steps
-        classifier.train_function = None  # Keras makes it anew
+        classifier.train_function = None  # Keras rebuilds it
 
 
 def _segments(step: int, end: int, steps_per_epoch: int) -> Iterator[tuple[int, int, int]]:
-    """(first step, steps per epoch, epochs): what is left of a broken epoch, then the whole ones."""
+    """(first step, steps per epoch, epochs): the rest of an interrupted epoch, then full epochs."""
     into_epoch = step % steps_per_epoch
     if into_epoch:
         rest = steps_per_epoch - into_epoch

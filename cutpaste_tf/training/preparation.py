@@ -1,4 +1,4 @@
-"""What training checks and reads before it begins: the run's folder, the images, files of weights."""
+"""What training checks and reads before it starts: the run's folder, the images, weight files."""
 
 import collections
 from collections.abc import Collection
@@ -17,35 +17,34 @@ from cutpaste_tf.settings.config import Config
 
 
 def with_canonical_names(config: Config) -> Config:
-    """One spelling of folders and sets."""
+    """The configuration with canonical names of folders and sets."""
     data = config.data
     return config.replaced(data=sources.canonical(data.data), test_data=sources.canonical(data.test_data))
 
 
 def checked_items(given: Config, output_dir: Path, tfds_data_dir: str, report: Report) -> list[Item]:
-    """The training images, after everything was checked that takes no pixels and no TensorFlow.
+    """The training images, after all checks that need neither pixels nor TensorFlow.
 
     Args:
-        given: the configuration, not resolved: data that have moved keep what their first name decides.
+        given: the unresolved configuration: if data have moved, their first name still determines the defaults.
         output_dir: the run's folder.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
-        report: takes lines for the user.
 
     Raises:
-        InputError: the folder is not free, the images or the files of weights are not as they should be.
+        InputError: the folder is in use, or the images or weight files are unusable.
     """
     config = given.resolved()
     runs.check(output_dir, given)
     files.check_writable(output_dir, locks=True)
-    begun = (output_dir / "config.json").is_file()
-    trained = TrainingData.read(output_dir).images if begun else None
+    is_started = (output_dir / "config.json").is_file()
+    trained = TrainingData.read(output_dir).images if is_started else None
     if config.schedule.head_epochs and not config.network.weights:
         report("Warning: without --weights the frozen backbone keeps its random weights.")
     items = list_train(config, output_dir, tfds_data_dir, trained)
     if test_data := config.data.test_data:
         tested = sources.list_test(test_data, config.data, tfds_data_dir=tfds_data_dir)
         sources.refuse_overlap(items, tested, test_data)
-    check_weights(config)  # which are downloaded only for data that are there
+    check_weights(config)  # last, since they may be downloaded
     return items
 
 
@@ -59,7 +58,7 @@ def list_train(config: Config, output_dir: Path, tfds_data_dir: str, trained: Co
 
 
 def check_weights(config: Config) -> None:
-    """Checks that files of weights are there and fit; downloads those that are to be downloaded.
+    """Checks that weight files exist and fit, and downloads those that need it.
 
     Raises:
         InputError: they do not.
@@ -72,10 +71,10 @@ def check_weights(config: Config) -> None:
 
 
 def read(items: list[Item], config: Config, report: Report) -> Examples:
-    """Reads the training images, and checks that they can give a density and a threshold as asked for.
+    """Reads the training images, and checks that they suffice for the requested density and threshold.
 
     Raises:
-        InputError: a file is damaged, or they cannot.
+        InputError: a file is damaged, or they do not.
     """
     examples = reading.read(items, config.data.image_size, config.data, report=report)
     if config.density.density == "mixture" and config.density.mixture_components > len(examples.images):
@@ -86,10 +85,10 @@ def read(items: list[Item], config: Config, report: Report) -> Examples:
 
 
 def notes(root: Path, items: list[Item], config: Config, examples: Examples) -> list[str]:
-    """What the user should know of the training images: which folders are learnt from, copies, what is held out.
+    """What the user should know about the training images: folders, duplicates, held-out images.
 
     Args:
-        root: the folder that they are in; of a prepared set, a path that is none.
+        root: their folder; for a prepared set, a path that is not a folder.
         items: the images.
         config: of the run.
         examples: the images, read.
@@ -118,12 +117,12 @@ def notes(root: Path, items: list[Item], config: Config, examples: Examples) -> 
 
 
 def has_test_images(config: Config, trained: Collection[str]) -> bool:
-    """Whether the run's data have test images beside those that were trained on."""
+    """Whether the run's data have test images besides the training images."""
     data = config.data.test_data or config.data.data
     if sources.is_named(data):
         return True
     try:
         items = sources.list_test(data, config.data, trained=trained)
-    except InputError:  # there are none, or they are not laid out as they should be
+    except InputError:  # there are none, or their layout is wrong
         return False
     return bool(config.data.test_data) or items[0].label != reading.UNKNOWN

@@ -1,11 +1,11 @@
-"""A picture of every proxy task's views of a data set; trains nothing."""
+"""A picture of every proxy task's views of a data set, without training."""
 
 import functools
 from pathlib import Path
 
 import numpy as np
 
-from cutpaste_tf import surroundings
+from cutpaste_tf import environment
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import reading
@@ -20,9 +20,9 @@ _ROWS = 5
 def show_augmentations(config: Config, output_dir: Path, *, tfds_data_dir: str = "") -> None:
     """Writes OUTPUT_DIR/proxy_tasks.png: every task's augmentations of a few training images.
 
-    Arguments and errors as of `train.train`.
+    Arguments and errors as in `train.train`.
     """
-    surroundings.check()
+    environment.check()
     config = config.resolved()
     from cutpaste_tf.pictures import plots  # matplotlib is slow to load
 

@@ -1,4 +1,4 @@
-"""Signals that ask training to stop: it ends after the step at hand, with a checkpoint."""
+"""Signals that stop training after the current step, with a checkpoint."""
 
 import contextlib
 import os
@@ -9,14 +9,14 @@ from types import FrameType
 
 from cutpaste_tf.errors import SignalError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; a time limit, `docker stop`, a machine that is taken back
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; a time limit, `docker stop`, a preempted machine
 
 
 class Stop:
-    """What has been asked for.
+    """A request to stop.
 
     Attributes:
-        number: of the signal that has come; 0: none.
+        number: of the signal that was received; 0: none.
     """
 
     def __init__(self) -> None:
@@ -25,13 +25,13 @@ class Stop:
 
 @contextlib.contextmanager
 def requests() -> Iterator[Stop]:
-    """Keeps signals from ending the block: they are noted, for the block to see.
+    """Records signals instead of letting them end the block, which can check for them.
 
-    The second one does what it would have done before. A signal that the process ignores stays ignored, and in another
-    thread than the main one, where Python has no signals, all stays as it is.
+    A second signal has its original effect. A signal that the process ignores stays ignored, and outside the main
+    thread, where Python cannot handle signals, nothing changes.
 
     Raises:
-        SignalError: at the end, a signal has come.
+        SignalError: at the end of the block, if a signal was received.
     """
     stop = Stop()
     before = {}
@@ -39,12 +39,12 @@ def requests() -> Iterator[Stop]:
     def note(number: int, _: FrameType | None) -> None:
         stop.number = number
         _restore(before)
-        with contextlib.suppress(OSError):  # print would fail where the signal came amid another print
+        with contextlib.suppress(OSError):  # print would fail if the signal interrupted another print
             os.write(2, b"\nStopping when the step at hand is done and saved. The same again stops at once.\n")
 
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in _SIGNALS}
-        before = {number: known for number, known in before.items() if known not in (signal.SIG_IGN, None)}
+        before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
         for number in before:
             signal.signal(number, note)
     try:

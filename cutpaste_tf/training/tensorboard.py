@@ -1,6 +1,6 @@
-"""TensorBoard's files of a run: RUN/tensorboard, and a folder in it for each evaluation.
+"""TensorBoard's files of a run: RUN/tensorboard, with a subfolder for each evaluation.
 
-The settings go to the HParams page, where runs are compared by the figures of their evaluations.
+The settings go to the HParams page, which compares runs by the figures of their evaluations.
 """
 
 import os
@@ -18,12 +18,12 @@ FOLDER = "tensorboard"
 
 
 def writer(folder: Path) -> Any:
-    """Writes to a folder of TensorBoard's files."""
+    """A summary writer for a folder."""
     return tf.summary.create_file_writer(os.fsencode(folder))  # TensorFlow refuses names that are not UTF-8 as text
 
 
 def write_views(run_dir: Path, views: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> None:
-    """The augmented views of the first step, a row for each class.
+    """Writes the augmented views of the first step, one row per class.
 
     Args:
         run_dir: folder of the run.
@@ -37,27 +37,26 @@ def write_views(run_dir: Path, views: np.ndarray, labels: np.ndarray, names: tup
 
 
 def write_settings(run_dir: Path, settings: Mapping[str, Any]) -> None:
-    """The settings, as hyperparameters, by name; the page HParams calls the run as its folder is called."""
+    """Writes the settings as hyperparameters; the HParams page names the run after its folder."""
     from tensorboard.plugins.hparams import api  # loads TensorFlow
 
     with writer(run_dir / FOLDER).as_default(step=0):
         api.hparams(
             {name: _hyperparameter(value) for name, value in settings.items()},
-            trial_id=folders.printable(str(run_dir)),  # runs of one name would be one row
+            trial_id=folders.printable(str(run_dir)),  # by path: runs of the same name would share a row
         )
 
 
 def write_evaluation(
     run_dir: Path, name: str, metrics: Mapping[str, Any], pictures: Mapping[str, np.ndarray], report: Report
 ) -> None:
-    """An evaluation's AUCs and pictures.
+    """Writes an evaluation's AUCs and pictures.
 
     Args:
         run_dir: folder of the run.
         name: of the evaluation.
         metrics: what metrics.json holds.
         pictures: uint8 [height, width, 3] by name.
-        report: takes a line for the user, where the folder cannot be written.
     """
     if not os.access(run_dir / FOLDER, os.W_OK):
         report(f"{run_dir / FOLDER} cannot be written: TensorBoard will not show this evaluation.")

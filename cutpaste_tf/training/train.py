@@ -1,4 +1,4 @@
-"""Training, as its command and a program call it."""
+"""Training: the function that the command and programs call."""
 
 import contextlib
 import shlex
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cutpaste_tf import devices, files, runs, surroundings
+from cutpaste_tf import devices, environment, files, runs
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.detection import calibration, embeddings, loading
@@ -32,21 +32,20 @@ def train(
     execution: Execution = Execution(),
     report: Report = say,
 ) -> None:
-    """Trains a run, or resumes it, or finds it complete.
+    """Trains a run, or resumes it; does nothing if it is complete.
 
     Args:
-        config: the configuration; it is saved as it is given, with what is filled in beside it.
-        output_dir: the run's folder, made where it is missing.
+        config: the configuration; it is saved as given, together with the values that were filled in.
+        output_dir: the run's folder; created if missing.
         checkpoint_minutes: time between checkpoints.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
-        device_count: number of devices that share each batch, or `auto` for all that there are, see devices.py.
-        execution: how steps are carried out.
-        report: takes lines for the user.
+        device_count: number of devices that share each batch, or `auto` for all, see devices.py.
+        execution: how steps are executed.
 
     Raises:
         InputError: before any long work.
     """
-    surroundings.check()
+    environment.check()
     output_dir, given = Path(output_dir), preparation.with_canonical_names(config)
     config = given.resolved()
     execution.check(config.schedule)
@@ -55,7 +54,7 @@ def train(
         execution.check_devices()
         examples = preparation.read(items, config, report)
         nets = _checked_networks(config, output_dir)
-        root = sources.folder(config.data.data)  # data keep their first name, which need not lead there any more
+        root = sources.folder(config.data.data)  # before data get their first name, which may no longer exist
         stack.enter_context(files.locked(output_dir))
         given = runs.open_run(output_dir, given, TrainingData.of(examples))
         report(f"Training on {given.data.data}: {examples.note}.")
@@ -72,7 +71,7 @@ def train(
 
 
 def _checked_networks(config: Config, output_dir: Path) -> Networks | None:
-    """The networks, where only they can tell whether the feature is one of theirs."""
+    """The networks, if they are needed to check that the feature exists; otherwise None."""
     is_plain = config.network.backbone == "resnet18" and config.features.feature == "pool"
     if is_plain or runs.is_complete(output_dir):
         return None
@@ -125,7 +124,7 @@ class _Run:
         batch_norm.calibrate_batch_norm(nets.feature, batches)
 
     def _with_saliency(self, images: np.ndarray) -> np.ndarray:
-        """The images, with the channel of salient pixels where the task needs one."""
+        """The images, with a channel of salient pixels if the task needs one."""
         if not self._config.augmentation.needs_saliency:
             return images
         self._report("Finding salient pixels.")
@@ -133,7 +132,7 @@ class _Run:
         return saliency.mark(images, arrays, report=self._report)
 
     def _show_views(self, images: np.ndarray) -> None:
-        """Shows the network's first views; what makes them goes with its memory before training begins."""
+        """Draws the network's first views, in a stream of their own, whose memory is freed before training."""
         from cutpaste_tf.pictures import plots  # matplotlib is slow to load
 
         settings, schedule, seed = self._config.augmentation, self._config.schedule, self._config.seed
@@ -145,7 +144,7 @@ class _Run:
 
 
 def _next_command(config: Config, run_dir: Path, examples: Examples) -> str:
-    """What to do with a run: score its test images, or photographs where it has none."""
+    """The next command for a run: score its test images, or photographs if it has none."""
     run = shlex.quote(str(run_dir))
     if preparation.has_test_images(config, set(examples.paths)):
         return f"python eval_main.py --run_dir={run}"

@@ -14,8 +14,8 @@ COUNT = 5000
 
 
 def neutral_jitter():
-    one = tf.constant(1.0)
-    return color.Jitter(one, one, one, tf.constant(0.0), tf.range(4))
+    unchanged = tf.constant(1.0)
+    return color.Jitter(unchanged, unchanged, unchanged, tf.constant(0.0), tf.range(4))
 
 
 @functools.cache
@@ -38,8 +38,8 @@ def assert_uniform(values, low, high):
 
 
 def assert_uniform_integers(values, low, high):
-    found, counts = np.unique(values, return_counts=True)
-    np.testing.assert_array_equal(found, np.arange(low, high + 1))
+    unique, counts = np.unique(values, return_counts=True)
+    np.testing.assert_array_equal(unique, np.arange(low, high + 1))
     assert stats.chisquare(counts).pvalue > 1e-3
 
 

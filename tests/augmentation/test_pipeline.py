@@ -62,8 +62,8 @@ def test_views_of_an_image_share_its_base_augmentation_unless_told_otherwise():
     """Eq. 1: g(x) and g(CP(x)) see the same augmented x; DROC draws it for each view."""
     config = Config.of(image_size=64, batch_size=12, max_patch_area=0.05)
     for shared in (True, False):
-        given = config.replaced(share_base_augmentation=shared)
-        views, _ = take(stream_of(images(side=64), given), 1)[0]
+        settings = config.replaced(share_base_augmentation=shared)
+        views, _ = take(stream_of(images(side=64), settings), 1)[0]
         grouped = views.reshape(4, 3, 64, 64, 3)
         alike = np.all(grouped[:, 1:] == grouped[:, :1], axis=-1).mean(axis=(2, 3))
         # All but the pasted part is the same to the last bit, or next to nothing is.
@@ -80,10 +80,10 @@ def test_crops_are_cut_before_they_are_jittered():
     offset = tf.random.stateless_uniform([2], tf.random.fold_in(seed, 2), maxval=33, dtype=tf.int32).numpy()
     crop = image[offset[0] : offset[0] + 32, offset[1] : offset[1] + 32]
     jitter = color.sample_jitter(tf.unstack(tf.random.split(seed, 2))[1], 0.4)
-    found = proxy_tasks.base_augment(tf.constant(image), seed, config.augmentation, config.data.image_size)
-    np.testing.assert_allclose(found, color.apply_jitter(tf.constant(crop), jitter), atol=1e-6)
-    whole = color.apply_jitter(tf.constant(image), jitter).numpy()
-    assert np.abs(found - whole[offset[0] : offset[0] + 32, offset[1] : offset[1] + 32]).max() > 0.02
+    view = proxy_tasks.base_augment(tf.constant(image), seed, config.augmentation, config.data.image_size)
+    np.testing.assert_allclose(view, color.apply_jitter(tf.constant(crop), jitter), atol=1e-6)
+    jittered = color.apply_jitter(tf.constant(image), jitter).numpy()
+    assert np.abs(view - jittered[offset[0] : offset[0] + 32, offset[1] : offset[1] + 32]).max() > 0.02
 
 
 def test_translation_stays_within_its_margin_and_reflects():
@@ -92,7 +92,7 @@ def test_translation_stays_within_its_margin_and_reflects():
     padded = pipeline.pad(image, config.augmentation.translate)
     assert padded.shape == (1, 40, 40, 3)
     np.testing.assert_array_equal(padded[0, 3], padded[0, 5])  # the fifth row is the image's first
-    found = set()
+    offsets = set()
     for seed in range(300):
         view = proxy_tasks.base_augment(
             tf.constant(padded[0]), tf.constant([seed, 0]), config.augmentation, config.data.image_size
@@ -100,8 +100,8 @@ def test_translation_stays_within_its_margin_and_reflects():
         crops = [(y, x) for y in range(9) for x in range(9)
                  if np.array_equal(np.round(view * 255), padded[0, y:y + 32, x:x + 32])]  # fmt: skip
         assert len(crops) == 1
-        found.update(crops)
-    assert {y for y, _ in found} == {x for _, x in found} == set(range(9))
+        offsets.update(crops)
+    assert {y for y, _ in offsets} == {x for _, x in offsets} == set(range(9))
 
 
 def test_eager_equals_graph():
@@ -130,8 +130,8 @@ def test_same_seed_same_bits_whatever_the_parallelism(threads):
     options.autotune.enabled = threads == 4
     config = Config.of(batch_size=12)
     expected = take(stream_of(images(side=256), config), 3)
-    found = take(stream_of(images(side=256), config).with_options(options), 3)
-    for (x, y), (other_x, other_y) in zip(expected, found, strict=True):
+    batches = take(stream_of(images(side=256), config).with_options(options), 3)
+    for (x, y), (other_x, other_y) in zip(expected, batches, strict=True):
         np.testing.assert_array_equal(x, other_x)
         np.testing.assert_array_equal(y, other_y)
 
@@ -157,9 +157,11 @@ def test_other_seed_other_stream():
 
 
 def test_a_set_kept_on_disk_gives_the_same_bits(tmp_path):
-    kept = np.memmap(tmp_path / "images", np.uint8, "w+", shape=images().shape)
-    kept[:] = images()
-    for (x, _), (other_x, _) in zip(take(stream_of(images(), SMALL), 5), take(stream_of(kept, SMALL), 5), strict=True):
+    on_disk = np.memmap(tmp_path / "images", np.uint8, "w+", shape=images().shape)
+    on_disk[:] = images()
+    for (x, _), (other_x, _) in zip(
+        take(stream_of(images(), SMALL), 5), take(stream_of(on_disk, SMALL), 5), strict=True
+    ):
         np.testing.assert_array_equal(x, other_x)
 
 
@@ -177,9 +179,9 @@ def test_a_sheet_shows_every_augmented_view():
 
 @pytest.mark.parametrize("start", [1, 2, 5])
 def test_a_stream_that_starts_later_goes_on_where_the_first_would(start):
-    whole = take(stream_of(images(), SMALL), 8)
+    uninterrupted = take(stream_of(images(), SMALL), 8)
     rest = take(stream_of(images(), SMALL, start_step=start), 8 - start)
-    for (x, _), (other_x, _) in zip(whole[start:], rest, strict=True):
+    for (x, _), (other_x, _) in zip(uninterrupted[start:], rest, strict=True):
         np.testing.assert_array_equal(x, other_x)
 
 
@@ -188,5 +190,5 @@ def test_each_pass_shows_every_image_once_in_a_new_order():
     steps = take(stream_of(images(), config), 21)
     order = [round(float(views[0, 0, 0, 2]) * 25.5) - 1 for views, _ in steps]
     passes = [order[0:7], order[7:14], order[14:21]]
-    assert all(sorted(one) == list(range(7)) for one in passes)
-    assert len({tuple(one) for one in passes}) == 3
+    assert all(sorted(shown) == list(range(7)) for shown in passes)
+    assert len({tuple(shown) for shown in passes}) == 3

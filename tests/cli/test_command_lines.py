@@ -54,14 +54,14 @@ def test_an_installed_command_names_the_installed_ones(tmp_path):
     assert subprocess.run([sys.executable, script], **options).stdout == "Next: cutpaste-eval --run_dir=run\n"
 
 
-@pytest.mark.parametrize(("given", "is_heard"), [((), False), (("--verbosity=0",), True)])
-def test_libraries_say_what_they_do_only_when_asked(given, is_heard):
+@pytest.mark.parametrize(("options", "is_heard"), [((), False), (("--verbosity=0",), True)])
+def test_libraries_say_what_they_do_only_when_asked(options, is_heard):
     """As TensorFlow Datasets on each set that it reads."""
     code = (
         "from absl import logging; from cutpaste_tf.cli.main import run_main\n"
         "run_main(lambda: (logging.info('a set is read'), logging.warning('a set is old')))"
     )
-    result = subprocess.run([sys.executable, "-c", code, *given], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code, *options], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0
     assert "a set is old" in result.stderr
     assert ("a set is read" in result.stderr) == is_heard
@@ -178,9 +178,9 @@ def test_predictions_refuse_before_the_network_is_loaded(category, tmp_path, run
         ([f"--images={test}", "--false_alarm_rate=0.1"], "is below 0.1429, the least that 6 normal images can tell"),
         ([f"--images={test}", "--format=xml"], "should be one of <csv|jsonl>"),
     ]:
-        given = {argument.partition("=")[0] for argument in arguments}
-        more = [f"--detector={detector}"] if arguments and "--detector" not in given else []
-        more += [f"--output={tmp_path / 'new/rows.csv'}"] if "--output" not in given else []
+        names = {argument.partition("=")[0] for argument in arguments}
+        more = [f"--detector={detector}"] if arguments and "--detector" not in names else []
+        more += [f"--output={tmp_path / 'new/rows.csv'}"] if "--output" not in names else []
         code, out, error = run("predict_main.py", *more, *arguments)
         assert (code, out, message in error, error.count("\n")) == (2, "", True, 1), error
     assert not (tmp_path / "new/rows.csv").exists()
@@ -222,7 +222,7 @@ def test_defaults_are_the_papers():
     [
         ({"learning_rate": -0.1}, "greater than 0"),
         ({"epochs": -2}, "at least -1"),
-        ({"translate": 1.0}, r"must lie in \[0, 1\)"),
+        ({"translate": 1.0}, r"must be in \[0, 1\)"),
         ({"base_jitter": 0.7}, "at most 0.5"),
         ({"min_patch_area": 0.3}, "min_patch_area"),
         ({"scar_min_width": 20}, "smallest width"),
@@ -243,9 +243,9 @@ def test_a_configuration_survives_json(tmp_path):
     assert Config.read(tmp_path / "config.json") == config
     with pytest.raises(InputError, match="Unknown settings speed"):
         Config.from_mapping({"speed": 1})
-    with pytest.raises(InputError, match="epochs is 'ten', which is no int"):
+    with pytest.raises(InputError, match="epochs is 'ten', which is not of type int"):
         Config.from_mapping({"schedule": {"epochs": "ten"}})
-    with pytest.raises(InputError, match="The settings schedule are 3, which is no group"):
+    with pytest.raises(InputError, match="The settings schedule are 3, which is not a group"):
         Config.from_mapping({"schedule": 3})
 
 
@@ -278,8 +278,8 @@ def test_a_preset_sets_flags_and_flags_come_before_it(run, tmp_path, name):
 
 
 def test_what_is_left_open_is_filled_in_anew():
-    given = Config.of(epochs=3)
-    config = given.resolved()
+    unresolved = Config.of(epochs=3)
+    config = unresolved.resolved()
     assert (config.schedule.batch_size, config.network.normalization) == (96, "none")
-    other = given.replaced(proxy_task="cutpaste", weights="resnet18.npz").resolved()
+    other = unresolved.replaced(proxy_task="cutpaste", weights="resnet18.npz").resolved()
     assert (other.schedule.batch_size, other.network.normalization, other.schedule.epochs) == (64, "imagenet", 3)

@@ -1,4 +1,4 @@
-"""Damaged files, two processes at once, other systems, and what the user's surroundings say."""
+"""Damaged files, two processes at once, other systems, and what the user's environment says."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, TINY, command, write_image
 
 import cutpaste_tf
-from cutpaste_tf import arrays, backend, files, runs, surroundings
+from cutpaste_tf import arrays, backend, environment, files, runs
 from cutpaste_tf.detection.image_detector import ImageDetector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation.options import EvaluationOptions
@@ -43,12 +43,12 @@ def test_evaluation_trusts_the_detector_s_settings(tiny_run, category):
 
 def test_other_data_do_not_take_the_place_of_the_runs_own(tiny_run, category, tmp_path):
     cutpaste_tf.evaluate(tiny_run, category)
-    own = (tiny_run / "eval/metrics.json").read_text()
+    metrics = (tiny_run / "eval/metrics.json").read_text()
     for parent in ("a", "b"):
         pixels = np.random.default_rng(ord(parent)).integers(0, 256, (40, 40, 3), np.uint8)
         write_image(tmp_path / parent / "night/x.png", pixels)
         cutpaste_tf.evaluate(tiny_run, tmp_path / parent / "night")
-    assert (tiny_run / "eval/metrics.json").read_text() == own
+    assert (tiny_run / "eval/metrics.json").read_text() == metrics
     assert len(list(tiny_run.glob("eval_data=night*"))) == 2
     cutpaste_tf.evaluate(tiny_run, tmp_path / "a/night", output_dir=tmp_path / "here")
     assert (tmp_path / "here/scores.csv").is_file()
@@ -64,7 +64,7 @@ def test_a_damaged_record_of_an_evaluation_is_replaced(tiny_run, category, tmp_p
 
 def test_an_evaluation_takes_nobody_s_place(tiny_run, category):
     before = sorted(path.name for path in tiny_run.iterdir())
-    with pytest.raises(InputError, match="holds something else than an evaluation; name another folder"):
+    with pytest.raises(InputError, match="is not the folder of an evaluation; name another folder"):
         cutpaste_tf.evaluate(tiny_run, category, output_dir=tiny_run)
     assert sorted(path.name for path in tiny_run.iterdir()) == before
 
@@ -257,10 +257,10 @@ def test_tensorflow_leaves_the_gpus_to_another_backend(monkeypatch):
 def test_the_backend_of_keras_json_is_taken_where_it_works(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.delitem(sys.modules, "keras")
-    for wanted, expected in (("jax", "jax"), ("torch", "tensorflow")):
-        (tmp_path / "keras.json").write_text(json.dumps({"backend": wanted}))
+    for named, expected in (("jax", "jax"), ("torch", "tensorflow")):
+        (tmp_path / "keras.json").write_text(json.dumps({"backend": named}))
         monkeypatch.delenv("KERAS_BACKEND", raising=False)
-        surroundings.prepare()
+        environment.prepare()
         assert os.environ["KERAS_BACKEND"] == expected
 
 
@@ -269,5 +269,5 @@ def test_a_folder_s_name_may_have_a_comma(tiny_run, category, tmp_path, capsys):
     shutil.copytree(tiny_run, run)
     command("eval_main.py", f"--run_dir={run}")
     command("eval_main.py", f"--run_dir={run}", f"--beside={run}", f"--output_dir={tmp_path}/again")
-    own, beside = re.search(rf"Figures: image AUROC ([\d.]+) % \({run} ([\d.]+) %;", capsys.readouterr().out).groups()
-    assert own == beside
+    auroc, beside = re.search(rf"Figures: image AUROC ([\d.]+) % \({run} ([\d.]+) %;", capsys.readouterr().out).groups()
+    assert auroc == beside

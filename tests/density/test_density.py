@@ -61,8 +61,8 @@ def test_no_feature_is_more_likely_than_the_mean():
     train = np.random.default_rng(7).normal(size=(12, 64))
     arrays = LowRankGaussian(l2_normalize=False, reg_covar=1e-9).fit(train).to_arrays()
     arrays["factor"] = arrays["factor"].astype(np.float32)
-    kept = LowRankGaussian(l2_normalize=False, reg_covar=1e-9).restore(arrays)
-    assert kept.score_samples(train).max() <= arrays["peak"]
+    restored = LowRankGaussian(l2_normalize=False, reg_covar=1e-9).restore(arrays)
+    assert restored.score_samples(train).max() <= arrays["peak"]
 
 
 def test_survives_saving():
@@ -84,8 +84,8 @@ def test_ledoit_wolf_is_the_gaussian_of_the_shrunk_covariance():
     train, test = rng.normal(size=(20, 50)), rng.normal(size=(5, 50))
     shrunk = LedoitWolf().fit(train)
     expected = stats.multivariate_normal(shrunk.location_, shrunk.covariance_).logpdf(test)
-    found = LedoitWolfDensity(l2_normalize=False).fit(train).score_samples(test)
-    np.testing.assert_allclose(found, expected, rtol=1e-8)
+    actual = LedoitWolfDensity(l2_normalize=False).fit(train).score_samples(test)
+    np.testing.assert_allclose(actual, expected, rtol=1e-8)
 
 
 @pytest.mark.parametrize("bandwidth", [0.0, 0.3])
@@ -96,8 +96,8 @@ def test_kernel_estimate_equals_its_sum(bandwidth):
     gamma = 1 / (2 * bandwidth**2) if bandwidth else 10 / (4 * train.var())
     squares = np.sum((test[:, None] - train[None]) ** 2, axis=-1)
     expected = np.log(np.mean(np.exp(-gamma * squares), axis=1)) + 2 * np.log(gamma / np.pi)
-    found = KernelEstimate(bandwidth=bandwidth, l2_normalize=False).fit(train).score_samples(test)
-    np.testing.assert_allclose(found, expected, rtol=1e-8)
+    actual = KernelEstimate(bandwidth=bandwidth, l2_normalize=False).fit(train).score_samples(test)
+    np.testing.assert_allclose(actual, expected, rtol=1e-8)
 
 
 def test_a_mixture_finds_its_parts():

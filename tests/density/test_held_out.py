@@ -19,10 +19,10 @@ def _features(*shape, seed=0):
 
 
 def _without_each(density, features):
-    found = [
+    scores = [
         density().fit(np.delete(features, i, axis=0)).score_samples(features[i : i + 1]) for i in range(len(features))
     ]
-    return np.concatenate(found)
+    return np.concatenate(scores)
 
 
 @pytest.mark.parametrize(("count", "dimensions"), [(60, 5), (30, 30), (31, 30), (20, 50), (12, 512), (3, 4)])
@@ -41,11 +41,11 @@ def test_the_closed_form_equals_a_fit_without_each_image(count, dimensions, reg_
 
 def test_many_features_are_left_out_in_parts(monkeypatch):
     features = _features(90, 7)
-    whole = GaussianDensity(reg_covar=1e-3).fit(features).held_out(features)
+    expected = GaussianDensity(reg_covar=1e-3).fit(features).held_out(features)
     for module in ("density", "gaussian"):
         monkeypatch.setattr(f"cutpaste_tf.density.{module}.ROWS", 20)
-    found = GaussianDensity(reg_covar=1e-3).fit(features).held_out(features)
-    np.testing.assert_allclose(found, whole, rtol=1e-9)
+    actual = GaussianDensity(reg_covar=1e-3).fit(features).held_out(features)
+    np.testing.assert_allclose(actual, expected, rtol=1e-9)
 
 
 def test_the_closed_form_needs_no_ridge_where_images_are_many():
@@ -53,9 +53,9 @@ def test_the_closed_form_needs_no_ridge_where_images_are_many():
     density = GaussianDensity(reg_covar=0.0)
     expected = _without_each(lambda: GaussianDensity(reg_covar=0.0), features)
     np.testing.assert_allclose(density.fit(features).held_out(features), expected, rtol=1e-8)
-    few = GaussianDensity(reg_covar=0.0, l2_normalize=False).fit(features[:7])  # without one they span too little
+    fitted = GaussianDensity(reg_covar=0.0, l2_normalize=False).fit(features[:7])  # without one they span too little
     with pytest.raises(InputError, match=r"7 feature vectors of 6 dimensions \(without one .* singular\); raise --reg"):
-        few.held_out(features[:7])
+        fitted.held_out(features[:7])
 
 
 @pytest.mark.parametrize("bandwidth", [0.0, 0.05, 2.0])
@@ -63,8 +63,8 @@ def test_kernels_leave_out_an_image_with_the_bandwidth_of_all(bandwidth, monkeyp
     monkeypatch.setattr("cutpaste_tf.density.kernel._PAIRS", 70)  # a few images at a time
     features = _features(30, 4)
     fitted = KernelEstimate(bandwidth=bandwidth).fit(features)
-    held = float(fitted.to_arrays()["bandwidth"])
-    expected = _without_each(lambda: KernelEstimate(bandwidth=held), features)
+    fitted_bandwidth = float(fitted.to_arrays()["bandwidth"])
+    expected = _without_each(lambda: KernelEstimate(bandwidth=fitted_bandwidth), features)
     np.testing.assert_allclose(fitted.held_out(features), expected, rtol=1e-8)
 
 
@@ -75,12 +75,12 @@ def test_every_density_judges_an_image_by_others(name, grouped):
     features = _features(44, 3)
     groups = np.arange(44) // 4 if grouped else None
     settings = Config.of(density=name, mixture_components=2, reg_covar=1e-3).density
-    found = densities.build(settings).fit(features).held_out(features, groups)
+    actual = densities.build(settings).fit(features).held_out(features, groups)
     if groups is not None or name in ("ledoit_wolf", "mixture"):
         for part in held_out.folds(44, groups):
             others = densities.build(settings).fit(np.delete(features, part, axis=0))
-            np.testing.assert_allclose(found[part], others.score_samples(features[part]), rtol=1e-10)
-    assert found.shape == (44,)
+            np.testing.assert_allclose(actual[part], others.score_samples(features[part]), rtol=1e-10)
+    assert actual.shape == (44,)
     assert densities.build(settings).held_out(features[:1]).shape == (0,)
 
 
@@ -95,8 +95,8 @@ def test_parts_are_disjoint_complete_and_do_not_cut_groups(count, groups):
         assert not set(groups[part]) & set(np.delete(groups, part))
 
 
-def _patches_without(density, features, kept):
-    others = density().fit(iter(features[kept]), len(kept))
+def _patches_without(density, features, retained):
+    others = density().fit(iter(features[retained]), len(retained))
     return others, others.peak
 
 
@@ -107,19 +107,19 @@ def _patches_without(density, features, kept):
 def test_patches_of_an_image_are_judged_by_the_density_of_the_others(density, groups, monkeypatch):
     monkeypatch.setattr(patch_density, "_LOCATIONS", 2)
     features = _features(7, 5, 9).astype(np.float32)
-    found = density().fit(iter(features), 7, groups).held_out
+    actual = density().fit(iter(features), 7, groups).held_out
     alone = np.arange(7) if groups is None else groups
     for image in range(7):
-        kept = np.flatnonzero(alone != alone[image])
-        others = density().fit(iter(features[kept]), len(kept))
+        retained = np.flatnonzero(alone != alone[image])
+        others = density().fit(iter(features[retained]), len(retained))
         expected = others.peak - others.score_samples(features[image : image + 1])[0]
-        np.testing.assert_allclose(found[image], expected, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(actual[image], expected, rtol=1e-5, atol=1e-4)
 
 
 def test_more_patches_than_can_be_held_are_judged_of_some_images(monkeypatch):
     features = _features(30, 5, 4).astype(np.float32)
-    whole = SharedGaussian().fit(iter(features), 30).held_out
+    every = SharedGaussian().fit(iter(features), 30).held_out
     monkeypatch.setattr(patch_density, "_HELD_OUT", 10 * features[0].nbytes)
     some = SharedGaussian().fit(iter(features), 30).held_out
-    np.testing.assert_allclose(some, whole[::3], rtol=1e-5)
+    np.testing.assert_allclose(some, every[::3], rtol=1e-5)
     assert SharedGaussian().fit(iter(features[:1]), 1).held_out.shape == (0, 5)

@@ -35,21 +35,21 @@ def test_gaussians_of_locations_are_scikit_learns_at_each(count, dimensions, mon
     monkeypatch.setattr(patch_density, "_LOCATIONS", 2)
     train, test = _features(count, 5, dimensions), _features(3, 5, dimensions, seed=1)
     fitted = PerLocationGaussian(reg_covar=1e-4, dtype=np.float64).fit(iter(train), count)
-    found = fitted.score_samples(test)
+    actual = fitted.score_samples(test)
     for location in range(5):
         expected = _by_scikit_learn(train[:, location], test[:, location])
-        np.testing.assert_allclose(found[:, location], expected, rtol=1e-6)
+        np.testing.assert_allclose(actual[:, location], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("l2_normalize", [True, False])
 def test_factors_as_they_are_kept_round_little(l2_normalize):
     train, test = 20 * _features(9, 3, 40), 20 * _features(4, 3, 40, seed=1)
     fitted = PerLocationGaussian(l2_normalize=l2_normalize).fit(iter(train), 9)
-    found = fitted.score_samples(test)
+    actual = fitted.score_samples(test)
     for location in range(3):
         both = train[:, location], test[:, location]
         expected = _by_scikit_learn(*both, l2_normalize=l2_normalize, reg_covar=1e-6)
-        np.testing.assert_allclose(found[:, location], expected, rtol=1e-5)
+        np.testing.assert_allclose(actual[:, location], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [SharedGaussian, PerLocationGaussian])
@@ -72,11 +72,11 @@ def test_the_peak_is_the_density_of_the_mean(kind):
 
 def test_more_than_the_memory_s_share_lies_in_a_file(monkeypatch):
     train, test = _features(7, 5, 12), _features(3, 5, 12, seed=1)
-    held = PerLocationGaussian().fit(iter(train), 7)
+    in_memory = PerLocationGaussian().fit(iter(train), 7)
     monkeypatch.setattr(arrays, "MEMORY_LIMIT", 1000)
     filed = PerLocationGaussian().fit(iter(train), 7)
     assert isinstance(filed._factors, np.memmap)
-    np.testing.assert_array_equal(filed.score_samples(test), held.score_samples(test))
+    np.testing.assert_array_equal(filed.score_samples(test), in_memory.score_samples(test))
 
 
 @pytest.mark.parametrize("kind", [SharedGaussian, PerLocationGaussian])

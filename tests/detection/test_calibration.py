@@ -39,10 +39,10 @@ def test_of_exchangeable_images_no_more_are_false_alarms_than_asked_for():
     rng = np.random.default_rng(0)
     settings, alarms, inside, rounds = DecisionSettings(false_alarm_rate=0.1), [], 0, 400
     for _ in range(rounds):
-        found = Calibration(np.sort(rng.gamma(2.0, size=60)), np.empty(0))
-        decided = found.decide(rng.gamma(2.0, size=500), settings)
+        calibrated = Calibration(np.sort(rng.gamma(2.0, size=60)), np.empty(0))
+        decided = calibrated.decide(rng.gamma(2.0, size=500), settings)
         alarms.append(np.mean(decided.anomalous))
-        low, high = found.spread(0.1)
+        low, high = calibrated.spread(0.1)
         inside += low - 0.03 <= alarms[-1] <= high + 0.03  # of 500 images a rate is known to 0.02
         np.testing.assert_array_equal(decided.anomalous, decided.p_values <= 0.1)
     assert 0.08 < np.mean(alarms) <= 0.105
@@ -50,8 +50,8 @@ def test_of_exchangeable_images_no_more_are_false_alarms_than_asked_for():
 
 
 def test_a_p_value_counts_the_normal_images_that_score_so_high():
-    found = _calibration(9).p_values(np.array([0.0, 1.0, 8.5, 9.0, 9.5]))
-    np.testing.assert_allclose(found, [1.0, 1.0, 0.2, 0.2, 0.1])
+    p_values = _calibration(9).p_values(np.array([0.0, 1.0, 8.5, 9.0, 9.5]))
+    np.testing.assert_allclose(p_values, [1.0, 1.0, 0.2, 0.2, 0.1])
 
 
 def test_too_few_images_tell_no_small_rate():
@@ -69,8 +69,8 @@ def test_too_few_images_tell_no_small_rate():
 def test_near_duplicates_are_told_by_folder_or_name(group_by, expected):
     paths = ["a/x_01.png", "a/x_02.png", "b/cam1_7.png", "b/cam1_12.png", "b/y.png"]
     data = TrainingData({path: path for path in paths}, 255)
-    found = calibration.groups(data, group_by)
-    np.testing.assert_array_equal(found, expected)
+    actual = calibration.groups(data, group_by)
+    np.testing.assert_array_equal(actual, expected)
     if group_by != "none":
         with pytest.raises(InputError, match=rf"--group_by={group_by}: all 2 training images are one group"):
             calibration.groups(TrainingData({path: path for path in paths[:2]}, 255), group_by)
@@ -116,8 +116,8 @@ def _rows(folder):
 def test_a_detector_knows_how_images_score_that_it_does_not_know(copied_run, category, tmp_path, config):
     """As a run without the image would score it."""
     run = copied_run(config, category, tmp_path / "run")
-    found = loading.load(run).calibration
-    assert len(found.scores) == 6
+    stored = loading.load(run).calibration
+    assert len(stored.scores) == 6
     train = category / "train/good"
     path = train / "003.png"
     image = sources.read_train(category, config.data.image_size).images[3]
@@ -127,21 +127,21 @@ def test_a_detector_knows_how_images_score_that_it_does_not_know(copied_run, cat
     other = loading.load(others)
     again = loading.make(other.network.model, other.config, other.data).fit(examples.images)
     score = again.score(image[None]).scores[0]
-    assert np.min(np.abs(found.scores - score)) < 1e-4 * abs(score)
-    assert (len(found.pixels) == 6) == bool(config.patch_size)
+    assert np.min(np.abs(stored.scores - score)) < 1e-4 * abs(score)
+    assert (len(stored.pixels) == 6) == bool(config.patch_size)
 
 
 def test_an_evaluation_decides(tiny_run, category):
     result = cutpaste_tf.evaluate(tiny_run, category)
-    found, rows = loading.load(tiny_run).calibration, _rows(tiny_run / "eval")
+    stored, rows = loading.load(tiny_run).calibration, _rows(tiny_run / "eval")
     assert result["calibration_images"] == 6
     assert result["false_alarm_rate"] == pytest.approx(1 / 7)
-    assert result["threshold"] == found.scores[-1]
+    assert result["threshold"] == stored.scores[-1]
     called = [row["decision"] == "anomalous" for row in rows]
     assert called == [float(row["score"]) > result["threshold"] for row in rows]
     np.testing.assert_allclose(
         [float(row["p_value"]) for row in rows],
-        found.p_values(np.array([float(row["score"]) for row in rows])),
+        stored.p_values(np.array([float(row["score"]) for row in rows])),
         atol=1e-6,
     )
     labels = [row["label"] == "1" for row in rows]
@@ -151,7 +151,7 @@ def test_an_evaluation_decides(tiny_run, category):
     assert result["recall_by_defect"] == {"square": result["recall"]}
     assert result["best_f1_by_test_labels"] >= result["f1"]
     other = cutpaste_tf.evaluate(tiny_run, category, settings={"false_alarm_rate": 0.5})
-    assert other["threshold"] == found.scores[3]
+    assert other["threshold"] == stored.scores[3]
     assert (tiny_run / "eval_false_alarm_rate=0.5").is_dir()
 
 

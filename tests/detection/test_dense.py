@@ -7,7 +7,7 @@ import pytest
 from conftest import networks_of
 
 from cutpaste_tf import devices
-from cutpaste_tf.detection import dense, patch_detector, whole
+from cutpaste_tf.detection import dense, image_features, patch_detector
 from cutpaste_tf.detection.patch_detector import PatchDetector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import resnet
@@ -45,14 +45,14 @@ def test_exact_features_are_those_of_each_patch_alone(feature, image, stem, size
     monkeypatch.setattr(dense, "_PIXELS", 7 * size**2)  # batches that do not come out even
     feature = feature if stem == "imagenet" else _feature(SETTINGS)
     config = SETTINGS.replaced(extract_size=size, stride=stride)
-    found = dense.function(feature, config.data.image_size, config.features)(image)
+    features = dense.function(feature, config.data.image_size, config.features)(image)
     side = dense.places(config.data.image_size, config.features)
-    assert found.shape == (side**2, 512)
-    assert found.dtype == np.float32
+    assert features.shape == (side**2, 512)
+    assert features.dtype == np.float32
     for place in (0, side - 1, side, side**2 // 2, side**2 - 1):
         top, left = stride * (place // side), stride * (place % side)
         alone = feature.predict_on_batch(image[None, top : top + size, left : left + size].astype(np.float32) / 255)
-        np.testing.assert_allclose(found[place], np.asarray(alone)[0], rtol=1e-4, atol=1e-4 * np.abs(alone).max())
+        np.testing.assert_allclose(features[place], np.asarray(alone)[0], rtol=1e-4, atol=1e-4 * np.abs(alone).max())
 
 
 @pytest.mark.parametrize("kind", ["exact", "fast"])
@@ -64,45 +64,47 @@ def test_an_image_of_another_size_is_refused(feature, image, kind):
 
 def test_patches_are_scored_image_by_image_in_bounded_memory(monkeypatch):
     """Features of at most three images are held; the scores stand in the images' order."""
-    held = []
+    scored = []
 
     class Density:
         peak = 1.0
 
         def score_samples(self, features):
-            held.append(len(features))
+            scored.append(len(features))
             return 1.0 - features[:, :, 0]
 
     monkeypatch.setattr(patch_detector, "_TOGETHER", 3 * 9 * 2 * 4)
     images = np.broadcast_to(np.arange(8, dtype=np.uint8)[:, None, None, None], (8, 4, 4, 3))
-    made = []
+    computed = []
 
     def each(images):
         for number in images[:, 0, 0, 0]:
-            assert len(made) - sum(held) < 3  # no image is embedded before those before it are scored
-            made.append(number)
+            assert len(computed) - sum(scored) < 3  # no image is embedded before those before it are scored
+            computed.append(number)
             yield np.full((9, 2), number, np.float32)
 
     detector = PatchDetector(Path("unused"), Config.of(patch_size=64), TrainingData({}, 255))
     detector.embed_patches, detector._density = dense.PatchEmbedder(each, 4), Density()
-    found = detector.embed(images)
-    assert held == [3, 3, 2]
-    np.testing.assert_array_equal(found, np.broadcast_to(np.arange(8)[:, None, None], (8, 3, 3)))
+    embedded = detector.embed(images)
+    assert scored == [3, 3, 2]
+    np.testing.assert_array_equal(embedded, np.broadcast_to(np.arange(8)[:, None, None], (8, 3, 3)))
 
 
-@pytest.mark.parametrize(("stem", "whole", "tiles"), [("imagenet", 32, 5), ("small", 8, 3)])
-def test_a_dilated_network_gives_the_network_s_own_places_and_those_between(image, stem, whole, tiles):
+@pytest.mark.parametrize(("stem", "stride", "tiles"), [("imagenet", 32, 5), ("small", 8, 3)])
+def test_a_dilated_network_gives_the_network_s_own_places_and_those_between(image, stem, stride, tiles):
     backbone = resnet.resnet18(stem)
     x = image[None].astype(np.float32) / 255
-    own = np.asarray(backbone.predict_on_batch(x))
+    original = np.asarray(backbone.predict_on_batch(x))
     dilated = np.asarray(dense.dilate(backbone, 4).predict_on_batch(x))
     assert dilated.shape == (1, 24, 24, 512)
-    np.testing.assert_allclose(dilated[:, :: whole // 4, :: whole // 4], own, rtol=1e-4, atol=1e-4 * own.max())
+    np.testing.assert_allclose(
+        dilated[:, :: stride // 4, :: stride // 4], original, rtol=1e-4, atol=1e-4 * original.max()
+    )
     # A place between: the network's own first place after the image is moved, away from the border's padding.
     wide = np.tile(x, (1, tiles, tiles, 1))
     moved = np.asarray(backbone.predict_on_batch(wide[:, 4:, 8:]))
     between = np.asarray(dense.dilate(backbone, 4).predict_on_batch(wide))
-    middle = 128 * (tiles // 2) // whole
+    middle = 128 * (tiles // 2) // stride
     np.testing.assert_allclose(
         between[0, 32 * (tiles // 2) + 1, 32 * (tiles // 2) + 2],
         moved[0, middle, middle],
@@ -123,9 +125,9 @@ def test_a_dilated_network_gives_the_network_s_own_places_and_those_between(imag
 def test_fast_features_are_the_mean_of_places_centered_in_the_patch(image, stem, size, stride, expected):
     config = SETTINGS.replaced(stem=stem, extract_size=size, stride=stride, dense="fast")
     feature = _feature(config)
-    found = dense.function(feature, config.data.image_size, config.features)(image)
+    features = dense.function(feature, config.data.image_size, config.features)(image)
     side = dense.places(config.data.image_size, config.features)
-    assert found.shape == (side**2, 512)
+    assert features.shape == (side**2, 512)
     inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
     x = image[None].astype(np.float32) / 255
     if (stem, stride) == ("small", 8):  # its grid begins at pixel 4
@@ -137,7 +139,7 @@ def test_fast_features_are_the_mean_of_places_centered_in_the_patch(image, stem,
         tops = [(stride * row + pixel - (96 - shifted.shape[1])) // every for pixel in expected]
         lefts = [(stride * column + pixel - (96 - shifted.shape[1])) // every for pixel in expected]
         mean = places[np.ix_(tops, lefts)].mean(axis=(0, 1))
-        np.testing.assert_allclose(found[row * side + column], mean, rtol=1e-4, atol=1e-4 * np.abs(mean).max())
+        np.testing.assert_allclose(features[row * side + column], mean, rtol=1e-4, atol=1e-4 * np.abs(mean).max())
 
 
 def test_max_pooling_is_not_dilated(feature):
@@ -183,30 +185,30 @@ def test_aligned_categories_get_a_density_for_each_location(data, mode):
 def test_batches_are_sized_by_a_devices_memory(monkeypatch):
     paper = Config.of(patch_size=64).features  # 3,249 patches of 32 px
     assert dense.batch_size(256, paper) == 465  # 7 batches of at most 512
-    assert whole.batch_size(256) == 16
+    assert image_features.batch_size(256) == 16
     monkeypatch.setattr(devices, "memory", lambda: 2**34)  # 16 GiB
     assert dense.batch_size(256, paper) == 3249  # all at once: 4,096 would fit
-    assert whole.batch_size(256) == 64
+    assert image_features.batch_size(256) == 64
     monkeypatch.setattr(devices, "names", lambda: ["gpu:0", "gpu:1"])
-    assert whole.batch_size(256) == 128
+    assert image_features.batch_size(256) == 128
 
 
 def test_patches_are_cut_while_those_before_are_computed(image, feature, monkeypatch):
     """The second image's first batch is there before the first image's last is asked for."""
     monkeypatch.setattr(dense, "_PIXELS", 13 * 32**2)  # 25 patches: two batches an image
-    cut, computed, asked = [], [], threading.Event()
+    cut, computed, requested = [], [], threading.Event()
     whole_cut, outputs = dense.cut, devices.outputs
 
     def slowly(images, settings, together):
         for batch in whole_cut(images, settings, together):
             cut.append(len(computed))
             if len(cut) == 3:
-                asked.set()
+                requested.set()
             yield batch
 
     def compute(network, batch):
         if len(computed) == 1:
-            assert asked.wait(20)
+            assert requested.wait(20)
         computed.append(len(batch))
         return outputs(network, batch)
 

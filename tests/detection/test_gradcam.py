@@ -62,11 +62,11 @@ def test_maps_are_gradcam_of_the_whole_score(setting, options, name):
 
     slopes = np.asarray(gradient(score, activations))
     maps = np.maximum(np.einsum("bhwc,bc->bhw", np.asarray(activations), slopes.mean(axis=(1, 2))), 0)
-    expected = [np.asarray(Image.fromarray(one).resize((64, 64), Image.Resampling.BILINEAR)) for one in maps]
-    found = gradcam.GradCam(nets.feature, **options).heat_maps(density, pictures)
-    assert found.shape == (3, 64, 64)
-    assert found.max() > 0
-    np.testing.assert_allclose(found, expected, atol=1e-3 * found.max())
+    expected = [np.asarray(Image.fromarray(heat).resize((64, 64), Image.Resampling.BILINEAR)) for heat in maps]
+    actual = gradcam.GradCam(nets.feature, **options).heat_maps(density, pictures)
+    assert actual.shape == (3, 64, 64)
+    assert actual.max() > 0
+    np.testing.assert_allclose(actual, expected, atol=1e-3 * actual.max())
 
 
 def test_any_layer_s_gradient_is_the_score_s_slope(setting):

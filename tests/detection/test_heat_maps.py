@@ -14,14 +14,14 @@ SETTINGS = HeatMapSettings(smoothing_sigma=5.0)
 def test_a_blob_is_spread_over_its_patch_and_nowhere_else():
     scores = np.zeros((1, 13, 13), np.float32)
     scores[0, 3, 9] = 7.0
-    (found,) = heat_maps.upsample(scores, 64, FEATURES, SETTINGS)
-    assert found.shape == (64, 64)
-    assert found.dtype == np.float32
-    y, x = np.nonzero(found)
+    (heat,) = heat_maps.upsample(scores, 64, FEATURES, SETTINGS)
+    assert heat.shape == (64, 64)
+    assert heat.dtype == np.float32
+    y, x = np.nonzero(heat)
     assert (y.min(), y.max(), x.min(), x.max()) == (12, 27, 36, 51)
     offsets = np.arange(16) - 7.5
     kernel = np.exp(-(offsets[:, None] ** 2 + offsets**2) / 50)
-    np.testing.assert_allclose(found[12:28, 36:52], 7 * 16 * kernel / kernel.sum(), rtol=1e-5)
+    np.testing.assert_allclose(heat[12:28, 36:52], 7 * 16 * kernel / kernel.sum(), rtol=1e-5)
 
 
 def test_upsampling_is_the_transposed_convolution():

@@ -15,7 +15,7 @@ from cutpaste_tf.detection.pixel_detector import PixelDetector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.images.image_set import ImageSet
-from cutpaste_tf.progress import hush
+from cutpaste_tf.progress import no_report
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.serving.predict import predict
 from cutpaste_tf.serving.stream import PredictionOptions
@@ -35,10 +35,10 @@ def detectors(tmp_path_factory, category):
     """One of each kind."""
     root = tmp_path_factory.mktemp("runs")
     for name, config in {"image": IMAGE, "other": IMAGE.replaced(seed=1), "patch": PATCH}.items():
-        cutpaste_tf.train(config.replaced(data=str(category)), root / name, report=hush)
+        cutpaste_tf.train(config.replaced(data=str(category)), root / name, report=no_report)
     both = [root / "image", root / "other"]
-    cutpaste_tf.export(root / "patch", root / "patch_export", options=RATE, report=hush)
-    cutpaste_tf.export(both, root / "both_export", options=RATE, report=hush)
+    cutpaste_tf.export(root / "patch", root / "patch_export", options=RATE, report=no_report)
+    cutpaste_tf.export(both, root / "both_export", options=RATE, report=no_report)
     examples = sources.read_train(category, 32)
     config = IMAGE.replaced(data=str(category))
     pixels = PixelDetector(config, TrainingData.of(examples)).fit(examples.images)
@@ -74,12 +74,12 @@ def test_every_kind_scores_evaluates_and_predicts_alike(kind, detectors, categor
         category,
         options=cutpaste_tf.EvaluationOptions(heat_maps=maps),
         output_dir=tmp_path / "eval",
-        report=hush,
+        report=no_report,
     )
     assert result["threshold"] in detector.calibration.scores
     assert (result.get("pixel_auroc") is not None) == maps
     rows = io.StringIO()
-    predict(detector, str(category / "test"), rows, options=PredictionOptions(format="jsonl"), report=hush)
+    predict(detector, str(category / "test"), rows, options=PredictionOptions(format="jsonl"), report=no_report)
     predicted = [json.loads(line)["score"] for line in rows.getvalue().splitlines()]
     np.testing.assert_allclose(predicted, scores.scores, rtol=0, atol=1e-6 * extent)
     assert detector.predict(images[0]).score == pytest.approx(scores.scores[0], abs=1e-6 * extent)
@@ -127,7 +127,7 @@ def test_a_threshold_can_be_given_in_place_of_a_rate(kind, detectors, category, 
     normal = detector.calibration.scores
     threshold = float((normal[2] + normal[3]) / 2)  # 3 of 6 normal images are above: (1 + 3) / (1 + 6)
     options = cutpaste_tf.EvaluationOptions(threshold=threshold, heat_maps=False, page=False)
-    result = cutpaste_tf.evaluate(detector, category, options=options, output_dir=tmp_path / "eval", report=hush)
+    result = cutpaste_tf.evaluate(detector, category, options=options, output_dir=tmp_path / "eval", report=no_report)
     assert result["threshold"] == threshold
     assert result["false_alarm_rate"] == pytest.approx(4 / 7)
     by_rate = cutpaste_tf.evaluate(
@@ -136,7 +136,7 @@ def test_a_threshold_can_be_given_in_place_of_a_rate(kind, detectors, category, 
         settings={"false_alarm_rate": 4 / 7},
         options=options._replace(threshold=None),
         output_dir=tmp_path / "eval",
-        report=hush,
+        report=no_report,
     )
     assert by_rate["threshold"] <= threshold
     rate = {"false_alarm_rate": 0.3}
@@ -146,12 +146,12 @@ def test_a_threshold_can_be_given_in_place_of_a_rate(kind, detectors, category, 
 
 def test_an_export_decides_by_the_threshold_that_it_was_given(detectors, category, tmp_path):
     run = tmp_path / "run"
-    cutpaste_tf.train(IMAGE.replaced(data=str(category)), run, report=hush)
+    cutpaste_tf.train(IMAGE.replaced(data=str(category)), run, report=no_report)
     threshold = float(np.median(loading.load(run).calibration.scores))
     options = cutpaste_tf.ExportOptions(threshold=threshold)
-    record = cutpaste_tf.export(run, tmp_path / "export", options=options, report=hush)
+    record = cutpaste_tf.export(run, tmp_path / "export", options=options, report=no_report)
     assert record["threshold"] == threshold
-    result = cutpaste_tf.evaluate(tmp_path / "export", report=hush)
+    result = cutpaste_tf.evaluate(tmp_path / "export", report=no_report)
     assert (result["threshold"], result["false_alarm_rate"]) == (threshold, record["false_alarm_rate"])
 
 

@@ -98,13 +98,13 @@ def test_a_patch_model_localizes(category, tmp_path, mode, capsys):
     pictures = examples.images
     np.testing.assert_allclose(loaded.embed(pictures), scores, rtol=1e-4)
     with (run / "eval/scores.csv").open() as file:
-        found = [float(row["score"]) for row in csv.DictReader(file)]
+        written = [float(row["score"]) for row in csv.DictReader(file)]
     maps = loaded.score(pictures, heat_maps=True).heat_maps
     assert maps.shape == (6, 64, 64)
     truth = [np.zeros((64, 64), bool) if mask is None else mask for mask in examples.masks]
     assert result["pixel_auroc"] == pytest.approx(100 * roc_auc_score(np.ravel(truth), maps.ravel()), abs=1e-3)
-    np.testing.assert_allclose(found, maps.max(axis=(1, 2)), rtol=1e-4)
-    np.testing.assert_allclose(loaded.score(pictures).scores, found, rtol=1e-4)
+    np.testing.assert_allclose(written, maps.max(axis=(1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(loaded.score(pictures).scores, written, rtol=1e-4)
     assert dense.places(config.data.image_size, config.features) == 5
 
 
@@ -153,9 +153,9 @@ def test_a_run_killed_while_its_density_is_fitted_goes_on(category, tmp_path, mo
     _train(category, tmp_path / "run")
     assert (tmp_path / "run/detector").is_dir()
     assert not steps  # nothing was trained again
-    found = loading.load(tmp_path / "run/detector").network.model.weights
-    for one, other in zip(trained[0], found, strict=True):
-        np.testing.assert_array_equal(one, np.asarray(other))
+    weights = loading.load(tmp_path / "run/detector").network.model.weights
+    for weight, other in zip(trained[0], weights, strict=True):
+        np.testing.assert_array_equal(weight, np.asarray(other))
 
 
 def test_without_masks_there_are_image_figures_only(patch_run, category, capsys):
@@ -198,7 +198,7 @@ def test_settings_of_image_models_are_refused(patch_run, category):
 
 
 def test_what_training_decided_is_refused(patch_run, category):
-    with pytest.raises(InputError, match="epochs: not for an evaluation to change, which may give: normal_name, "):
+    with pytest.raises(InputError, match="epochs: an evaluation cannot change that, only: normal_name, "):
         cutpaste_tf.evaluate(patch_run, category, settings={"epochs": 3})
 
 

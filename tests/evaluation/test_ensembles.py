@@ -28,9 +28,9 @@ def _scores(folder):
 
 def test_an_ensemble_scores_by_the_mean_of_log_densities(members, category, tmp_path):
     command("eval_main.py", f"--run_dir={','.join(map(str, members))}", f"--output_dir={tmp_path}/both")
-    detectors = [loading.load(one) for one in members]
+    detectors = [loading.load(member) for member in members]
     examples = sources.read_test(category, detectors[0].config.data.image_size)
-    answers = [one.score(examples.images, heat_maps=True) for one in detectors]
+    answers = [member.score(examples.images, heat_maps=True) for member in detectors]
     maps = [answer.heat_maps for answer in answers]
     if detectors[0].config.patch_size:
         # An image's score is the maximum of its map; upsampling is linear, so that the mean of maps is the mean's map.
@@ -40,16 +40,18 @@ def test_an_ensemble_scores_by_the_mean_of_log_densities(members, category, tmp_
     np.testing.assert_allclose(_scores(tmp_path / "both"), expected, rtol=1e-3, atol=1e-3)
     assert not np.allclose(_scores(tmp_path / "both"), answers[0].scores)
     result = json.loads((tmp_path / "both/metrics.json").read_text())
-    assert result["ensemble"] == [str(one) for one in members]
+    assert result["ensemble"] == [str(member) for member in members]
     assert (tmp_path / "both/heatmaps.png").is_file()
 
 
 def test_what_is_no_ensemble_is_refused(copied_run, category, tmp_path):
     first = copied_run(TINY.replaced(epochs=0), category, tmp_path / "first")
-    with pytest.raises(InputError, match="an ensemble: give it an --output_dir"):
+    with pytest.raises(InputError, match="An ensemble, or a detector that is not in a run, needs an --output_dir"):
         cutpaste_tf.evaluate([first, first])
     patches = copied_run(PATCHES, category, tmp_path / "patches")
-    with pytest.raises(InputError, match=r"patches has --patch_size=32 and .*first 0; an ensemble's are the same"):
+    with pytest.raises(
+        InputError, match=r"patches has --patch_size=32 and .*first 0; in an ensemble they must be the same"
+    ):
         cutpaste_tf.evaluate([first, patches], output_dir=tmp_path / "x")
     other = draw_category(tmp_path / "other")
     (other / "train/good/000.png").unlink()

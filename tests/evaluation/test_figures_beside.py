@@ -12,10 +12,10 @@ CONFIG = Config.of(image_size=32, scar_max_length=20, stem="small").resolved()
 def _result(labels, config=CONFIG, **more):
     """What metrics.json holds, as far as it matters here."""
     labels, scores = np.array(labels), np.arange(len(labels)) * 1.0
-    known = Calibration(np.arange(30.0), np.empty(0))
-    decided = known.decide(scores, config.decision)
+    calibration = Calibration(np.arange(30.0), np.empty(0))
+    decided = calibration.decide(scores, config.decision)
     result = {"image_auroc": None, "image_auroc_by_defect": {}, "pixel_gaussian_auroc": None, "steps": 9}
-    result |= decisions.figures(known, decided, labels, ["x"] * len(labels), scores)
+    result |= decisions.figures(calibration, decided, labels, ["x"] * len(labels), scores)
     result |= {f"test_{name}": int(np.sum(labels == label)) for name, label in
                (("normal", 0), ("anomalous", 1), ("unlabelled", -1))}  # fmt: skip
     return result | {"density": config.density.density, "train_images": 30, "settings": config.flat(), **more}

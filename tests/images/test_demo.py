@@ -10,7 +10,7 @@ from cutpaste_tf.images import demo, demo_drawing, sources
 
 
 @pytest.fixture
-def few(monkeypatch, tmp_path):
+def demo_root(monkeypatch, tmp_path):
     monkeypatch.setattr(demo, "FOLDER", tmp_path / "demo")
     for name in ("TRAIN", "TEST_GOOD", "TEST_PER_DEFECT"):
         monkeypatch.setattr(demo, name, 2)
@@ -18,16 +18,16 @@ def few(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(demo.CATEGORIES))
-def test_draws_a_category_in_mvtec_layout(few, name):
+def test_draws_a_category_in_mvtec_layout(demo_root, name):
     folder = sources.folder(f"demo/{name}")
-    assert folder == few / name
+    assert folder == demo_root / name
     drawn = (folder / "train/good/000.png").stat().st_mtime_ns
     sources.folder(f"demo/{name}/")  # drawn once ...
     assert (folder / "train/good/000.png").stat().st_mtime_ns == drawn
     (folder / ".drawn_by_sha256").write_text("an older version of the file")
     sources.folder(f"demo/{name}")  # ... and again when the drawing has changed
     assert (folder / "train/good/000.png").stat().st_mtime_ns > drawn
-    assert not list(few.glob(".*"))
+    assert not list(demo_root.glob(".*"))
     test = sources.read_test(folder, 64)
     defects = demo.CATEGORIES[name].defects
     assert len(defects) >= 4
@@ -68,7 +68,7 @@ def test_pixels_are_the_same_on_every_machine():
     assert digests == {"fabric": "9fc793b6732d3d5a", "gear": "f410cef51f24d30c"}
 
 
-def test_masks_are_saved_as_0_and_255(few):
+def test_masks_are_saved_as_0_and_255(demo_root):
     folder = sources.folder("demo/gear")
     mask = np.asarray(Image.open(folder / "ground_truth/rust/000_mask.png"))
     assert set(np.unique(mask)) == {0, 255}

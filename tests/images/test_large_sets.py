@@ -14,7 +14,7 @@ from cutpaste_tf import arrays, files
 from cutpaste_tf.backend import keras
 from cutpaste_tf.density import density
 from cutpaste_tf.density.gaussian import GaussianDensity
-from cutpaste_tf.detection import embeddings, whole
+from cutpaste_tf.detection import embeddings, image_features
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import decoding, parallel, reading, sources
 from cutpaste_tf.images.image_set import ImageSet
@@ -44,23 +44,23 @@ def test_results_come_in_order_and_little_is_taken_ahead(monkeypatch):
 
 
 def test_the_cores_of_a_container_are_its_quota_s(tmp_path, monkeypatch):
-    own = tmp_path / "own"
+    self_cgroup = tmp_path / "own"
 
     def quota(group, **written):
-        own.write_text(group)
+        self_cgroup.write_text(group)
         for name, content in written.items():
             path = tmp_path / name.replace("__", "/").replace("_dot_", ".")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
-        return parallel.quota(tmp_path, own)
+        return parallel.quota(tmp_path, self_cgroup)
 
     assert quota("0::/a/b\n") == math.inf
     assert quota("0::/a/b\n", a__cpu_dot_max="150000 100000\n", a__b__cpu_dot_max="max 100000\n") == 1.5
     assert quota("0::/\n", cpu_dot_max="200000 100000\n") == 2
-    one = {"cpu__x__cpu_dot_cfs_quota_us": "-1", "cpu__x__cpu_dot_cfs_period_us": "100000"}
-    assert quota("4:memory:/x\n1:cpu:/x\n", **one) == math.inf
-    one = {"cpu,cpuacct__cpu_dot_cfs_quota_us": "50000", "cpu,cpuacct__cpu_dot_cfs_period_us": "100000"}
-    assert quota("1:cpu,cpuacct:/docker/x\n", **one) == 0.5
+    quotas = {"cpu__x__cpu_dot_cfs_quota_us": "-1", "cpu__x__cpu_dot_cfs_period_us": "100000"}
+    assert quota("4:memory:/x\n1:cpu:/x\n", **quotas) == math.inf
+    quotas = {"cpu,cpuacct__cpu_dot_cfs_quota_us": "50000", "cpu,cpuacct__cpu_dot_cfs_period_us": "100000"}
+    assert quota("1:cpu,cpuacct:/docker/x\n", **quotas) == 0.5
     assert parallel.quota(tmp_path, tmp_path / "none") == math.inf
     monkeypatch.setattr(parallel, "quota", lambda: 0.5)
     assert parallel.cores() == 1
@@ -76,9 +76,9 @@ def test_threads_share_memory(monkeypatch, tmp_path):
         at_work.append(1)
         most.append(len(at_work))
         time.sleep(0.005)
-        found = decode(*arguments, **options)
+        decoded = decode(*arguments, **options)
         at_work.pop()
-        return found
+        return decoded
 
     monkeypatch.setattr(decoding, "decode", counted)
     for index in range(20):
@@ -97,9 +97,9 @@ def test_the_error_is_the_first_item_s(monkeypatch):
             raise ValueError(str(index))
         return index
 
-    results, found = parallel.in_order(work, range(20)), []
+    results, received = parallel.in_order(work, range(20)), []
     with pytest.raises(ValueError, match="3"):
-        found.extend(results)
+        received.extend(results)
     assert list(parallel.in_order(work, range(3))) == [0, 1, 2]
 
 
@@ -191,9 +191,9 @@ def test_moments_in_parts_are_scikit_learn_s(monkeypatch):
 def test_features_of_a_large_set_lie_in_a_file(tmp_path, monkeypatch, category):
     images = sources.read_train(category, 32).images
     feature = keras.Sequential([keras.layers.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D()])
-    small = whole.embed(feature, images)
+    small = image_features.embed(feature, images)
     monkeypatch.setattr(arrays, "MEMORY_LIMIT", 0)
-    large = whole.embed(feature, images)
+    large = image_features.embed(feature, images)
     assert isinstance(large, np.memmap)
     np.testing.assert_array_equal(large, small)
     written = {"large": large, "small": small, "names": np.array(list("abc")), "step": np.array(7), "none": small[:0]}
@@ -218,9 +218,9 @@ def test_features_in_a_file_are_never_all_in_memory(tmp_path, monkeypatch):
     features[:] = np.random.default_rng(0).normal(size=features.shape)
     arrays.release(features)
     before, fitted = _resident("RssFile:"), GaussianDensity()
-    for held in (fitted.fit, fitted.score_samples, fitted.held_out, _written(tmp_path / "features.npz")):
-        held(features)
-        assert _resident("RssFile:") - before < 5e6, held  # of 26 MB
+    for use in (fitted.fit, fitted.score_samples, fitted.held_out, _written(tmp_path / "features.npz")):
+        use(features)
+        assert _resident("RssFile:") - before < 5e6, use  # of 26 MB
     again = files.read_arrays(tmp_path / "features.npz")["features"]
     assert _resident("RssFile:") - before < 5e6
     np.testing.assert_array_equal(again, features)
@@ -237,7 +237,7 @@ def test_no_room_is_no_damage(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "MEMORY_LIMIT", 0)
     monkeypatch.setattr(arrays.os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(InputError, match="has no room for"):
-        files.kept(path, embeddings.read, lambda: pytest.fail("it would be computed anew"), embeddings.write, print)
+        files.cached(path, embeddings.read, lambda: pytest.fail("it would be computed anew"), embeddings.write, print)
     assert path.is_file()
 
 
@@ -246,6 +246,6 @@ def test_thumbnails_of_training_images_are_few(monkeypatch, category):
     monkeypatch.setattr(embeddings, "THUMBNAILS", 4)
     features = np.zeros((6, 3), np.float32)
     images = ImageSet.of(examples)
-    every, few = embeddings.describe(features, images), embeddings.describe(features, images, trained=True)
-    assert (len(every.thumbnails), len(few.thumbnails)) == (6, 3)
-    np.testing.assert_array_equal(few.thumbnails, every.thumbnails[::2])
+    every, reduced = embeddings.describe(features, images), embeddings.describe(features, images, trained=True)
+    assert (len(every.thumbnails), len(reduced.thumbnails)) == (6, 3)
+    np.testing.assert_array_equal(reduced.thumbnails, every.thumbnails[::2])

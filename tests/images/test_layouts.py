@@ -10,7 +10,7 @@ from conftest import TINY, write_image
 from PIL import Image, ImageCms
 
 import cutpaste_tf
-from cutpaste_tf.detection import loading, whole
+from cutpaste_tf.detection import image_features, loading
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import reading, sources, unread
@@ -147,10 +147,10 @@ def test_test_images_are_scaled_as_the_training_images(tmp_path):
     config = TINY.replaced(epochs=0, data=str(tmp_path / "train"))
     cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     cutpaste_tf.evaluate(tmp_path / "run", tmp_path / "test")
-    found = np.load(tmp_path / "run/eval_data=test/embeddings.npz")["test_features"]
+    features = np.load(tmp_path / "run/eval_data=test/embeddings.npz")["test_features"]
     dark = reading.read(sources.list_test(tmp_path / "test"), 32, DataSettings.of(white=4095))
     detector = loading.load(tmp_path / "run/detector")
-    np.testing.assert_allclose(found, whole.embed(detector.feature, dark.images), atol=1e-5)
+    np.testing.assert_allclose(features, image_features.embed(detector.feature, dark.images), atol=1e-5)
     alone = [detector.predict(tmp_path / f"test/{seed}.png").score for seed in range(3)]
     np.testing.assert_allclose(alone, detector.score(dark.images).scores, rtol=1e-4)
     deep(tmp_path / "test/bright.png", 5, 4)

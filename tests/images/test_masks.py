@@ -44,16 +44,16 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_way_to_mark_a_defect(tmp_path, kind):
     KINDS[kind]().save(tmp_path / "mask.png")
-    found, part = masks.read([tmp_path / "mask.png"], "image", (40, 40), 40, ReadingSettings())
-    np.testing.assert_array_equal(found, TRUTH)
+    mask, part = masks.read([tmp_path / "mask.png"], "image", (40, 40), 40, ReadingSettings())
+    np.testing.assert_array_equal(mask, TRUTH)
     assert part == TRUTH.mean()
 
 
 @pytest.mark.parametrize("brightest", [255, 76])
 def test_of_jpeg_half_its_maximum_counts(tmp_path, brightest):
     Image.fromarray((brightest * TRUTH).astype(np.uint8)).save(tmp_path / "mask.png", format="JPEG", quality=75)
-    found, _ = masks.read([tmp_path / "mask.png"], "image", (40, 40), 40, ReadingSettings())
-    assert np.mean(found != TRUTH) < 0.01
+    mask, _ = masks.read([tmp_path / "mask.png"], "image", (40, 40), 40, ReadingSettings())
+    assert np.mean(mask != TRUTH) < 0.01
     Image.fromarray(BLACK).save(tmp_path / "empty.jpg")
     assert not masks.read([tmp_path / "empty.jpg"], "image", (40, 40), 40, ReadingSettings())[0].any()
 
@@ -62,18 +62,18 @@ def test_inverted_masks_are_noticed_and_can_be_read(category):
     write_image(category / "ground_truth/square/000_mask.png", 255 - MARK)
     (notice,) = sources.read_test(category, 40).notices
     assert notice.startswith("The mask of test/square/000.png covers 94 % of the image")
-    found, _ = masks.read(
+    mask, _ = masks.read(
         [category / "ground_truth/square/000_mask.png"], "", (40, 40), 40, ReadingSettings.of(invert_masks=True)
     )
-    np.testing.assert_array_equal(found, TRUTH)
+    np.testing.assert_array_equal(mask, TRUTH)
 
 
 @pytest.mark.parametrize("name", ["000.png", "000_mask.bmp", "000_mask.PNG", "000.TIF", "000/000.png", "000/a.bmp"])
 def test_every_way_to_name_a_mask(category, name):
     (category / "ground_truth/square/000_mask.png").unlink()
     write_image(category / "ground_truth/square" / name, MARK)
-    found = sources.read_test(category, 40).masks[3]
-    np.testing.assert_array_equal(found, TRUTH)
+    mask = sources.read_test(category, 40).masks[3]
+    np.testing.assert_array_equal(mask, TRUTH)
     assert not unread.lines(category, testing=True)
 
 

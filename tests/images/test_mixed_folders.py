@@ -33,21 +33,21 @@ def scored(root, **settings):
     return {item.path: (item.label, len(item.masks)) for item in items}
 
 
-def said(root, *, testing, **settings):
+def reported(root, *, testing, **settings):
     return "\n".join(unread.lines(root, DataSettings.of(**settings), testing=testing))
 
 
 def test_kolektor_sdd2(tmp_path):
     root = draw(*(tmp_path, "1.png", "2.png", "3.png"), masks=["3_GT.png"], empty=["1_GT.png", "2_GT.png"])
     assert learnt(root) == ["1.png", "2.png"]
-    lines = said(root, testing=False)
+    lines = reported(root, testing=False)
     assert "3 masks that lie among the images" in lines
     assert "1 of 3 images, whose masks mark a defect, as" in lines
     assert scored(root) == {"1.png": (0, 1), "2.png": (0, 1), "3.png": (1, 1)}
-    assert "1 of 3 images are anomalous" in said(root, testing=True)
+    assert "1 of 3 images are anomalous" in reported(root, testing=True)
     (root / "2_GT.png").unlink()
     assert set(scored(root).values()) == {(reading.UNKNOWN, 0)}
-    assert "1 of 3 images have none, as" in said(root, testing=True)
+    assert "1 of 3 images have none, as" in reported(root, testing=True)
 
 
 def test_kolektor_sdd2_as_a_whole_is_refused_with_what_to_name(tmp_path):
@@ -116,7 +116,7 @@ def test_masks_among_labelled_images(tmp_path, mask):
 def test_a_photograph_of_a_label_is_a_photograph(tmp_path):
     draw(tmp_path, "good/0.png", "good/1_label.png", "label/0.png", "label/1.png", "good/2.jpg", "good/2.png")
     assert len(scored(tmp_path)) == 6
-    assert "label is tested as a kind of defect" in said(tmp_path, testing=True)
+    assert "label is tested as a kind of defect" in reported(tmp_path, testing=True)
 
 
 @pytest.mark.parametrize("name", ["NG", "bad", "defective", "2024_rejects", "Not OK", "partsAnomaly"])
@@ -146,8 +146,8 @@ def test_litter_is_passed_over(tmp_path):
     )
     assert len(learnt(tmp_path)) == 2
     assert len(scored(tmp_path)) == 3
-    assert "1 images in 1 folders" in said(tmp_path, testing=False)
-    assert "(#recycle, @eaDir)" in said(tmp_path, testing=True)
+    assert "1 images in 1 folders" in reported(tmp_path, testing=False)
+    assert "(#recycle, @eaDir)" in reported(tmp_path, testing=True)
     passed = []
     assert len(list(named_files.listed(str(tmp_path), passed_over=passed))) == 3
     assert sorted(path.name for path in passed) == ["#recycle", "@eaDir"]
@@ -159,7 +159,7 @@ def test_sidecars_are_named(tmp_path):
     for name in ("anno.csv", "README"):
         (tmp_path / name).write_text("")
     assert len(learnt(tmp_path)) == 2
-    assert "2 files that are no images, as" in said(tmp_path, testing=False)
+    assert "2 files that are not images, as" in reported(tmp_path, testing=False)
     (tmp_path / "2.heic").write_bytes(b"")
     if ".heic" not in folders.EXTENSIONS:
         with pytest.raises(InputError, match="pip install pillow-heif"):
@@ -179,19 +179,19 @@ def test_more_formats(tmp_path, name):
 
 def test_predictions_leave_masks_out(tmp_path):
     draw(tmp_path, "0.png", "1.jpg", "7_mask.png", masks=["0_mask.png", "1.png", "Label/0_label.png", "gt/0.png"])
-    below = {str(one.path.relative_to(tmp_path)): one.error for one in named_files.listed(str(tmp_path))}
+    below = {str(file.path.relative_to(tmp_path)): file.error for file in named_files.listed(str(tmp_path))}
     assert [name for name, error in below.items() if not error] == ["0.png", "1.jpg", "7_mask.png"]
     assert "is the mask of 0.png" in below["0_mask.png"]
     assert "is the mask of 1.jpg" in below["1.png"]
     assert "is a folder of masks" in below["Label"]
     assert "is a folder of masks" in below["gt"]
-    fit = [one.path.name for one in named_files.listed(f"{tmp_path}/*.*") if not one.error]
+    fit = [file.path.name for file in named_files.listed(f"{tmp_path}/*.*") if not file.error]
     assert fit == ["0.png", "1.jpg", "7_mask.png"]
 
 
 def test_names_between_zero_bytes(tmp_path):
     def listed(*lines):
-        return [str(one.path) for one in named_files.listed("-", lines)]
+        return [str(file.path) for file in named_files.listed("-", lines)]
 
     assert listed(b"a/x.png\0a/y.png\0") == ["a/x.png", "a/y.png"]
     assert listed(b"a.png\0new\n", b"line.png\0") == ["a.png", "new\nline.png"]

@@ -105,10 +105,10 @@ def test_what_is_not_whole_is_refused_and_nothing_is_prepared(source, tmp_path):
 
 
 def test_a_damaged_archive_is_named(source, tmp_path):
-    whole = tmp_path / "mvtec.tar.xz"
-    with tarfile.open(whole, "w:xz") as archive:
+    intact = tmp_path / "mvtec.tar.xz"
+    with tarfile.open(intact, "w:xz") as archive:
         archive.add(source, arcname="")
-    (tmp_path / "cut.tar.xz").write_bytes(whole.read_bytes()[:-5000])
+    (tmp_path / "cut.tar.xz").write_bytes(intact.read_bytes()[:-5000])
     (tmp_path / "text.tar").write_text("hello")
     for name in ("cut.tar.xz", "text.tar"):
         with pytest.raises(InputError, match=f"{name} is not a whole tar archive"):

@@ -50,8 +50,8 @@ def test_a_plain_folder_is_unlabelled(tmp_path):
     ],
 )
 def test_every_kind_of_image_becomes_rgb(tmp_path, pixels, kind, expected):
-    image, found = read_image(write_image(tmp_path / "image.png", pixels), 32)
-    assert found == kind
+    image, read_kind = read_image(write_image(tmp_path / "image.png", pixels), 32)
+    assert read_kind == kind
     assert image.shape == (32, 32, 3)
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image.reshape(-1, 3), np.tile(expected, (32 * 32, 1)))
@@ -86,8 +86,8 @@ def test_the_width_is_resized_first_whatever_pillow_s_version():
         return np.clip(result, 0, 255)
 
     expected = halve(halve(pixels, 20).T, 16).T
-    found = np.asarray(resize(Image.fromarray(pixels), 20, 16))
-    np.testing.assert_array_equal(found, expected)
+    actual = np.asarray(resize(Image.fromarray(pixels), 20, 16))
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_exif_rotation_is_applied(tmp_path):

@@ -32,11 +32,11 @@ def make(examples, shape, fill="color", seed=0):
 @pytest.mark.parametrize("shape", synthetic.SHAPES)
 @pytest.mark.parametrize("fill", synthetic.FILLS)
 def test_twins_differ_under_the_mask_only(shape, fill):
-    made = make(normal(), shape, fill)
-    np.testing.assert_array_equal(made.labels, [0] * 6 + [1] * 6)
-    assert made.defects == ["good"] * 6 + [shape] * 6
-    assert made.masks[:6] == [None] * 6
-    for before, after, mask in zip(made.images[:6], made.images[6:], made.masks[6:], strict=True):
+    anomalies = make(normal(), shape, fill)
+    np.testing.assert_array_equal(anomalies.labels, [0] * 6 + [1] * 6)
+    assert anomalies.defects == ["good"] * 6 + [shape] * 6
+    assert anomalies.masks[:6] == [None] * 6
+    for before, after, mask in zip(anomalies.images[:6], anomalies.images[6:], anomalies.masks[6:], strict=True):
         change = np.abs(after.astype(int) - before).max(-1)
         assert 10 < mask.sum() < (0.3 * 96) ** 2 + 1
         assert change[~mask].max() <= 0.05 * 255 + 1
@@ -60,11 +60,11 @@ def test_shapes_have_their_area_at_any_angle(shape):
 
 
 def test_sizes_and_places_vary_within_their_bounds():
-    made = make(normal(200, 100), "square")
-    sides = np.array([np.sqrt(mask.sum()) for mask in made.masks[200:]])
+    anomalies = make(normal(200, 100), "square")
+    sides = np.array([np.sqrt(mask.sum()) for mask in anomalies.masks[200:]])
     assert sides.min() > 0.9 * np.sqrt(0.5) * 10
     assert sides.max() < 1.15 * np.sqrt(0.5) * 30
-    centers = np.array([np.argwhere(mask).mean(0) for mask in made.masks[200:]])
+    centers = np.array([np.argwhere(mask).mean(0) for mask in anomalies.masks[200:]])
     assert centers.min() < 20
     assert centers.max() > 80
 
@@ -84,22 +84,22 @@ def test_only_normal_images_get_a_twin():
 
 
 def test_what_is_written_can_be_evaluated_again(tmp_path):
-    made = make(normal(3), "heart")
-    synthetic.save(made, tmp_path)
+    anomalies = make(normal(3), "heart")
+    synthetic.save(anomalies, tmp_path)
     again = sources.read_test(tmp_path, 96)
-    assert again.paths == made.paths
-    np.testing.assert_array_equal(again.images, made.images)
-    np.testing.assert_array_equal(again.labels, made.labels)
-    for mask, other in zip(made.masks[3:], again.masks[3:], strict=True):
+    assert again.paths == anomalies.paths
+    np.testing.assert_array_equal(again.images, anomalies.images)
+    np.testing.assert_array_equal(again.labels, anomalies.labels)
+    for mask, other in zip(anomalies.masks[3:], again.masks[3:], strict=True):
         np.testing.assert_array_equal(mask, other)
 
 
 def test_natural_images_come_from_a_folder_where_one_is_named(tmp_path):
     write_image(tmp_path / "small.png", np.full((5, 9, 3), (250, 0, 0), np.uint8))
     natural, _ = synthetic.read_natural(str(tmp_path))
-    made = synthetic.make(normal(2), "square", "image", seed=0, natural=natural, digits=np.empty(0))
-    center = np.argwhere(made.masks[2]).mean(0).astype(int)
-    np.testing.assert_array_equal(made.images[2][tuple(center)], (250, 0, 0))
+    anomalies = synthetic.make(normal(2), "square", "image", seed=0, natural=natural, digits=np.empty(0))
+    center = np.argwhere(anomalies.masks[2]).mean(0).astype(int)
+    np.testing.assert_array_equal(anomalies.images[2][tuple(center)], (250, 0, 0))
     with pytest.raises(InputError, match="is not a folder of images"):
         synthetic.read_natural(str(tmp_path / "none"))
 

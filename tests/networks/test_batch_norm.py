@@ -29,11 +29,11 @@ def test_statistics_are_those_of_the_batches_weighted_by_size():
         calibrate_batch_norm(nets.feature, [IMAGES[:4], IMAGES[4:]])
     map_of = keras.Model(nets.backbone.input, first.input)
     maps = [keras.ops.convert_to_numpy(map_of(batch)) for batch in (IMAGES[:4], IMAGES[4:])]
-    for found, of in ((first.moving_mean, np.mean), (first.moving_variance, np.var)):
-        expected = np.average([of(one, axis=(0, 1, 2)) for one in maps], axis=0, weights=(4, 3))
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
-    for one, other in zip(before, nets.backbone.trainable_weights, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for statistic, reduce in ((first.moving_mean, np.mean), (first.moving_variance, np.var)):
+        expected = np.average([reduce(feature_map, axis=(0, 1, 2)) for feature_map in maps], axis=0, weights=(4, 3))
+        np.testing.assert_allclose(statistic, expected, rtol=1e-4, atol=1e-6)
+    for weight, other in zip(before, nets.backbone.trainable_weights, strict=True):
+        np.testing.assert_array_equal(weight, other)
     assert first.momentum == pytest.approx(0.9)
 
 

@@ -10,7 +10,7 @@ from conftest import TINY, networks_of
 from keras.src.legacy.saving import legacy_h5_format
 
 import cutpaste_tf
-from cutpaste_tf.detection import loading, whole
+from cutpaste_tf.detection import image_features, loading
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.networks import build, efficientnet
@@ -113,10 +113,10 @@ def test_a_file_of_another_network_is_refused_by_its_first_layer(source, tmp_pat
     assert not (tmp_path / "run").exists()
     backbone = efficientnet.efficientnet("efficientnet_b0")
     (tmp_path / "text.h5").write_text("hello")
-    whole = (source / "notop.h5").read_bytes()
-    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    content = (source / "notop.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(content[: len(content) // 2])
     for name in ("text.h5", "cut.h5"):
-        with pytest.raises(InputError, match=f"{name} is no Keras weights file, or a damaged one"):
+        with pytest.raises(InputError, match=f"{name} is not a Keras weights file, or is damaged"):
             efficientnet.set_weights(backbone, str(tmp_path / name))
     with pytest.raises(InputError, match="does not exist; give a file, or `imagenet`"):
         efficientnet.set_weights(backbone, str(tmp_path / "none.h5"))
@@ -174,7 +174,7 @@ def test_trains_a_step_in_each_phase_saves_and_loads(category, tmp_path, backbon
     images = sources.read_test(category, 32).images
     assert loaded.feature.output.shape == (None, channels)
     assert np.all(np.isfinite(loaded.score(images).scores))
-    assert whole.embed(loaded.network.feature("level7"), images).shape == (6, level7_channels)
+    assert image_features.embed(loaded.network.feature("level7"), images).shape == (6, level7_channels)
 
 
 def test_level_7_is_the_average_of_its_layer():
@@ -182,11 +182,11 @@ def test_level_7_is_the_average_of_its_layer():
     nets = networks_of(config)
     image = np.random.default_rng(0).uniform(0, 1, (2, 64, 64, 3)).astype(np.float32)
     inner = keras.Model(nets.backbone.input, nets.backbone.get_layer("block6d_add").output)
-    found = build.feature_model(nets.feature, "level7")(image)
-    assert found.shape == (2, 192)
-    np.testing.assert_allclose(found, np.mean(inner(image), axis=(1, 2)), rtol=1e-4, atol=1e-5)
+    feature = build.feature_model(nets.feature, "level7")(image)
+    assert feature.shape == (2, 192)
+    np.testing.assert_allclose(feature, np.mean(inner(image), axis=(1, 2)), rtol=1e-4, atol=1e-5)
     by_name = build.feature_model(nets.feature, "block6d_add")(image)
-    np.testing.assert_array_equal(found, by_name)
+    np.testing.assert_array_equal(feature, by_name)
     with pytest.raises(InputError, match="--feature=layer9 is not known to efficientnet_b0; it has pool, level7, and"):
         build.feature_model(nets.feature, "layer9")
 

@@ -153,9 +153,9 @@ def computed(tmp_path_factory):
     networks_of(config).classifier.save_weights(place / "w.weights.h5")
     for backend in ("tensorflow", "jax"):
         (place / backend).mkdir()
-    here = {}
-    exec(_COMPUTE, here)
-    here["compute"]("tensorflow", place / "w.weights.h5", place / "tensorflow")
+    namespace = {}
+    exec(_COMPUTE, namespace)
+    namespace["compute"]("tensorflow", place / "w.weights.h5", place / "tensorflow")
     there = _COMPUTE + "\n\ncompute(*sys.argv[1:])"
     arguments = ["jax", place / "w.weights.h5", place / "jax"]
     environment = {**os.environ, "KERAS_BACKEND": "jax"}

@@ -35,7 +35,7 @@ def pictures(count=3, side=64):
 def test_layer_cam_follows_its_definition(arrays):
     """At the last stage the gradient has a closed form: the class's weights over the number of places."""
     maps = saliency.layer_cam(arrays)(pictures())
-    assert [one.shape for one in maps] == [(3, 16, 16), (3, 8, 8), (3, 4, 4), (3, 2, 2)]
+    assert [heat.shape for heat in maps] == [(3, 16, 16), (3, 8, 8), (3, 4, 4), (3, 2, 2)]
     assert len(maps) == SALIENCY_LEVELS
     backbone = resnet.resnet18("imagenet")
     resnet.set_arrays(backbone, arrays)
@@ -49,8 +49,8 @@ def test_layer_cam_follows_its_definition(arrays):
 
 def test_the_gradient_is_that_of_the_function():
     x = keras.ops.convert_to_tensor([1.0, 2.0, -3.0])
-    found = saliency.gradient(lambda value: keras.ops.sum(value**3), x)
-    np.testing.assert_allclose(found, [3.0, 12.0, 27.0], rtol=1e-5)
+    gradient = saliency.gradient(lambda value: keras.ops.sum(value**3), x)
+    np.testing.assert_allclose(gradient, [3.0, 12.0, 27.0], rtol=1e-5)
 
 
 def test_the_most_salient_cluster_holds_the_highest_values():

@@ -34,10 +34,10 @@ def files(tmp_path_factory, imagenet_like):
 
 def test_both_kinds_of_file_give_the_same_arrays(files):
     expected = weights.read_resnet18(str(files / "w.npz"), "imagenet", classifier=True)
-    found = weights.read_resnet18(str(files / "w.safetensors"), "imagenet", classifier=True)
-    assert expected.keys() == found.keys()
+    actual = weights.read_resnet18(str(files / "w.safetensors"), "imagenet", classifier=True)
+    assert expected.keys() == actual.keys()
     for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array)
+        np.testing.assert_array_equal(actual[name], array)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt"])
@@ -157,8 +157,8 @@ def test_data_that_are_not_there_are_refused_before_a_download(hub, tmp_path):
 
 def test_two_at_once_both_get_the_whole(hub):
     with concurrent.futures.ThreadPoolExecutor() as pool, contextlib.redirect_stdout(io.StringIO()):
-        found = list(pool.map(lambda _: download.fetch(download.RESNET18, "weights").read_bytes(), range(4)))
-    assert all(content == hub.content for content in found)
+        contents = list(pool.map(lambda _: download.fetch(download.RESNET18, "weights").read_bytes(), range(4)))
+    assert all(content == hub.content for content in contents)
     assert [path.name for path in hub.path.parent.iterdir()] == [hub.path.name]
 
 

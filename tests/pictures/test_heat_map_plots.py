@@ -58,8 +58,8 @@ def test_one_color_scale_holds_for_all(tmp_path):
 
 def test_images_of_one_name_do_not_take_each_other_s_picture(tmp_path):
     _save(tmp_path)
-    found = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "heatmaps").rglob("*.png"))
-    assert found == ["heatmaps/good/0.png", "heatmaps/hole/0.jpg.png", "heatmaps/hole/0.png"]
+    written = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "heatmaps").rglob("*.png"))
+    assert written == ["heatmaps/good/0.png", "heatmaps/hole/0.jpg.png", "heatmaps/hole/0.png"]
 
 
 @pytest.mark.parametrize(("count", "columns"), [(3, 3), (20, 12)])

@@ -34,12 +34,12 @@ def browser():
 @pytest.fixture
 def opened(browser):
     """Opens a page at a width; whatever its console says is an error."""
-    said, pages = [], []
+    messages, pages = [], []
 
     def open_page(path, width=1600):
         shown = browser.new_page(viewport={"width": width, "height": 900}, offline=True)
-        shown.on("console", lambda message: said.append(message.text))
-        shown.on("pageerror", lambda error: said.append(str(error)))
+        shown.on("console", lambda message: messages.append(message.text))
+        shown.on("pageerror", lambda error: messages.append(str(error)))
         shown.goto(path.as_uri())
         shown.wait_for_selector("#gallery li")
         pages.append(shown)
@@ -48,7 +48,7 @@ def opened(browser):
     yield open_page
     for shown in pages:
         shown.close()
-    assert said == []
+    assert messages == []
 
 
 def drawn(folder, count, *, labels=None, paths=None, heat=True, **options):
@@ -114,9 +114,9 @@ def at(shown, position):
 
 def test_the_threshold_shown_decides_as_counted_and_its_flags_as_it(tmp_path, opened):
     rng = np.random.default_rng(1)
-    known = Calibration(np.sort(rng.normal(0, 1, 48)), np.empty(0))
-    suggested = known.threshold(0.05)
-    path, scores, labels = drawn(tmp_path, 30, threshold=suggested, normal_scores=known.scores)
+    calibration = Calibration(np.sort(rng.normal(0, 1, 48)), np.empty(0))
+    suggested = calibration.threshold(0.05)
+    path, scores, labels = drawn(tmp_path, 30, threshold=suggested, normal_scores=calibration.scores)
     shown = opened(path)
     assert shown.inner_text("#threshold-value") == f"{suggested:.6f}".rstrip("0")
     assert "normal images: 4.1 %" in shown.inner_text("#rate")  # 2 of 49
@@ -130,7 +130,7 @@ def test_the_threshold_shown_decides_as_counted_and_its_flags_as_it(tmp_path, op
         assert flags["threshold"] == threshold
         if "false_alarm_rate" in flags:
             rates += 1
-            decided = known.decide(scores, DecisionSettings(flags["false_alarm_rate"]))
+            decided = calibration.decide(scores, DecisionSettings(flags["false_alarm_rate"]))
             np.testing.assert_array_equal(decided.anomalous, called)
     assert rates > 10
     shown.focus("#threshold")

@@ -37,8 +37,8 @@ def request_(tmp_path):
     return Request((5,), (), ("bottle",), 2, "paper", str(tmp_path), "", tmp_path / "repro")
 
 
-def _trained(request, one):
-    return (request.output_dir / "runs" / one.run.name / "trained").read_text().splitlines()
+def _trained(request, task):
+    return (request.output_dir / "runs" / task.run.name / "trained").read_text().splitlines()
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -46,7 +46,7 @@ def test_every_run_is_carried_out_once(request_, jobs):
     work, lines = plan(request_), []
     for _ in range(2):  # the second time there is nothing to do
         assert carry_out(work, request_, jobs=jobs, tries=1, report=lines.append) == []
-    assert all(len(_trained(request_, one)) == 1 for one in work)
+    assert all(len(_trained(request_, task)) == 1 for task in work)
     assert len(work) == 8
     log = (request_.output_dir / "runs" / work[0].run.name / "log.txt").read_text().splitlines()
     data = f"--data={request_.data_root}/bottle"
@@ -57,13 +57,13 @@ def test_every_run_is_carried_out_once(request_, jobs):
 
 def test_a_run_that_fails_is_tried_again_then_given_up(request_):
     work, lines = plan(request_), []
-    for one, failures in zip(work, (1, 5), strict=False):
-        place = request_.output_dir / "runs" / one.run.name
+    for task, failures in zip(work, (1, 5), strict=False):
+        place = request_.output_dir / "runs" / task.run.name
         place.mkdir(parents=True)
         (place / "failures").write_text(str(failures))
     failures = carry_out(work, request_, jobs=2, tries=2, report=lines.append)
-    assert [(one.work, one.failure) for one in failures] == [(work[1], "error: the disk is full")]
-    assert [len(_trained(request_, one)) for one in work] == [2, 2, 1, 1, 1, 1, 1, 1]
+    assert [(task.work, task.failure) for task in failures] == [(work[1], "error: the disk is full")]
+    assert [len(_trained(request_, task)) for task in work] == [2, 2, 1, 1, 1, 1, 1, 1]
     assert sum(line.startswith("done") for line in lines) == 7
     log = (request_.output_dir / "runs" / work[1].run.name / "log.txt").read_text()
     assert log.count("error: the disk is full") == 2
@@ -99,7 +99,7 @@ def test_a_signal_ends_the_processes_and_tries_nothing_again(tmp_path, request_,
     """They may save a checkpoint before they end, and none outlives the command."""
     monkeypatch.setenv("STAND_IN_SECONDS", "600")
     process = _coordinator(tmp_path, tries=3, jobs=2)
-    places = [request_.output_dir / "runs" / one.run.name for one in plan(request_)]
+    places = [request_.output_dir / "runs" / task.run.name for task in plan(request_)]
     _wait_for(lambda: all((place / "trained").is_file() for place in places[:2]))
     os.killpg(process.pid, number)
     if number != signal.SIGINT:
@@ -148,12 +148,12 @@ def test_a_second_command_in_the_folder_is_refused(tmp_path, request_):
 
 
 def test_what_was_given_up_is_tried_by_the_next_command(request_):
-    (one, *_) = plan(request_)
-    place = request_.output_dir / "runs" / one.run.name
+    (task, *_) = plan(request_)
+    place = request_.output_dir / "runs" / task.run.name
     place.mkdir(parents=True)
     (place / "failures").write_text("1")
-    assert [one.failure for one in carry_out([one], request_, jobs=1, tries=1)] == ["error: the disk is full"]
-    assert carry_out([one], request_, jobs=1, tries=1) == []
+    assert [task.failure for task in carry_out([task], request_, jobs=1, tries=1)] == ["error: the disk is full"]
+    assert carry_out([task], request_, jobs=1, tries=1) == []
 
 
 def test_a_run_whose_folder_cannot_be_made_fails_alone(request_):
@@ -179,11 +179,11 @@ def test_the_user_s_gpus_are_the_gpus(monkeypatch):
 def test_jobs_share_the_cores(request_):
     work, mine = plan(request_)[:2], os.sched_getaffinity(0)
     carry_out(work, request_, jobs=2, tries=1)
-    lines = [_trained(request_, one)[0].split() for one in work]
-    held = [{int(core) for core in line[2].split(",")} for line in lines]
-    assert [line[1] for line in lines] == [str(len(cores)) for cores in held]
-    assert held[0] | held[1] == mine
-    assert len(mine) == 1 or held[0].isdisjoint(held[1])
+    lines = [_trained(request_, task)[0].split() for task in work]
+    core_sets = [{int(core) for core in line[2].split(",")} for line in lines]
+    assert [line[1] for line in lines] == [str(len(cores)) for cores in core_sets]
+    assert core_sets[0] | core_sets[1] == mine
+    assert len(mine) == 1 or core_sets[0].isdisjoint(core_sets[1])
 
 
 def test_no_core_is_left_over(monkeypatch):
@@ -211,14 +211,14 @@ def test_tables_that_cannot_be_written_for_a_while_end_nothing(request_):
 
 
 def test_a_damaged_evaluation_is_made_again(request_):
-    (one, *_) = plan(request_)
-    carry_out([one], request_, jobs=1, tries=1)
-    metrics = request_.output_dir / "runs" / one.run.name / "eval/metrics.json"
+    (task, *_) = plan(request_)
+    carry_out([task], request_, jobs=1, tries=1)
+    metrics = request_.output_dir / "runs" / task.run.name / "eval/metrics.json"
     metrics.write_text(metrics.read_text()[:10])
-    assert not one.is_done(request_.output_dir)
-    carry_out([one], request_, jobs=1, tries=1)
+    assert not task.is_done(request_.output_dir)
+    carry_out([task], request_, jobs=1, tries=1)
     assert "image_auroc" in json.loads(metrics.read_text())
-    assert len(_trained(request_, one)) == 1
+    assert len(_trained(request_, task)) == 1
 
 
 def test_a_killed_coordinator_loses_nothing(tmp_path, request_):
@@ -230,11 +230,11 @@ def test_a_killed_coordinator_loses_nothing(tmp_path, request_):
         time.sleep(0.01)
     process.kill()
     process.wait()
-    assert not all(one.is_done(request_.output_dir) for one in work)
+    assert not all(task.is_done(request_.output_dir) for task in work)
     time.sleep(0.5)  # a child may outlive it
     carry_out(work, request_, jobs=1, tries=1)
-    assert all(one.is_done(request_.output_dir) for one in work)
-    assert sum(len(_trained(request_, one)) for one in work) <= len(work) + 1
+    assert all(task.is_done(request_.output_dir) for task in work)
+    assert sum(len(_trained(request_, task)) for task in work) <= len(work) + 1
 
 
 def test_bad_input_is_told_before_the_first_run(tmp_path, request_):
@@ -313,13 +313,13 @@ def test_cifar10_takes_its_images_from_tensorflow_datasets(tmp_path, request_):
 def test_a_figure_without_its_run_is_told(tmp_path, request_):
     draw_category(tmp_path / "bottle")
     request, lines = request_._replace(tables=()), []
-    (one,) = plan(request._replace(drawn=figures.COLUMNS[3]))
-    place = request.output_dir / "runs" / one.run.name
+    (task,) = plan(request._replace(drawn=figures.COLUMNS[3]))
+    place = request.output_dir / "runs" / task.run.name
     place.mkdir(parents=True)
     (place / "failures").write_text("9")
     assert len(reproducing.reproduce(request, COMMANDS, drawings=(3,), report=lines.append)) == 1
-    assert lines[-1] == f"Warning: figure 3 of bottle is not drawn without {one.run.name}."
-    assert lines[-2] == f"Warning: {one.run.name} was given up: error: the disk is full"
+    assert lines[-1] == f"Warning: figure 3 of bottle is not drawn without {task.run.name}."
+    assert lines[-2] == f"Warning: {task.run.name} was given up: error: the disk is full"
 
 
 def test_tables_and_figures_have_the_papers_numbers(tmp_path, capsys, monkeypatch):
@@ -334,14 +334,14 @@ def test_tables_and_figures_have_the_papers_numbers(tmp_path, capsys, monkeypatc
 
     assert planned("--table=4..5") == planned("--table=4,5") != planned("--table=4")
     assert planned("--figure=5,7..21") == planned("--figure=2,4") != planned("--figure=5")
-    for flag, said in [
+    for flag, message in [
         ("--table=1,9", "--table=9 is not of 1, 2, 3, 4, 5, 6, 7, 8, cifar10, or all"),
         ("--table=2..1", "--table=2..1 is not of 1, 2, 3"),
         ("--figure=22", "--figure=22 is not of 2, 3, 4, 6, 5, 7, 8"),
     ]:
         with pytest.raises(SystemExit):
             command("reproduce_main.py", *words, flag)
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -368,8 +368,10 @@ def test_all_tables_and_figures_come_out_whole(tmp_path):
     for table in TABLES:
         with (tmp_path / f"repro/{tables.name(table)}.csv").open() as file:
             cells = [*csv.DictReader(file)]
-        asked = [cell for cell in cells if "bottle" in cell["row"] or "cut" in cell["row"] or "cifar10" in cell["row"]]
-        assert asked
-        assert all(cell["ours"] for cell in asked)
+        requested = [
+            cell for cell in cells if "bottle" in cell["row"] or "cut" in cell["row"] or "cifar10" in cell["row"]
+        ]
+        assert requested
+        assert all(cell["ours"] for cell in requested)
     for number in (2, 3, 4, 6):
         assert (tmp_path / f"repro/figure{number}_bottle.png").stat().st_size > 10_000

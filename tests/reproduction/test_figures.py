@@ -29,21 +29,23 @@ def request_(category, tmp_path, monkeypatch):
     monkeypatch.setitem(figures.COLUMNS, 3, models[:1])
     monkeypatch.setitem(figures.COLUMNS, 4, models)
     request = Request((), (), (category.name,), 5, "paper", str(category.parent), "", tmp_path / "repro", models)
-    for one in plan(request):
-        place = request.output_dir / "runs" / one.run.name
-        cutpaste_tf.train(one.run.config(request.data_root), place)
+    for task in plan(request):
+        place = request.output_dir / "runs" / task.run.name
+        cutpaste_tf.train(task.run.config(request.data_root), place)
     return request
 
 
 def test_figures_take_runs_of_one_seed(request_):
-    assert [one.run.seed for one in plan(request_)] == [0, 0]
+    assert [task.run.seed for task in plan(request_)] == [0, 0]
 
 
 @pytest.mark.parametrize("number", figures.COLUMNS)
 def test_a_figure_is_drawn(number, request_, category, monkeypatch):
-    settings, made = [], pipeline.augmentations
+    settings, augmentations = [], pipeline.augmentations
     monkeypatch.setattr(
-        pipeline, "augmentations", lambda *given, seed: settings.append(given[1]) or made(*given, seed=seed)
+        pipeline,
+        "augmentations",
+        lambda *arguments, seed: settings.append(arguments[1]) or augmentations(*arguments, seed=seed),
     )
     path = figures.draw(number, category.name, category, request_)
     assert path == request_.output_dir / f"figure{number}_category.png"
@@ -56,7 +58,9 @@ def test_a_figure_is_drawn(number, request_, category, monkeypatch):
         rows = [picture[17 + 128 * row : 17 + 128 * (row + 1), -128:] for row in range(4)]
         assert all(not np.array_equal(rows[0], row) for row in rows[1:])
     if number == 3:
-        assert [(one.translate, one.base_jitter) for one in settings] == [(0.0, 0.0)]  # as the images beside the views
+        assert [(augmentation.translate, augmentation.base_jitter) for augmentation in settings] == [
+            (0.0, 0.0)
+        ]  # as the images beside the views
         folder = Path(str(path)[:-4])
         names = (folder / "metadata.tsv").read_text().split()
         features = np.loadtxt(folder / "tensors.tsv")

@@ -15,15 +15,15 @@ from cutpaste_tf.settings.config import Config
 
 
 def request_of(root, **changes):
-    whole = Request((*TABLES,), (), ("bottle",), 5, "paper", "/data", "", root)
-    return whole._replace(**changes)
+    request = Request((*TABLES,), (), ("bottle",), 5, "paper", "/data", "", root)
+    return request._replace(**changes)
 
 
 def test_a_run_belongs_to_no_table(tmp_path):
     """The default 3-way run of Tables 1, 2 (GradCAM), 5, 6, and of the defaults of Tables 7 and 8, is one run."""
     numbered = tuple(table for table in TABLES if table != CIFAR10)
     work = plan(request_of(tmp_path, tables=numbered, seeds=1))
-    (default,) = [one for one in work if not one.run.settings]
+    (default,) = [task for task in work if not task.run.settings]
     assert {"eval", "eval_localized", "eval_mnist_color", "eval_heart_image"} <= set(default.evaluations)
     assert default.run.name == "bottle/default/seed0"
     assert default.run.config("/data").schedule.total_steps == 65536
@@ -40,16 +40,16 @@ def test_cifar10_needs_no_folder_and_is_never_enlarged(tmp_path):
     first = work[0].run
     assert not {"image_size", "stem"} & dict(first.settings).keys()
     assert first.flags("")[0] == "--data=cifar10/airplane"
-    assert {one.run.config("").data.image_size for one in work} == {32}
-    whole = request_of(tmp_path, tables=(CIFAR10,), seeds=1)
-    assert {one.run.name for one in plan(whole) if one.run.category == "cifar10/ship"} == {
+    assert {task.run.config("").data.image_size for task in work} == {32}
+    request = request_of(tmp_path, tables=(CIFAR10,), seeds=1)
+    assert {one.run.name for one in plan(request) if one.run.category == "cifar10/ship"} == {
         f"cifar10/ship/proxy_task={task}/seed0" for task in ("cutout", "cutpaste", "rotation")
     }
 
 
 def test_what_no_seed_changes_is_run_once(tmp_path):
     work = plan(request_of(tmp_path, tables=(3,)))
-    untrained = [one for one in work if ("epochs", 0) in one.run.settings]
+    untrained = [task for task in work if ("epochs", 0) in task.run.settings]
     assert len(untrained) == 1
     assert len(work) == 1 + 5
     assert set(untrained[0].evaluations) == {"eval", "eval_level7"}
@@ -57,33 +57,33 @@ def test_what_no_seed_changes_is_run_once(tmp_path):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_run_of_every_table_is_possible(tmp_path, scale):
-    for one in plan(request_of(tmp_path, categories=CATEGORIES, seeds=1, scale=scale)):
-        config = one.run.config("/data")
-        assert len(one.run.name) < 250
-        if scale == "paper" and "epochs" not in dict(one.run.settings):
+    for task in plan(request_of(tmp_path, categories=CATEGORIES, seeds=1, scale=scale)):
+        config = task.run.config("/data")
+        assert len(task.run.name) < 250
+        if scale == "paper" and "epochs" not in dict(task.run.settings):
             assert config.schedule.epochs == (64 if config.network.backbone == "efficientnet_b4" else 256)
 
 
 def test_the_mains_know_every_flag_of_every_table(tmp_path, capsys):
     work = plan(request_of(tmp_path, seeds=1))
-    asked = {
-        "train_main.py": {flag for one in work for flag in one.run.flags("/data")},
-        "eval_main.py": {flag for one in work for flags in one.evaluations.values() for flag in flags},
+    used = {
+        "train_main.py": {flag for task in work for flag in task.run.flags("/data")},
+        "eval_main.py": {flag for task in work for flags in task.evaluations.values() for flag in flags},
     }
-    for main, flags in asked.items():
+    for main, flags in used.items():
         capsys.readouterr()
         command(main, "--help")
-        known = set(re.findall(r"--(?:\[no\])?(\w+)", capsys.readouterr().out))
+        listed = set(re.findall(r"--(?:\[no\])?(\w+)", capsys.readouterr().out))
         named = {flag.removeprefix("--").partition("=")[0] for flag in flags}
         assert len(named) > 2
-        assert {name for name in named if name not in known and name.removeprefix("no") not in known} == set()
+        assert {name for name in named if name not in listed and name.removeprefix("no") not in listed} == set()
 
 
 def test_a_scale_keeps_the_proportions_of_table_7(tmp_path):
     work = plan(request_of(tmp_path, tables=(7,), seeds=1, scale="short"))
-    schedules = [one.run.config("/data").schedule for one in work]
-    assert sorted({one.epochs for one in schedules}) == [2, 3, 4, 5, 6]
-    assert sorted({one.learning_rate for one in schedules}) == [0.0003, 0.001, 0.003, 0.01]
+    schedules = [task.run.config("/data").schedule for task in work]
+    assert sorted({schedule.epochs for schedule in schedules}) == [2, 3, 4, 5, 6]
+    assert sorted({schedule.learning_rate for schedule in schedules}) == [0.0003, 0.001, 0.003, 0.01]
     assert len(work) == 4 + 5 - 1  # the default is in both halves
 
 
@@ -99,16 +99,16 @@ def test_fine_tuning_keeps_its_own_learning_rate(tmp_path):
 def test_precision_is_of_every_run_and_names_it(tmp_path):
     """Runs in another arithmetic are other runs; in float32, the default, they have the name without it."""
     request = request_of(tmp_path, tables=(5,), seeds=1, precision="mixed_bfloat16")
-    for one in plan(request):
-        assert one.run.config("/data").network.precision == "mixed_bfloat16"
-        assert "precision=mixed_bfloat16" in one.run.name
-    assert {one.run.name for one in plan(request)}.isdisjoint(
-        one.run.name for one in plan(request._replace(precision="float32"))
+    for task in plan(request):
+        assert task.run.config("/data").network.precision == "mixed_bfloat16"
+        assert "precision=mixed_bfloat16" in task.run.name
+    assert {task.run.name for task in plan(request)}.isdisjoint(
+        task.run.name for task in plan(request._replace(precision="float32"))
     )
 
 
 def test_seeds_come_one_after_another(tmp_path):
-    seeds = [one.run.seed for one in plan(request_of(tmp_path, tables=(1, 5)))]
+    seeds = [task.run.seed for task in plan(request_of(tmp_path, tables=(1, 5)))]
     assert seeds == sorted(seeds)
 
 
@@ -119,11 +119,11 @@ def test_an_unknown_column_is_refused(tmp_path):
 
 def test_the_plan_says_what_is_left_and_what_it_takes(tmp_path, monkeypatch):
     request = request_of(tmp_path, tables=(5,), columns=("cutpaste_3way",), seeds=2)
-    work, asked = plan(request), []
+    work, requests = plan(request), []
 
     def measure(runs):
-        asked.append(runs)
-        return {0: Speed(48.0, 6)} if len(asked) > 1 else {}
+        requests.append(runs)
+        return {0: Speed(48.0, 6)} if len(requests) > 1 else {}
 
     monkeypatch.setattr(speed, "measure", measure)
     kind = "resnet18, 256 px, imagenet stem, float32"
@@ -133,7 +133,7 @@ def test_the_plan_says_what_is_left_and_what_it_takes(tmp_path, monkeypatch):
         f"  {kind}: {131072 * 96} views, whose speed could not be measured in that time.",
         "Left, and not in these: 2 evaluations.",
     ]
-    assert asked == [[{}]]  # by the settings that are not the defaults
+    assert requests == [[{}]]  # by the settings that are not the defaults
     hours = 131072 * 96 / 48 / 3600
     assert [*described(work, request)][-3:-1] == [
         f"Left: {hours:.1f} hours of training, one run at a time:",
@@ -156,14 +156,14 @@ def test_the_plan_says_what_is_left_and_what_it_takes(tmp_path, monkeypatch):
         f"  {kind}: {hours:.1f} hours at 960.0 views/s, as the last run here.",
         "Left, and not in these: 1 evaluations.",
     ]
-    assert len(asked) == 2
+    assert len(requests) == 2
 
 
 def test_speed_is_measured_in_a_process_that_ends_by_the_clock():
     small = {"image_size": 32, "scar_max_length": 20, "stem": "imagenet"}
-    (found,) = speed.measure([small], seconds=500.0).values()
-    assert found.views > 0
-    assert found.batch == 6
+    (measured,) = speed.measure([small], seconds=500.0).values()
+    assert measured.views > 0
+    assert measured.batch == 6
     assert speed.measure([{**small, "backbone": "efficientnet_b4"}], seconds=1.0) == {}
 
 

@@ -24,18 +24,18 @@ def test_every_number_is_the_source_s(number, reference):
     names = {"texture_average": "texture", "object_average": "object", "average": "all"}
     with path.open() as file:
         rows = [*csv.reader(file)][1:]
-    found = published.table(number)
+    numbers = published.table(number)
     for row, column, auc, error in rows:
         # "average" is a column of Table 6, a row elsewhere
-        ours = found[names.get(row, row), column]
+        ours = numbers[names.get(row, row), column]
         assert (ours.auc, ours.standard_error) == (float(auc), float(error) if error else None)
-    assert len(found) == len(rows) + (number == 2)
+    assert len(numbers) == len(rows) + (number == 2)
 
 
 def test_what_the_text_says_of_cifar10_is_the_source_s(reference):
     with (reference / "paper/tables/in_text.csv").open() as file:
         rows = [row for row in csv.reader(file) if row[0] == "5.4"]
-    assert {method: one.auc for (_, method), one in published.table("cifar10").items()} == {
+    assert {method: number.auc for (_, method), number in published.table("cifar10").items()} == {
         method: float(auc) for _, _, method, auc in rows
     }
     assert len(rows) == 3
@@ -44,20 +44,20 @@ def test_what_the_text_says_of_cifar10_is_the_source_s(reference):
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_means_are_those_of_their_rows(number):
     """What the paper prints as the mean of categories is it, to the tenth that it prints."""
-    found = published.table(number)
-    for column in {column for _, column in found} - {"gradcam"} - OTHERS:
+    numbers = published.table(number)
+    for column in {column for _, column in numbers} - {"gradcam"} - OTHERS:
         for group, members in GROUPS.items():
-            mean = statistics.fmean(found[member, column].auc for member in members)
-            assert found[group, column].auc == pytest.approx(mean, abs=0.11), (group, column)
+            mean = statistics.fmean(numbers[member, column].auc for member in members)
+            assert numbers[group, column].auc == pytest.approx(mean, abs=0.11), (group, column)
 
 
 @pytest.mark.parametrize("number", TABLES)
 def test_every_column_of_ours_is_the_paper_s(number):
-    found = published.table(number)
+    numbers = published.table(number)
     if number == 6:
-        names = {f"{model} {shape}" for model, shape in found if shape != "average"}
+        names = {f"{model} {shape}" for model, shape in numbers if shape != "average"}
     else:
-        names = {column for _, column in found}
+        names = {column for _, column in numbers}
     assert set(TABLES[number]) - BASELINES == names - OTHERS
 
 

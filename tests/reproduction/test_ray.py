@@ -58,9 +58,9 @@ def wait_for(condition):
 @pytest.fixture
 def cluster(tmp_path):
     """(address, the process of the second node)."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{one.getsockname()[1]}"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
     # A socket's name may have 107 letters, too few for a test's folder.
     head = start_node(tmp_path, "--head", f"--port={address.split(':')[1]}", "--include-dashboard=false")
     started = [head]
@@ -93,11 +93,11 @@ def test_a_node_that_dies_loses_nothing(tmp_path, cluster, monkeypatch):
     job = Job(request, Commands(slow, stand_in.COMMAND), 2)
     assert carrying_out.carry_out(work, job, execute, report=report) == []
     wait_for(lambda: alive() == 1)
-    times = [len((request.output_dir / "runs" / one.run.name / "trained").read_text().splitlines()) for one in work]
+    times = [len((request.output_dir / "runs" / task.run.name / "trained").read_text().splitlines()) for task in work]
     assert len(times) == 12
     assert sorted(times)[:-1] == [1] * 11  # the one that the dead node was at was begun again
     assert times.count(2) <= 1
-    assert all(one.is_done(request.output_dir) for one in work)
+    assert all(task.is_done(request.output_dir) for task in work)
 
 
 def test_a_signal_ends_the_tasks(tmp_path, cluster, monkeypatch):
@@ -105,7 +105,7 @@ def test_a_signal_ends_the_tasks(tmp_path, cluster, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     request = Request((1,), ("cutpaste", "cutout"), ("bottle",), 1, "paper", str(tmp_path), "", tmp_path / "repro")
     work = plan(request)
-    places = [request.output_dir / "runs" / one.run.name for one in work]
+    places = [request.output_dir / "runs" / task.run.name for task in work]
 
     def stop():
         wait_for(lambda: all((place / "trained").is_file() for place in places))

@@ -16,10 +16,10 @@ REQUEST = Request((1,), (), ("bottle", "carpet", "cable"), 3, "paper", "/data", 
 
 def put(request, table, column, category, seed, auc, scores=()):
     """The metrics and scores of an evaluation."""
-    one = TABLES[table][column]
-    folder = request.output_dir / "runs" / request.run(one, category, seed).name / one.folder
+    entry = TABLES[table][column]
+    folder = request.output_dir / "runs" / request.run(entry, category, seed).name / entry.folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps({one.metric: auc}))
+    (folder / "metrics.json").write_text(json.dumps({entry.metric: auc}))
     lines = [f"{name},{label},x,{score}" for name, label, score in scores]
     (folder / "scores.csv").write_text("\n".join(["path,label,defect,score", *lines]) + "\n")
 
@@ -32,7 +32,7 @@ def test_a_cell_is_the_mean_over_seeds_with_its_standard_error(tmp_path):
     put(request, 1, "cutpaste", "cable", 1, 84.0)
     cells = summary.summarize(1, request).cells
     ours = cells["bottle", "cutpaste"].ours
-    assert (ours.mean, ours.seeds, ours.asked) == (93.0, 3, 3)
+    assert (ours.mean, ours.seeds, ours.requested) == (93.0, 3, 3)
     assert ours.standard_error == pytest.approx((13 / 3) ** 0.5)  # the variance, ddof 1, is 13
     assert cells["bottle", "cutpaste"].paper == published.table(1)["bottle", "cutpaste"]
     assert cells["carpet", "cutpaste"].ours is None
@@ -76,9 +76,9 @@ def test_table_6_averages_over_categories_and_shapes(tmp_path):
     assert table.cells["cutout", "average"].ours.mean == 55.0 + 3
     assert table.cells["cutout", "mnist"].paper is None  # the paper has no rows of the two alone
     assert table.cells["cutout", "mnist"].verdict("paper") == "paper: all 15 only"
-    whole = summary.summarize(6, request._replace(categories=CATEGORIES))
-    assert whole.cells["cutpaste_3way", "average"].paper.auc == 98.3
-    assert whole.cells["cutpaste_3way", "average"].verdict("paper") == "not yet whole"
+    every_category = summary.summarize(6, request._replace(categories=CATEGORIES))
+    assert every_category.cells["cutpaste_3way", "average"].paper.auc == 98.3
+    assert every_category.cells["cutpaste_3way", "average"].verdict("paper") == "not yet whole"
     some = summary.summarize(6, request._replace(columns=("cutout mnist", "cutout square")))
     assert (some.rows, some.columns) == (["cutout"], ["mnist", "square", "average"])
     assert some.cells["cutout", "average"].paper is None  # that is of seven
@@ -137,8 +137,8 @@ def test_half_a_metrics_file_is_no_number(tmp_path):
     request = REQUEST._replace(output_dir=tmp_path)
     for seed in range(2):
         put(request, 1, "cutpaste", "bottle", seed, 90.0)
-    one = TABLES[1]["cutpaste"]
-    place = tmp_path / "runs" / request.run(one, "bottle", 0).name / one.folder
+    column = TABLES[1]["cutpaste"]
+    place = tmp_path / "runs" / request.run(column, "bottle", 0).name / column.folder
     (place / "metrics.json").write_text('{"image_auroc": 9')
     assert summary.summarize(1, request).cells["bottle", "cutpaste"].ours.seeds == 1
 

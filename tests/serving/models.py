@@ -38,8 +38,8 @@ def pictures(seed=0):
     sizes = [(40, 40), (40, 40), (64, 64), (31, 77), (90, 50), (32, 32)]
     coarse = [rng.integers(40, 220, (5, 6, 3), np.uint8) for _ in sizes]
     return [
-        np.asarray(Image.fromarray(one).resize(size[::-1], Image.Resampling.BICUBIC))
-        for one, size in zip(coarse, sizes, strict=True)
+        np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC))
+        for picture, size in zip(coarse, sizes, strict=True)
     ]
 
 
@@ -48,6 +48,7 @@ def fitted_and_pictures(config):
     keras.utils.set_random_seed(0)
     side = config.data.image_size
     images, normal = (
-        np.stack([np.asarray(Image.fromarray(one).resize((side, side))) for one in pictures(seed)]) for seed in (0, 1)
+        np.stack([np.asarray(Image.fromarray(picture).resize((side, side))) for picture in pictures(seed)])
+        for seed in (0, 1)
     )
     return loading.make(networks_of(config).feature, config, TrainingData({}, 255)).fit(normal), images

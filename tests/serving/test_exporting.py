@@ -17,7 +17,7 @@ from cutpaste_tf.detection.image_detector import ImageDetector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation.evaluate import evaluate
 from cutpaste_tf.evaluation.options import EvaluationOptions
-from cutpaste_tf.progress import hush
+from cutpaste_tf.progress import no_report
 from cutpaste_tf.serving.export import ExportOptions, export
 
 PATCHES = TINY.replaced(image_size=64, patch_size=32, extract_size=32, stride=8, epochs=0, scar_max_length=20)
@@ -28,8 +28,8 @@ def exported(tmp_path_factory):
     """A run and its export, not to be changed."""
     root = tmp_path_factory.mktemp("exported")
     category = draw_category(root / "category")
-    cutpaste_tf.train(TINY.replaced(epochs=0, data=str(category)), root / "run", report=hush)
-    export(root / "run", root / "export", options=ExportOptions(false_alarm_rate=0.3), report=hush)
+    cutpaste_tf.train(TINY.replaced(epochs=0, data=str(category)), root / "run", report=no_report)
+    export(root / "run", root / "export", options=ExportOptions(false_alarm_rate=0.3), report=no_report)
     return root
 
 
@@ -62,7 +62,7 @@ def test_an_export_takes_the_place_of_another(tiny_run, tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("export.json", "model.onnx"):
         (tmp_path / "out" / name).write_text("{}")
-    export(tiny_run, tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3), report=hush)
+    export(tiny_run, tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3), report=no_report)
     assert json.loads((tmp_path / "out/export.json").read_text())["format"] == "saved_model"
     assert not (tmp_path / "out/model.onnx").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["category", "out", "run"]
@@ -73,10 +73,10 @@ def test_an_export_takes_the_place_of_another(tiny_run, tmp_path):
     [
         ({"run_dir": "nowhere"}, "nowhere does not exist; name the folder of a run"),
         ({"output": "file"}, "is a file; name a folder"),
-        ({"output": "category"}, "holds something else than an export"),
+        ({"output": "category"}, "is not the folder of an export"),
         ({"output": "/proc/export"}, "cannot be written"),
         ({"run_dir": "export"}, "is an export already"),
-        ({"false_alarm_rate": 1.0}, "must lie between 0 and 1"),
+        ({"false_alarm_rate": 1.0}, "must be between 0 and 1"),
         ({"false_alarm_rate": 0.01}, r"--false_alarm_rate=0.01.*0\.1429"),
         ({"format": "pickle"}, "must be one of: saved_model, onnx, litert"),
     ],
@@ -87,7 +87,7 @@ def test_what_is_refused(options, message, exported):
     places = {"run_dir": "run", "output": "out", **options}
     run_dir, output = (exported / places.pop(name) for name in ("run_dir", "output"))
     with pytest.raises(InputError, match=message):
-        export(run_dir, output, options=ExportOptions(**{"false_alarm_rate": 0.3, **places}), report=hush)
+        export(run_dir, output, options=ExportOptions(**{"false_alarm_rate": 0.3, **places}), report=no_report)
     assert sorted(exported.iterdir()) == before
 
 
@@ -113,7 +113,7 @@ def test_a_detector_without_scores_of_normal_images_is_refused(exported, tmp_pat
 
 
 def test_another_backend_is_refused(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(cutpaste_tf.surroundings, "backend", lambda: "jax")
+    monkeypatch.setattr(cutpaste_tf.environment, "backend", lambda: "jax")
     with pytest.raises(InputError, match="KERAS_BACKEND is jax: give KERAS_BACKEND=tensorflow"):
         export(exported / "run", tmp_path / "out")
 
@@ -126,7 +126,7 @@ def test_a_disk_that_fills_up_leaves_nothing(exported, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
     try:
         with pytest.raises(InputError, match="out cannot be written"):
-            export(exported / "run", tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3), report=hush)
+            export(exported / "run", tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3), report=no_report)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -137,13 +137,13 @@ def test_what_an_evaluation_by_an_export_refuses(exported, tmp_path):
     folder = exported / "export"
     with pytest.raises(InputError, match="is an export, whose settings of density are those that it was made with"):
         evaluate(folder, settings={"density": "kde"})
-    assert evaluate(folder, settings={"false_alarm_rate": 0.5}, report=hush)["false_alarm_rate"] == 0.5
-    with pytest.raises(InputError, match="whose GradCAM is of what its feature pools"):
-        evaluate(folder, options=EvaluationOptions(gradcam_layer="layer4_1"), report=hush)
-    with pytest.raises(InputError, match="cannot be one of several"):
+    assert evaluate(folder, settings={"false_alarm_rate": 0.5}, report=no_report)["false_alarm_rate"] == 0.5
+    with pytest.raises(InputError, match="whose GradCAM uses the map that its feature pools"):
+        evaluate(folder, options=EvaluationOptions(gradcam_layer="layer4_1"), report=no_report)
+    with pytest.raises(InputError, match="cannot be part of an ensemble"):
         evaluate([folder, exported / "run"], output_dir=tmp_path / "out")
     with pytest.raises(InputError, match="images have the pixels of training images"):
-        evaluate(folder, str(exported / "category/train/good"), report=hush)
+        evaluate(folder, str(exported / "category/train/good"), report=no_report)
 
 
 def test_an_export_without_its_calibration_is_no_export(exported, tmp_path):
@@ -155,7 +155,7 @@ def test_an_export_without_its_calibration_is_no_export(exported, tmp_path):
 
 def test_a_damaged_export_is_named(tiny_run, tmp_path):
     out = tmp_path / "out"
-    export(tiny_run, out, options=ExportOptions(false_alarm_rate=0.3), report=hush)
+    export(tiny_run, out, options=ExportOptions(false_alarm_rate=0.3), report=no_report)
     graph = out / "1/saved_model.pb"
     content = graph.read_bytes()
     graph.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -174,7 +174,10 @@ def test_formats_of_single_precision(exported, tmp_path):
         pytest.importorskip(package)
     for name, file in (("onnx", "model.onnx"), ("litert", "model.tflite")):
         record = export(
-            exported / "run", tmp_path / name, options=ExportOptions(false_alarm_rate=0.3, format=name), report=hush
+            exported / "run",
+            tmp_path / name,
+            options=ExportOptions(false_alarm_rate=0.3, format=name),
+            report=no_report,
         )
         assert set(record["files"]) == {file}
         assert record["difference"]["images"] == 12  # six, and the same mirrored
@@ -191,18 +194,18 @@ def test_the_threshold_of_other_normal_images(copied_run, category, tmp_path, co
     for index, path in enumerate(sorted(fresh.iterdir())):
         write_image(path, np.random.default_rng(index).integers(0, 255, (40, 40, 3), np.uint8))
     options = ExportOptions(false_alarm_rate=0.2)
-    record = export(run, tmp_path / "out", options=options._replace(calibration_data=fresh), report=hush)
+    record = export(run, tmp_path / "out", options=options._replace(calibration_data=fresh), report=no_report)
     settings = {"false_alarm_rate": 0.2}
-    found = cutpaste_tf.evaluate(run, category, options=EvaluationOptions(calibration_data=fresh), settings=settings)
-    assert record["threshold"] == pytest.approx(found["threshold"], rel=1e-9)
-    assert evaluate(tmp_path / "out")["threshold"] == pytest.approx(found["threshold"], rel=1e-9)
-    assert export(run, tmp_path / "own", options=options, report=hush)["threshold"] < record["threshold"]
+    result = cutpaste_tf.evaluate(run, category, options=EvaluationOptions(calibration_data=fresh), settings=settings)
+    assert record["threshold"] == pytest.approx(result["threshold"], rel=1e-9)
+    assert evaluate(tmp_path / "out")["threshold"] == pytest.approx(result["threshold"], rel=1e-9)
+    assert export(run, tmp_path / "own", options=options, report=no_report)["threshold"] < record["threshold"]
     for named, message in [
         (category / "train/good", "6 of 6 images have the pixels .* Name images that were not trained on."),
         (tmp_path / "none", "none is not a folder; it must be"),
     ]:
         with pytest.raises(InputError, match=f"^--calibration_data={named}: .*{message}"):
-            export(run, tmp_path / "refused", options=options._replace(calibration_data=named), report=hush)
+            export(run, tmp_path / "refused", options=options._replace(calibration_data=named), report=no_report)
     assert not (tmp_path / "refused").exists()
 
 
@@ -215,7 +218,7 @@ def test_without_the_training_images_others_are_named(tiny_run, category, tmp_pa
     for index in range(4):
         write_image(tmp_path / f"others/{index}.png", np.full((40, 40, 3), 90 + 9 * index, np.uint8))
     options = ExportOptions(false_alarm_rate=0.3, format="onnx", comparison_images=tmp_path / "others")
-    record = export(tiny_run, tmp_path / "out", options=options, report=hush)
+    record = export(tiny_run, tmp_path / "out", options=options, report=no_report)
     assert record["difference"]["images"] == 8
 
 
@@ -233,9 +236,12 @@ def test_an_export_that_decides_otherwise_is_refused(exported, tmp_path, monkeyp
         "score",
         lambda self, images, **_: Scores(np.full(len(images), 1e9), np.ones(images.shape[:3], np.float32)),
     )
-    with pytest.raises(InputError, match=r"of 12 images are decided otherwise than by the evaluation"):
+    with pytest.raises(InputError, match=r"of 12 images are decided differently from the evaluation"):
         export(
-            exported / "run", tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3, format="onnx"), report=hush
+            exported / "run",
+            tmp_path / "out",
+            options=ExportOptions(false_alarm_rate=0.3, format="onnx"),
+            report=no_report,
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -243,9 +249,9 @@ def test_an_export_that_decides_otherwise_is_refused(exported, tmp_path, monkeyp
 def test_a_second_export_is_the_next_version(tiny_run, tmp_path):
     """TensorFlow Serving loads the highest number; the version before stays while it does."""
     for number in (1, 2, 3):
-        record = export(tiny_run, tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3), report=hush)
+        record = export(tiny_run, tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3), report=no_report)
         assert record["version"] == number
         assert {name.partition("/")[0] for name in record["files"]} == {str(number)}
-        kept = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
-        assert kept == {str(number), str(number - 1)} - {"0"}
-    assert evaluate(tmp_path / "out", report=hush)["image_auroc"] is not None
+        versions = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+        assert versions == {str(number), str(number - 1)} - {"0"}
+    assert evaluate(tmp_path / "out", report=no_report)["image_auroc"] is not None

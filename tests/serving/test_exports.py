@@ -20,21 +20,21 @@ from cutpaste_tf.detection.exported_detector import ExportedDetector
 from cutpaste_tf.detection.graphs.graph import Graph, Outputs
 from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images.synthetic import SyntheticOptions
-from cutpaste_tf.progress import hush
+from cutpaste_tf.progress import no_report
 from cutpaste_tf.serving.export import ExportOptions, export
 from cutpaste_tf.serving.predict import predict
 
 
-def assert_same(found, detector, images, threshold):
-    batches = [np.stack(images[:2]), *(one[None] for one in images[2:])]  # as they go through an export
+def assert_same(outputs, detector, images, threshold):
+    batches = [np.stack(images[:2]), *(image[None] for image in images[2:])]  # as they go through an export
     answers = [detector.score(batch, heat_maps=True) for batch in batches]
     scores = np.concatenate([answer.scores for answer in answers])
     extent = np.ptp(np.concatenate([scores, detector.calibration.scores]))
-    np.testing.assert_allclose(found.score, scores, rtol=0, atol=1e-9 * extent)
-    np.testing.assert_allclose(found.p_value, detector.calibration.p_values(scores), atol=1e-12)
-    np.testing.assert_array_equal(found.is_anomalous, scores > threshold)
+    np.testing.assert_allclose(outputs.score, scores, rtol=0, atol=1e-9 * extent)
+    np.testing.assert_allclose(outputs.p_value, detector.calibration.p_values(scores), atol=1e-12)
+    np.testing.assert_array_equal(outputs.is_anomalous, scores > threshold)
     maps = np.concatenate([answer.heat_maps for answer in answers])
-    np.testing.assert_allclose(found.heat_map, maps, rtol=0, atol=1e-4 * maps.max())
+    np.testing.assert_allclose(outputs.heat_map, maps, rtol=0, atol=1e-4 * maps.max())
     assert np.ptp(scores) > 0
 
 
@@ -46,21 +46,21 @@ def test_a_graph_scores_as_the_detector(name, monkeypatch):
     fitted, images = fitted_and_pictures(MODELS[name])
     threshold = fitted.calibration.threshold(0.3)
     graph = tf.function(Graph(fitted.graph(single=False), fitted.calibration.scores, threshold), autograph=False)
-    parts = [graph(batch) for batch in (images[:2], *(one[None] for one in images[2:]))]
+    parts = [graph(batch) for batch in (images[:2], *(image[None] for image in images[2:]))]
     assert_same(Outputs(*map(np.concatenate, zip(*parts, strict=True))), fitted, images, threshold)
 
 
 def exported_as(run, folder):
     """An export's answers on `pictures`, and what they should be."""
-    threshold = export(run, folder, options=ExportOptions(false_alarm_rate=0.3), report=hush)["threshold"]
+    threshold = export(run, folder, options=ExportOptions(false_alarm_rate=0.3), report=no_report)["threshold"]
     serve = tf.saved_model.load(str(folder / "1")).signatures["serving_default"]
     images = pictures()
     batches = [np.stack(images[:2]), *(image[None] for image in images[2:])]  # other sizes of batches give other bits
     parts = [serve(images=tf.constant(batch)) for batch in batches]
     outputs = Outputs(*(np.concatenate([part[name] for part in parts]) for name in Outputs._fields))
     scored = [ExportedDetector(folder).score(batch) for batch in batches]
-    np.testing.assert_array_equal(outputs.score, np.concatenate([one.scores for one in scored]))
-    np.testing.assert_array_equal(outputs.heat_map, np.concatenate([one.heat_maps for one in scored]))
+    np.testing.assert_array_equal(outputs.score, np.concatenate([result.scores for result in scored]))
+    np.testing.assert_array_equal(outputs.heat_map, np.concatenate([result.heat_maps for result in scored]))
     return outputs, loading.load(run), images, threshold
 
 
@@ -107,8 +107,8 @@ def exported(tmp_path_factory):
         image_path = category / "test/square" / path.name.replace("_mask", "")
         with Image.open(path) as mask, Image.open(image_path) as image:
             mask.resize(image.size).save(path)
-    cutpaste_tf.train(RUN.replaced(data=str(category), false_alarm_rate=0.3), root / "run", report=hush)
-    export(root / "run", root / "export", report=hush)
+    cutpaste_tf.train(RUN.replaced(data=str(category), false_alarm_rate=0.3), root / "run", report=no_report)
+    export(root / "run", root / "export", report=no_report)
     return root
 
 
@@ -120,13 +120,13 @@ def rows_of(folder):
 def test_predictions_by_it_are_the_run_s(exported):
     outputs = io.StringIO(), io.StringIO()
     for name, output in zip(("run", "export"), outputs, strict=True):
-        predict(exported / name, str(exported / "category/test"), output, report=hush)
+        predict(exported / name, str(exported / "category/test"), output, report=no_report)
     assert outputs[0].getvalue() == outputs[1].getvalue()
     assert len(outputs[0].getvalue().splitlines()) == 7
 
 
 def test_an_evaluation_by_it_gives_the_same_file_of_scores(exported):
-    results = [cutpaste_tf.evaluate(exported / name, report=hush) for name in ("run", "export")]
+    results = [cutpaste_tf.evaluate(exported / name, report=no_report) for name in ("run", "export")]
     first, second = (rows_of(exported / name / "eval") for name in ("run", "export"))
     for ours, theirs in zip(first, second, strict=True):
         # The export scores images of other sizes one by one, which gives other bits than a batch.
@@ -141,7 +141,7 @@ def test_an_evaluation_by_it_gives_the_same_file_of_scores(exported):
 def test_synthetic_anomalies_are_scored_by_it(exported, tmp_path):
     options = EvaluationOptions(synthetic=SyntheticOptions("heart", "color", "", 0))
     for name in ("run", "export"):
-        cutpaste_tf.evaluate(exported / name, options=options, output_dir=tmp_path / name, report=hush)
+        cutpaste_tf.evaluate(exported / name, options=options, output_dir=tmp_path / name, report=no_report)
     assert (tmp_path / "run/scores.csv").read_text() == (tmp_path / "export/scores.csv").read_text()
 
 
@@ -184,7 +184,7 @@ def test_its_signatures_are_those_that_serving_expects(exported):
 def test_every_array_is_written_once(exported):
     written = (exported / "export/1/variables/variables.data-00000-of-00001").stat().st_size
     loaded = loading.load(exported / "run")
-    network = sum(4 * int(np.prod(one.shape)) for one in loaded.feature.weights)
+    network = sum(4 * int(np.prod(weight.shape)) for weight in loaded.feature.weights)
     density = sum(array.nbytes for array in loaded.density.to_arrays().values())
     assert network + density < written < 1.2 * (network + density) + 20_000
 

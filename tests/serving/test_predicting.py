@@ -21,7 +21,7 @@ from cutpaste_tf.detection.prediction import Box
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import named_files
 from cutpaste_tf.images.resizing import resize
-from cutpaste_tf.progress import hush
+from cutpaste_tf.progress import no_report
 from cutpaste_tf.serving.predict import predict
 from cutpaste_tf.serving.rows import FORMATS
 from cutpaste_tf.serving.stream import PredictionOptions
@@ -33,29 +33,29 @@ PATCHES = IMAGES.replaced(image_size=64, patch_size=32, extract_size=32, stride=
 def rows_of(run, images, **options):
     """Rows of JSON, and the summary."""
     output = io.StringIO()
-    done = predict(run, str(images), output, options=PredictionOptions(format="jsonl", **options), report=hush)
-    return [json.loads(line) for line in output.getvalue().splitlines()], done
+    summary = predict(run, str(images), output, options=PredictionOptions(format="jsonl", **options), report=no_report)
+    return [json.loads(line) for line in output.getvalue().splitlines()], summary
 
 
 @pytest.mark.parametrize("config", [IMAGES, PATCHES], ids=["images", "patches"])
 def test_rows_are_those_of_the_evaluation_and_of_python(config, copied_run, category, tmp_path, capsys):
     run = copied_run(config, category, tmp_path / "run")
-    cutpaste_tf.evaluate(run, report=hush)
+    cutpaste_tf.evaluate(run, report=no_report)
     with (run / "eval/scores.csv").open() as file:
         expected = {row["path"]: (row["score"], row["p_value"], row["decision"]) for row in csv.DictReader(file)}
     capsys.readouterr()
     command("predict_main.py", f"--detector={run}", f"--images={category}/test", f"--output={tmp_path}/rows.csv")
     with (tmp_path / "rows.csv").open() as file:
         rows = list(csv.DictReader(file))
-    found = {os.path.relpath(row["path"], category): (row["score"], row["p_value"], row["decision"]) for row in rows}
-    assert found == expected
+    actual = {os.path.relpath(row["path"], category): (row["score"], row["p_value"], row["decision"]) for row in rows}
+    assert actual == expected
     assert not any(row["error"] for row in rows)
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert f"Detector: {run}, a" in told.err
-    assert "30 % false alarms by 6 normal images" in told.err
-    assert "Scored 6 images" in told.err
-    assert "images/s" in told.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"Detector: {run}, a" in printed.err
+    assert "30 % false alarms by 6 normal images" in printed.err
+    assert "Scored 6 images" in printed.err
+    assert "images/s" in printed.err
 
     detector = loading.load(run)
     for row in rows:
@@ -109,8 +109,8 @@ def test_boxes_lie_around_hot_regions_in_pixels_of_the_image():
     heat[2, 3] = 7
     heat[6, 0] = 9
     heat[4, 4] = 3  # not above
-    found = prediction.boxes(heat, 3.0, (16, 80))
-    assert found == (Box(0, 60, 2, 10, 9.0), Box(4, 10, 4, 20, 7.0))
+    regions = prediction.boxes(heat, 3.0, (16, 80))
+    assert regions == (Box(0, 60, 2, 10, 9.0), Box(4, 10, 4, 20, 7.0))
     assert prediction.boxes(heat, 10.0, (16, 80)) == ()
     # A region that covers parts of pixels has all of them.
     assert prediction.boxes(heat, 8.0, (10, 12)) == (Box(0, 9, 2, 2, 9.0),)
@@ -131,8 +131,8 @@ def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(copied_run, category,
     with pytest.raises(SystemExit) as end:
         command("predict_main.py", f"--detector={run}", f"--images={photos}", "--max_megapixels=0.1")
     assert end.value.code == 1
-    told = capsys.readouterr()
-    rows = {os.path.relpath(row["path"], photos): row for row in csv.DictReader(io.StringIO(told.out))}
+    printed = capsys.readouterr()
+    rows = {os.path.relpath(row["path"], photos): row for row in csv.DictReader(io.StringIO(printed.out))}
     names = ["a.png", "b.png", "c.txt", "d/again", "d/ü.png", "e.png", "f.png", "g.png", "h.png", "set/ground_truth"]
     assert list(rows) == names
     errors = {
@@ -141,14 +141,14 @@ def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(copied_run, category,
         "d/again": "is a link to a folder that it lies in",
         "e.png": "there is no such file",
         "g.png": "more than --max_megapixels=0.1",
-        "h.png": "is no file, but a pipe",
+        "h.png": "is not a file but a pipe",
         "set/ground_truth": "is a folder of masks, which are not scored",
     }
     for name, row in rows.items():
         assert errors.get(name, "") in row["error"]
         assert bool(row["error"]) == (name in errors) == (not row["score"])
-    assert "Scored 3 images" in told.err
-    assert "7 more could not be read" in told.err
+    assert "Scored 3 images" in printed.err
+    assert "7 more could not be read" in printed.err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are UTF-8")
@@ -161,8 +161,8 @@ def test_odd_names_and_sizes_have_heat_maps(copied_run, category, tmp_path, form
     shutil.copy(next(category.glob("test/good/*.png")), odd)
     with (tmp_path / "rows").open("x", encoding="utf-8") as output:
         options = PredictionOptions(format=format, heat_maps=tmp_path / "maps")
-        done = predict(run, str(tmp_path / "photos"), output, options=options, report=hush)
-    assert (done.images, done.errors) == (2, 0)
+        summary = predict(run, str(tmp_path / "photos"), output, options=options, report=no_report)
+    assert (summary.images, summary.errors) == (2, 0)
     assert (tmp_path / "rows").read_text().count("xff.png") == 3  # path, heat map, overlay
     assert Image.open(tmp_path / "maps/wide.png.overlay.jpg").width == 65500
     assert np.load(tmp_path / "maps/wide.png.heat.npy").shape == (2, 70000)
@@ -197,7 +197,7 @@ def test_names_on_standard_input_are_answered_one_by_one(copied_run, category, t
             assert len(output.getvalue().splitlines()) == index  # before the next is known
             yield os.fsencode(path) + b"\n"
 
-    predict(run, "-", output, options=PredictionOptions(format="jsonl", batch_size=1), lines=names(), report=hush)
+    predict(run, "-", output, options=PredictionOptions(format="jsonl", batch_size=1), lines=names(), report=no_report)
     assert len(output.getvalue().splitlines()) == len(files)
 
 
@@ -212,10 +212,10 @@ def test_few_names_are_taken_ahead(copied_run, category, tmp_path):
             taken.append(index - len(output.getvalue().splitlines()))
             yield path
 
-    done = predict(
-        run, "-", output, options=PredictionOptions(format="jsonl", batch_size=8), lines=names(), report=hush
+    summary = predict(
+        run, "-", output, options=PredictionOptions(format="jsonl", batch_size=8), lines=names(), report=no_report
     )
-    assert done.images == 200
+    assert summary.images == 200
     assert max(taken) <= 16
 
 
@@ -245,8 +245,8 @@ def test_results_do_not_go_where_a_pattern_finds_them(tmp_path, monkeypatch):
 def test_training_images_are_told(copied_run, category, tmp_path):
     run = copied_run(IMAGES, category, tmp_path / "run")
     lines = []
-    done = predict(run, str(category / "train/good/*.png"), io.StringIO(), report=lines.append)
-    assert done.trained_on == 6
+    summary = predict(run, str(category / "train/good/*.png"), io.StringIO(), report=lines.append)
+    assert summary.trained_on == 6
     assert "Warning: 6 of them are training images" in lines[-1]
 
 
@@ -254,12 +254,12 @@ def test_a_detector_without_scores_of_normal_images_decides_nothing(copied_run, 
     run = copied_run(IMAGES, category, tmp_path / "run")
     (run / "detector/calibration.npz").unlink()
     output = io.StringIO()
-    predict(run, str(category / "test"), output, report=hush)
+    predict(run, str(category / "test"), output, report=no_report)
     assert output.getvalue().splitlines()[0] == "path,score,error"
-    found = loading.load(run).predict(next(category.glob("test/good/*.png")))
-    assert (found.p_value, found.is_anomalous, found.decision, found.boxes) == (None, None, "", None)
-    with pytest.raises(ValueError, match="knows no scores of normal images"):
-        predict(run, str(category / "test"), output, options=PredictionOptions(false_alarm_rate=0.3), report=hush)
+    result = loading.load(run).predict(next(category.glob("test/good/*.png")))
+    assert (result.p_value, result.is_anomalous, result.decision, result.boxes) == (None, None, "", None)
+    with pytest.raises(ValueError, match="has no scores of normal images"):
+        predict(run, str(category / "test"), output, options=PredictionOptions(false_alarm_rate=0.3), report=no_report)
 
 
 def test_where_results_of_a_name_lie(tmp_path, monkeypatch):
@@ -269,7 +269,7 @@ def test_where_results_of_a_name_lie(tmp_path, monkeypatch):
         write_image(tmp_path / name, np.zeros((4, 4, 3), np.uint8))
 
     def places(named, lines=()):
-        return [str(one.place) for one in named_files.listed(named, lines)]
+        return [str(file.place) for file in named_files.listed(named, lines)]
 
     assert places("a") == places("a/**/*.*") == places(f"{tmp_path}/a/*") == ["b/x.jpg", "b/x.png", "x.png"]
     assert places("a/x.png") == ["x.png"]

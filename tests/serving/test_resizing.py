@@ -24,14 +24,14 @@ def test_it_is_pillow_s_to_the_bit(side, tmp_path):
     for height, width in zip(SIZES, rng.permutation(SIZES), strict=True):
         images = rng.integers(0, 256, (2, height, width, 3), np.uint8)
         images[1] = np.where(rng.random(images[1].shape) < 0.5, 0, 255)  # the extremes, which round furthest
-        expected = [np.asarray(resize(Image.fromarray(one), side, side)) for one in images]
+        expected = [np.asarray(resize(Image.fromarray(image), side, side)) for image in images]
         np.testing.assert_array_equal(loaded.resize(images), expected, err_msg=f"{height} x {width}")
 
 
 @pytest.mark.parametrize(("height", "width", "side"), [(8, 8, 256), (7, 5, 64), (64, 64, 32), (64, 64, 64), (1, 1, 32)])
 def test_float_maps_are_resized_as_pillow_does(height, width, side):
-    one = np.random.default_rng(0).normal(size=(height, width)).astype(np.float32)
-    narrowed = (one @ resizing.matrix(width, side).T).astype(np.float32)
-    found = (resizing.matrix(height, side) @ narrowed).astype(np.float32)
-    expected = np.asarray(resize(Image.fromarray(one), side, side))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    heat = np.random.default_rng(0).normal(size=(height, width)).astype(np.float32)
+    narrowed = (heat @ resizing.matrix(width, side).T).astype(np.float32)
+    actual = (resizing.matrix(height, side) @ narrowed).astype(np.float32)
+    expected = np.asarray(resize(Image.fromarray(heat), side, side))
+    np.testing.assert_allclose(actual, expected, atol=1e-6)

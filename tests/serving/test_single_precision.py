@@ -30,11 +30,11 @@ def test_a_file_scores_nearly_as_the_detector(name, format, tmp_path):
     scores, maps, _ = detector.score(images, heat_maps=True)
     threshold = float(np.sort(scores)[2:4].mean())
     write(path, format, detector, threshold)
-    found = single_precision.score(path, format, images)
+    outputs = single_precision.score(path, format, images)
     extent = np.ptp(np.concatenate([scores, detector.calibration.scores]))
-    np.testing.assert_allclose(found.score, scores, rtol=0, atol=1e-4 * extent)
-    np.testing.assert_array_equal(found.is_anomalous, scores > threshold)
-    np.testing.assert_allclose(found.heat_map, maps, rtol=0, atol=1e-3 * maps.max())
+    np.testing.assert_allclose(outputs.score, scores, rtol=0, atol=1e-4 * extent)
+    np.testing.assert_array_equal(outputs.is_anomalous, scores > threshold)
+    np.testing.assert_allclose(outputs.heat_map, maps, rtol=0, atol=1e-3 * maps.max())
 
 
 def test_what_a_format_lacks_is_told_in_a_line(tmp_path):

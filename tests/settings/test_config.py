@@ -92,7 +92,10 @@ def test_values_of_another_version_are_pinned(tmp_path):
     read = Config.read(path)
     assert read == TINY.replaced(head_epochs=5, learning_rate=1.0, freeze_batch_norm="no")
     assert read.resolved().flat() == TINY.resolved().flat() | {"head_epochs": 5, "learning_rate": 1.0}
-    for wrong, message in (({"speed": 1}, "not known"), ({"epochs": "ten"}, "epochs is 'ten', which is no int")):
+    for wrong, message in (
+        ({"speed": 1}, "not known"),
+        ({"epochs": "ten"}, "epochs is 'ten', which is not of type int"),
+    ):
         path.write_text(json.dumps(values | {"resolved": wrong}))
         with pytest.raises(InputError, match=message):
             Config.read(path)

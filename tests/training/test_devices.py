@@ -24,9 +24,9 @@ SCHEDULE += ["--scar_max_length=20", "--stem=imagenet", "--head_dims=16,8", "--c
 
 def start(*words, backend="jax", **variables):
     jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    own = {**os.environ, "KERAS_BACKEND": backend, **(jax if backend == "jax" else {}), **variables}
+    environment = {**os.environ, "KERAS_BACKEND": backend, **(jax if backend == "jax" else {}), **variables}
     command = [sys.executable, MAIN, *words]
-    return subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def end(process):
@@ -73,7 +73,7 @@ def alone(category, place, backend, **two):
     np.testing.assert_allclose(scores(place / "copied"), scores(place / "1"), rtol=1e-5, atol=2e-3)
     for path in (place / "1/eval/heatmaps").rglob("*.png"):
         heat, same = (
-            np.asarray(Image.open(one), int) for one in (path, place / "copied" / path.relative_to(place / "1"))
+            np.asarray(Image.open(picture), int) for picture in (path, place / "copied" / path.relative_to(place / "1"))
         )
         assert np.abs(heat - same).max() <= 2
     for dense in ("exact", "fast"):
@@ -91,7 +91,7 @@ def test_two_devices_are_one_on_jax(category, tmp_path):
 
 
 def test_devices_that_cannot_share_a_batch_are_refused(monkeypatch):
-    monkeypatch.setattr(devices, "_found", lambda: ["gpu:0", "gpu:1", "gpu:2", "gpu:3"])
+    monkeypatch.setattr(devices, "_available", lambda: ["gpu:0", "gpu:1", "gpu:2", "gpu:3"])
     with (
         pytest.raises(InputError, match="--devices=5 must be auto, or a number up to 4: found gpu:0, gpu:1"),
         devices.used("5"),

@@ -43,13 +43,15 @@ def test_several_steps_at_once_are_the_same_run(category, tmp_path, monkeypatch)
 def test_killed_between_executions_on_jax(category, tmp_path):
     pytest.importorskip("jax")
     main = Path(__file__).with_name("toy_main.py")
-    own = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
 
     def words(folder):
         return ["train", f"--data={category}", f"--output_dir={tmp_path / folder}", *FLAGS]
 
     def run(*words, **variables):
-        return subprocess.run([sys.executable, main, *words], env={**own, **variables}, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, main, *words], env={**environment, **variables}, capture_output=True, text=True
+        )
 
     command = [*words("killed"), "--steps_per_execution=4"]
     assert run(*command, DIE_AFTER="3").returncode == -signal.SIGKILL
@@ -121,9 +123,9 @@ def test_a_step_on_views_of_8_bits_is_one_on_the_rounded_views(category):
     images, config = sources.read_train(category, 32).images, TINY.replaced(uint8_views=True).resolved()
     nets, rounded = fitting.initial_networks(config), fitting.initial_networks(TINY.resolved())
     assert nets.feature.input.dtype == rounded.feature.input.dtype == "float32"  # what is saved is as ever
-    for one in (nets, rounded):
-        fitting.compile_classifier(one.classifier, config.schedule, config.schedule.phases[0])
-        one.classifier.run_eagerly = True  # two steps take less time than their trace
+    for networks in (nets, rounded):
+        fitting.compile_classifier(networks.classifier, config.schedule, config.schedule.phases[0])
+        networks.classifier.run_eagerly = True  # two steps take less time than their trace
     for views, labels in stream_of(images, config).take(2).as_numpy_iterator():
         loss = nets.classifier.train_on_batch(views, labels)[0]
         assert loss == rounded.classifier.train_on_batch(views * np.float32(1 / 255), labels)[0]
@@ -140,9 +142,9 @@ def test_what_cannot_be_carried_out_is_refused(category, tmp_path, capsys, monke
     with pytest.raises(InputError, match="--jit_compile=perhaps must be one of: auto, yes, no"):
         Execution(jit_compile="perhaps").check(TINY.schedule)
     monkeypatch.setattr(devices, "names", lambda: ["gpu:0", "gpu:1"])
-    for wanted, name in ((Execution(2), "steps_per_execution=2"), (Execution(1, "yes"), "jit_compile=yes")):
+    for execution, name in ((Execution(2), "steps_per_execution=2"), (Execution(1, "yes"), "jit_compile=yes")):
         with pytest.raises(InputError, match=f"--{name} does not work on 2 devices with TensorFlow; give --devices=1"):
-            wanted.check_devices()
+            execution.check_devices()
 
 
 @pytest.mark.parametrize(("given", "expected"), [("auto", False), ("yes", True), ("no", False)])

@@ -14,7 +14,7 @@ from conftest import RESNET, TINY, logged, logged_steps, networks_of, stream_of
 
 import cutpaste_tf
 from cutpaste_tf import runs
-from cutpaste_tf.detection import loading, whole
+from cutpaste_tf.detection import image_features, loading
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import sources
@@ -100,7 +100,9 @@ def test_end_to_end(category, tmp_path, capsys):
         loaded = loading.load(folder / "detector")
         np.testing.assert_allclose(-loaded.density.score_samples(arrays["test_features"]), values, atol=1e-5)
         train = sources.read_train(category, 32)
-        np.testing.assert_allclose(arrays["train_features"], whole.embed(loaded.feature, train.images), atol=1e-5)
+        np.testing.assert_allclose(
+            arrays["train_features"], image_features.embed(loaded.feature, train.images), atol=1e-5
+        )
     images = sources.read_test(category, 32).images
     np.testing.assert_allclose(loaded.score(images).scores, values, rtol=1e-3, atol=1e-3)
 

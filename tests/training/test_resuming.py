@@ -12,7 +12,7 @@ from conftest import ROOT, TINY, StoppedError, logged_steps, weights_after
 
 import cutpaste_tf
 from cutpaste_tf import files, runs
-from cutpaste_tf.detection import loading, whole
+from cutpaste_tf.detection import image_features, loading
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 
@@ -123,10 +123,10 @@ def test_trains_on_jax(category, tmp_path, name, folder):
         text=True,
     )
     assert result.returncode == 0, result.stdout[-3000:]
-    (made,) = {path.resolve() for path in (tmp_path / "inner").glob(f"*/{folder}/detector")}
-    loaded = loading.load(made)
+    (created,) = {path.resolve() for path in (tmp_path / "inner").glob(f"*/{folder}/detector")}
+    loaded = loading.load(created)
     examples = sources.read_test(category, 32)
-    with np.load(made.parent / "train_embeddings.npz") as arrays:
+    with np.load(created.parent / "train_embeddings.npz") as arrays:
         train = sources.read_train(category, 32)
-        np.testing.assert_allclose(whole.embed(loaded.feature, train.images), arrays["features"], atol=1e-4)
+        np.testing.assert_allclose(image_features.embed(loaded.feature, train.images), arrays["features"], atol=1e-4)
     assert np.ptp(loaded.score(examples.images)) > 0

@@ -71,8 +71,8 @@ def test_training_stops_with_a_checkpoint_and_ends_as_if_it_had_not(
     cutpaste_tf.train(config, tmp_path / "stopped", execution=execution)
     assert figures(tmp_path / "stopped") == figures(tmp_path / "whole")
     whole, resumed = (loading.load(tmp_path / name).feature.get_weights() for name in ("whole", "stopped"))
-    for one, other in zip(whole, resumed, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for weights, other in zip(whole, resumed, strict=True):
+        np.testing.assert_array_equal(weights, other)
 
 
 def test_a_checkpoint_of_version_0_2_is_resumed(category, tmp_path, monkeypatch):
@@ -82,9 +82,9 @@ def test_a_checkpoint_of_version_0_2_is_resumed(category, tmp_path, monkeypatch)
     with pytest.raises(SignalError):
         cutpaste_tf.train(config, run)
     with np.load(run / "checkpoint.npz") as arrays:
-        kept = {name: arrays[name] for name in arrays.files if not name.startswith("metrics")}
-        assert len(kept) < len(arrays.files)
-    np.savez(run / "checkpoint.npz", **kept)
+        older = {name: arrays[name] for name in arrays.files if not name.startswith("metrics")}
+        assert len(older) < len(arrays.files)
+    np.savez(run / "checkpoint.npz", **older)
     cutpaste_tf.train(config, run)
     assert [row["step"] for row in logged(run)] == ["3", "6"]
     assert float(logged(run)[0]["accuracy"]) in (pytest.approx(count / 6, abs=1e-6) for count in range(7))

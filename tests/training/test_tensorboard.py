@@ -10,9 +10,9 @@ from cutpaste_tf.evaluation.options import EvaluationOptions
 
 
 def _read(folder):
-    found = EventAccumulator(str(folder), size_guidance={"tensors": 0})
-    found.Reload()
-    return found
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    events.Reload()
+    return events
 
 
 def test_a_run_and_its_evaluation_are_there(category, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from conftest import RESNET, TINY, networks_of, weights_after, write_image
 
 import cutpaste_tf
-from cutpaste_tf.detection import whole
+from cutpaste_tf.detection import image_features
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import build
 from cutpaste_tf.settings.config import Config
@@ -120,8 +120,10 @@ def test_mixed_precision_keeps_logits_and_features_in_float32(kind):
 def embedded(monkeypatch):
     """Counts how often features are computed."""
     calls = []
-    embed = whole.embed
-    monkeypatch.setattr(whole, "embed", lambda *given, **named: calls.append(1) or embed(*given, **named))
+    embed = image_features.embed
+    monkeypatch.setattr(
+        image_features, "embed", lambda *arguments, **named: calls.append(1) or embed(*arguments, **named)
+    )
     return calls
 
 

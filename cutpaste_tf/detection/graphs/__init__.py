@@ -1,4 +1,4 @@
 """Detectors as TensorFlow graphs, for export. In: a fitted detector. Out: a function from pixels to scores.
 
-Read `graph.py` first; `images`, `patches` and `densities` are the graphs of what stands in `detection` and `density`.
+Start with `graph.py`; `images`, `patches` and `densities` are the graph versions of code in `detection` and `density`.
 """

@@ -1,6 +1,6 @@
-"""Densities of image features as graphs: their log density, and the anomaly score's slope, which GradCAM needs.
+"""Densities of image features as graphs: the log density, and the anomaly score's gradient, which GradCAM needs.
 
-The formulas are those of `density/`, from the arrays that a fitted density gives.
+The formulas are those of `density/`, applied to the arrays of a fitted density.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from cutpaste_tf.backend import tf
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.errors import InputError
 
-# What keeps an array in the graph, in the density's number format: (array, name) -> a variable.
+# Stores an array in the graph, in the density's dtype: (array, name) -> a variable.
 Weights = Callable[[np.ndarray, str], Any]
 
 
 class Mixture:
-    """Gaussians with full covariances, one or several, see `gaussian.MixtureDensity`.
+    """One or several Gaussians with full covariances, see `gaussian.MixtureDensity`.
 
     Args:
-        arrays: of `MixtureDensity.to_arrays`.
-        keep: what keeps them.
+        arrays: from `MixtureDensity.to_arrays`.
+        keep: stores them.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], keep: Weights):
@@ -39,7 +39,7 @@ class Mixture:
         return tf.reduce_logsumexp(self._logs(self._whitened(features)), axis=0)
 
     def score_slope(self, features: Any) -> Any:
-        """Slope [count, dimensions] of -log density at features [count, dimensions]."""
+        """Gradient [count, dimensions] of -log density at features [count, dimensions]."""
         whitened = self._whitened(features)
         parts = tf.linalg.matmul(whitened, self._cholesky, transpose_b=True)
         return tf.reduce_sum(parts * tf.nn.softmax(self._logs(whitened), axis=0)[:, :, None], axis=0)
@@ -57,7 +57,7 @@ class Kernels:
     def __init__(self, arrays: dict[str, np.ndarray], keep: Weights):
         features, bandwidth = arrays["features"], float(arrays["bandwidth"])
         count, dimensions = features.shape
-        center = features.mean(axis=0)  # distances lose fewer digits near 0
+        center = features.mean(axis=0)  # distances are more precise near 0
         self._center = keep(center, "center")
         self._features = keep((features - center) / bandwidth, "features")
         self._squares = keep((((features - center) / bandwidth) ** 2).sum(axis=1), "squares")
@@ -123,10 +123,10 @@ GRAPHS: dict[str, Callable[[dict[str, np.ndarray], Weights], GraphDensity]] = {
 
 
 def check(name: str) -> None:
-    """Sees whether a density has a graph.
+    """Checks that a density has a graph.
 
     Raises:
-        InputError: it has none.
+        InputError: it does not.
     """
     if name not in GRAPHS:
         raise InputError(
@@ -135,12 +135,12 @@ def check(name: str) -> None:
 
 
 class Scaled:
-    """A density together with the scaling of features to unit length, if that was asked for.
+    """A density with the scaling of features to unit length, if it is enabled.
 
     Args:
         name: of the density.
         density: fitted.
-        keep: what keeps its arrays.
+        keep: stores its arrays.
     """
 
     def __init__(self, name: str, density: Density, keep: Weights):
@@ -162,7 +162,7 @@ class Scaled:
 
 
 def unit(features: Any) -> Any:
-    """Features [..., dimensions] at unit length."""
+    """Features [..., dimensions] scaled to unit length."""
     return features / _length(features)
 
 

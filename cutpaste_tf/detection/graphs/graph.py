@@ -11,11 +11,11 @@ from cutpaste_tf.detection.graphs import variables
 
 
 class Outputs(NamedTuple):
-    """What a graph gives for images.
+    """The outputs of a graph for images.
 
     Attributes:
         score: float64 [count], higher = more anomalous; in single precision float32.
-        p_value: of the score, in the same format, see `calibration.Calibration`.
+        p_value: of the score, with the same dtype, see `calibration.Calibration`.
         is_anomalous: bool [count], whether the score is above the threshold.
         heat_map: float32 [count, side, side].
     """
@@ -30,11 +30,11 @@ class DetectorGraph(Protocol):
     """The steps of `detector.Detector` as graphs."""
 
     def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
-        """Negative log densities of images uint8 [count, side, side, 3], and heat maps if scores have none.
+        """Negative log densities of images uint8 [count, side, side, 3], and heat maps if `reduce` makes none.
 
         Args:
             images: the images.
-            to_unit_range: makes float32 in [0, 1] of pixels.
+            to_unit_range: converts pixels to float32 in [0, 1].
         """
         ...
 
@@ -44,18 +44,18 @@ class DetectorGraph(Protocol):
 
 
 class Graph:
-    """Scores images as a detector does; built once, its arrays lie in variables.
+    """Scores images as a detector does; its arrays are variables.
 
     Args:
         detector: the detector's own graph.
         normal_scores: float64 [n], sorted, of its calibration.
-        threshold: above which a score is anomalous.
+        threshold: the score above which an image is anomalous.
         single: whether p-values are in single precision.
     """
 
     def __init__(self, detector: DetectorGraph, normal_scores: np.ndarray, threshold: float, *, single: bool = False):
         self._detector, self._number = detector, number_format(single=single)
-        # Division in a graph changes the last bit.
+        # Dividing in the graph would change the last bit.
         self._table = variables.keep(np.arange(256).astype(np.float32) / 255, "unit_range")
         self._normal_scores = variables.keep(normal_scores, "calibration", self._number)
         self._threshold = variables.keep(np.array(threshold), "threshold", self._number)
@@ -91,5 +91,5 @@ class MeanGraph:
 
 
 def number_format(*, single: bool) -> Any:
-    """The number format of densities and maps: double precision as in the evaluation, or single."""
+    """The dtype of densities and maps: double precision as in the evaluation, or single."""
     return tf.float32 if single else tf.float64

@@ -1,4 +1,4 @@
-"""A model of whole images as a graph, see `detection.image_detector`."""
+"""The image model as a graph, see `detection.image_detector`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cutpaste_tf.settings.config import Config
 
 
 class ImageGraph:
-    """Log density of the pooled feature, and GradCAM of the map that it pools: there the slope is the density's own.
+    """Log density of the pooled feature, and GradCAM of the map that it pools, where the density gives the gradient.
 
     Args:
         feature: image in [0, 1] -> pooled feature.
         config: of the detector.
         density: fitted.
-        single: whether density and maps compute in single precision.
+        single: whether density and maps are in single precision.
     """
 
     def __init__(self, feature: keras.Model, config: Config, density: Density, *, single: bool):
@@ -44,7 +44,7 @@ class ImageGraph:
         rows, columns = self._enlarge
         height, width, channels = rows.shape[1], columns.shape[1], activations.shape[-1]
         weights = self._density.score_slope(features) / (height * width)
-        # A product of matrices: OpenVINO cannot read what becomes of tf.einsum.
+        # Not tf.einsum: OpenVINO cannot read what it is converted to.
         places = tf.reshape(tf.cast(activations, self._number), [-1, height * width, channels])
         maps = tf.reshape(tf.linalg.matvec(places, weights), [-1, height, width])
         maps = tf.cast(tf.nn.relu(maps), tf.float32)

@@ -1,5 +1,5 @@
-"""A patch model as a graph, see `detection.patch_detector`: images -> anomaly scores of their patches, as
-`detection.dense` and `density.patch_density` make them -> heat maps and scores of images.
+"""The patch model as a graph, see `detection.patch_detector`: images -> patch scores, as `detection.dense` and
+`density.patch_density` compute them -> heat maps and image scores.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _LOCATIONS = 64  # scored together
 
 
 class PatchGraph:
-    """Scores of patches, heat maps and their maxima.
+    """Patch scores, heat maps and their maxima.
 
     Args:
         feature: image in [0, 1] -> pooled feature.
         config: of the detector.
         density: of patches, fitted.
-        single: whether density and maps compute in single precision, without loops, as ONNX and LiteRT want it.
+        single: whether density and maps are in single precision and without loops, as ONNX and LiteRT need.
     """
 
     def __init__(self, feature: keras.Model, config: Config, density: PatchDensity, *, single: bool):
@@ -77,11 +77,11 @@ class Embedder:
         self._network: Any = dense.fully_convolutional(feature, side, settings) if is_fast else feature
 
     def __call__(self, images: Any, to_unit_range: Callable[[Any], Any]) -> Any:
-        """Features float32 [count, locations, dimensions]; with loops one image after the other, to bound the memory.
+        """Features float32 [count, locations, dimensions]; with loops, image by image, to bound memory.
 
         Args:
             images: uint8 [count, side, side, 3].
-            to_unit_range: makes float32 in [0, 1] of them.
+            to_unit_range: converts them to float32 in [0, 1].
         """
         embed = self._fast if self._settings.dense == "fast" else self._exact
         if not self._loops:
@@ -103,7 +103,7 @@ class Embedder:
         batches = math.ceil(count / together)
         along = (np.arange(places)[:, None] * self._settings.stride + np.arange(size)).ravel()
         cut = tf.gather(tf.gather(images, along, axis=1), along, axis=2)
-        cut = tf.reshape(cut, [-1, places, size, places, size * 3])  # five axes: LiteRT has no more
+        cut = tf.reshape(cut, [-1, places, size, places, size * 3])  # five axes: LiteRT supports no more
         patches = tf.reshape(tf.transpose(cut, [0, 1, 3, 2, 4]), [-1, count, size * size * 3])
         # The last batch is filled with the last patch: LiteRT does not pad 8-bit integers.
         patches = tf.gather(patches, np.minimum(np.arange(batches * together), count - 1), axis=1)
@@ -124,9 +124,9 @@ class Scorer:
 
     Args:
         density: of patches.
-        settings: of it.
-        keep: what keeps its arrays.
-        number: the number format of its arithmetic, float64 or float32.
+        settings: of the density.
+        keep: stores its arrays.
+        number: dtype of its arithmetic, float64 or float32.
         loops: see `each`.
     """
 
@@ -140,10 +140,10 @@ class Scorer:
         self._locations = len(arrays["mean"])
         self._batches = math.ceil(self._locations / _LOCATIONS)
         self._means = keep(self._batched(arrays["mean"])[:, :, None], "means")
-        # Added inside the loop below: LiteRT's converter changed the sign of a constant less what all of it gave.
+        # Added inside the loop below: LiteRT's converter got the sign wrong when the sum was taken from a constant.
         self._offsets = keep(density.peak - self._batched(arrays["peak"])[:, :, None], "offsets")
         factors = self._batched(arrays["factor"])
-        # In the format that they were kept in, which may be half as large.
+        # In the dtype they were saved in, which may be half as large.
         self._factors = variables.keep(factors, "factors", factors.dtype)
 
     def __call__(self, features: Any) -> Any:
@@ -155,8 +155,8 @@ class Scorer:
         return unit(features) if self._settings.l2_normalize else features
 
     def _by_image(self, features: Any) -> Any:
-        def score(own: Any) -> Any:
-            return self._peak - self._density.log_density(self._prepared(own))
+        def score(features: Any) -> Any:
+            return self._peak - self._density.log_density(self._prepared(features))
 
         if self._loops:
             count = tf.shape(features)[0]
@@ -187,14 +187,14 @@ class Scorer:
 
 
 def each(function: Callable[[Any], Any], count: Any, dtype: Any, *, loops: bool) -> Any:
-    """What a function gives for 0 to count - 1, stacked.
+    """Stacks the results of a function for 0 to count - 1.
 
     Args:
         function: int32 scalar -> a tensor.
         count: how many.
         dtype: of the tensor.
-        loops: whether by a loop in the graph, which bounds the memory; else by a copy of the graph for each, for
-            formats that have no loops: the count must then be a plain number.
+        loops: whether to use a loop in the graph, which bounds memory; otherwise the graph is unrolled, for formats
+            without loops, and `count` must be a Python int.
     """
     if not loops:
         return tf.stack([function(index) for index in range(count)])

@@ -1,9 +1,9 @@
 """Pillow's antialiased bilinear resizing, as a graph, bit for bit: `images.resizing.resize` for images of any size.
 
-Each of the two passes is a weighted sum along one axis. Pillow computes the weights in double precision, makes whole
-multiples of 2^-22 of them, sums in integers and rounds to grey levels; so does this. Weights are made in the graph,
-since the size is known only there. They are banded: each place of the result sees a few of its source, one after the
-other, so that no more is held than a result.
+Each of the two passes is a weighted sum along one axis. Pillow computes the weights in double precision, rounds them to
+multiples of 2^-22, sums in integers and rounds to grey levels; so does this. Weights are computed in the graph, since
+the input size is only known there. They are banded: each output pixel depends on a few consecutive input pixels, which
+are added one at a time, so that memory holds no more than one result.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from cutpaste_tf.backend import tf
 from cutpaste_tf.detection.graphs.variables import keep
 
-_BITS = 22  # Pillow's PRECISION_BITS, of images of 8 bits
+_BITS = 22  # Pillow's PRECISION_BITS for 8-bit images
 
 
 class Resizer:
@@ -27,7 +27,7 @@ class Resizer:
 
     def __init__(self, side: int):
         self._side = side
-        # A variable: to divide by a constant, TensorFlow multiplies by its reciprocal, which changes the last bit.
+        # A variable: TensorFlow would replace division by a constant with its reciprocal, which changes the last bit.
         self._divisor = keep(float(side), "side", tf.float64)
 
     def __call__(self, images: Any) -> Any:
@@ -46,8 +46,8 @@ class Resizer:
 
         def add(offset: Any, total: Any) -> tuple[Any, Any]:
             place = tf.minimum(first + offset, size - 1)  # beyond the border the weights are 0
-            seen = tf.cast(tf.gather(images, place, axis=axis), tf.int32)
-            return offset + 1, total + seen * tf.reshape(weights[:, offset], broadcast)
+            pixels = tf.cast(tf.gather(images, place, axis=axis), tf.int32)
+            return offset + 1, total + pixels * tf.reshape(weights[:, offset], broadcast)
 
         start = tf.fill(shape, 1 << (_BITS - 1))  # a half, for rounding
         _, total = tf.while_loop(lambda offset, _: offset < tf.shape(weights)[1], add, (tf.constant(0), start))
@@ -55,7 +55,7 @@ class Resizer:
 
 
 def band(size: Any, side: int, divisor: Any) -> tuple[Any, Any]:
-    """Which places of an axis each place of the resized one sees, and how much of them.
+    """The input pixels and weights that make each output pixel along an axis.
 
     Args:
         size: of the axis, int32.
@@ -63,7 +63,7 @@ def band(size: Any, side: int, divisor: Any) -> tuple[Any, Any]:
         divisor: `side` as float64.
 
     Returns:
-        int32 [side], the first place; and float64 [side, number], the weights of the places from there on.
+        int32 [side], the first input pixel; and float64 [side, number], the weights of the pixels from there on.
     """
     length = tf.cast(size, tf.float64)
     scale = length / divisor
@@ -74,13 +74,13 @@ def band(size: Any, side: int, divisor: Any) -> tuple[Any, Any]:
     places = first[:, None] + tf.range(2 * tf.cast(tf.math.ceil(reach), tf.int32) + 1)
     distance = tf.abs((tf.cast(places, tf.float64) - center[:, None] + 0.5) * (1.0 / reach))
     weights = tf.where(places < end[:, None], tf.maximum(1.0 - distance, 0.0), 0.0)
-    # A running sum adds from the left, as Pillow does; a reduction would add in another order.
+    # cumsum adds from the left, as Pillow does; a reduction may add in another order.
     return first, weights / tf.cumsum(weights, axis=1)[:, -1:]
 
 
 def matrix(size: int, side: int) -> np.ndarray:
-    """The same weights as a matrix float64 [side, size], for float maps, of which Pillow rounds no weights."""
-    first, weights = (one.numpy() for one in band(tf.constant(size), side, tf.constant(float(side), tf.float64)))
+    """The same weights as a matrix float64 [side, size], for float maps, for which Pillow does not round weights."""
+    first, weights = (tensor.numpy() for tensor in band(tf.constant(size), side, tf.constant(float(side), tf.float64)))
     result = np.zeros((side, size))
     for row, (start, values) in enumerate(zip(first, weights, strict=True)):
         count = min(len(values), size - start)

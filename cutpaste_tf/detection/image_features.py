@@ -6,25 +6,25 @@ import numpy as np
 
 from cutpaste_tf import arrays, devices
 from cutpaste_tf.backend import keras
-from cutpaste_tf.progress import Report, hush, track
+from cutpaste_tf.progress import Report, no_report, track
 
 # Pixels that go through a network at a time: 16 images of 256 px; and bytes of a device's memory for each of them,
 # where it is known and large.
 _PIXELS, _BYTES = 2**20, 2**12
 
 
-def embed(feature: keras.Model, images: np.ndarray, *, report: Report = hush) -> np.ndarray:
+def embed(feature: keras.Model, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
     """Features float32 [count, dimensions] of uint8 images [count, side, side, 3], not augmented; many, in a file."""
     size = batch_size(images.shape[1])
-    found, start = np.empty((0, 0), np.float32), 0
+    embedded, start = np.empty((0, 0), np.float32), 0
     for batch in track(arrays.batches(images, size), -(-len(images) // size), "Batches of images", report):
         features = devices.outputs(feature, np.divide(batch, np.float32(255)))
         if not start:
-            found = arrays.allocate(len(images), (features.shape[1],), np.float32)
-        found[start : start + len(batch)] = features
-        arrays.release(found)
+            embedded = arrays.allocate(len(images), (features.shape[1],), np.float32)
+        embedded[start : start + len(batch)] = features
+        arrays.release(embedded)
         start += len(batch)
-    return found
+    return embedded
 
 
 def batch_size(side: int) -> int:

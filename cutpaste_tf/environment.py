@@ -1,6 +1,6 @@
-"""The user's surroundings: what of the environment and of Keras' own settings we need otherwise, or cannot work with.
+"""Checks and adjusts environment variables and Keras settings.
 
-Imports nothing heavy, so that what cannot work is refused at once.
+Imports nothing heavy, so that an unsupported environment is refused at once.
 """
 
 import importlib
@@ -14,34 +14,34 @@ from pathlib import Path
 from cutpaste_tf.errors import InputError
 
 BACKENDS = ("tensorflow", "jax")
-# Meant for trying out scripts: they would cut training short.
+# Meant for testing scripts: they would cut training short.
 _UNWANTED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
 
 
 def prepare() -> None:
-    """Chooses Keras' backend before Keras is imported, and mends what is in the way; called when the package is.
+    """Chooses Keras' backend before Keras is imported, and fixes the environment; called on import of the package.
 
-    KERAS_BACKEND decides. Without it keras.json does, if it names a backend that we work with, else TensorFlow.
+    KERAS_BACKEND decides; without it keras.json, if it names a supported backend; otherwise it is TensorFlow.
     """
     for name in _UNWANTED:
         os.environ.pop(name, None)
     _mend_matplotlib()
-    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of connections, and devices that are not there
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it logs connections, and missing devices
     if os.environ.get("KERAS_BACKEND") or sys.modules.get("keras"):
         return
     home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
     try:
-        wanted = json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"]
+        configured = json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"]
     except (OSError, ValueError, KeyError, TypeError):
-        wanted = ""
-    usable = wanted in BACKENDS and importlib.util.find_spec(wanted) is not None
-    os.environ["KERAS_BACKEND"] = wanted if usable else "tensorflow"
+        configured = ""
+    usable = configured in BACKENDS and importlib.util.find_spec(configured) is not None
+    os.environ["KERAS_BACKEND"] = configured if usable else "tensorflow"
 
 
 def _mend_matplotlib() -> None:
-    """Sets MPLBACKEND aside where Matplotlib could not be imported with it; Keras imports it, too.
+    """Removes MPLBACKEND if Matplotlib cannot be imported with it; Keras imports Matplotlib, too.
 
-    A notebook leaves the variable to its commands, whose environment need not have what it names.
+    Commands inherit the variable from a notebook, but their environment may lack the backend that it names.
     """
     if "MPLBACKEND" in os.environ and "matplotlib" not in sys.modules:
         try:
@@ -49,21 +49,21 @@ def _mend_matplotlib() -> None:
         except ValueError:
             del os.environ["MPLBACKEND"]
             for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-                del sys.modules[name]  # half imported
+                del sys.modules[name]  # partially imported
 
 
 def backend() -> str:
-    """The backend that Keras has, or will have."""
+    """The backend that Keras uses, or will use."""
     if keras := sys.modules.get("keras"):
         return keras.backend.backend()
     return os.environ.get("KERAS_BACKEND") or "tensorflow"
 
 
 def check() -> None:
-    """Sees whether we can compute here, before anything is written.
+    """Checks Keras' backend before anything is written.
 
     Raises:
-        InputError: Keras' backend is not one that we work with, or is not installed.
+        InputError: it is not supported, or not installed.
     """
     name = backend()
     if name not in BACKENDS:
