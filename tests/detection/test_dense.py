@@ -10,7 +10,7 @@ from cutpaste_tf import devices
 from cutpaste_tf.detection import dense, image_features, patch_detector
 from cutpaste_tf.detection.patch_detector import PatchDetector
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.networks import resnet
+from cutpaste_tf.networks import build, resnet
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
 
@@ -142,6 +142,47 @@ def test_fast_features_are_the_mean_of_places_centered_in_the_patch(image, stem,
         np.testing.assert_allclose(features[row * side + column], mean, rtol=1e-4, atol=1e-4 * np.abs(mean).max())
 
 
+@pytest.mark.parametrize("size", [24, 32])
+def test_features_of_several_stages_are_those_of_each_side_by_side(feature, image, size):
+    """layer3's places are those of layer2 (24 px), or half a place further on, and interpolated (32 px)."""
+    config = SETTINGS.replaced(stem="imagenet", extract_size=size, stride=8, dense="fast")
+    names = ("layer2", "layer3")
+    both, second, third = (
+        dense.function(build.feature_model(feature, name), 96, config.features)(image)
+        for name in (",".join(names), *names)
+    )
+    assert both.shape == (len(second), 128 + 256)
+    np.testing.assert_allclose(both[:, :128], second, rtol=1e-4, atol=1e-5)
+    if size == 24:
+        np.testing.assert_allclose(both[:, 128:], third, rtol=1e-4, atol=1e-5)
+        return
+    inner = next(layer for layer in build.feature_model(feature, "layer3").layers if isinstance(layer, keras.Model))
+    normalize = next(layer for layer in feature.layers if isinstance(layer, keras.layers.Normalization))
+    x = normalize(image[None, 4:, 4:].astype(np.float32) / 255)  # layer2's grid begins at pixel 4
+    places = np.asarray(dense.dilate(inner, 8).predict_on_batch(x))[0]
+    halves = (places[:-1] + places[1:]) / 2
+    halves = (halves[:, :-1] + halves[:, 1:]) / 2
+    for row, column in ((0, 0), (3, 5)):
+        mean = halves[row : row + 3 : 2, column : column + 3 : 2].mean(axis=(0, 1))
+        np.testing.assert_allclose(both[row * 9 + column, 128:], mean, rtol=1e-3, atol=1e-4 * np.abs(mean).max())
+
+
+def test_exact_features_of_several_stages_are_concatenated(feature, image):
+    both, *each = (
+        dense.function(build.feature_model(feature, name), 96, SETTINGS.features)(image)
+        for name in ("layer2,layer4", "layer2", "layer4")
+    )
+    np.testing.assert_allclose(both, np.concatenate(each, axis=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [("layer2,layer9", "--feature=layer9 is not known"), ("layer2,layer2", "a feature twice")]
+)
+def test_features_that_cannot_be_joined_are_refused(feature, names, message):
+    with pytest.raises(InputError, match=message):
+        build.feature_model(feature, names)
+
+
 def test_max_pooling_is_not_dilated(feature):
     inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
     with pytest.raises(ValueError, match="step=2 is finer than the 4 pixels"):
@@ -158,7 +199,9 @@ def test_max_pooling_is_not_dilated(feature):
         ({"stride": 64}, "--stride=64 leaves gaps between patches of 32 px"),
         ({"patch_size": 0, "dense": "fast"}, "--stride, --dense: only for patch models"),
         ({"smoothing_sigma": 0.0}, "--smoothing_sigma=0.0 must be greater than 0"),
-        ({"density": "kde"}, "a patch model takes gaussian"),
+        ({"density": "kde"}, "a patch model takes gaussian or nearest"),
+        ({"density": "nearest", "density_mode": "per_location"}, "leave out --density_mode"),
+        ({"patch_size": 0, "coreset": 9}, "--coreset: only for patch models"),
         ({"density_mode": "per_location", "reg_covar": 0.0}, "needs --reg_covar greater than 0"),
         ({"dense": "fast", "backbone": "efficientnet_b0", "head_epochs": 0}, "--dense=fast is for resnet18"),
         ({"dense": "fast", "stem": "imagenet", "stride": 2}, "needs a --stride that is a multiple of 4, not 2"),

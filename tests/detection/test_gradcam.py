@@ -9,6 +9,7 @@ from cutpaste_tf.density.kernel import KernelEstimate
 from cutpaste_tf.detection import gradcam
 from cutpaste_tf.detection.image_detector import ImageDetector
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.networks import build
 from cutpaste_tf.networks.saliency import gradient
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
@@ -100,3 +101,15 @@ def test_its_network_is_built_once(setting, monkeypatch):
     first = detector.localize(pictures)
     monkeypatch.setattr(keras, "Model", None)
     np.testing.assert_array_equal(detector.localize(pictures), first)
+
+
+def test_features_of_several_stages_have_maps_at_the_coarsest_stage(setting):
+    nets, _, pictures = setting
+    feature = build.feature_model(nets.feature, "layer3,layer4")
+    detector = ImageDetector(nets.feature, Config.of(image_size=64, feature="layer3,layer4"), TrainingData({}, 255))
+    scores = detector.fit(pictures).score(pictures, heat_maps=True)
+    assert feature.get_layer("pool").input.shape[1:] == (None, None, 256 + 512)
+    assert scores.heat_maps.shape == (3, 64, 64)
+    assert scores.heat_maps.max() > 0
+    with pytest.raises(InputError, match="--gradcam_layer=layer3_1: of several features"):
+        gradcam.check_layer(feature, "layer3_1")
