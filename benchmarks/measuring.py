@@ -3,11 +3,10 @@
 import time
 from typing import Any
 
-from cutpaste_tf import devices, environment
+from cutpaste_tf import devices, environment, parallel, sources
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.detection import dense
-from cutpaste_tf.images import parallel, sources
 from cutpaste_tf.networks import build
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting

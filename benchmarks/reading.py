@@ -18,7 +18,8 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from cutpaste_tf.images import parallel, reading
+from cutpaste_tf import parallel
+from cutpaste_tf.images import reading
 from cutpaste_tf.images.reading import NORMAL, Item
 from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.settings.data import GOOD

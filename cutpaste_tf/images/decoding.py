@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
+from cutpaste_tf import parallel
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import folders, parallel
+from cutpaste_tf.images import folders
 
 WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 _ORIENTATION = 0x0112  # EXIF

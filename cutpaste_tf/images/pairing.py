@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cutpaste_tf import parallel
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import decoding, masks, names, parallel
+from cutpaste_tf.images import decoding, masks, names
 from cutpaste_tf.settings.data import ReadingSettings
 
 _VALUES = 16  # most values of a mask that has the same stem as its image

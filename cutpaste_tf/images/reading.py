@@ -15,9 +15,9 @@ from typing import NamedTuple, Self
 import numpy as np
 from PIL import Image
 
-from cutpaste_tf import arrays
+from cutpaste_tf import arrays, parallel
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import decoding, masks, parallel
+from cutpaste_tf.images import decoding, masks
 from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.progress import Report, no_report, track
 from cutpaste_tf.settings.data import DataSettings

@@ -1,5 +1,6 @@
 """From tables to runs: each run once, with all the evaluations that the tables need of it."""
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,10 +58,10 @@ class Request(NamedTuple):
     def run(self, column: Column, category: str, seed: int) -> "Run":
         """A column's run."""
         settings = self._settings(column, default_image_size(category))
-        return Run(category, tuple(sorted(settings.items())), seed)
+        return Run(category, _without_defaults(tuple(sorted(settings.items()))), seed)
 
     def _settings(self, column: Column, image_size: int) -> dict[str, Any]:
-        """A column's settings at scale and precision, without defaults, so that equal runs have equal settings."""
+        """A column's settings at scale and precision."""
         scale = dict(SCALES[self.scale])
         if scale.get("image_size", 0) > image_size:  # nothing is enlarged
             del scale["image_size"], scale["stem"]
@@ -76,8 +77,14 @@ class Request(NamedTuple):
         settings = {**column.settings, **scale, "precision": self.precision}
         if self.weights and "weights" in settings:
             settings["weights"] = self.weights
-        complete = Config.of(**settings).resolved()
-        return {name: value for name, value in settings.items() if _without(settings, name) != complete}
+        return settings
+
+
+@functools.cache  # thousands of runs have a few dozen settings
+def _without_defaults(settings: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
+    """The settings that decide something, so that equal runs have equal settings."""
+    complete = Config.of(**dict(settings)).resolved()
+    return tuple((name, value) for name, value in settings if _without(dict(settings), name) != complete)
 
 
 def _without(settings: Mapping[str, Any], name: str) -> Config | None:

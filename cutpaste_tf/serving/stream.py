@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cutpaste_tf import parallel
 from cutpaste_tf.detection import image_features, prediction
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.prediction import Prediction
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import parallel, reading
+from cutpaste_tf.images import reading
 from cutpaste_tf.images.named_files import NamedFile
 from cutpaste_tf.pictures import heat_map_files
 from cutpaste_tf.progress import Report

@@ -10,13 +10,13 @@ import pytest
 from conftest import write_image
 from PIL import Image
 
-from cutpaste_tf import arrays, files
+from cutpaste_tf import arrays, files, parallel
 from cutpaste_tf.backend import keras
 from cutpaste_tf.density import density
 from cutpaste_tf.density.gaussian import GaussianDensity
 from cutpaste_tf.detection import embeddings, image_features
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import decoding, parallel, reading, sources
+from cutpaste_tf.images import decoding, reading, sources
 from cutpaste_tf.images.image_set import ImageSet
 
 

@@ -1,4 +1,4 @@
-"""Processes many files in parallel, one thread per core: Pillow decodes and resizes without the GIL."""
+"""Processes many items in parallel, one thread per core: Pillow and scikit-learn compute without the GIL."""
 
 import collections
 import contextlib
