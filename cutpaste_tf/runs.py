@@ -8,6 +8,7 @@ checkpoint.npz         weights, optimizer state, step and the epoch's metrics so
 train_log.csv          loss, accuracy, learning rate, images/s of every epoch
 tensorboard/           the same for TensorBoard
 train_embeddings.npz   features of the training images
+suspects.csv           the training images, least like the others first
 detector/              the result; there once the run is complete
 embeddings/            features that eval_main.py caches, see embeddings.py
 eval/                  what eval_main.py writes; eval_NAME=VALUE/ for changed settings,
@@ -39,9 +40,10 @@ FACTORS = "location_factors.npy"  # in the detector, of a density for each locat
 CALIBRATION = "calibration.npz"  # in the detector, see detection/calibration.py
 TRAINING_DATA = "training_data.json"  # in the detector, too
 TRAIN_EMBEDDINGS = "train_embeddings.npz"
+SUSPECTS = "suspects.csv"
 EMBEDDINGS = "embeddings"
 EVAL = "eval"
-EXPORT = "export.json"  # in an export, see exporting/record.py
+EXPORT = "export.json"  # in an export, see detection/record.py
 
 
 class TrainingData(NamedTuple):

@@ -10,7 +10,8 @@ from cutpaste_tf import devices, environment, files, runs
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.detection import calibration, embeddings, loading
-from cutpaste_tf.images import sources
+from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.images import folders, sources
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.networks import batch_norm, build, saliency, weights
@@ -114,6 +115,7 @@ class _Run:
         detector.fit(examples.images, groups, report=self._report)
         described = embeddings.describe(detector.training_features_, ImageSet.of(examples), trained=True)
         embeddings.write(self._folder / runs.TRAIN_EMBEDDINGS, described)
+        self._write_suspects(detector)
         detector.save(self._folder / runs.DETECTOR)
         (self._folder / runs.CHECKPOINT).unlink(missing_ok=True)
 
@@ -122,6 +124,16 @@ class _Run:
         config = self._config
         batches = batch_norm.batches(images, config.view_size, config.schedule.batch_size, config.seed)
         batch_norm.calibrate_batch_norm(nets.feature, batches)
+
+    def _write_suspects(self, detector: Detector) -> None:
+        """Lists the training images by how the detector scores them where it does not know them, highest first."""
+        held_out, paths = detector.held_out_, [*detector.data.images]
+        if held_out is None or len(held_out) != len(paths):  # too few images, or patches of too many
+            return
+        scores, _ = detector.reduce(held_out)
+        order = np.argsort(-scores, kind="stable")
+        rows = [{"path": folders.printable(paths[index]), "score": f"{scores[index]:.6f}"} for index in order]
+        files.write_csv(self._folder / runs.SUSPECTS, rows)
 
     def _with_saliency(self, images: np.ndarray) -> np.ndarray:
         """The images, with a channel of salient pixels if the task needs one."""

@@ -71,7 +71,7 @@ def test_end_to_end(category, tmp_path, capsys):
     run(config, category, folder)
     assert Config.read(folder / "detector/config.json") == config
     assert {path.name for path in folder.iterdir()} == {
-        ".lock", "augmentations.png", "config.json", "detector", "tensorboard", "train_embeddings.npz",
+        ".lock", "augmentations.png", "config.json", "detector", "suspects.csv", "tensorboard", "train_embeddings.npz",
         "training_data.json", "train_log.csv",
     }  # fmt: skip
     with (folder / "train_log.csv").open() as file:
