@@ -129,4 +129,4 @@ def test_trains_on_jax(category, tmp_path, name, folder):
     with np.load(created.parent / "train_embeddings.npz") as arrays:
         train = sources.read_train(category, 32)
         np.testing.assert_allclose(image_features.embed(loaded.feature, train.images), arrays["features"], atol=1e-4)
-    assert np.ptp(loaded.score(examples.images)) > 0
+    assert np.ptp(loaded.score(examples.images).scores) > 0
