@@ -187,6 +187,8 @@ def find_detector(folder: Path) -> Path:
     if not folder.exists():
         raise InputError(f"{folder} does not exist; name the folder of a run, or of a detector copied from one.")
     Config.read(folder / "config.json")
+    if (folder / CALIBRATION).is_file() or (folder / DENSITY).is_file():
+        raise InputError(f"{folder / MODEL} is missing: {COPY_AGAIN}.")
     raise InputError(f"The run in {folder} is not complete; run its train_main.py command again to finish it.")
 
 

@@ -15,8 +15,10 @@ from absl import flags
 from cutpaste_tf.cli.device_flags import DEVICES
 from cutpaste_tf.cli.flags import config_from_flags, define_config_flags
 from cutpaste_tf.cli.main import TFDS_DATA_DIR, required, run_main
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.presets import PRESETS, shown
-from cutpaste_tf.training import sheet
+from cutpaste_tf.training import choice, sheet
 from cutpaste_tf.training.execution import JIT_COMPILE, Execution
 from cutpaste_tf.training.train import train
 
@@ -39,6 +41,12 @@ _JIT_COMPILE = flags.DEFINE_enum(
     "jit_compile", "auto", list(JIT_COMPILE), "Whether XLA compiles the step; auto: yes, but not by TensorFlow on CPUs."
 )
 _SHOW = flags.DEFINE_bool("show_augmentations", False, "Write RUN/proxy_tasks.png, every task's views; train nothing.")
+_CHOOSE = flags.DEFINE_bool(
+    "choose",
+    False,
+    "Choose feature, density and image score by made-up anomalies on held-out normal images; writes RUN/choice.csv and "
+    "choice.png. Needs --epochs=0.",
+)
 define_config_flags()
 
 
@@ -52,6 +60,8 @@ def _main() -> None:
     if _SHOW.value:
         sheet.show_augmentations(config, output_dir, tfds_data_dir=TFDS_DATA_DIR.value)
         return
+    if _CHOOSE.value:
+        config = _chosen(config, output_dir)
     train(
         config,
         output_dir,
@@ -64,3 +74,15 @@ def _main() -> None:
 
 if __name__ == "__main__":
     run()
+
+
+def _chosen(config: Config, output_dir: Path) -> Config:
+    """The configuration with what is chosen: that of the run if there is one, whose choice was made before."""
+    if given := ", ".join(f"--{name}" for name in choice.CHOSEN if flags.FLAGS[name].present):
+        raise InputError(f"{given}: --choose decides that; leave it out, or --choose.")
+    if (output_dir / "config.json").is_file():
+        read = Config.read(output_dir / "config.json").flat()
+        return config.replaced(**{name: read[name] for name in choice.CHOSEN})
+    defaults = Config.of().flat()
+    plain = config.replaced(**{name: defaults[name] for name in choice.CHOSEN})
+    return choice.choose(plain, output_dir, tfds_data_dir=TFDS_DATA_DIR.value)[0]

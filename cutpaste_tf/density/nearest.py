@@ -1,7 +1,8 @@
 """How far a feature is from the nearest normal ones: of images, or of patches from a coreset of them (PatchCore).
 
 Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022. The paper leaves the one-class
-classifier open (Section 2.3). The negative distance takes the place of a log density, with its peak at 0.
+classifier open (Section 2.3). Half the squared distance is the negative log density of a Gaussian of unit variance
+around the nearest feature, relative to its peak.
 """
 
 from collections.abc import Iterable
@@ -26,10 +27,10 @@ _PROJECTED = 128  # dimensions in which patches are chosen: a random projection 
 
 
 class NearestDensity(Density):
-    """Mean Euclidean distance to the nearest of the features it is fitted to.
+    """A Gaussian of unit variance around the nearest of the features it is fitted to.
 
     Args:
-        neighbors: number of nearest features whose distances are averaged.
+        neighbors: number of nearest features whose log densities are averaged.
         l2_normalize: as in `Density`.
     """
 
@@ -47,16 +48,15 @@ class NearestDensity(Density):
         return self._search.kneighbors(features, min(self._neighbors, others))
 
     def _score(self, features: np.ndarray) -> np.ndarray:
-        return -self._nearest(features)[0].mean(axis=1)
+        return _log_density(self._nearest(features)[0])
 
     def _leave_one_out(self, features: np.ndarray) -> np.ndarray:
         others = NearestDensity(neighbors=self._neighbors, l2_normalize=self.l2_normalize).fit(features)
-        return -others._nearest(None)[0].mean(axis=1)
+        return _log_density(others._nearest(None)[0])
 
     def _score_gradient(self, features: np.ndarray) -> np.ndarray:
-        distances, indices = self._nearest(features)
-        away = (features[:, None] - self._features[indices]) / np.maximum(distances, 1e-12)[..., None]
-        return away.mean(axis=1)
+        _, indices = self._nearest(features)
+        return features - self._features[indices].mean(axis=1)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The features it is fitted to, prepared, and the number of neighbors."""
@@ -73,7 +73,7 @@ class NearestPatches:
 
     Args:
         coreset: number of patches to keep.
-        neighbors: number of nearest patches whose distances are averaged.
+        neighbors: number of nearest patches whose log densities are averaged.
         l2_normalize: scale each feature vector to unit length first.
 
     Attributes:
@@ -123,7 +123,7 @@ class NearestPatches:
         return self
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
-        """Negative distances float64 [images, locations] of features [images, locations, dimensions]."""
+        """Log densities float64 [images, locations] of features [images, locations, dimensions]."""
         return _scores(self._density, features)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -139,6 +139,11 @@ class NearestPatches:
         with np.load(folder / _FILE) as stored:
             self._density.restore(dict(stored))
         return self
+
+
+def _log_density(distances: np.ndarray) -> np.ndarray:
+    """Of distances [count, neighbors]."""
+    return -0.5 * np.mean(distances**2, axis=1)
 
 
 def _scores(density: NearestDensity, features: Iterable[np.ndarray]) -> np.ndarray:

@@ -120,11 +120,13 @@ def check(settings: DecisionSettings, count: int) -> None:
 
 
 def check_one_given(threshold: float | None, false_alarm_rate: float | None) -> None:
-    """Checks that not both a threshold and a false alarm rate are given; None and 0 mean not given.
+    """Checks that a threshold is a number and no false alarm rate is given beside it; None and 0 mean not given.
 
     Raises:
-        InputError: both are.
+        InputError: it is not.
     """
+    if threshold is not None and not math.isfinite(threshold):
+        raise InputError(f"--threshold={threshold} must be a finite number.")
     if threshold is not None and false_alarm_rate:
         raise InputError("--threshold and --false_alarm_rate are given; leave one of them out.")
 

@@ -174,6 +174,8 @@ class Detector(abc.ABC):
         """The heat above which pixels are anomalous; None if unknown, or if heat maps do not share a scale."""
         if self.calibration is None or not len(self.calibration.pixels):
             return None
+        if self.given_threshold is not None and self.config.heat_maps.image_score == "map":
+            return self.given_threshold
         return self.calibration.pixel_threshold(self.threshold_and_rate(self.calibration)[1])
 
     def threshold_and_rate(self, calibration: Calibration) -> tuple[float, float]:
@@ -342,6 +344,14 @@ class FittedDetector(Detector):
             images: the images.
             groups: int [count]: for `held_out_`, images of a group are left out together; None: each alone.
         """
+
+    @abc.abstractmethod
+    def fit_features(self, features: np.ndarray, groups: np.ndarray | None = None) -> Self:
+        """`fit` to the features of normal images, float32 [count, ..., dimensions]."""
+
+    @abc.abstractmethod
+    def score_features(self, features: np.ndarray) -> np.ndarray:
+        """`negative_log_density` of the images that the features are of."""
 
     @abc.abstractmethod
     def _fit_to(self, training: TrainingImages) -> None:

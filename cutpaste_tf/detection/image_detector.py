@@ -91,6 +91,10 @@ class ImageDetector(FittedDetector):
         """Features float32 [count, dimensions]."""
         return image_features.embed(self.feature, images, report=report)
 
+    def score_features(self, features: np.ndarray) -> np.ndarray:
+        """`negative_log_density`, of features."""
+        return self.negative_log_density(features)
+
     def negative_log_density(self, embedded: np.ndarray) -> np.ndarray:  # noqa: D102
         return -self.density.score_samples(embedded)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,10 +57,17 @@ class PatchDetector(FittedDetector):
 
     def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
         features = track(self.embed_patches.each(images), len(images), "Patches of images", report)
-        density = patch_density.build(self.config.density).fit(features, len(images), groups)
+        return self._fit_features(features, len(images), groups)
+
+    def fit_features(self, features: np.ndarray, groups: np.ndarray | None = None) -> Self:
+        """`fit` to the features float32 [count, locations, dimensions] of the patches of normal images."""
+        return self._fit_features(features, len(features), groups)
+
+    def _fit_features(self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None) -> Self:
+        density = patch_density.build(self.config.density).fit(features, count, groups)
         places = math.isqrt(density.held_out.shape[-1])
         self._density, self._held_out = density, density.held_out.reshape(-1, places, places)
-        self.training_features_ = np.zeros((len(images), 0), np.float32)
+        self.training_features_ = np.zeros((count, 0), np.float32)
         return self
 
     def _fit_to(self, training: TrainingImages) -> None:
@@ -116,9 +124,13 @@ class PatchDetector(FittedDetector):
             buffer[filled] = features
             filled += 1
             if filled == len(buffer) or index == len(images):
-                parts.append((self.density.peak - self.density.score_samples(buffer[:filled])).astype(np.float32))
+                parts.append(self.score_features(buffer[:filled]))
                 filled = 0
-        scores = np.concatenate(parts)
+        return np.concatenate(parts)
+
+    def score_features(self, features: np.ndarray) -> np.ndarray:
+        """`embed` of the features float32 [count, locations, dimensions] of the patches of images."""
+        scores = (self.density.peak - self.density.score_samples(features)).astype(np.float32)
         places = math.isqrt(scores.shape[1])
         return scores.reshape(-1, places, places)
 

@@ -150,6 +150,9 @@ def _check_settings(saved: Detector, settings: Mapping[str, Any], options: Evalu
         raise InputError(f"{', '.join(fixed)}: an evaluation cannot change that, only: {', '.join(free)}.")
     if useless := ", ".join(f"--{name}" for name in settings if name in saved.unused_settings):
         raise InputError(f"{useless}: {saved.description} has no use for it; leave it out.")
+    density = saved.config.density.replaced(**{name: settings[name] for name in settings if name == "density"})
+    if useless := ", ".join(f"--{name}" for name in settings if name in density.unused):
+        raise InputError(f"{useless}: --density={density.density} has no use for it; leave it out.")
     calibration.check_one_given(options.threshold, settings.get("false_alarm_rate"))
     if options.gradcam_layer and options.heat_maps is False:
         raise InputError("--gradcam_layer is given, and --noheat_maps; leave one of them out.")

@@ -97,6 +97,7 @@ def _record(evaluated: Evaluated) -> dict[str, Any]:
     plan, labels, embedded = evaluated.plan, evaluated.tests.labels, evaluated.scores.embedded
     config, options = plan.detector.config, plan.options
     settings = config.features.flat() | config.density.flat() | config.heat_maps.flat()
+    unused = {*plan.detector.unused_settings, *config.density.unused}
     record: dict[str, Any] = {
         "data": evaluated.title,
         "location": sources.canonical(plan.data),
@@ -105,7 +106,7 @@ def _record(evaluated: Evaluated) -> dict[str, Any]:
         "test_anomalous": int(np.sum(labels == 1)),
         "test_unlabelled": int(np.sum(labels < 0)),
         "patch_size": config.patch_size,
-        **{name: value for name, value in settings.items() if name not in plan.detector.unused_settings},
+        **{name: value for name, value in settings.items() if name not in unused},
         "seed": config.seed,
         "steps": config.schedule.total_steps,
         "settings": config.flat(),

@@ -108,7 +108,7 @@ def main() -> int:
         print(f"error: unknown: {', '.join(unknown)}; the categories are {', '.join(CATEGORIES)}.", file=sys.stderr)
         return 2
     for name in names or CATEGORIES:
-        print(draw(name))
+        print(draw(f"demo/{name}"))
     return 0
 
 

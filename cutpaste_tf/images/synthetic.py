@@ -110,7 +110,12 @@ def make(
 
 
 def paste(
-    image: np.ndarray, rng: np.random.Generator, outline: Outline, natural: list[np.ndarray] | None
+    image: np.ndarray,
+    rng: np.random.Generator,
+    outline: Outline,
+    natural: list[np.ndarray] | None,
+    *,
+    extents: tuple[float, float] = (SMALLEST, LARGEST),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pastes one anomaly.
 
@@ -119,12 +124,13 @@ def paste(
         rng: source of all randomness.
         outline: draws the shape.
         natural: images to cut the content from; None fills with a random color.
+        extents: the least and the greatest extent, as fractions of the image's side.
 
     Returns:
         The image uint8 [side, side, 3] and the mask bool [side, side].
     """
     side = len(image)
-    extent = max(4, round(rng.uniform(SMALLEST, LARGEST) * side))
+    extent = max(4, round(rng.uniform(*extents) * side))
     top, left = rng.integers(side - extent + 1, size=2)
     alpha = outline(rng, extent)
     content = rng.uniform(0, 255, 3) if natural is None else _piece(rng, natural, extent)

@@ -7,6 +7,7 @@ is a layer inside. Everything here is Keras 3 and runs on TensorFlow and JAX.
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -131,9 +132,11 @@ def feature_model(embedding: keras.Model, feature: str) -> keras.Model:
     names = feature.split(",")
     for name in names:
         if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
             raise InputError(
-                f"--feature={name} is not known to {backbone.name}; it has pool, {', '.join(named)}, and its layers: "
-                f"{', '.join(maps)}."
+                f"--feature={feature}: {backbone.name} has no '{name}'"
+                + (f"; is {near[0]} meant?" if near else ".")
+                + f" It has pool, {', '.join(named)}, and its layers by name, from {[*maps][1]} to {[*maps][-1]}."
             )
     if len(set(names)) < len(names):
         raise InputError(f"--feature={feature} names a feature twice.")

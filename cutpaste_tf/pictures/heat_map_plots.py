@@ -3,7 +3,7 @@
 import collections
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +88,8 @@ def save(
             path = path.with_name(name if len(os.fsencode(name)) <= 255 else f"{index}.png")
         taken.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture = np.concatenate(list(panels(examples.images[index], examples.masks[index], maps[index], scale)), 1)
+        image, mask = examples.images[index], examples.masks[index]
+        picture = np.concatenate(_with_mask(panels(image, mask, maps[index], scale), mask), 1)
         picture = np.concatenate([_text([captions[index]], picture.shape[1]), picture])
         Image.fromarray(np.concatenate([picture, _legend(scale, picture.shape[1])])).save(path, compress_level=1)
     sheet = _sheet(examples, maps, captions, scale)
@@ -135,6 +136,12 @@ def panels(
     return image, outlined, colors, overlay
 
 
+def _with_mask(every: Sequence[np.ndarray], mask: np.ndarray | None) -> list[np.ndarray]:
+    """The `panels`, without the input with the mask's outline if there is none."""
+    image, outlined, *heat = every
+    return [image, outlined, *heat] if mask is not None and mask.any() else [image, *heat]
+
+
 def colored(image: np.ndarray, heat: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
     """A heat map in colors, and its overlay on the grey image; uint8 [height, width, 3]."""
     level = scale.level(heat)
@@ -149,11 +156,11 @@ def _sheet(examples: Examples, maps: np.ndarray, captions: list[str], scale: Sca
     of them has a mask, input with its outline."""
     chosen = _chosen(examples.defects)
     masks = [examples.masks[index] for index in chosen]
-    rows = [0, 1, 2, 3] if any(mask is not None and mask.any() for mask in masks) else [0, 2, 3]
+    outlined = next((mask for mask in masks if mask is not None and mask.any()), None)
     stacks = []
     for index, mask in zip(chosen, masks, strict=True):
         every = panels(examples.images[index], mask, maps[index], scale)
-        stacks.append(np.concatenate([every[row] for row in rows]))
+        stacks.append(np.concatenate(_with_mask(every, outlined)))
     width = stacks[0].shape[1]
     columns = np.concatenate([_text([_label(examples, i, captions[i]) for i in chosen], width), np.hstack(stacks)])
     return np.concatenate([columns, _legend(scale, columns.shape[1])])

@@ -105,9 +105,9 @@ def save_histogram(
         if threshold is not None:
             axis.axvline(float(score_axis.places(threshold)), color="black", linestyle="dashed", linewidth=1)
     figure.suptitle(title, fontsize=10, parse_math=False)
-    dashed = "" if threshold is None else "; dashed: threshold"
-    far = "; far scores drawn together" if score_axis.width else ""
-    axes[-1, 0].set_xlabel(f"anomaly score (negative log density{dashed}{far})")
+    notes = [] if threshold is None else ["dashed: threshold"]
+    notes += ["far scores drawn together"] if score_axis.width else []
+    axes[-1, 0].set_xlabel("anomaly score" + (f" ({'; '.join(notes)})" if notes else ""))
     ticks, values = score_axis.ticks()
     axes[-1, 0].set_xticks(ticks, [f"{value:.{drawing.digits(scores)}f}" for value in values])
     axes[-1, 0].set_xlim(-0.02, 1.02)
@@ -131,5 +131,24 @@ def save_points(path: Path, points: np.ndarray, kinds: np.ndarray, title: str) -
     axis.set(xticks=[], yticks=[])
     axis.legend(fontsize=8)
     figure.suptitle(drawing.fitted(title, 5.6, 10), fontsize=10, parse_math=False)
+    figure.tight_layout()
+    drawing.save(figure, path)
+
+
+@drawing.own_style()
+def save_bars(path: Path, values: dict[str, float], title: str) -> None:
+    """A horizontal bar for each name, the first on top.
+
+    Args:
+        path: the PNG to write.
+        values: name -> percent.
+        title: above the bars.
+    """
+    figure, ((axis,),) = drawing.subplots(1, 1, figsize=(9, 0.6 + 0.26 * len(values)))
+    places = np.arange(len(values))[::-1]
+    axis.barh(places, [*values.values()], color=["tab:blue", *["0.75"] * (len(values) - 1)])
+    axis.set_yticks(places, [*values], fontsize=7, parse_math=False)
+    axis.set(xlim=(0, 100), ylim=(-0.6, len(values) - 0.4))
+    figure.suptitle(title, fontsize=10, parse_math=False)
     figure.tight_layout()
     drawing.save(figure, path)

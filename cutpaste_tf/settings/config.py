@@ -185,7 +185,7 @@ class Config(Settings):
                 f"{path.parent} has no config.json; it should be a folder that train_main.py wrote."
             ) from None
         except ValueError as error:
-            raise InputError(f"{path} is not JSON ({error}).") from None
+            raise InputError(f"{path} is damaged ({error}): copy the folder again from its original.") from None
         if not isinstance(values, dict):
             raise InputError(f"{path} holds no settings.")
         if isinstance(values.get("data"), str):

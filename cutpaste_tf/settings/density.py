@@ -7,6 +7,15 @@ from cutpaste_tf.settings.base import IMAGE_MODEL, PATCH_MODEL, Settings, settin
 # Of features of whole images, and of those the ones of patches.
 DENSITY_NAMES = ["gaussian", "ledoit_wolf", "kde", "mixture", "nearest"]
 PATCH_DENSITIES = ("gaussian", "nearest")
+# Settings that only some densities use.
+_USED_BY = {
+    "reg_covar": ("gaussian", "mixture"),
+    "kde_bandwidth": ("kde",),
+    "mixture_components": ("mixture",),
+    "neighbors": ("nearest",),
+    "coreset": ("nearest",),
+    "density_mode": ("gaussian",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +29,8 @@ class DensitySettings(Settings):
 
     density: str = setting(
         "gaussian",
-        "Density fitted to the features of the normal training images; nearest: the distance to the nearest ones, of "
-        "patches to those of a coreset.",
+        "Density fitted to the features of the normal training images; nearest: half the squared distance to the "
+        "nearest ones, of patches to those of a coreset.",
         source="Section 2.3, Eq. 2",
         choices=DENSITY_NAMES,
     )
@@ -38,7 +47,7 @@ class DensitySettings(Settings):
     )
     mixture_components: int = setting(5, "Gaussians of mixture.", at_least=1, only=IMAGE_MODEL)
     neighbors: int = setting(
-        1, "Nearest features whose mean distance is the score of nearest.", source="PatchCore", at_least=1
+        1, "Nearest features whose distances nearest takes the mean of.", source="PatchCore", at_least=1
     )
     coreset: int = setting(3000, "Patches that nearest keeps.", source="PatchCore", at_least=1, only=PATCH_MODEL)
     density_mode: str = setting(
@@ -55,3 +64,8 @@ class DensitySettings(Settings):
         source="ours",
         choices=("none", "folder", "prefix"),
     )
+
+    @property
+    def unused(self) -> list[str]:
+        """Names of the settings that the density does not use."""
+        return [name for name, densities in _USED_BY.items() if self.density not in densities]

@@ -13,7 +13,8 @@ class FeatureSettings(Settings):
 
     feature: str = setting(
         "pool",
-        "Feature: pool, level7 (EfficientNet), layer1..layer4 (ResNet-18), any layer's name.",
+        "Feature: pool, level7 (EfficientNet), layer1..layer4 (ResNet-18), any layer's name; several, separated by "
+        "commas, are concatenated.",
         source="Section 4.3, Table 3",
     )
     extract_size: int = setting(

@@ -14,6 +14,7 @@ from cutpaste_tf.networks.backbones import BACKBONES
 from cutpaste_tf.progress import Report
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.density import DensitySettings
 
 
 def with_canonical_names(config: Config) -> Config:
@@ -38,6 +39,8 @@ def checked_items(given: Config, output_dir: Path, tfds_data_dir: str, report: R
     files.check_writable(output_dir, locks=True)
     is_started = (output_dir / "config.json").is_file()
     trained = TrainingData.read(output_dir).images if is_started else None
+    if not is_started:
+        _check_density(config.density)
     if config.schedule.head_epochs and not config.network.weights:
         report("Warning: without --weights the frozen backbone keeps its random weights.")
     items = list_train(config, output_dir, tfds_data_dir, trained)
@@ -46,6 +49,15 @@ def checked_items(given: Config, output_dir: Path, tfds_data_dir: str, report: R
         sources.refuse_overlap(items, tested, test_data)
     check_weights(config)  # last, since they may be downloaded
     return items
+
+
+def _check_density(settings: DensitySettings) -> None:
+    """Refuses values that would have no effect, or not the one that was meant."""
+    values, defaults = settings.flat(), DensitySettings().flat()
+    if useless := ", ".join(f"--{name}" for name in settings.unused if values[name] != defaults[name] != "auto"):
+        raise InputError(f"{useless}: --density={settings.density} has no use for it; leave it out.")
+    if settings.density == "nearest" and settings.neighbors > settings.coreset:
+        raise InputError(f"--neighbors={settings.neighbors} is more than the --coreset={settings.coreset} patches.")
 
 
 def list_train(config: Config, output_dir: Path, tfds_data_dir: str, trained: Collection[str] | None) -> list[Item]:

@@ -134,6 +134,8 @@ class _Run:
         order = np.argsort(-scores, kind="stable")
         rows = [{"path": folders.printable(paths[index]), "score": f"{scores[index]:.6f}"} for index in order]
         files.write_csv(self._folder / runs.SUSPECTS, rows)
+        first = ", ".join(row["path"] for row in rows[:3])
+        self._report(f"Least like the others: {first}; all: {self._folder / runs.SUSPECTS}")
 
     def _with_saliency(self, images: np.ndarray) -> np.ndarray:
         """The images, with a channel of salient pixels if the task needs one."""

@@ -11,19 +11,19 @@ def _features(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32) + 1
 
 
-def _distances(features, others, neighbors):
-    each = np.linalg.norm(np.float64(features)[:, None] - np.float64(others)[None], axis=2)
+def _scores(features, others, neighbors):
+    each = 0.5 * np.sum((np.float64(features)[:, None] - np.float64(others)[None]) ** 2, axis=2)
     return np.sort(each, axis=1)[:, :neighbors].mean(axis=1)
 
 
 @pytest.mark.parametrize("neighbors", [1, 3])
 @pytest.mark.parametrize("l2_normalize", [True, False])
-def test_the_score_is_the_mean_distance_to_the_nearest(neighbors, l2_normalize):
+def test_the_score_is_half_the_mean_squared_distance_to_the_nearest(neighbors, l2_normalize):
     train, test = _features(9, 4), _features(5, 4, seed=1)
     density = NearestDensity(neighbors=neighbors, l2_normalize=l2_normalize).fit(train)
     if l2_normalize:
         train, test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, test))
-    np.testing.assert_allclose(-density.score_samples(test), _distances(test, train, neighbors), rtol=1e-6)
+    np.testing.assert_allclose(-density.score_samples(test), _scores(test, train, neighbors), rtol=1e-6)
 
 
 @pytest.mark.parametrize("groups", [None, np.array([0, 0, 1, 1, 1, 2])])
@@ -50,21 +50,21 @@ def test_farthest_first_covers_a_line_from_its_ends():
     assert len(set(farthest_first(np.zeros((6, 2), np.float32), 4))) == 4  # of equal points each once
 
 
-def test_a_memory_of_every_patch_gives_their_distances():
+def test_a_memory_of_every_patch_gives_their_scores():
     train, test = _features(4, 3, 5), _features(2, 3, 5, seed=1)
     memory = NearestPatches(coreset=100, l2_normalize=False).fit(iter(train), 4)
-    expected = _distances(test.reshape(-1, 5), train.reshape(-1, 5), 1).reshape(2, 3)
+    expected = _scores(test.reshape(-1, 5), train.reshape(-1, 5), 1).reshape(2, 3)
     np.testing.assert_allclose(-memory.score_samples(test), expected, rtol=1e-6)
     for image in range(4):  # held out: by the patches of the other images
         others = np.delete(train, image, axis=0).reshape(-1, 5)
-        np.testing.assert_allclose(memory.held_out[image], _distances(train[image], others, 1), rtol=1e-6)
+        np.testing.assert_allclose(memory.held_out[image], _scores(train[image], others, 1), rtol=1e-6)
 
 
 def test_images_of_a_group_are_left_out_together():
     train = _features(4, 3, 5)
     memory = NearestPatches(coreset=100, l2_normalize=False).fit(iter(train), 4, np.array([0, 0, 1, 2]))
     others = train[2:].reshape(-1, 5)
-    np.testing.assert_allclose(memory.held_out[0], _distances(train[0], others, 1), rtol=1e-6)
+    np.testing.assert_allclose(memory.held_out[0], _scores(train[0], others, 1), rtol=1e-6)
 
 
 def test_a_coreset_is_nearer_to_all_patches_than_as_many_at_random():
@@ -74,7 +74,7 @@ def test_a_coreset_is_nearer_to_all_patches_than_as_many_at_random():
     memory = NearestPatches(coreset=30, l2_normalize=False).fit(iter(train), 10)
     farthest = -memory.score_samples(train).min()
     drawn = train.reshape(-1, 5)[np.random.default_rng(0).permutation(400)[:30]]
-    assert farthest < 0.7 * _distances(train.reshape(-1, 5), drawn, 1).max()
+    assert farthest < 0.5 * _scores(train.reshape(-1, 5), drawn, 1).max()
     assert len(memory.to_arrays()["features"]) == 30
 
 

@@ -83,7 +83,7 @@ class Kernels:
 
 
 class Nearest:
-    """The distance to the nearest features, see `nearest.NearestDensity`; arguments as of `Mixture`."""
+    """Gaussians around the nearest features, see `nearest.NearestDensity`; arguments as of `Mixture`."""
 
     def __init__(self, arrays: dict[str, np.ndarray], keep: Weights):
         features, self._neighbors = arrays["features"], min(int(arrays["neighbors"]), len(arrays["features"]))
@@ -94,21 +94,20 @@ class Nearest:
 
     def log_density(self, features: Any) -> Any:
         """As `Mixture.log_density`."""
-        return -tf.reduce_mean(self._nearest(features - self._center)[0], axis=1)
+        return -0.5 * tf.reduce_mean(self._nearest(features - self._center)[0], axis=1)
 
     def score_slope(self, features: Any) -> Any:
         """As `Mixture.score_slope`."""
         centered = features - self._center
-        distances, indices = self._nearest(centered)
-        away = centered[:, None] - tf.gather(self._features, indices)
-        return tf.reduce_mean(away / tf.maximum(distances, 1e-12)[..., None], axis=1)
+        _, indices = self._nearest(centered)
+        return centered - tf.reduce_mean(tf.gather(self._features, indices), axis=1)
 
     def _nearest(self, centered: Any) -> tuple[Any, Any]:
-        """Distances and indices [count, neighbors]."""
+        """Squared distances and indices [count, neighbors]."""
         products = tf.linalg.matmul(centered, self._features, transpose_b=True)
         squares = tf.reduce_sum(centered**2, axis=1)[:, None] + self._squares - 2 * products
         nearest, indices = tf.math.top_k(-squares, self._neighbors)
-        return tf.sqrt(tf.maximum(-nearest, 0)), indices
+        return tf.maximum(-nearest, 0), indices
 
 
 GraphDensity = Mixture | Kernels | Nearest

@@ -1,0 +1,283 @@
+"""Chooses features, density and image score by normal images alone.
+
+Some normal images are held out. Each candidate is fitted to the others and scores the held-out images with made-up
+anomalies: scars, and small or faint patches, spots and shapes. Large and strong ones are found by every candidate and
+decide nothing. The candidate that finds most of them at 1 % false alarms is the best. One pass through the network for
+patches, and one for whole images, serve all candidates. Test images are not read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cutpaste_tf import arrays, environment, files
+from cutpaste_tf.augmentation import pipeline
+from cutpaste_tf.backend import keras
+from cutpaste_tf.detection import dense, image_features, loading
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import synthetic
+from cutpaste_tf.networks import build
+from cutpaste_tf.networks.backbones import BACKBONES
+from cutpaste_tf.progress import Report, say, track
+from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings.augmentation import AugmentationSettings
+from cutpaste_tf.settings.base import leaves
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.training import fitting, preparation
+
+CHOSEN = ("patch_size", "feature", "extract_size", "stride", "dense", "density", "density_mode", "l2_normalize")
+CHOSEN += ("normalize_coverage", "image_score")
+_HELD_OUT = 30  # images at most; their anomalies, eight of each, take most of the time
+_FALSE_ALARMS = 0.01
+_PATCHES = {"patch_size": 64, "extract_size": 32, "stride": 8, "dense": "fast"}
+_STAGES = ("layer1", "layer2", "layer3")  # that describe patches
+_DENSITIES: tuple[dict[str, Any], ...] = (
+    {"density_mode": "shared"},
+    {"density_mode": "per_location"},
+    {"density": "nearest", "l2_normalize": False, "normalize_coverage": True},
+)
+# Kind of made-up anomaly -> changes of the augmentation's settings, opacity.
+_PASTED: dict[str, tuple[dict[str, Any], float]] = {
+    "scar": ({"proxy_task": "cutpaste_scar"}, 1.0),
+    "thin scar": ({"proxy_task": "cutpaste_scar", "scar_max_width": 6}, 1.0),
+    "faint scar": ({"proxy_task": "cutpaste_scar"}, 0.5),
+    "small patch": ({"proxy_task": "cutpaste", "min_patch_area": 0.004, "max_patch_area": 0.02}, 1.0),
+    "tiny patch": ({"proxy_task": "cutpaste", "min_patch_area": 0.001, "max_patch_area": 0.004}, 1.0),
+    "faint spot": ({"proxy_task": "confetti", "min_patch_area": 0.002, "max_patch_area": 0.02}, 0.2),
+}
+_ELLIPSE = 0.04, 0.12  # of the image's side, the least and the greatest extent
+_ELLIPSE_OPACITY = 0.15
+
+
+class Candidate(NamedTuple):
+    """A way to score images, and how well it finds made-up anomalies.
+
+    Attributes:
+        settings: its values of settings in CHOSEN.
+        power: kind of anomaly -> percent of them that are found at 1 % false alarms.
+        seconds: of fitting and scoring, without the network.
+    """
+
+    settings: dict[str, Any]
+    power: dict[str, float]
+    seconds: float
+
+    @property
+    def mean_power(self) -> float:
+        """What candidates are ranked by, in percent."""
+        return float(np.mean([*self.power.values()]))
+
+    @property
+    def density(self) -> str:
+        """`whole` for whole images; of patches `shared`, `per_location` or `nearest`."""
+        return self.settings.get("density_mode", self.settings.get("density", "whole"))
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others."""
+        return " ".join([self.settings["feature"], self.density, self.settings.get("image_score", "")]).strip()
+
+
+def choose(
+    config: Config, output_dir: str | Path, *, tfds_data_dir: str = "", report: Report = say
+) -> tuple[Config, list[Candidate]]:
+    """Ranks candidates; writes choice.csv and choice.png.
+
+    Args:
+        config: of a run that trains nothing, with defaults for CHOSEN.
+        output_dir: the run's folder, created if it does not exist.
+        tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
+        report: receives lines for the user.
+
+    Returns:
+        The configuration with the best candidate's settings; all candidates, best first.
+
+    Raises:
+        InputError: before any long work: the run would train, a setting is given that is to be chosen, or the images
+            are too few.
+    """
+    environment.check()
+    output_dir, resolved = Path(output_dir).expanduser(), config.resolved()
+    _check(config)
+    items = preparation.checked_items(config, output_dir, tfds_data_dir, report)
+    examples = preparation.read(items, resolved, report)
+    held_out, fitted = _split(len(examples.images), config.seed)
+    normal = examples.images[held_out]
+    anomalies = made_up(normal, config.seed)
+    report(f"Choosing by {len(anomalies)} kinds of made-up anomalies on {len(normal)} held-out normal images.")
+    candidates = _measured(config, {_FITTED: examples.images[fitted], _NORMAL: normal, **anomalies}, report)
+    ranked = sorted(candidates, key=lambda candidate: -candidate.mean_power)
+    _write(output_dir, ranked)
+    best, second = ranked[:2]
+    report(
+        f"Chosen of {len(ranked)}: {best.name}, which finds {best.mean_power:.1f} % of them at 1 % false alarms; the "
+        f"second, {second.name}, finds {second.mean_power:.1f} %. All: {output_dir}/choice.csv, choice.png"
+    )
+    report("As flags: " + " ".join(f"--{name}={value}" for name, value in best.settings.items()))
+    return config.replaced(**best.settings), ranked
+
+
+def _check(config: Config) -> None:
+    if config.resolved().schedule.total_steps:
+        raise InputError("--choose is for networks that are not trained by this run; give --epochs=0 as well.")
+    values = config.flat()
+    changed = [field.name for field, _ in leaves(Config) if values[field.name] != field.default]
+    if given := ", ".join(f"--{name}" for name in changed if name in CHOSEN):
+        raise InputError(f"{given}: --choose decides it; leave out one of them.")
+
+
+def _split(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the images that are held out, at most a third, and of the others."""
+    if count < 12:
+        raise InputError(f"--choose needs at least 12 normal images, to hold a third of them out; there are {count}.")
+    held_out = min(_HELD_OUT, count // 3)
+    order = np.random.default_rng(seed).permutation(count)
+    return np.sort(order[:held_out]), np.sort(order[held_out:])
+
+
+def made_up(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Adds an anomaly of each kind to a copy of each image.
+
+    Args:
+        images: uint8 [count, side, side, 3].
+        seed: of the anomalies.
+
+    Returns:
+        Kind -> uint8 [count, side, side, 3].
+    """
+    plain = AugmentationSettings(translate=0.0, base_jitter=0.0)
+    result = {}
+    for kind, (changes, opacity) in _PASTED.items():
+        (views,) = pipeline.augmentations(images, dataclasses.replace(plain, **changes), seed=seed).values()
+        result[kind] = _blended(images, 255 * views, opacity)
+    natural, _ = synthetic.read_natural("")
+    for fill in synthetic.FILLS:
+        rngs = [np.random.default_rng([seed, index]) for index in range(len(images))]
+        source = natural if fill == "image" else None
+        outline = synthetic.OUTLINES["ellipse"]
+        pasted = [
+            synthetic.paste(image, rng, outline, source, extents=_ELLIPSE)[0]
+            for image, rng in zip(images, rngs, strict=True)
+        ]
+        result[f"faint ellipse ({fill})"] = _blended(images, np.stack(pasted), _ELLIPSE_OPACITY)
+    return result
+
+
+def _blended(images: np.ndarray, changed: np.ndarray, opacity: float) -> np.ndarray:
+    return np.round(images + opacity * (changed.astype(np.float32) - images)).astype(np.uint8)
+
+
+# Names of the images beside those of the kinds of anomalies.
+_FITTED, _NORMAL = "fitted", "normal"
+
+
+def _measured(config: Config, images: dict[str, np.ndarray], report: Report) -> list[Candidate]:
+    """Every candidate, fitted to _FITTED, with its power to tell the anomalies from normal images."""
+    resolved = config.resolved()
+    nets = fitting.initial_networks(resolved)
+    whole = (*BACKBONES[nets.backbone.name].features(nets.backbone), "pool")
+    families = [_Family((stage,), {}) for stage in whole]
+    features = {False: _Features(nets.feature, whole, images, resolved, report)}
+    if resolved.network.facts.dilates:
+        chosen = *((stage,) for stage in _STAGES), _STAGES[1:]
+        families += [_Family(stages, {**_PATCHES, **density}) for stages in chosen for density in _DENSITIES]
+        features[True] = _Features(nets.feature, _STAGES, images, config.replaced(**_PATCHES).resolved(), report)
+    candidates = []
+    for family in track(families, len(families), "Candidates", report):
+        candidates += _of_family(family, nets.feature, config, features[family.of_patches], images)
+    return candidates
+
+
+class _Family(NamedTuple):
+    """Candidates with the same features and density."""
+
+    stages: tuple[str, ...]
+    settings: dict[str, Any]
+
+    @property
+    def of_patches(self) -> bool:
+        return "patch_size" in self.settings
+
+
+def _of_family(
+    family: _Family, feature: keras.Model, config: Config, features: _Features, images: dict[str, np.ndarray]
+) -> Iterator[Candidate]:
+    began = time.monotonic()
+    settings = {"feature": ",".join(family.stages), **family.settings}
+    fitted = loading.make(feature, config.replaced(**settings), TrainingData({}, 255))
+    fitted.fit_features(features.of(family.stages, _FITTED))
+    densities = {name: fitted.score_features(features.of(family.stages, name)) for name in images if name != _FITTED}
+    for image_score in ("map", "patches") if family.of_patches else ("",):
+        given = {**settings, "image_score": image_score} if image_score else settings
+        detector = fitted.configured(config.replaced(**given))
+        scores = {name: detector.reduce(each)[0] for name, each in densities.items()}
+        calibration = detector.calibration
+        assert calibration is not None
+        threshold = np.quantile(np.append(calibration.scores, scores.pop(_NORMAL)), 1 - _FALSE_ALARMS)
+        power = {kind: 100 * float(np.mean(each > threshold)) for kind, each in scores.items()}
+        yield Candidate(given, power, time.monotonic() - began)
+
+
+class _Features:
+    """Features of several stages, of patches or of whole images; each stage is some of their channels."""
+
+    def __init__(
+        self,
+        network: keras.Model,
+        stages: tuple[str, ...],
+        images: dict[str, np.ndarray],
+        config: Config,
+        report: Report,
+    ):
+        feature = build.feature_model(network, ",".join(stages))
+        self._channels, end = dict[str, np.ndarray](), 0
+        for stage in stages:
+            begin, end = end, end + _width(build.feature_model(network, stage))
+            self._channels[stage] = np.arange(begin, end)
+        self._images = images
+        count, side = sum(map(len, images.values())), config.data.image_size
+        if config.patch_size:
+            each = dense.function(feature, side, config.features).each
+            every = (features for some in images.values() for features in each(some))
+            for index, features in enumerate(track(every, count, "Patches of images", report)):
+                if not index:
+                    self._features = arrays.allocate(count, features.shape, np.float32)
+                self._features[index] = features
+        else:
+            self._features = np.concatenate(
+                [image_features.embed(feature, some, report=report) for some in images.values()]
+            )
+
+    def of(self, stages: tuple[str, ...], name: str) -> np.ndarray:
+        """Float32 [images, ..., dimensions] of the images of a name."""
+        channels = np.concatenate([self._channels[stage] for stage in stages])
+        names = [*self._images]
+        start = sum(len(self._images[before]) for before in names[: names.index(name)])
+        return self._features[start : start + len(self._images[name])][..., channels]
+
+
+def _width(feature: keras.Model) -> int:
+    shape: Any = feature.output_shape
+    return shape[-1]
+
+
+def _write(folder: Path, ranked: list[Candidate]) -> None:
+    """Writes choice.csv and choice.png: a row for each candidate, best first."""
+    from cutpaste_tf.pictures import plots  # matplotlib is slow to load
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for rank, candidate in enumerate(ranked, 1):
+        row = {"rank": rank, "feature": candidate.settings["feature"], "density": candidate.density}
+        row |= {"image_score": candidate.settings.get("image_score", ""), "power": f"{candidate.mean_power:.2f}"}
+        row |= {kind: f"{power:.1f}" for kind, power in candidate.power.items()}
+        rows.append({**row, "seconds": f"{candidate.seconds:.1f}"})
+    files.write_csv(folder / "choice.csv", rows)
+    values = {candidate.name: candidate.mean_power for candidate in ranked}
+    plots.save_bars(folder / "choice.png", values, "made-up anomalies found at 1 % false alarms, in percent")

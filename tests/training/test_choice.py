@@ -1,0 +1,106 @@
+"""What suits a set of normal images is found without an anomalous one."""
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import TINY, command, draw_category, write_image
+from PIL import Image
+
+import cutpaste_tf
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import read_csv
+from cutpaste_tf.progress import no_report
+from cutpaste_tf.settings.config import Config
+from cutpaste_tf.training.choice import CHOSEN, choose, made_up
+
+SETTINGS = TINY.replaced(image_size=64, epochs=0, scar_max_length=25)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Nothing but fifteen normal images: no test image is there to be read."""
+    root = draw_category(tmp_path_factory.mktemp("data") / "category")
+    shutil.rmtree(root / "test")
+    rng = np.random.default_rng(1)
+    for index in range(9):
+        coarse = Image.fromarray(rng.integers(60, 160, (4, 4, 3), np.uint8))
+        picture = np.asarray(coarse.resize((40, 40), Image.Resampling.BICUBIC))
+        write_image(root / f"train/good/more{index}.png", picture)
+    return root
+
+
+@pytest.fixture(scope="module")
+def chosen(parts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("choice") / "run"
+    return folder, *choose(SETTINGS.replaced(data=str(parts)), folder, report=no_report)
+
+
+def test_candidates_are_ranked_by_the_anomalies_that_they_find(chosen):
+    folder, config, ranked = chosen
+    rows = read_csv(folder / "choice.csv")
+    assert len(rows) == len(ranked) == 5 + 2 * 4 * 3  # features of whole images; of patches stages, densities, scores
+    powers = [float(row["power"]) for row in rows]
+    assert powers == sorted(powers, reverse=True)
+    assert powers[0] > powers[-1]
+    for row, candidate in zip(rows, ranked, strict=True):
+        assert (row["feature"], row["density"]) == (candidate.settings["feature"], candidate.density)
+        kinds = [float(row[kind]) for kind in candidate.power]
+        assert float(row["power"]) == pytest.approx(np.mean(kinds), abs=0.1)
+        assert 0 <= min(kinds) <= max(kinds) <= 100
+    assert config == SETTINGS.replaced(data=config.data.data, **ranked[0].settings)
+    with Image.open(folder / "choice.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_the_same_images_give_the_same_choice(chosen, parts, tmp_path):
+    _, config, ranked = chosen
+    again, other = choose(SETTINGS.replaced(data=str(parts)), tmp_path / "run", report=no_report)
+    assert again == config
+    assert [candidate.power for candidate in other] == [candidate.power for candidate in ranked]
+
+
+def test_a_run_is_made_of_what_is_chosen_and_keeps_it(chosen, parts, tmp_path, capsys):
+    _, config, _ = chosen
+    flags = [f"--data={parts}", "--backbone=toy", "--stem=imagenet", "--image_size=64", "--epochs=0", "--choose"]
+    words = ["train_main.py", *flags, "--head_dims=16,8", "--batch_size=6", f"--output_dir={tmp_path / 'run'}"]
+    command(*words)
+    made = Config.read(tmp_path / "run/config.json").flat()
+    assert {name: made[name] for name in CHOSEN} == {name: config.flat()[name] for name in CHOSEN}
+    assert "Chosen of 29: " in capsys.readouterr().out
+    assert cutpaste_tf.load(tmp_path / "run").calibration is not None
+    command(*words)  # the choice stands
+    shown = capsys.readouterr().out
+    assert "Chosen" not in shown
+    assert "complete already" in shown
+    with pytest.raises(SystemExit):
+        command(*words, "--feature=layer1")
+    assert "--feature: --choose decides that" in capsys.readouterr().err
+
+
+def test_anomalies_are_small_or_faint_and_on_every_image():
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    kinds = made_up(images, seed=0)
+    assert len(kinds) == 8
+    for kind, changed in kinds.items():
+        differs = (changed != images).any(axis=3).mean(axis=(1, 2))
+        assert differs.min() > 0, kind
+        assert differs.max() < 0.35, kind
+        np.testing.assert_array_equal(changed, made_up(images, seed=0)[kind])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 1}, "give --epochs=0 as well"),
+        ({"feature": "layer1"}, "--feature: --choose decides it"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(parts, tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        choose(SETTINGS.replaced(data=str(parts), **changes), tmp_path / "run")
+
+
+def test_too_few_images_are_refused(category, tmp_path):
+    with pytest.raises(InputError, match="at least 12 normal images, to hold a third of them out; there are 6"):
+        choose(SETTINGS.replaced(data=str(category)), tmp_path / "run")
