@@ -79,6 +79,7 @@ def save(
     """
     scale = Scale.of(maps, pixel_threshold)
     root = folder / "heatmaps"
+    has_masks = _any(examples.masks)
     taken: set[Path] = set()
     for index, name in enumerate(track(examples.paths, len(maps), "Drawing heat maps", report)):
         relative = Path(name.removeprefix("test/"))
@@ -88,8 +89,8 @@ def save(
             path = path.with_name(name if len(os.fsencode(name)) <= 255 else f"{index}.png")
         taken.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        image, mask = examples.images[index], examples.masks[index]
-        picture = np.concatenate(_with_mask(panels(image, mask, maps[index], scale), mask), 1)
+        every = panels(examples.images[index], examples.masks[index], maps[index], scale)
+        picture = np.concatenate(every if has_masks else _without_outline(every), 1)
         picture = np.concatenate([_text([captions[index]], picture.shape[1]), picture])
         Image.fromarray(np.concatenate([picture, _legend(scale, picture.shape[1])])).save(path, compress_level=1)
     sheet = _sheet(examples, maps, captions, scale)
@@ -136,10 +137,14 @@ def panels(
     return image, outlined, colors, overlay
 
 
-def _with_mask(every: Sequence[np.ndarray], mask: np.ndarray | None) -> list[np.ndarray]:
-    """The `panels`, without the input with the mask's outline if there is none."""
-    image, outlined, *heat = every
-    return [image, outlined, *heat] if mask is not None and mask.any() else [image, *heat]
+def _any(masks: Sequence[np.ndarray | None]) -> bool:
+    """Whether a mask marks anything."""
+    return any(mask is not None and mask.any() for mask in masks)
+
+
+def _without_outline(every: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The `panels` but the second."""
+    return [every[0], *every[2:]]
 
 
 def colored(image: np.ndarray, heat: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
@@ -156,11 +161,10 @@ def _sheet(examples: Examples, maps: np.ndarray, captions: list[str], scale: Sca
     of them has a mask, input with its outline."""
     chosen = _chosen(examples.defects)
     masks = [examples.masks[index] for index in chosen]
-    outlined = next((mask for mask in masks if mask is not None and mask.any()), None)
-    stacks = []
+    has_masks, stacks = _any(masks), []
     for index, mask in zip(chosen, masks, strict=True):
         every = panels(examples.images[index], mask, maps[index], scale)
-        stacks.append(np.concatenate(_with_mask(every, outlined)))
+        stacks.append(np.concatenate(every if has_masks else _without_outline(every)))
     width = stacks[0].shape[1]
     columns = np.concatenate([_text([_label(examples, i, captions[i]) for i in chosen], width), np.hstack(stacks)])
     return np.concatenate([columns, _legend(scale, columns.shape[1])])

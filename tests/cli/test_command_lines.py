@@ -145,7 +145,7 @@ def test_evaluation_of_what_is_no_run(tmp_path, run):
     assert (code, "is not complete" in error) == (2, True), error
     (tmp_path / "config.json").write_text("{")
     code, _, error = run("eval_main.py", f"--run_dir={tmp_path}")
-    assert (code, "is not JSON" in error) == (2, True), error
+    assert (code, "config.json is damaged (Expecting" in error) == (2, True), error
     (tmp_path / "config.json").write_text("[]")
     code, _, error = run("eval_main.py", f"--run_dir={tmp_path}")
     assert (code, "holds no settings" in error) == (2, True), error

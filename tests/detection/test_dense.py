@@ -176,7 +176,12 @@ def test_exact_features_of_several_stages_are_concatenated(feature, image):
 
 
 @pytest.mark.parametrize(
-    ("names", "message"), [("layer2,layer9", "--feature=layer9 is not known"), ("layer2,layer2", "a feature twice")]
+    ("names", "message"),
+    [
+        ("layer2,layer9", "--feature=layer2,layer9: resnet18 has no 'layer9'; is layer"),
+        ("layer2,", "resnet18 has no ''"),
+        ("layer2,layer2", "a feature twice"),
+    ],
 )
 def test_features_that_cannot_be_joined_are_refused(feature, names, message):
     with pytest.raises(InputError, match=message):

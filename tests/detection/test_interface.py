@@ -9,7 +9,7 @@ import pytest
 from conftest import TINY, draw_category
 
 import cutpaste_tf
-from cutpaste_tf.detection import loading
+from cutpaste_tf.detection import calibration, loading
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.pixel_detector import PixelDetector
 from cutpaste_tf.errors import InputError
@@ -166,3 +166,32 @@ def test_a_detector_of_version_0_2_still_loads(kind, detectors, category, tmp_pa
     assert loaded.config == today.config
     np.testing.assert_array_equal(loaded.score(images).scores, today.score(images).scores)
     np.testing.assert_array_equal(loaded.held_out_, today.held_out_)
+
+
+def test_boxes_agree_with_a_threshold_that_is_given(detectors, category):
+    """A patch model's score is the maximum of its map: above the threshold there is a box, below there is none."""
+    detector = detectors["patch"]
+    examples = sources.read_test(category, 64)
+    scores = detector.score(examples.images).scores
+    for threshold in (scores.max() + 1, scores.min() - 1):
+        given = detector.with_threshold(threshold)
+        for image, score in zip(examples.images, scores, strict=True):
+            result = given.predict(image)
+            assert bool(result.boxes) == (score > threshold) == (result.decision == "anomalous")
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
+def test_a_threshold_is_a_number(threshold):
+    with pytest.raises(InputError, match="must be a finite number"):
+        calibration.check_one_given(threshold, None)
+
+
+def test_settings_that_a_density_does_not_use_are_refused(detectors, category, tmp_path):
+    config = PATCH.replaced(data=str(category), density_mode="auto")
+    with pytest.raises(InputError, match="--coreset: --density=gaussian has no use for it"):
+        cutpaste_tf.train(config.replaced(coreset=9), tmp_path / "run", report=no_report)
+    few = config.replaced(density="nearest", coreset=2, neighbors=5)
+    with pytest.raises(InputError, match="--neighbors=5 is more than the --coreset=2 patches"):
+        cutpaste_tf.train(few, tmp_path / "run", report=no_report)
+    with pytest.raises(InputError, match="--neighbors: --density=gaussian has no use for it"):
+        cutpaste_tf.evaluate(detectors["patch"], category, output_dir=tmp_path / "eval", settings={"neighbors": 2})

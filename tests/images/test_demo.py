@@ -72,3 +72,10 @@ def test_masks_are_saved_as_0_and_255(demo_root):
     folder = sources.folder("demo/gear")
     mask = np.asarray(Image.open(folder / "ground_truth/rust/000_mask.png"))
     assert set(np.unique(mask)) == {0, 255}
+
+
+@pytest.mark.parametrize(("words", "drawn"), [(["gear"], {"gear"}), ([], {"fabric", "gear"})])
+def test_the_command_draws_what_it_names_or_all(demo_root, monkeypatch, capsys, words, drawn):
+    monkeypatch.setattr("sys.argv", ["demo", *words])
+    assert demo.main() == 0
+    assert {path.name for path in demo_root.iterdir()} == drawn

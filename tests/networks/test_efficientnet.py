@@ -187,7 +187,7 @@ def test_level_7_is_the_average_of_its_layer():
     np.testing.assert_allclose(feature, np.mean(inner(image), axis=(1, 2)), rtol=1e-4, atol=1e-5)
     by_name = build.feature_model(nets.feature, "block6d_add")(image)
     np.testing.assert_array_equal(feature, by_name)
-    with pytest.raises(InputError, match="--feature=layer9 is not known to efficientnet_b0; it has pool, level7, and"):
+    with pytest.raises(InputError, match=r"layer9: efficientnet_b0 has no 'layer9'.* It has pool, level7, and"):
         build.feature_model(nets.feature, "layer9")
 
 

@@ -95,7 +95,7 @@ def test_stages_of_resnet18(tiny_run, category):
 
 def test_an_unknown_feature_is_refused_before_a_run_begins(category, tmp_path):
     config = RESNET.replaced(data=str(category), feature="level7")
-    with pytest.raises(InputError, match="--feature=level7 is not known to resnet18; it has pool, layer1, layer2"):
+    with pytest.raises(InputError, match=r"--feature=level7: resnet18 has no 'level7'\. It has pool, layer1, layer2"):
         cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     assert not (tmp_path / "run").exists()
 
