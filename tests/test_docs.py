@@ -69,7 +69,7 @@ def _run(page, places, kind="sh"):
 def places(tmp_path, monkeypatch, imagenet_like):
     """What the pages name: a category, weights; and a folder to write to."""
     monkeypatch.chdir(tmp_path)
-    for index in range(5):
+    for index in range(16):
         write_image(tmp_path / f"photos/good/{index}.png", np.full((40, 50, 3), 90 + index, np.uint8))
     for index in range(2):
         write_image(tmp_path / f"photos/scratch/{index}.png", np.full((40, 50, 3), 200 + index, np.uint8))

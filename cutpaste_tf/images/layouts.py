@@ -70,9 +70,10 @@ def list_train(
         files = [path for path in files if path not in held_out]
     if len(files) < 2:
         left_out = f", without {len(training.marked)} whose masks mark a defect" if training.marked else ""
+        count = f"{len(files)} image" if len(files) == 1 else f"{len(files)} images"
         raise InputError(
-            f"{training.folder} holds {len(files)} images{left_out}; at least 2 are needed to fit a density, 50 to do "
-            "it well."
+            f"{training.folder} holds {count}{left_out} ({', '.join(folders.EXTENSIONS)}); at least 2 are needed to "
+            "fit a density, 50 to do it well."
         )
     return [Item(folders.shown(path, root), path, (), NORMAL, GOOD) for path in files]
 
