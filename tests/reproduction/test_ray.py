@@ -80,7 +80,8 @@ def cluster(tmp_path):
 def test_a_node_that_dies_loses_nothing(tmp_path, cluster, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     address, second = cluster
-    request = Request((1,), (), ("bottle",), 2, "paper", str(tmp_path), "", tmp_path / "repro")
+    tasks = ("rotation", "cutout", "scar", "cutpaste", "cutpaste_scar", "cutpaste_3way")
+    request = Request((1,), tasks, ("bottle",), 2, "paper", str(tmp_path), "", tmp_path / "repro")
     slow = ("env", "STAND_IN_SECONDS=1.5", *stand_in.COMMAND)
     work, lines = plan(request), []
 
