@@ -73,10 +73,14 @@ def places(tmp_path, monkeypatch, imagenet_like):
         write_image(tmp_path / f"photos/good/{index}.png", np.full((40, 50, 3), 90 + index, np.uint8))
     for index in range(2):
         write_image(tmp_path / f"photos/scratch/{index}.png", np.full((40, 50, 3), 200 + index, np.uint8))
+    category = draw_category(tmp_path / "bottle")
+    for index in range(6, 12):  # as many as --choose needs
+        with Image.open(category / f"train/good/{index - 6:03d}.png") as picture:
+            picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(category / f"train/good/{index:03d}.png")
     shutil.copy(imagenet_like, tmp_path / "resnet18.npz")
     monkeypatch.setattr(download, "fetch", lambda remote, flag: imagenet_like)
     monkeypatch.setattr(speed, "measure", lambda runs: {})  # a minute, by `reproduce_main.py --plan`
-    return {"/data/mvtec_ad/bottle": draw_category(tmp_path / "bottle"), "/data/mvtec_ad": tmp_path}
+    return {"/data/mvtec_ad/bottle": category, "/data/mvtec_ad": tmp_path}
 
 
 _LONG = ("data.md", "localization.md", "proxy_tasks.md", "training.md")
