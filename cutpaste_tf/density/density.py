@@ -37,8 +37,8 @@ class Density:
         Raises:
             InputError: features are not finite, or the density cannot be fitted to them.
         """
-        if not all(np.isfinite(part).all() for part in parts(features)):
-            raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
+        for part in parts(features):
+            check_finite(part)
         try:
             self._fit_given(features)
         except ValueError as error:
@@ -126,6 +126,12 @@ class Density:
         if not self.l2_normalize:
             return features
         return features / _length(features)
+
+
+def check_finite(features: np.ndarray) -> None:
+    """Raises InputError if features are not all finite."""
+    if not np.isfinite(features).all():
+        raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
 
 
 def parts(features: np.ndarray) -> Iterator[np.ndarray]:

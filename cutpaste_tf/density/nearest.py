@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from cutpaste_tf import arrays, parallel
 from cutpaste_tf.density import held_out
-from cutpaste_tf.density.density import Density
+from cutpaste_tf.density.density import Density, check_finite
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import write_arrays
 
@@ -191,8 +191,7 @@ def _held(features: Iterable[np.ndarray], count: int) -> tuple[np.ndarray, np.nd
     """Features [images, locations, dimensions] of as many images as fit, and which they are."""
     held, chosen = np.empty(0), np.empty(0, int)
     for index, image in enumerate(features):
-        if not np.all(np.isfinite(image)):
-            raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
+        check_finite(image)
         if index == 0:
             fitting = max(1, min(count, _HELD // image.nbytes))
             chosen = np.linspace(0, count, fitting, endpoint=False).astype(int)

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from cutpaste_tf import arrays
 from cutpaste_tf.density import held_out
-from cutpaste_tf.density.density import Density
+from cutpaste_tf.density.density import Density, check_finite
 from cutpaste_tf.density.gaussian import GaussianDensity, Moments, mean_and_covariance
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.density.nearest import NearestPatches
@@ -64,7 +64,8 @@ class SharedGaussian:
         moments = [Moments() for _ in parts]
         center, sampled, sample = np.empty(0), np.empty(0, int), np.empty(0)
         for index, image_features in enumerate(features):
-            rows = self._gaussian.prepare(_finite(image_features))
+            check_finite(image_features)
+            rows = self._gaussian.prepare(image_features)
             if index == 0:
                 center = rows.mean(axis=0)
                 fitting = np.linspace(0, count, max(1, min(count, _HELD_OUT // image_features.nbytes)), endpoint=False)
@@ -138,7 +139,8 @@ class PerLocationGaussian:
         for index, image_features in enumerate(features):
             if index == 0:
                 by_location = arrays.allocate(len(image_features), (count, image_features.shape[1]), self._dtype)
-            by_location[:, index] = _finite(image_features)
+            check_finite(image_features)
+            by_location[:, index] = image_features
         rank = min(by_location.shape[1:])
         means, peaks = [], []
         scored = count if count > 1 else 0
@@ -225,9 +227,3 @@ def build(settings: DensitySettings) -> PatchDensity:
 def _one_thread() -> AbstractContextManager[object]:
     """Limits BLAS to one thread: on a busy CPU, two that share small matrices are 200 times slower."""
     return threadpool_limits(1, user_api="blas")
-
-
-def _finite(features: np.ndarray) -> np.ndarray:
-    if not np.all(np.isfinite(features)):
-        raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
-    return features

@@ -240,8 +240,10 @@ class _Features:
         for stage in stages:
             begin, end = end, end + _width(build.feature_model(network, stage))
             self._channels[stage] = np.arange(begin, end)
-        self._images = images
-        count, side = sum(map(len, images.values())), config.data.image_size
+        self._rows, count, side = dict[str, slice](), 0, config.data.image_size
+        for name, some in images.items():
+            self._rows[name] = slice(count, count + len(some))
+            count += len(some)
         if config.patch_size:
             each = dense.function(feature, side, config.features).each
             every = (features for some in images.values() for features in each(some))
@@ -257,9 +259,7 @@ class _Features:
     def of(self, stages: tuple[str, ...], name: str) -> np.ndarray:
         """Float32 [images, ..., dimensions] of the images of a name."""
         channels = np.concatenate([self._channels[stage] for stage in stages])
-        names = [*self._images]
-        start = sum(len(self._images[before]) for before in names[: names.index(name)])
-        return self._features[start : start + len(self._images[name])][..., channels]
+        return self._features[self._rows[name]][..., channels]
 
 
 def _width(feature: keras.Model) -> int:
