@@ -19,7 +19,8 @@ import numpy as np
 from cutpaste_tf import arrays, environment, files
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
-from cutpaste_tf.detection import dense, image_features, loading
+from cutpaste_tf.detection import calibration, dense, image_features, loading
+from cutpaste_tf.detection.detector import FittedDetector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import synthetic
 from cutpaste_tf.networks import build
@@ -107,11 +108,13 @@ def choose(
     _check(config)
     items = preparation.checked_items(config, output_dir, tfds_data_dir, report)
     examples = preparation.read(items, resolved, report)
-    held_out, fitted = _split(len(examples.images), config.seed)
+    groups = calibration.groups(TrainingData.of(examples), resolved.density.group_by)
+    held_out, fitted = _split(np.arange(len(examples.images)) if groups is None else groups, config.seed)
     normal = examples.images[held_out]
     anomalies = made_up(normal, config.seed)
     report(f"Choosing by {len(anomalies)} kinds of made-up anomalies on {len(normal)} held-out normal images.")
-    candidates = _measured(config, {_FITTED: examples.images[fitted], _NORMAL: normal, **anomalies}, report)
+    images = {_FITTED: examples.images[fitted], _NORMAL: normal, **anomalies}
+    candidates = _measured(config, images, None if groups is None else groups[fitted], report)
     ranked = sorted(candidates, key=lambda candidate: -candidate.mean_power)
     _write(output_dir, ranked)
     best, second = ranked[:2]
@@ -132,13 +135,20 @@ def _check(config: Config) -> None:
         raise InputError(f"{given}: --choose decides it; leave out one of them.")
 
 
-def _split(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the images that are held out, at most a third, and of the others."""
-    if count < 12:
-        raise InputError(f"--choose needs at least 12 normal images, to hold a third of them out; there are {count}.")
-    held_out = min(_HELD_OUT, count // 3)
-    order = np.random.default_rng(seed).permutation(count)
-    return np.sort(order[:held_out]), np.sort(order[held_out:])
+def _split(groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the images that are held out, one of each of at most a third of the groups, and of the other groups.
+
+    Args:
+        groups: int [count], of copies of an image, or frames of a scene, see `calibration.groups`.
+        seed: of the draw.
+    """
+    names, first = np.unique(groups, return_index=True)
+    if len(names) < 12:
+        raise InputError(
+            f"--choose needs at least 12 normal images, to hold a third of them out; there are {len(names)}."
+        )
+    drawn = np.random.default_rng(seed).permutation(len(names))[: min(_HELD_OUT, len(names) // 3)]
+    return np.sort(first[drawn]), np.flatnonzero(~np.isin(groups, names[drawn]))
 
 
 def made_up(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -177,8 +187,10 @@ def _blended(images: np.ndarray, changed: np.ndarray, opacity: float) -> np.ndar
 _FITTED, _NORMAL = "fitted", "normal"
 
 
-def _measured(config: Config, images: dict[str, np.ndarray], report: Report) -> list[Candidate]:
-    """Every candidate, fitted to _FITTED, with its power to tell the anomalies from normal images."""
+def _measured(
+    config: Config, images: dict[str, np.ndarray], groups: np.ndarray | None, report: Report
+) -> list[Candidate]:
+    """Every candidate, fitted to _FITTED, whose groups are given, with its power to find the anomalies."""
     resolved = config.resolved()
     nets = fitting.initial_networks(resolved)
     whole = (*BACKBONES[nets.backbone.name].features(nets.backbone), "pool")
@@ -190,7 +202,9 @@ def _measured(config: Config, images: dict[str, np.ndarray], report: Report) -> 
         features[True] = _Features(nets.feature, _STAGES, images, config.replaced(**_PATCHES).resolved(), report)
     candidates = []
     for family in track(families, len(families), "Candidates", report):
-        candidates += _of_family(family, nets.feature, config, features[family.of_patches], images)
+        given = config.replaced(feature=",".join(family.stages), **family.settings)
+        detector = loading.make(nets.feature, given, TrainingData({}, 255))
+        candidates += _of_family(family, detector, features[family.of_patches], groups)
     return candidates
 
 
@@ -206,20 +220,21 @@ class _Family(NamedTuple):
 
 
 def _of_family(
-    family: _Family, feature: keras.Model, config: Config, features: _Features, images: dict[str, np.ndarray]
+    family: _Family, fitted: FittedDetector, features: _Features, groups: np.ndarray | None
 ) -> Iterator[Candidate]:
     began = time.monotonic()
     settings = {"feature": ",".join(family.stages), **family.settings}
-    fitted = loading.make(feature, config.replaced(**settings), TrainingData({}, 255))
-    fitted.fit_features(features.of(family.stages, _FITTED))
-    densities = {name: fitted.score_features(features.of(family.stages, name)) for name in images if name != _FITTED}
+    fitted.fit_features(features.of(family.stages, _FITTED), groups)
+    densities = {
+        name: fitted.score_features(features.of(family.stages, name)) for name in features.names if name != _FITTED
+    }
     for image_score in ("map", "patches") if family.of_patches else ("",):
         given = {**settings, "image_score": image_score} if image_score else settings
-        detector = fitted.configured(config.replaced(**given))
+        detector = fitted.configured(fitted.given.replaced(**given))
         scores = {name: detector.reduce(each)[0] for name, each in densities.items()}
-        calibration = detector.calibration
-        assert calibration is not None
-        threshold = np.quantile(np.append(calibration.scores, scores.pop(_NORMAL)), 1 - _FALSE_ALARMS)
+        known = detector.calibration
+        assert known is not None
+        threshold = np.quantile(np.append(known.scores, scores.pop(_NORMAL)), 1 - _FALSE_ALARMS)
         power = {kind: 100 * float(np.mean(each > threshold)) for kind, each in scores.items()}
         yield Candidate(given, power, time.monotonic() - began)
 
@@ -255,6 +270,10 @@ class _Features:
             self._features = np.concatenate(
                 [image_features.embed(feature, some, report=report) for some in images.values()]
             )
+
+    @property
+    def names(self) -> list[str]:
+        return [*self._rows]
 
     def of(self, stages: tuple[str, ...], name: str) -> np.ndarray:
         """Float32 [images, ..., dimensions] of the images of a name."""

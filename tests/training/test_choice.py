@@ -12,6 +12,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import read_csv
 from cutpaste_tf.progress import no_report
 from cutpaste_tf.settings.config import Config
+from cutpaste_tf.training import choice
 from cutpaste_tf.training.choice import CHOSEN, choose, made_up
 
 SETTINGS = TINY.replaced(image_size=64, epochs=0, scar_max_length=25)
@@ -99,6 +100,17 @@ def test_anomalies_are_small_or_faint_and_on_every_image():
 def test_what_cannot_be_chosen_is_refused(parts, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         choose(SETTINGS.replaced(data=str(parts), **changes), tmp_path / "run")
+
+
+def test_copies_of_an_image_are_on_one_side():
+    """A held-out image whose copy was fitted to would vouch for itself; of copies one is held out."""
+    groups = np.repeat(np.arange(15), 2)
+    held_out, fitted = choice._split(groups, seed=0)
+    assert len(held_out) == 5
+    assert not set(groups[held_out]) & set(groups[fitted])
+    assert len(fitted) == 20
+    alone, others = choice._split(np.arange(15), seed=0)
+    assert sorted([*alone, *others]) == [*range(15)]
 
 
 def test_too_few_images_are_refused(category, tmp_path):
