@@ -32,7 +32,7 @@ def main(_: list[str]) -> None:
     settings = config.features
     network = build.build(config.network, 3).feature
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    count = dense.places(256, settings) ** 2
+    count = dense.locations(256, settings)
 
     def loop(image: np.ndarray) -> np.ndarray:
         size, stride = settings.extract_size, settings.stride
@@ -47,10 +47,10 @@ def main(_: list[str]) -> None:
     for name in ("pool", "layer3", "layer2", "layer1"):
         feature = build.feature_model(network, name)
         exact = count * multiply_adds(feature, settings.extract_size)
-        contestants[f"exact, {name}"] = (dense.exact(feature, 256, settings), exact)
+        contestants[f"exact, {name}"] = (dense.exact(feature, (256, 256), settings), exact)
         inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
         fast = multiply_adds(dense.dilate(inner, dense.fast_step(inner, settings)), 256)
-        contestants[f"fast, {name}"] = (dense.fast(feature, 256, settings), fast)
+        contestants[f"fast, {name}"] = (dense.fast(feature, (256, 256), settings), fast)
     best: dict[str, float] = dict.fromkeys(contestants, math.inf)
     for turn in range(_ROUNDS.value + 1):
         for name, (function, _cost) in contestants.items():

@@ -59,20 +59,20 @@ def _measure(folder: Path, threads: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     detector = loading.load(_RUN_DIR.value)
-    side = detector.side
+    height, width = detector.size
     model = tf.saved_model.load(str(folder / exporting.SAVED_MODEL / "1"))
     serve = model.signatures["serving_default"]
     files = {
         name: single_precision.FORMATS[name].load(folder / name / single_precision.FORMATS[name].file, threads)
         for name in single_precision.FORMATS
     }
-    print(f"{threads} thread{'s' if threads > 1 else ''}, images that the network sees at {side} px")
+    print(f"{threads} thread{'s' if threads > 1 else ''}, images that the network sees at {width} x {height} px")
     for size in map(int, _SIZES.value):
         image = np.asarray(Image.effect_mandelbrot((size, size), (-2, -1.2, 1, 1.2), 60).convert("RGB"))
         single, many = image[None], np.repeat(image[None], 8, axis=0)
 
         def resized(image: np.ndarray = image) -> np.ndarray:
-            return np.asarray(resize(Image.fromarray(image), side, side))[None]
+            return np.asarray(resize(Image.fromarray(image), width, height))[None]
 
         contestants: dict[str, tuple[int, Callable[[], object]]] = {
             "Detector.score": (1, lambda single=single: detector.score(single, heat_maps=True)),

@@ -28,6 +28,7 @@ from cutpaste_tf.images import sources
 from cutpaste_tf.networks import batch_norm, build
 from cutpaste_tf.pictures import drawing
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting
 
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> None:
             config = first.replaced(seed=seed, share_base_augmentation=views == "shared")
             key = {
                 "data": config.data.data,
-                "view_size": config.view_size,
+                "view_size": sizes.as_flag(config.view_size),
                 "steps": config.schedule.total_steps,
                 "precision": config.network.precision,
                 "views": views,
@@ -81,7 +82,7 @@ def _value(text: str) -> Any:
 
 def _curve(config: Config) -> list[dict[str, Any]]:
     """The points of one run."""
-    place, size, schedule = config.data.data, config.data.image_size, config.schedule
+    place, size, schedule = config.data.data, config.data.size, config.schedule
     every, tests = sources.read_train(place, size, config.data), sources.read_test(place, size, config.data)
     order = np.random.default_rng(config.seed).permutation(len(every.images))
     held_out, fitted = every.images[np.sort(order[: len(order) // 5])], every.part(np.sort(order[len(order) // 5 :]))

@@ -21,7 +21,7 @@ def training(config: Config, *, tf32: bool, seconds: float) -> dict[str, Any]:
         seconds: that each of the three is measured for.
     """
     _set_tf32(tf32)
-    images = sources.read_train(config.data.data, config.data.image_size).images
+    images = sources.read_train(config.data.data, config.data.size).images
     nets, phase = fitting.initial_networks(config), config.schedule.phases[-1]
     freezes = config.network.freeze_batch_norm == "yes"
     build.set_trainable(nets.backbone, head_only=False, freezes_batch_norm=freezes)
@@ -70,18 +70,21 @@ def _rate(classifier: keras.Model, batches: Any, seconds: float) -> float:
 def dense_scoring(config: Config, *, tf32: bool, seconds: float) -> dict[str, Any]:
     """Best time per image of dense scoring within `seconds`, in seconds; and peak memory."""
     _set_tf32(tf32)
-    images = sources.read_train(config.data.data, config.data.image_size).images
+    images = sources.read_train(config.data.data, config.data.size).images
     with devices.used("1"):
         feature = build.feature_model(fitting.initial_networks(config).feature, config.features.feature)
-        embed_patches = dense.function(feature, config.data.image_size, config.features)
+        embed_patches = dense.function(feature, config.data.size, config.features)
         embed_patches(images[0])  # compiles
         times: list[float] = []
         while sum(times) < seconds:
             began = time.perf_counter()
             embed_patches(images[len(times) % len(images)])
             times.append(time.perf_counter() - began)
-    places = dense.places(config.data.image_size, config.features)
-    return {"seconds_per_image": round(min(times), 4), "patches": places**2, **_machine()}
+    return {
+        "seconds_per_image": round(min(times), 4),
+        "patches": dense.locations(config.data.size, config.features),
+        **_machine(),
+    }
 
 
 def _set_tf32(allowed: bool) -> None:

@@ -128,10 +128,10 @@ def pillow_batch(images: np.ndarray, config: Config) -> Callable[[], object]:
 
 def translated(image: Image.Image, rng: np.random.Generator, config: Config) -> Image.Image:
     """Reflect-pad and crop."""
-    margin = round(config.augmentation.translate * config.data.image_size)
+    margin = round(config.augmentation.translate * config.data.size[0])
     pixels = np.pad(np.asarray(image), ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
     top, left = rng.integers(2 * margin + 1, size=2)
-    return Image.fromarray(pixels[top : top + config.data.image_size, left : left + config.data.image_size])
+    return Image.fromarray(pixels[top : top + config.data.size[0], left : left + config.data.size[0]])
 
 
 def jittered(image: Image.Image, rng: np.random.Generator, amount: float) -> Image.Image:
@@ -150,7 +150,7 @@ def jittered(image: Image.Image, rng: np.random.Generator, amount: float) -> Ima
 
 def with_patch(image: Image.Image, rng: np.random.Generator, config: Config) -> Image.Image:
     """CutPaste."""
-    side = config.data.image_size
+    side = config.data.size[0]
     area = rng.uniform(config.augmentation.min_patch_area, config.augmentation.max_patch_area) * side * side
     aspect = (
         rng.uniform(config.augmentation.min_aspect_ratio, 1)
@@ -167,7 +167,7 @@ def with_patch(image: Image.Image, rng: np.random.Generator, config: Config) -> 
 
 def with_scar(image: Image.Image, rng: np.random.Generator, config: Config) -> Image.Image:
     """CutPaste-Scar."""
-    side = config.data.image_size
+    side = config.data.size[0]
     width, height = int(rng.integers(2, 17)), int(rng.integers(10, 26))
     left, top = rng.integers(side - width + 1), rng.integers(side - height + 1)
     patch = jittered(image.crop((left, top, left + width, top + height)), rng, config.augmentation.patch_jitter)  # pyright: ignore[reportArgumentType]
@@ -180,7 +180,7 @@ def with_scar(image: Image.Image, rng: np.random.Generator, config: Config) -> I
 
 def copy_batch(config: Config, kind: type[np.float32 | np.uint8]) -> Callable[[], object]:
     """What any pipeline must do at the least: write each view once and copy it into its batch."""
-    views = np.zeros((config.schedule.batch_size, config.data.image_size, config.data.image_size, 3), kind)
+    views = np.zeros((config.schedule.batch_size, *config.data.size, 3), kind)
     source = np.zeros(views.shape[1:], np.uint8)
     factor = kind(1 / 255) if kind is np.float32 else kind(1)
     batch = np.empty_like(views)

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> None:
 
 def _features(detector: ImageDetector | PatchDetector, items: list[reading.Item]) -> tuple[np.ndarray, np.ndarray]:
     """Features [count, ...] of images, or of their patches, and the images' labels."""
-    examples = reading.read(items, detector.side, detector.how_read)
+    examples = reading.read(items, detector.size, detector.how_read)
     if isinstance(detector, PatchDetector):
         return np.stack(list(detector.embed_patches.each(examples.images))), examples.labels
     return detector.embed(examples.images), examples.labels

@@ -16,6 +16,7 @@ from cutpaste_tf.augmentation import color, pipeline
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.images import sources
 from cutpaste_tf.networks import build
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting
 
@@ -52,16 +53,16 @@ def main(argv: list[str]) -> None:
         precision=_PRECISION.value,
         stem="imagenet",
     ).resolved()
-    side, batch_size, classes = config.view_size, config.schedule.batch_size, len(config.augmentation.views)
-    images = sources.read_train(_DATA.value, config.data.image_size).images
+    size, batch_size, classes = config.view_size, config.schedule.batch_size, len(config.augmentation.views)
+    images = sources.read_train(_DATA.value, config.data.size).images
     nets = fitting.initial_networks(config)
     stream = pipeline.stream(images, config.augmentation, batch_size=batch_size, seed=config.seed)
-    shape = (batch_size, side, side, 3)
+    shape = (batch_size, *size, 3)
     labels = tf.range(batch_size) % classes
     views = tf.random.stateless_uniform(shape, [0, 0])  # pyright: ignore[reportArgumentType]
     views = color.to_uint8(tf.unstack(views)) if config.augmentation.uint8_views else views
     random = tf.data.Dataset.from_tensors((views, labels)).repeat()
-    print(f"{_DATA.value}, {_BACKBONE.value}, {side} px, batch {batch_size}, "
+    print(f"{_DATA.value}, {_BACKBONE.value}, {sizes.as_flag(size)} px, batch {batch_size}, "
           f"best of {_ROUNDS.value} rounds")  # fmt: skip
     for phase in config.schedule.phases:
         freezes = config.network.freeze_batch_norm == "yes"

@@ -16,6 +16,7 @@ from benchmarks import pipeline
 from benchmarks.multiply_adds import multiply_adds
 from cutpaste_tf.images import sources
 from cutpaste_tf.networks import build
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.config import Config
 
 _ALLOWED = 0.05  # part of a step
@@ -80,14 +81,14 @@ def main(argv: list[str]) -> None:
 
 def key(config: Config, *, uint8: bool) -> str:
     """What decides views/s: the networks share it."""
-    return f"{config.view_size} px{', uint8' if uint8 else ''}"
+    return f"{sizes.as_flag(config.view_size)} px{', uint8' if uint8 else ''}"
 
 
 def views_of_a_core(configs: list[Config]) -> dict[str, float]:
     """Views/s of the pipeline on one core, in float32 and uint8."""
     contestants = {}
     for config in (config.resolved() for config in configs):
-        images = sources.read_train(config.data.data, config.data.image_size).images
+        images = sources.read_train(config.data.data, config.data.size).images
         for uint8 in (False, True):
             chosen = config.replaced(uint8_views=uint8, batch_size=96)
             contestants[key(config, uint8=uint8)] = (pipeline.stream(images, chosen), 96)

@@ -101,7 +101,7 @@ def test_a_source_of_data(monkeypatch, category, tmp_path):
     monkeypatch.setitem(SOURCES, "camera", Source(("left", "right"), read))
     monkeypatch.setitem(IMAGE_SIZES, "camera", 32)
     config = TINY.replaced(data="camera/left", image_size=0, epochs=0)
-    assert config.resolved().data.image_size == 32
+    assert config.resolved().data.size == 32
     cutpaste_tf.train(config, tmp_path / "run")
     assert cutpaste_tf.evaluate(tmp_path / "run")["test_normal"] == 3
     with pytest.raises(InputError, match="camera/NAME has: left, right"):
@@ -116,6 +116,6 @@ def test_what_is_not_there_is_an_error_that_lists_what_is():
 def test_views_of_the_added_task(added):
     settings = Config.of(proxy_task="inverted", translate=0.0, base_jitter=0.0).augmentation
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    views, labels = TASKS["inverted"](tf.constant(image), tf.constant([0, 1]), settings, 64)
+    views, labels = TASKS["inverted"](tf.constant(image), tf.constant([0, 1]), settings, (64, 64))
     np.testing.assert_allclose(views[1], 1 - image / 255, atol=1e-6)
     np.testing.assert_array_equal(labels, [0, 1])

@@ -16,7 +16,9 @@ import numpy as np
 from cutpaste_tf import arrays
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.backend import tf
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.augmentation import VIEWS, AugmentationSettings
+from cutpaste_tf.settings.sizes import Size
 
 _FOREVER = 2**62
 _HELD = 128  # images of a file-backed set in memory at a time: 25 MB at 256 px
@@ -34,7 +36,7 @@ def stream(
     """The endless stream of training batches.
 
     Args:
-        images: uint8 [count, side, side, 3], the normal training images (4 channels for cutswap, see
+        images: uint8 [count, height, width, 3], the normal training images (4 channels for cutswap, see
             `saliency.mark`); they are copied once, with their border. A `numpy.memmap` is instead read and
             padded view by view, without holding it in memory.
         settings: the proxy task and its augmentations.
@@ -43,22 +45,22 @@ def stream(
         start_step: the first batch; a resumed run continues where it stopped.
 
     Returns:
-        Batches of views float32 [batch_size, view_size, view_size, 3] in [0, 1], with `uint8_views` uint8, and
+        Batches of views float32 [batch_size, *view_size, 3] in [0, 1], with `uint8_views` uint8, and
         labels int32 [batch_size]. The views of an image are adjacent, in the order of their labels.
     """
     per_step = batch_size // len(settings.views)
-    side = images.shape[1]
+    size = images.shape[1:3]
     # Stateless ops want a seed of two integers; folding keeps order and augmentation apart.
     order_seed, view_seed = tf.unstack(tf.random.split([seed, 0], 2))
     padded = _padded(images, settings.translate)
 
     def augment(position: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         seed = tf.random.fold_in(view_seed, position)  # pyright: ignore[reportArgumentType]
-        return TASKS[settings.proxy_task](padded(index), seed, settings, side)  # pyright: ignore[reportArgumentType]
+        return TASKS[settings.proxy_task](padded(index), seed, settings, size)  # pyright: ignore[reportArgumentType]
 
     def flatten(views: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        view_size = settings.patch_size or side
-        return tf.reshape(views, [batch_size, view_size, view_size, 3]), tf.reshape(labels, [batch_size])
+        view_size = sizes.of(settings.patch_size) if settings.patch_size else size
+        return tf.reshape(views, [batch_size, *view_size, 3]), tf.reshape(labels, [batch_size])
 
     dataset = _positions(len(images), order_seed, start_step * per_step)
     dataset = dataset.map(augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -79,14 +81,14 @@ def augmentations(images: np.ndarray, settings: AugmentationSettings, *, seed: i
         seed: of the draw.
 
     Returns:
-        Name of the view -> float32 [count, view_size, view_size, 3] in [0, 1]; the first, which is not augmented
+        Name of the view -> float32 [count, *view_size, 3] in [0, 1]; the first, which is not augmented
         beyond the base augmentation, is left out.
     """
-    padded, side = _padded(images, settings.translate), images.shape[1]
+    padded, size = _padded(images, settings.translate), images.shape[1:3]
     settings = dataclasses.replace(settings, uint8_views=False)
 
     def augment(index: tf.Tensor) -> tf.Tensor:
-        views, _ = TASKS[settings.proxy_task](padded(index), tf.random.fold_in([seed, 0], index), settings, side)  # pyright: ignore[reportArgumentType]
+        views, _ = TASKS[settings.proxy_task](padded(index), tf.random.fold_in([seed, 0], index), settings, size)  # pyright: ignore[reportArgumentType]
         return views
 
     views = np.stack(list(tf.data.Dataset.range(len(images)).map(augment).as_numpy_iterator()))
@@ -103,13 +105,13 @@ def every_task(
     """The images and one draw of their augmented views for every task: the columns of Figures 2 and 5.
 
     Args:
-        images: uint8 [count, side, side, 3].
+        images: uint8 [count, height, width, 3].
         settings: of the augmentations.
         seed: of the draws.
         mark: adds the channel of salient pixels; without it, tasks that need one are omitted.
 
     Returns:
-        Title of the column -> float32 [count, side, side, 3] in [0, 1].
+        Title of the column -> float32 [count, height, width, 3] in [0, 1].
     """
     columns = {"source": images.astype(np.float32) / 255}
     for name in VIEWS:
@@ -123,9 +125,9 @@ def every_task(
 
 
 def pad(images: np.ndarray, translate: float) -> np.ndarray:
-    """Adds a reflected border for random translation by up to that fraction of the side."""
-    margin = _margin(images, translate)
-    return np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="reflect")
+    """Adds a reflected border for random translation by up to that fraction of height and width."""
+    below, beside = _margins(images, translate)
+    return np.pad(images, ((0, 0), (below, below), (beside, beside), (0, 0)), mode="reflect")
 
 
 def _padded(images: np.ndarray, translate: float) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -136,36 +138,38 @@ def _padded(images: np.ndarray, translate: float) -> Callable[[tf.Tensor], tf.Te
         with tf.device("CPU:0"):  # where tf.data runs; GPU memory is for the network
             padded = tf.Variable(pad(images, translate), trainable=False)  # pyright: ignore[reportArgumentType]
         return lambda index: tf.gather(padded, index)
-    side, margin, fetched = images.shape[1], _margin(images, translate), itertools.count(1)
+    margins, fetched = _margins(images, translate), itertools.count(1)
+    (height, width), (below, beside) = images.shape[1:3], margins
 
     def read(index: int) -> np.ndarray:
-        image = _reflected(images[index], margin)
+        image = _reflected(images[index], margins)
         if next(fetched) % _HELD == 0:
             arrays.release(images)
         return image
 
     def fetch(index: tf.Tensor) -> tf.Tensor:
         image = tf.numpy_function(read, [index], tf.uint8, stateful=False)
-        return tf.ensure_shape(image, (side + 2 * margin, side + 2 * margin, images.shape[3]))
+        return tf.ensure_shape(image, (height + 2 * below, width + 2 * beside, images.shape[3]))
 
     return fetch
 
 
-def _reflected(image: np.ndarray, margin: int) -> np.ndarray:
+def _reflected(image: np.ndarray, margins: Size) -> np.ndarray:
     """A copy of one image with `pad`'s border; with TensorFlow's padding, the pipeline would have 2/3 of its speed."""
-    side = len(image)
-    result = np.empty((side + 2 * margin, side + 2 * margin, image.shape[2]), image.dtype)
-    interior = slice(margin, margin + side)
-    result[interior, interior] = image
-    for rows in (result, result.swapaxes(0, 1)):
-        inner = rows[interior]
-        rows[:margin], rows[margin + side :] = inner[margin:0:-1], inner[-2 : -2 - margin : -1]
+    shape = tuple(length + 2 * margin for length, margin in zip(image.shape, (*margins, 0), strict=True))
+    result = np.empty(shape, image.dtype)
+    interior = [slice(margin, margin + length) for length, margin in zip(image.shape, margins, strict=False)]
+    result[*interior] = image
+    for rows, inside, margin in zip((result, result.swapaxes(0, 1)), interior, margins, strict=True):
+        inner = rows[inside]
+        rows[:margin], rows[inside.stop :] = inner[margin:0:-1], inner[-2 : -2 - margin : -1]
     return result
 
 
-def _margin(images: np.ndarray, translate: float) -> int:
-    side = images.shape[1]
-    return min(round(translate * side), side - 1)
+def _margins(images: np.ndarray, translate: float) -> Size:
+    """Pixels of the border above and below, and at the left and the right."""
+    height, width = images.shape[1:3]
+    return min(round(translate * height), height - 1), min(round(translate * width), width - 1)
 
 
 def _positions(count: int, seed: tf.Tensor, start: int) -> tf.data.Dataset:

@@ -1,8 +1,8 @@
 """The classification tasks that learn the representation (Sections 2.1, 2.2, 4.1 and 5).
 
-A task is a pure function (image, seed, settings, side) -> (views, labels) in graph mode. The image is uint8
-[side + 2 * margin, side + 2 * margin, 3], with the reflected border that `pipeline.pad` adds for
-the translation; views are float32 [classes, view_size, view_size, 3] in [0, 1], with `uint8_views` uint8, labels
+A task is a pure function (image, seed, settings, size) -> (views, labels) in graph mode. The image is uint8
+[height + 2 * margin, width + 2 * margin, 3] for the size (height, width), with the reflected border that `pipeline.pad`
+adds for the translation; views are float32 [classes, *view_size, 3] in [0, 1], with `uint8_views` uint8, labels
 int32 [classes].
 CutSwap's images have a fourth channel, `saliency.mark`'s bits, which follows the translation.
 """
@@ -14,31 +14,33 @@ from typing import TypeAlias
 
 from cutpaste_tf.augmentation import color, patches
 from cutpaste_tf.backend import tf
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.augmentation import AugmentationSettings
+from cutpaste_tf.settings.sizes import Size
 
 SALIENCY_LEVELS = 4  # maps of saliency that CutSwap draws from, the bits of its images' fourth channel
 
 
-# (image, seed, settings, side) -> (views, labels)
-Augment: TypeAlias = "Callable[[tf.Tensor, tf.Tensor, AugmentationSettings, int], tuple[tf.Tensor, tf.Tensor]]"
+# (image, seed, settings, size) -> (views, labels)
+Augment: TypeAlias = "Callable[[tf.Tensor, tf.Tensor, AugmentationSettings, Size], tuple[tf.Tensor, tf.Tensor]]"
 # (view, seed, settings) -> view
 Augmentation: TypeAlias = "Callable[[tf.Tensor, tf.Tensor, AugmentationSettings], tf.Tensor]"
 
 
-def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, side: int) -> tf.Tensor:
+def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, size: Size) -> tf.Tensor:
     """Random translation and color jitter of an image (A.1), before any task's own augmentation.
 
     A patch model jitters a random crop, the c(x) of Eq. 3, and contrast changes around the crop's mean grey: jittering
     the whole image first would be wasted on pixels that are then cropped away.
 
     Returns:
-        float32 [view_size, view_size, channels]: RGB in [0, 1], then any other channels, unchanged.
+        float32 [*view_size, channels]: RGB in [0, 1], then any other channels, unchanged.
     """
     translation_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
     channels = int(image.shape[2])  # pyright: ignore[reportArgumentType]
-    image = _random_crop(image, side, translation_seed)
+    image = _random_crop(image, size, translation_seed)
     if settings.patch_size:
-        image = _random_crop(image, settings.patch_size, tf.random.fold_in(seed, 2))  # pyright: ignore[reportArgumentType]
+        image = _random_crop(image, sizes.of(settings.patch_size), tf.random.fold_in(seed, 2))  # pyright: ignore[reportArgumentType]
     pixels = image if channels == 3 else image[:, :, :3]
     if settings.base_jitter:
         view = color.apply_jitter(pixels, color.sample_jitter(jitter_seed, settings.base_jitter))
@@ -49,20 +51,24 @@ def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettin
     return view
 
 
-def _random_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-    """A uniformly random crop [size, size, channels] of a square image."""
-    room = int(image.shape[0]) - size  # pyright: ignore[reportArgumentType]
-    offset = tf.random.stateless_uniform([2], seed, maxval=room + 1, dtype=tf.int32)
-    return tf.slice(image, [offset[0], offset[1], 0], [size, size, int(image.shape[2])])  # pyright: ignore[reportArgumentType]
+def _random_crop(image: tf.Tensor, size: Size, seed: tf.Tensor) -> tf.Tensor:
+    """A uniformly random crop [*size, channels] of an image."""
+    shape: tuple[int, ...] = tuple(image.shape)  # pyright: ignore[reportAssignmentType]
+    # The range of each axis is drawn for both: for a square image, these are the two numbers of one draw.
+    offset = [
+        tf.random.stateless_uniform([2], seed, maxval=shape[axis] - size[axis] + 1, dtype=tf.int32)[axis]
+        for axis in (0, 1)
+    ]
+    return tf.slice(image, [*offset, 0], [*size, shape[2]])
 
 
 def _base_views(
-    image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, side: int, *, count: int
+    image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, size: Size, *, count: int
 ) -> list[tf.Tensor]:
     """A base-augmented copy of the image for each of the views, drawn independently unless they share it."""
     if settings.share_base_augmentation:
-        return [base_augment(image, seed, settings, side)] * count
-    return [base_augment(image, view_seed, settings, side) for view_seed in tf.unstack(tf.random.split(seed, count))]
+        return [base_augment(image, seed, settings, size)] * count
+    return [base_augment(image, view_seed, settings, size) for view_seed in tf.unstack(tf.random.split(seed, count))]
 
 
 def _stacked(views: list[tf.Tensor], settings: AugmentationSettings) -> tf.Tensor:
@@ -71,10 +77,10 @@ def _stacked(views: list[tf.Tensor], settings: AugmentationSettings) -> tf.Tenso
 
 
 def rotation(
-    image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, side: int
+    image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, size: Size
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Four rotations by quarter turns, counter-clockwise, as four classes (baseline of Table 1)."""
-    views = _base_views(image, seed, settings, side, count=4)
+    views = _base_views(image, seed, settings, size, count=4)
     return _stacked([tf.image.rot90(view, turns) for turns, view in enumerate(views)], settings), tf.range(4)
 
 
@@ -82,11 +88,11 @@ def against_normal(*augmentations: Augmentation) -> Augment:
     """The task of classifying normal images and each augmentation, one class each."""
 
     def augment_all(
-        image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, side: int
+        image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, size: Size
     ) -> tuple[tf.Tensor, tf.Tensor]:
         classes = 1 + len(augmentations)
         base_seed, *seeds = tf.unstack(tf.random.split(seed, classes))
-        normal, *rest = _base_views(image, base_seed, settings, side, count=classes)
+        normal, *rest = _base_views(image, base_seed, settings, size, count=classes)
         views = [augment(view, seed, settings) for augment, view, seed in zip(augmentations, rest, seeds, strict=True)]
         return _stacked([normal[:, :, :3], *views], settings), tf.range(classes)
 

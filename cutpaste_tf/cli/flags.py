@@ -8,7 +8,6 @@ from typing import Any
 
 from absl import flags
 
-from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings.base import leaves
 from cutpaste_tf.settings.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.settings.presets import PRESETS
@@ -18,18 +17,15 @@ _DEFINE: dict[type, Callable[..., Any]] = {
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
     bool: flags.DEFINE_bool,
-    tuple: flags.DEFINE_list,
 }
 _OURS = ("cutpaste_tf.", "data.")  # modules whose flags are shown, beside what is run by its name
-_EXAMPLES = {"head_dims": "512,128", "background": "255,255,255"}
 
 
 def define_config_flags() -> None:
     """Defines a flag for every setting of `Config`, with its default and help text."""
     for field, _ in leaves(Config):
-        default: Any = field.default
-        kind = type(default)
-        _DEFINE[kind](field.name, [str(value) for value in default] if kind is tuple else default, _help(field))
+        default: Any = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        _DEFINE[type(default)](field.name, default, _help(field))
 
 
 def config_from_flags(preset: str) -> Config:
@@ -40,12 +36,6 @@ def config_from_flags(preset: str) -> Config:
     """
     values: dict[str, Any] = {field.name: flags.FLAGS[field.name].value for field, _ in leaves(Config)}
     values |= {name: value for name, value in PRESETS[preset].items() if not flags.FLAGS[name].present}
-    for name, example in _EXAMPLES.items():
-        try:
-            values[name] = tuple(int(value) for value in values[name])
-        except ValueError:
-            text = ",".join(values[name])
-            raise InputError(f"--{name}={text} must be whole numbers, as in {example}.") from None
     return Config.of(**values)
 
 
@@ -93,8 +83,6 @@ def _entry(name: str) -> str:
         text = text.replace(stands_for[0], f"{by_default} ({default:g}) ")
     elif flag.boolean:
         shown = f" (--no{name} turns it off)" if default else ""
-    elif isinstance(default, list):
-        shown = "=" + ",".join(default)
     else:
         shown = "" if default in (None, "") else f"={default}"
     indent = " " * 6

@@ -37,7 +37,7 @@ def listed(
         if not allow_trained_images:
             detector.data.refuse(paths, hashes, *([mend] if mend else []))
 
-    return ImageSet(items, detector.side, detector.how_read, check=check, report=report)
+    return ImageSet(items, detector.size, detector.how_read, check=check, report=report)
 
 
 def read(images: ImageSet, place: str | Path) -> None:

@@ -1,6 +1,7 @@
 """Features of all patches of an image (Section 4.2, A.5), on a grid with a stride.
 
-Patches are in row-major order: location i has its top left corner at (stride * (i // places), stride * (i % places)).
+Patches are in row-major order: of `rows` x `columns` patches, location i has its top left corner at
+(stride * (i // columns), stride * (i % columns)).
 `exact` passes each patch through the network alone. `fast` runs the network once over the whole image,
 with dilated convolutions where its stride is too coarse; zero padding is then at the image's border
 rather than at each patch's, and a feature also sees pixels around its patch. The last map of a ResNet-18
@@ -19,7 +20,9 @@ import numpy as np
 
 from cutpaste_tf import devices
 from cutpaste_tf.backend import keras
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.scoring import FeatureSettings
+from cutpaste_tf.settings.sizes import Size
 
 # The most pixels in one forward pass: 512 patches of 32 px. The largest feature map of a
 # ResNet-18 is then 134 MB (32 MB with the ImageNet stem), whatever the number of patches or images.
@@ -32,20 +35,20 @@ class PatchEmbedder:
     """Computes the features of images' patches; reuse it for all images.
 
     Args:
-        each: uint8 [count, side, side, 3] -> for each image float32 [locations, dimensions], one after the other.
-        side: of the images, in pixels.
+        each: uint8 [count, height, width, 3] -> for each image float32 [locations, dimensions], one after the other.
+        size: (height, width) of the images.
     """
 
-    def __init__(self, each: Callable[[np.ndarray], Iterator[np.ndarray]], side: int):
-        self._each, self._shape = each, (side, side, 3)
+    def __init__(self, each: Callable[[np.ndarray], Iterator[np.ndarray]], size: Size):
+        self._each, self._shape = each, (*size, 3)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Features float32 [locations, dimensions] of the patches of an image uint8 [side, side, 3]."""
+        """Features float32 [locations, dimensions] of the patches of an image uint8 [height, width, 3]."""
         (features,) = self.each(image[None])
         return features
 
     def each(self, images: np.ndarray) -> Iterator[np.ndarray]:
-        """The same for each image of uint8 [count, side, side, 3], one after the other.
+        """The same for each image of uint8 [count, height, width, 3], one after the other.
 
         Raises:
             ValueError: the images have another size.
@@ -55,25 +58,36 @@ class PatchEmbedder:
         yield from self._each(images)
 
 
-def places(side: int, settings: FeatureSettings) -> int:
-    """Number of patches along a side of `side` pixels."""
-    return (side - settings.extract_size) // settings.stride + 1
+def places(size: int | Size, settings: FeatureSettings) -> Size:
+    """Numbers of patches along height and width: (rows, columns).
+
+    Args:
+        size: (height, width) of an image, or the side of a square.
+        settings: extract_size, stride.
+    """
+    rows, columns = ((pixels - settings.extract_size) // settings.stride + 1 for pixels in sizes.of(size))
+    return rows, columns
 
 
-def function(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmbedder:
+def locations(size: int | Size, settings: FeatureSettings) -> int:
+    """Number of patches of an image; arguments as of `places`."""
+    return math.prod(places(size, settings))
+
+
+def function(feature: keras.Model, size: int | Size, settings: FeatureSettings) -> PatchEmbedder:
     """Builds the embedder of patches.
 
     Args:
         feature: image in [0, 1] -> pooled feature, as of `build.feature_model`.
-        side: of the images, in pixels.
+        size: (height, width) of the images, or the side of squares.
         settings: extract_size, stride, dense.
     """
-    return {"exact": exact, "fast": fast}[settings.dense](feature, side, settings)
+    return {"exact": exact, "fast": fast}[settings.dense](feature, sizes.of(size), settings)
 
 
-def exact(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmbedder:
+def exact(feature: keras.Model, size: Size, settings: FeatureSettings) -> PatchEmbedder:
     """Passes every patch through the network, in batches of one size; the next is cut while the device computes."""
-    count, together = places(side, settings) ** 2, batch_size(side, settings)
+    count, together = locations(size, settings), batch_size(size, settings)
 
     def each(images: np.ndarray) -> Iterator[np.ndarray]:
         parts: list[np.ndarray] = []
@@ -83,18 +97,19 @@ def exact(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEm
                 yield np.concatenate(parts)[:count]
                 parts = []
 
-    return PatchEmbedder(each, side)
+    return PatchEmbedder(each, size)
 
 
 def cut(images: np.ndarray, settings: FeatureSettings, together: int) -> Iterator[np.ndarray]:
-    """The patches of images uint8 [count, side, side, 3], one image after the other.
+    """The patches of images uint8 [count, height, width, 3], one image after the other.
 
     Returns:
         Batches float32 [together, extract_size, extract_size, 3] in [0, 1]; an image's last is filled with zeros.
     """
-    side, size, stride = images.shape[1], settings.extract_size, settings.stride
-    count = places(side, settings) ** 2
-    rows, columns = np.divmod(np.arange(count), places(side, settings))
+    size, stride = settings.extract_size, settings.stride
+    _, across = places(images.shape[1:3], settings)
+    count = locations(images.shape[1:3], settings)
+    rows, columns = np.divmod(np.arange(count), across)
     for image in images:
         windows = np.lib.stride_tricks.sliding_window_view(image, (size, size), axis=(0, 1))[::stride, ::stride]
         for start in range(0, count, together):
@@ -105,23 +120,23 @@ def cut(images: np.ndarray, settings: FeatureSettings, together: int) -> Iterato
             yield batch
 
 
-def batch_size(side: int, settings: FeatureSettings) -> int:
+def batch_size(size: int | Size, settings: FeatureSettings) -> int:
     """Patches in a batch of `exact`: all batches have this size, and the last is nearly full."""
-    count = places(side, settings) ** 2
+    count = locations(size, settings)
     pixels = max(_PIXELS, devices.memory() // _BYTES) * max(1, len(devices.names()))
     return math.ceil(count / math.ceil(count * settings.extract_size**2 / pixels))
 
 
-def fast(feature: keras.Model, side: int, settings: FeatureSettings) -> PatchEmbedder:
+def fast(feature: keras.Model, size: Size, settings: FeatureSettings) -> PatchEmbedder:
     """Runs the network once over each image; as many images at a time as there are devices."""
-    network = fully_convolutional(feature, side, settings)
+    network = fully_convolutional(feature, size, settings)
     together = max(1, len(devices.names()))
 
     def each(images: np.ndarray) -> Iterator[np.ndarray]:
         for start in range(0, len(images), together):
             yield from devices.outputs(network, images[start : start + together].astype(np.float32) / 255)
 
-    return PatchEmbedder(each, side)
+    return PatchEmbedder(each, size)
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:
@@ -133,7 +148,7 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def fully_convolutional(feature: keras.Model, side: int, settings: FeatureSettings) -> keras.Model:
+def fully_convolutional(feature: keras.Model, size: Size, settings: FeatureSettings) -> keras.Model:
     """The network from an image to the features of all its patches, float32 [batch, locations, dimensions].
 
     Where a patch's feature map has k x k places, the average is taken over k x k places as far apart and as centered in
@@ -144,9 +159,9 @@ def fully_convolutional(feature: keras.Model, side: int, settings: FeatureSettin
     step = fast_step(inner, settings)
     taps = [_Taps.of(stride, min(stride, step), settings) for stride in _output_strides(inner)]
     shift = taps[0].first % taps[0].apart
-    count = places(side, settings)
+    count = places(size, settings)
 
-    image = keras.Input((side, side, 3))
+    image = keras.Input((*size, 3))
     x: Any = image[:, shift:, shift:]  # pyright: ignore[reportArgumentType, reportCallIssue]
     for layer in feature.layers:
         if isinstance(layer, keras.layers.Normalization):
@@ -158,7 +173,7 @@ def fully_convolutional(feature: keras.Model, side: int, settings: FeatureSettin
         for each, tap in zip(maps, taps, strict=True)
     ]
     averaged: Any = averages[0] if len(averages) == 1 else keras.ops.concatenate(averages, axis=-1)
-    return keras.Model(image, keras.ops.reshape(averaged, (-1, count * count, averaged.shape[-1])))
+    return keras.Model(image, keras.ops.reshape(averaged, (-1, math.prod(count), averaged.shape[-1])))
 
 
 class _Taps(NamedTuple):
@@ -182,24 +197,24 @@ class _Taps(NamedTuple):
         return cls(number, (settings.extract_size - (number - 1) * stride) // 2, stride, apart)
 
 
-def _averaged(x: Any, taps: _Taps, shift: int, stride: int, count: int) -> Any:
-    """Averages [batch, count, count, channels] over the places of each patch, of a map of an image without its border.
+def _averaged(x: Any, taps: _Taps, shift: int, stride: int, count: Size) -> Any:
+    """Averages [batch, *count, channels] over the places of each patch, of a map of an image without its border.
 
     Args:
         x: [batch, height, width, channels].
         taps: the places.
         shift: pixels that the border has.
         stride: pixels from one patch to the next.
-        count: of patches along an axis.
+        count: of patches along height and width.
     """
     start, beyond = divmod(max(0, taps.first - shift), taps.apart)
     begins = [start + tap * taps.between // taps.apart for tap in range(taps.number)]
-    last, weight = (count - 1) * stride // taps.apart, beyond / taps.apart
-    if begins[-1] + last + 1 >= x.shape[1]:
-        weight = 0.0  # at the image's end there is no next place to interpolate with
     for axis in (1, 2):
+        last, weight = (count[axis - 1] - 1) * stride // taps.apart, beyond / taps.apart
+        if begins[-1] + last + 1 >= x.shape[axis]:
+            weight = 0.0  # at the image's end there is no next place to interpolate with
 
-        def of_patches(x: Any, begin: int, axis: int = axis) -> Any:
+        def of_patches(x: Any, begin: int, axis: int = axis, last: int = last) -> Any:
             chosen = slice(begin, begin + last + 1, stride // taps.apart)
             return x[:, chosen] if axis == 1 else x[:, :, chosen]
 

@@ -38,6 +38,7 @@ from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.data import DataSettings
+from cutpaste_tf.settings.sizes import Size
 
 
 class Scores(NamedTuple):
@@ -45,7 +46,7 @@ class Scores(NamedTuple):
 
     Attributes:
         scores: float64 [count], higher = more anomalous.
-        heat_maps: float32 [count, side, side], 0 and above; None if not requested.
+        heat_maps: float32 [count, height, width], 0 and above; None if not requested.
         embedded: the result of `embed`; None if it is internal, as in an export.
     """
 
@@ -87,22 +88,22 @@ class Detector(abc.ABC):
 
     @abc.abstractmethod
     def embed(self, images: np.ndarray, *, report: Report = no_report) -> Any:
-        """Embeds images uint8 [count, side, side, 3] as an array [count, ...] that is small enough to cache."""
+        """Embeds images uint8 [count, height, width, 3] as an array [count, ...] that is small enough to cache."""
 
     @abc.abstractmethod
     def negative_log_density(self, embedded: Any) -> np.ndarray:
-        """From the result of `embed`: float64 [count], or for each patch float32 [count, places, places]."""
+        """From the result of `embed`: float64 [count], or for each patch float32 [count, rows, columns]."""
 
     @abc.abstractmethod
     def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Scores float64 [count] and, if `maps_come_with_scores`, heat maps float32 [count, side, side].
+        """Scores float64 [count] and, if `maps_come_with_scores`, heat maps float32 [count, height, width].
 
         Args:
             densities: as `negative_log_density` returns them.
         """
 
     def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
-        """Heat maps float32 [count, side, side] of images uint8 [count, side, side, 3], if scores have none."""
+        """Heat maps float32 [count, height, width] of images uint8 [count, height, width, 3], if scores have none."""
         raise InputError(f"{self.description} has no heat maps; leave out --heat_maps.")
 
     def prepare(self) -> None:  # noqa: B027  most have nothing to load
@@ -150,9 +151,9 @@ class Detector(abc.ABC):
         return [self]
 
     @property
-    def side(self) -> int:
-        """Height and width in pixels of the images that `embed` takes."""
-        return self.config.data.image_size
+    def size(self) -> Size:
+        """(height, width) in pixels of the images that `embed` takes."""
+        return self.config.data.size
 
     @functools.cached_property
     def how_read(self) -> DataSettings:
@@ -252,7 +253,7 @@ class Detector(abc.ABC):
         return Scores(scores, localize() if heat_maps and maps is None else maps, embedded)
 
     def score(self, images: np.ndarray, *, heat_maps: bool = False) -> Scores:
-        """Scores RGB images uint8 [count, height, width, 3] of any size; heat maps have the detector's side.
+        """Scores RGB images uint8 [count, height, width, 3] of any size; heat maps have the detector's size.
 
         Raises:
             InputError: they have another shape or type.
@@ -286,7 +287,7 @@ class Detector(abc.ABC):
         return result._replace(heat_map=np.asarray(resize(Image.fromarray(result.heat_map), *size)))
 
     def resized(self, images: np.ndarray) -> np.ndarray:
-        """Resizes RGB images uint8 [count, height, width, 3] to the detector's side, as the training images were.
+        """Resizes RGB images uint8 [count, height, width, 3] to the detector's size, as the training images were.
 
         Raises:
             InputError: they have another shape or type.
@@ -295,9 +296,10 @@ class Detector(abc.ABC):
             raise InputError(
                 f"an image is {images.dtype} {list(images.shape[1:])}; expected RGB, uint8 [height, width, 3]"
             )
-        if images.shape[1:3] == (self.side, self.side):
+        if images.shape[1:3] == self.size:
             return images
-        return np.stack([np.asarray(resize(Image.fromarray(image), self.side, self.side)) for image in images])
+        height, width = self.size
+        return np.stack([np.asarray(resize(Image.fromarray(image), width, height)) for image in images])
 
     def save(self, folder: Path) -> None:
         """Writes everything that the detector needs to a folder, atomically."""
@@ -338,7 +340,7 @@ class FittedDetector(Detector):
 
     @abc.abstractmethod
     def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:
-        """Fits to normal images uint8 [count, side, side, 3], not augmented.
+        """Fits to normal images uint8 [count, height, width, 3], not augmented.
 
         Args:
             images: the images.

@@ -112,7 +112,7 @@ class ExportedDetector(Detector):
     def _run(self, images: Iterable[np.ndarray], count: int) -> Scores:
         """Scores images, each uint8 [height, width, 3]; consecutive images of one size share a batch."""
         serve = self._model.signatures["serving_default"]
-        scores, maps = np.empty(count), arrays.allocate(count, (self.side, self.side), np.float32)
+        scores, maps = np.empty(count), arrays.allocate(count, self.size, np.float32)
         start = 0
         for batch in _batches(images):
             outputs = serve(images=tf.constant(batch))

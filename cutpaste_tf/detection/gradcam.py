@@ -46,14 +46,14 @@ class GradCam:
 
         Args:
             density: fitted to the feature.
-            images: uint8 [count, side, side, 3].
+            images: uint8 [count, height, width, 3].
             batch_size: images at a time.
 
         Returns:
-            float32 [count, side, side], 0 and above, bilinear; in memory up to 128 MiB, otherwise in a file.
+            float32 [count, height, width], 0 and above, bilinear; in memory up to 128 MiB, otherwise in a file.
         """
-        side = images.shape[1]
-        result = arrays.allocate(len(images), (side, side), np.float32)
+        height, width = images.shape[1:3]
+        result = arrays.allocate(len(images), (height, width), np.float32)
         starts = range(0, len(images), batch_size)
         batches = zip(starts, arrays.batches(images, batch_size), strict=True)
         for start, pixels in track(batches, len(starts), "GradCAM, batches of images", report):
@@ -65,7 +65,7 @@ class GradCam:
                 weights = slopes.mean(axis=(1, 2))
             maps = np.maximum(np.einsum("bhwc,bc->bhw", activations, weights, optimize=True), 0)
             for index, heat in enumerate(maps, start):
-                result[index] = np.asarray(resize(Image.fromarray(heat.astype(np.float32)), side, side))
+                result[index] = np.asarray(resize(Image.fromarray(heat.astype(np.float32)), width, height))
             arrays.release(result)
         return result
 
@@ -94,7 +94,7 @@ def differentiated(
     Args:
         feature: as in `GradCam`.
         layer: name of the layer.
-        batch: float32 [batch, side, side, 3] in [0, 1].
+        batch: float32 [batch, height, width, 3] in [0, 1].
         weights: the score's gradient [batch, channels] at each place of the last feature map.
 
     Returns:

@@ -3,40 +3,44 @@
 import numpy as np
 
 from cutpaste_tf import arrays
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.scoring import FeatureSettings, HeatMapSettings
+from cutpaste_tf.settings.sizes import Size
 
 
-def upsample(scores: np.ndarray, side: int, features: FeatureSettings, settings: HeatMapSettings) -> np.ndarray:
+def upsample(scores: np.ndarray, size: int | Size, features: FeatureSettings, settings: HeatMapSettings) -> np.ndarray:
     """Receptive field upsampling (from FCDD, A.5): each score is spread over its patch by a Gaussian.
 
     This is a transposed convolution with the stride of the patches and a kernel as large as a patch. The kernel is
     separable, so two matrix products compute it.
 
     Args:
-        scores: anomaly scores of patches [count, places, places], 0 for the most normal.
-        side: of the images, in pixels.
+        scores: anomaly scores of patches [count, rows, columns], 0 for the most normal.
+        size: (height, width) of the images, or the side of squares.
         features: extract_size and stride of the patches.
         settings: smoothing_sigma; with normalize_coverage, each pixel is divided by the sum of the kernels that reach
             it. Without it, border pixels, which few patches cover, are damped towards 0.
 
     Returns:
-        float32 [count, side, side], in the unit of the scores; in memory up to 128 MiB, otherwise in a file.
+        float32 [count, height, width], in the unit of the scores; in memory up to 128 MiB, otherwise in a file.
     """
-    spread = spreading(scores.shape[1], side, features, settings)
-    maps = arrays.allocate(len(scores), (side, side), np.float32)
+    height, width = sizes.of(size)
+    down, across = (spreading(pixels, features, settings) for pixels in (height, width))
+    maps = arrays.allocate(len(scores), (height, width), np.float32)
     for index, coarse in enumerate(scores):
-        maps[index] = spread @ coarse @ spread.T
+        maps[index] = down @ coarse @ across.T
         if index % 64 == 0:
             arrays.release(maps)
     return maps
 
 
-def spreading(places: int, side: int, features: FeatureSettings, settings: HeatMapSettings) -> np.ndarray:
-    """The matrix by which `upsample` spreads scores along one axis: float64 [side, places]."""
+def spreading(pixels: int, features: FeatureSettings, settings: HeatMapSettings) -> np.ndarray:
+    """The matrix by which `upsample` spreads scores along an axis of so many pixels: float64 [pixels, places]."""
     size, stride = features.extract_size, features.stride
+    places = (pixels - size) // stride + 1
     offsets = np.arange(size) - (size - 1) / 2
     kernel = np.exp(-0.5 * (offsets / settings.smoothing_sigma) ** 2)
-    spread = np.zeros((side, places))
+    spread = np.zeros((pixels, places))
     for place in range(places):
         spread[place * stride : place * stride + size, place] = kernel
     if settings.normalize_coverage:
@@ -50,8 +54,8 @@ def image_scores(patch_scores: np.ndarray, maps: np.ndarray, settings: HeatMapSe
     """Anomaly scores float64 [count] of images: the maximum of the patch scores or of the heat map.
 
     Args:
-        patch_scores: [count, places, places]; the paper takes their maximum in Figure 1 (`patches`).
-        maps: [count, side, side], their heat maps (`map`, the default): a single odd patch has less influence, which
+        patch_scores: [count, rows, columns]; the paper takes their maximum in Figure 1 (`patches`).
+        maps: [count, height, width], their heat maps (`map`, the default): a single odd patch has less influence, which
             was better in 31 of 53 evaluations and worse in 7 (docs/results.md).
         settings: image_score selects which.
     """

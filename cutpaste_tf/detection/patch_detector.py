@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -53,7 +52,7 @@ class PatchDetector(FittedDetector):
     @functools.cached_property
     def embed_patches(self) -> PatchEmbedder:
         """The embedder of patches, see `dense.function`; built once, since that is slow."""
-        return dense.function(self.network.feature(self.config.features.feature), self.side, self.config.features)
+        return dense.function(self.network.feature(self.config.features.feature), self.size, self.config.features)
 
     def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
         features = track(self.embed_patches.each(images), len(images), "Patches of images", report)
@@ -65,8 +64,7 @@ class PatchDetector(FittedDetector):
 
     def _fit_features(self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None) -> Self:
         density = patch_density.build(self.config.density).fit(features, count, groups)
-        places = math.isqrt(density.held_out.shape[-1])
-        self._density, self._held_out = density, density.held_out.reshape(-1, places, places)
+        self._density, self._held_out = density, self._placed(density.held_out)
         self.training_features_ = np.zeros((count, 0), np.float32)
         return self
 
@@ -109,10 +107,10 @@ class PatchDetector(FittedDetector):
         return self._held_out
 
     def embed(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
-        """Scores of all patches of images uint8 [count, side, side, 3], at least one.
+        """Scores of all patches of images uint8 [count, height, width, 3], at least one.
 
         Returns:
-            float32 [count, places, places]: negative log densities relative to the density's peak, which is 0.
+            float32 [count, rows, columns]: negative log densities relative to the density's peak, which is 0.
         """
         parts: list[np.ndarray] = []
         buffer, filled = np.empty(0), 0
@@ -130,9 +128,11 @@ class PatchDetector(FittedDetector):
 
     def score_features(self, features: np.ndarray) -> np.ndarray:
         """`embed` of the features float32 [count, locations, dimensions] of the patches of images."""
-        scores = (self.density.peak - self.density.score_samples(features)).astype(np.float32)
-        places = math.isqrt(scores.shape[1])
-        return scores.reshape(-1, places, places)
+        return self._placed((self.density.peak - self.density.score_samples(features)).astype(np.float32))
+
+    def _placed(self, scores: np.ndarray) -> np.ndarray:
+        """Scores [count, locations] at the places of their patches, [count, rows, columns]."""
+        return scores.reshape(-1, *dense.places(self.size, self.config.features))
 
     @property
     def _cache_key(self) -> str:
@@ -146,7 +146,7 @@ class PatchDetector(FittedDetector):
     def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """The maxima of the heat maps or of the patch scores; and the heat maps."""
         config = self.config
-        maps = heat_maps.upsample(densities, self.side, config.features, config.heat_maps)
+        maps = heat_maps.upsample(densities, self.size, config.features, config.heat_maps)
         return heat_maps.image_scores(densities, maps, config.heat_maps), maps
 
     def prepare(self) -> None:  # noqa: D102

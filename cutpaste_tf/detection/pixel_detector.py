@@ -43,7 +43,7 @@ class PixelDetector(Detector):
         return self._held_out
 
     def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:
-        """Fits to normal images uint8 [count, side, side, 3], of which an evenly spaced part is used if there are many.
+        """Fits to normal images uint8 [count, height, width, 3], or an evenly spaced part of many.
 
         Args:
             images: the images.

@@ -36,8 +36,8 @@ class Prediction(NamedTuple):
         is_anomalous: whether the score is above the threshold of the false alarm rate.
         boxes: for a patch model, the regions above its pixel threshold, the hottest first; None for an image model,
             whose GradCAM maps do not share a scale.
-        heat_map: float32 [side, side], or from `Detector.predict` the image's [height, width], 0 and above; None if not
-            requested.
+        heat_map: float32 [height, width], of the detector's size, or from `Detector.predict` of the image's; 0 and
+            above; None if not requested.
     """
 
     score: float
@@ -63,7 +63,7 @@ def of(
 
     Args:
         scores: float64 [count].
-        maps: float32 [count, side, side], or None.
+        maps: float32 [count, height, width], or None.
         sizes: (width, height) of the images before resizing, in whose pixels boxes are given.
         decisions: on the scores; None if no threshold is known.
         pixel_threshold: the heat above which pixels are anomalous, see `Detector.pixel_threshold`.
@@ -81,7 +81,7 @@ def of(
 
 
 def boxes(heat: np.ndarray, limit: float, size: tuple[int, int]) -> tuple[Box, ...]:
-    """Boxes around the connected regions of a heat map [side, side] above a limit, the hottest first.
+    """Boxes around the connected regions of a heat map [height, width] above a limit, the hottest first.
 
     Args:
         heat: the heat map.

@@ -33,7 +33,7 @@ class Record:
 
     Attributes:
         format: `saved_model`, `onnx` or `litert`.
-        image_size: side in pixels of the network's input.
+        image_size: height and width in pixels of the network's input; in exports older than 0.3 the side of a square.
         version: name of the SavedModel's folder.
         false_alarm_rate: of the threshold.
         threshold: the score above which images are anomalous.
@@ -50,7 +50,7 @@ class Record:
     """
 
     format: str
-    image_size: int
+    image_size: tuple[int, int] | int
     false_alarm_rate: float
     threshold: float
     calibration_images: int

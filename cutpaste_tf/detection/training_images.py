@@ -55,7 +55,7 @@ class TrainingImages:
         items = sources.list_train(
             self._how_read.data, self._how_read, trained=self._data.images, tfds_data_dir=self._tfds_data_dir
         )
-        size = self._config.data.image_size
+        size = self._config.data.size
         return ImageSet(items, size, self._how_read, check=self._refuse_changed, report=self.report)
 
     def _refuse_changed(self, paths: list[str], hashes: Sequence[str]) -> None:

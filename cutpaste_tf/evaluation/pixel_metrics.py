@@ -19,8 +19,8 @@ def pixel_metrics(
     Exact, and memory grows only with the defects' pixels (some 60 bytes each): maps may be in a file.
 
     Args:
-        maps: float32 [count, side, side], higher = more anomalous.
-        masks: bool [side, side] of each image; an anomalous image without a mask, or with an empty one, is ignored.
+        maps: float32 [count, height, width], higher = more anomalous.
+        masks: bool [height, width] of each image; an anomalous image without a mask, or with an empty one, is ignored.
         labels: [count], 0 normal, 1 anomalous; others are ignored.
         defects: name of each image's defect.
 

@@ -125,7 +125,7 @@ def _tests(
         if not options.allow_trained_images:
             detector.data.refuse(paths, hashes)
 
-    return ImageSet(items, detector.side, detector.how_read, check=check, report=report)
+    return ImageSet(items, detector.size, detector.how_read, check=check, report=report)
 
 
 def _normal_images(detector: Detector, options: EvaluationOptions, report: Report) -> ImageSet | None:

@@ -186,7 +186,7 @@ def _captions(scores: np.ndarray, decided: Decisions | None) -> list[str]:
 
 
 def _boxes(maps: np.ndarray | None, limit: float | None) -> list[list[tuple[int, int, int, int]]] | None:
-    """Boxes around regions hotter than a limit, for each heat map [count, side, side]; None without a limit."""
+    """Boxes around regions hotter than a limit, for each heat map [count, height, width]; None without a limit."""
     if maps is None or limit is None:
         return None
     return [[box[:4] for box in prediction.boxes(heat, limit, heat.shape)] for heat in maps]

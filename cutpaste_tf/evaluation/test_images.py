@@ -28,7 +28,7 @@ def is_moved(data: str, detector: Detector) -> bool:
     if {item.path for item in items} != set(trained):
         return False
     try:
-        examples = reading.read(items, detector.side, detector.how_read)
+        examples = reading.read(items, detector.size, detector.how_read)
     except InputError:
         return False
     return runs.TrainingData.of(examples).images == trained

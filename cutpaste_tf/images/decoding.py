@@ -22,6 +22,7 @@ from cutpaste_tf.images import folders
 
 WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 _ORIENTATION = 0x0112  # EXIF
+_SIDEWAYS = (5, 6, 7, 8)  # of its values: turned by 90 degrees
 _ROOM = parallel.Room(400e6)  # bytes of decoded pictures in memory at a time
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -126,6 +127,13 @@ def room(source: Path | bytes) -> Iterator[None]:
         size = 0
     with _ROOM.take(size):
         yield
+
+
+def size(source: Path | bytes, name: str, max_megapixels: float) -> tuple[int, int]:
+    """(width, height) of an image as `decode` returns it, by the file's header; errors as `opened`."""
+    with opened(source, name, max_megapixels) as image:
+        width, height = image.size
+        return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
 
 
 def decode(

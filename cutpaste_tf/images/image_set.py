@@ -10,6 +10,7 @@ from cutpaste_tf.images import reading, resizing
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.settings.data import DataSettings
+from cutpaste_tf.settings.sizes import Size
 
 # Checks images as soon as their pixels are known, by (paths, hashes); raises InputError if they are not allowed.
 Check = Callable[[list[str], Sequence[str]], None]
@@ -24,7 +25,7 @@ class ImageSet:
 
     Args:
         items: the images.
-        size: side in pixels to resize to.
+        size: (height, width) to resize to, or the side of a square.
         settings: how files are read.
         check: called once the images are read, or known from a cache.
 
@@ -36,7 +37,7 @@ class ImageSet:
     def __init__(
         self,
         items: Sequence[Item],
-        size: int,
+        size: int | Size,
         settings: DataSettings,
         *,
         check: Check = _allow,
@@ -50,7 +51,7 @@ class ImageSet:
     @classmethod
     def of(cls, examples: Examples) -> Self:
         """A set of images that are already in memory, such as synthetic ones."""
-        result = cls([], examples.images.shape[1], DataSettings())
+        result = cls([], examples.images.shape[1:3], DataSettings())
         result.examples = examples
         return result
 

@@ -15,6 +15,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import names
 from cutpaste_tf.images.decoding import opened, refuse_turned
 from cutpaste_tf.settings.data import ReadingSettings
+from cutpaste_tf.settings.sizes import Size
 
 _LOSSY = ("JPEG", "MPO", "AVIF", "HEIF")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
@@ -73,7 +74,7 @@ def owners(place: Path, by_name: Mapping[Path, Sequence[Path]]) -> list[tuple[Pa
 
 
 def read(
-    sources: Sequence[Path | bytes], name: str, image_size: tuple[int, int], size: int, settings: ReadingSettings
+    sources: Sequence[Path | bytes], name: str, image_size: tuple[int, int], size: Size, settings: ReadingSettings
 ) -> tuple[np.ndarray, float]:
     """Reads the mask of an image.
 
@@ -83,11 +84,11 @@ def read(
         sources: files, or their content, whose union is the defect.
         name: of the image, for messages.
         image_size: required width and height of the mask.
-        size: to resize to, in pixels.
+        size: (height, width) to resize to.
         settings: gives max_megapixels, and whether masks are zero on the defect.
 
     Returns:
-        bool [size, size], True on the defect; and the fraction of the original picture that is.
+        bool [height, width], True on the defect; and the fraction of the original picture that is.
 
     Raises:
         InputError: a file is not an image, or has another size.
@@ -103,10 +104,10 @@ def read(
                     f"{own_name} has {actual} pixels, but its image {name} has {expected}; they must be equal."
                 )
             marked |= defect(image, own_name) ^ settings.invert_masks
-    mask = Image.fromarray(marked)
-    nearest = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST))
+    mask, (height, width) = Image.fromarray(marked), size
+    nearest = np.asarray(mask.resize((width, height), Image.Resampling.NEAREST))
     if not nearest.any():
-        nearest = np.asarray(mask.convert("F").resize((size, size), Image.Resampling.BOX)) > 0
+        nearest = np.asarray(mask.convert("F").resize((width, height), Image.Resampling.BOX)) > 0
     return nearest, float(marked.mean())
 
 

@@ -1,7 +1,7 @@
 """Reads image files with Pillow into memory: uint8 of one size, with labels and masks.
 
 All are read at once, by all cores, before TensorFlow is loaded, so a broken file is found in seconds. Every image
-becomes 8-bit RGB (`decoding.py`) and is resized to a square, antialiased bilinear. JPEG's `draft` mode, which decodes
+becomes 8-bit RGB (`decoding.py`) and is resized to one size, antialiased bilinear. JPEG's `draft` mode, which decodes
 at a fraction of the size, would read large photographs several times faster, but it changes the pixels.
 """
 
@@ -20,7 +20,9 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import decoding, masks
 from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.progress import Report, no_report, track
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.data import DataSettings
+from cutpaste_tf.settings.sizes import Size
 
 NORMAL, ANOMALOUS, UNKNOWN = 0, 1, -1
 _HELD = 256  # images of a file-backed set in memory while it is written
@@ -48,11 +50,11 @@ class Examples(NamedTuple):
     """Images with labels and masks.
 
     Attributes:
-        images: uint8 [count, side, side, 3], RGB; a `numpy.memmap` beyond MEMORY_LIMIT.
+        images: uint8 [count, height, width, 3], RGB; a `numpy.memmap` beyond MEMORY_LIMIT.
         paths: of each image, relative to the data set.
         labels: int32 [count]: 0 normal, 1 anomalous, -1 unknown.
         defects: name of each image's defect; `good` for normal ones, empty for unknown.
-        masks: of each image, bool [side, side], True on the defect; None if there is none.
+        masks: of each image, bool [height, width], True on the defect; None if there is none.
         note: what was read and how it was converted, for the user.
         white: value of files with more than 8 bits that became 255.
         notices: lines about images that the user should check.
@@ -82,7 +84,7 @@ class Examples(NamedTuple):
 
 
 def pixel_hash(image: np.ndarray) -> str:
-    """A hash of an image's pixels uint8 [side, side, 3]."""
+    """A hash of an image's pixels uint8 [height, width, 3]."""
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest()
 
 
@@ -111,20 +113,26 @@ class _Read(NamedTuple):
 
 
 def read(
-    items: Sequence[Item], size: int, settings: DataSettings = DataSettings(), *, report: Report = no_report
+    items: Sequence[Item], size: int | Size, settings: DataSettings = DataSettings(), *, report: Report = no_report
 ) -> Examples:
-    """Reads images and masks, resized to size x size.
+    """Reads images and masks, resized.
+
+    Args:
+        items: the images.
+        size: (height, width), or the side of a square.
+        settings: how files are read.
 
     Raises:
         InputError: a file is not an image, damaged, too large or brighter than white, or a mask does not fit its image.
     """
+    height, width = sizes.of(size)
     white = settings.white or decoding.find_white(
         ((item.image, _name(item)) for item in track(items, len(items), "Looking at images", report)),
         settings.reading.max_megapixels,
     )
-    pixels = arrays.allocate(len(items), (size, size, 3))
+    pixels = arrays.allocate(len(items), (height, width, 3))
     places = {index: place for place, index in enumerate(i for i, item in enumerate(items) if item.masks)}
-    held_masks = arrays.allocate(len(places), (size, size), bool)
+    held_masks = arrays.allocate(len(places), (height, width), bool)
 
     def read_one(numbered: tuple[int, Item]) -> _Read:
         index, item = numbered
@@ -139,13 +147,13 @@ def read(
             background=settings.background,
             max_megapixels=settings.reading.max_megapixels,
         )
-        pixels[index] = np.asarray(resize(image, size, size))
+        pixels[index] = np.asarray(resize(image, width, height))
         if item.masks and turned:
             raise InputError(
                 f"{_name(item)} is turned by its EXIF data, and whether its mask is turned too is not known; "
                 "save the image upright."
             )
-        mask, notice = _read_mask(item, image.size, size, settings) if item.masks else (None, "")
+        mask, notice = _read_mask(item, image.size, (height, width), settings) if item.masks else (None, "")
         if mask is not None:
             held_masks[places[index]] = mask
             mask = held_masks[places[index]]
@@ -167,19 +175,27 @@ def read(
         np.array([item.label for item in items], np.int32),
         [item.defect for item in items],
         [result.mask for result in results],
-        f"{len(items)} images ({_count(kinds)}{conversions}), resized to {size} x {size}",
+        f"{len(items)} images ({_count(kinds)}{conversions}), resized to {sizes.shown(size)}",
         white,
         tuple(result.notice for result in results if result.notice),
         [result.hash for result in results],
     )
 
 
-def read_resized(source: Path, side: int, settings: DataSettings) -> tuple[np.ndarray, tuple[int, int]]:
-    """Reads and resizes a file as `read` does: uint8 [side, side, 3], and its original (width, height)."""
+def sizes_of(items: Iterable[Item], settings: DataSettings) -> list[Size]:
+    """(height, width) of images as they are read, upright; errors as `read`, for files that are no images."""
+    found = parallel.in_order(
+        lambda item: decoding.size(item.image, _name(item), settings.reading.max_megapixels), items
+    )
+    return [(height, width) for width, height in found]
+
+
+def read_resized(source: Path, size: Size, settings: DataSettings) -> tuple[np.ndarray, tuple[int, int]]:
+    """Reads and resizes a file as `read` does: uint8 [height, width, 3], and its original (width, height)."""
     settings = dataclasses.replace(settings, white=_white(source, str(source), settings))
     with decoding.room(source):
         image = Image.fromarray(read_pixels(source, settings))
-        return np.asarray(resize(image, side, side)), image.size
+        return np.asarray(resize(image, size[1], size[0])), image.size
 
 
 def read_pixels(source: Path | bytes, settings: DataSettings = DataSettings(), *, name: str = "") -> np.ndarray:
@@ -200,9 +216,9 @@ def _name(item: Item) -> str:
 
 
 def _read_mask(
-    item: Item, image_size: tuple[int, int], size: int, settings: DataSettings
+    item: Item, image_size: tuple[int, int], size: Size, settings: DataSettings
 ) -> tuple[np.ndarray | None, str]:
-    """An item's mask bool [size, size], and a notice for the user, if any."""
+    """An item's mask bool [height, width], and a notice for the user, if any."""
     mask, part = masks.read(item.masks, _name(item), image_size, size, settings.reading)
     if item.label == NORMAL:
         marked = f"{item.path} is a normal image, but its mask marks a defect; it counts as normal."

@@ -17,7 +17,7 @@ def resize(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def thumbnails(images: np.ndarray, size: int = 32) -> np.ndarray:
-    """Images uint8 [count, side, side, 3] resized to uint8 [count, size, size, 3], antialiased bilinear."""
+    """Images uint8 [count, height, width, 3] resized to uint8 [count, size, size, 3], antialiased bilinear."""
     result = arrays.allocate(len(images), (size, size, 3))
     for index, image in enumerate(arrays.rows(images)):
         result[index] = np.asarray(resize(Image.fromarray(image), size, size))

@@ -11,6 +11,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import demo, layouts, prepared, reading
 from cutpaste_tf.images.reading import NORMAL, Examples, Item
 from cutpaste_tf.settings.data import DataSettings
+from cutpaste_tf.settings.sizes import Size
 
 
 class Source(NamedTuple):
@@ -107,16 +108,16 @@ def list_test(
 
 
 def read_train(
-    data: str | Path, size: int, settings: DataSettings = DataSettings(), *, tfds_data_dir: str = ""
+    data: str | Path, size: int | Size, settings: DataSettings = DataSettings(), *, tfds_data_dir: str = ""
 ) -> Examples:
-    """Reads what `list_train` lists, resized to size x size pixels."""
+    """Reads what `list_train` lists, resized to (height, width), or to a square."""
     return reading.read(list_train(data, settings, tfds_data_dir=tfds_data_dir), size, settings)
 
 
 def read_test(
-    data: str | Path, size: int, settings: DataSettings = DataSettings(), *, tfds_data_dir: str = ""
+    data: str | Path, size: int | Size, settings: DataSettings = DataSettings(), *, tfds_data_dir: str = ""
 ) -> Examples:
-    """Reads what `list_test` lists, resized to size x size pixels."""
+    """Reads what `list_test` lists, resized to (height, width), or to a square."""
     return reading.read(list_test(data, settings, tfds_data_dir=tfds_data_dir), size, settings)
 
 

@@ -3,7 +3,7 @@
 Shapes are digits of MNIST, and dSprites' square, ellipse and heart; they are filled with a random
 color or with a piece of a natural image. The paper gives neither size nor pose: here, as in dSprites,
 shapes other than digits are rotated by a random angle, and size and position are uniform: 10 to 30 %
-of the image's side, entirely inside. NumPy and Pillow only.
+of the image's shorter side, entirely inside. NumPy and Pillow only.
 """
 
 import functools
@@ -19,11 +19,12 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import folders, prepared, reading
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Examples
 from cutpaste_tf.progress import Report
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.data import GOOD
 
 SHAPES = ("mnist", "square", "ellipse", "heart")
 FILLS = ("color", "image")
-SMALLEST, LARGEST = 0.1, 0.3  # extent of a shape, as a fraction of the image's side
+SMALLEST, LARGEST = 0.1, 0.3  # extent of a shape, as a fraction of the image's shorter side
 _FINE = 4  # supersampling of outlines, for antialiasing
 
 # Draws an outline: (rng, extent in pixels) -> float64 [extent, extent], the covered fraction of each pixel.
@@ -86,7 +87,7 @@ def make(
     chosen = np.flatnonzero(normal.labels == NORMAL)
     if not len(chosen):
         raise InputError("--synthetic needs test images known to be normal, in test/good; there are none.")
-    count, side = len(chosen), normal.images.shape[1]
+    count, size = len(chosen), sizes.shown(normal.images.shape[1:3])
     outline = functools.partial(_digit, digits) if shape == "mnist" else OUTLINES[shape]
     pixels = arrays.allocate(2 * count, normal.images.shape[1:])
     masks: list[np.ndarray | None] = [None] * count
@@ -103,7 +104,7 @@ def make(
         np.repeat(np.array([NORMAL, ANOMALOUS], np.int32), count),
         [GOOD] * count + [shape] * count,
         masks,
-        f"{count} normal images of {side} px and their twins with an anomaly ({shape}), filled with "
+        f"{count} normal images of {size} px and their twins with an anomaly ({shape}), filled with "
         + ("a random color" if fill == "color" else "a piece of a natural image"),
         hashes=[reading.pixel_hash(image) for image in arrays.rows(pixels)],
     )
@@ -120,22 +121,22 @@ def paste(
     """Pastes one anomaly.
 
     Args:
-        image: uint8 [side, side, 3].
+        image: uint8 [height, width, 3].
         rng: source of all randomness.
         outline: draws the shape.
         natural: images to cut the content from; None fills with a random color.
-        extents: the least and the greatest extent, as fractions of the image's side.
+        extents: the least and the greatest extent, as fractions of the image's shorter side.
 
     Returns:
-        The image uint8 [side, side, 3] and the mask bool [side, side].
+        The image uint8 [height, width, 3] and the mask bool [height, width].
     """
-    side = len(image)
-    extent = max(4, round(rng.uniform(*extents) * side))
-    top, left = rng.integers(side - extent + 1, size=2)
+    height, width = image.shape[:2]
+    extent = max(4, round(rng.uniform(*extents) * min(height, width)))
+    top, left = rng.integers(height - extent + 1), rng.integers(width - extent + 1)
     alpha = outline(rng, extent)
     content = rng.uniform(0, 255, 3) if natural is None else _piece(rng, natural, extent)
     box = slice(top, top + extent), slice(left, left + extent)
-    result, mask = image.copy(), np.zeros((side, side), bool)
+    result, mask = image.copy(), np.zeros((height, width), bool)
     below = image[box].astype(np.float64)
     result[box] = np.floor(below + alpha[..., None] * (content - below) + 0.5).astype(np.uint8)
     mask[box] = alpha > 0.05

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from cutpaste_tf.backend import keras
+from cutpaste_tf.settings.sizes import Size
 
 
 def calibrate_batch_norm(network: keras.Model, batches: Iterable[np.ndarray]) -> None:
@@ -36,26 +37,26 @@ def calibrate_batch_norm(network: keras.Model, batches: Iterable[np.ndarray]) ->
             layer.momentum = momentum
 
 
-def batches(images: np.ndarray, view_size: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+def batches(images: np.ndarray, view_size: Size, batch_size: int, seed: int) -> Iterator[np.ndarray]:
     """Every image once, in the order of a shuffle, for `calibrate_batch_norm`.
 
     Args:
-        images: uint8 [n, size, size, 3].
+        images: uint8 [n, height, width, 3].
         view_size: of what the network learns from; where it is smaller than the images, a random crop of each.
         batch_size: of all batches but the last.
         seed: of the shuffle and the crops.
 
     Yields:
-        float32 [<= batch_size, view_size, view_size, 3] in [0, 1].
+        float32 [<= batch_size, *view_size, 3] in [0, 1].
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(images))
-    corners = rng.integers(0, images.shape[1] - view_size + 1, (len(images), 2))
+    height, width = view_size
+    rows, columns = images.shape[1] - height + 1, images.shape[2] - width + 1
+    corners = [(rng.integers(rows), rng.integers(columns)) for _ in range(len(images))]
     for start in range(0, len(images), batch_size):
         chosen = order[start : start + batch_size]
-        crops = [
-            images[i, y : y + view_size, x : x + view_size] for i, (y, x) in zip(chosen, corners[chosen], strict=True)
-        ]
+        crops = [images[i, y : y + height, x : x + width] for i in chosen for y, x in [corners[i]]]
         yield np.stack(crops).astype(np.float32) / 255
 
 

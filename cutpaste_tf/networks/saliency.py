@@ -33,12 +33,12 @@ def mark(
     """Adds a channel that marks the salient pixels.
 
     Args:
-        images: uint8 [count, side, side, 3].
+        images: uint8 [count, height, width, 3].
         arrays: of an ImageNet ResNet-18 with its classifier, by torchvision's names.
         batch_size: images at a time.
 
     Returns:
-        uint8 [count, side, side, 4]; bit l of the last channel is set where the pixel is in the most
+        uint8 [count, height, width, 4]; bit l of the last channel is set where the pixel is in the most
         salient cluster of level l.
     """
     maps = layer_cam(arrays)
@@ -66,7 +66,7 @@ def layer_cam(arrays: dict[str, np.ndarray]) -> Callable[[np.ndarray], list[np.n
         arrays: of an ImageNet ResNet-18 with its classifier.
 
     Returns:
-        A function from uint8 [batch, side, side, 3] to a map float32 [batch, height, width] for each of STAGES.
+        A function from uint8 [batch, height, width, 3] to a map float32 [batch, height, width] for each of STAGES.
     """
     backbone = resnet.resnet18("imagenet")
     resnet.set_arrays(backbone, arrays)

@@ -35,7 +35,7 @@ def write(
     Args:
         place: the file's name among the results.
         image: uint8 [height, width, 3].
-        heat: the map, float32 [side, side], 0 and above; resized to the image's size, bilinear.
+        heat: the map, float32 [height, width], 0 and above; resized to the image's size, bilinear.
         boxes: (left, top, width, height) in pixels of the image, drawn onto the overlay.
         pixel_threshold: the heat above which pixels are anomalous, if known, see `Scale.of`.
         format: one of FORMATS: float32 [height, width]; or 16-bit grey, in which 65535 is the map's maximum.

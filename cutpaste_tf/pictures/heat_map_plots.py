@@ -19,7 +19,8 @@ from cutpaste_tf.settings.data import GOOD
 _COLORS = (255 * drawing.matplotlib.colormaps["turbo"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8)
 _RED = np.array([255, 30, 30], np.uint8)
 _COLUMNS = 12
-_LEAST = 112  # smallest size of a panel in pixels, for the text above it
+_LEAST = 112  # smallest width of a panel in pixels, for the text above it
+_LONGEST = 1024  # largest width or height of a panel in pixels
 
 
 class Scale(NamedTuple):
@@ -41,7 +42,7 @@ class Scale(NamedTuple):
         """The scale for the pictures of an evaluation or a prediction.
 
         Args:
-            maps: float32 [count, side, side].
+            maps: float32 [count, height, width].
             pixel_threshold: the heat above which pixels are anomalous; None if unknown, as for an image model.
 
         Returns:
@@ -73,7 +74,7 @@ def save(
     Args:
         folder: to write to, itself written atomically.
         examples: images and masks.
-        maps: float32 [count, side, side].
+        maps: float32 [count, height, width].
         captions: what to write above each.
         pixel_threshold: the heat above which pixels are anomalous, if known, see `Scale.of`.
     """
@@ -103,7 +104,7 @@ def save_comparison(path: Path, examples: Examples, maps: Mapping[str, np.ndarra
     Args:
         path: the PNG to write.
         examples: images and masks.
-        maps: float32 [count, side, side] by method; each method has its own color scale.
+        maps: float32 [count, height, width] by method; each method has its own color scale.
     """
     scales = {name: Scale.of(heats) for name, heats in maps.items()}
     columns = []
@@ -124,17 +125,22 @@ def save_comparison(path: Path, examples: Examples, maps: Mapping[str, np.ndarra
 def panels(
     image: np.ndarray, mask: np.ndarray | None, heat: np.ndarray, scale: Scale
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Input, input with the mask's outline, heat map, heat map over the input; uint8 [side, side, 3] each, enlarged
-    where they would be too small to write above."""
+    """Input, input with the mask's outline, heat map, heat map over the input; uint8 [height, width, 3] each,
+    enlarged if they are too small to write above, and reduced if they are very large."""
     outlined = image.copy()
     if mask is not None:
         outlined[mask & ~ndimage.binary_erosion(mask, iterations=2)] = _RED
     colors, overlay = colored(image, heat, scale)
-    times = math.ceil(_LEAST / len(image))
-    image, outlined, colors, overlay = (
-        np.repeat(np.repeat(panel, times, axis=0), times, axis=1) for panel in (image, outlined, colors, overlay)
-    )
+    image, outlined, colors, overlay = map(_of_readable_size, (image, outlined, colors, overlay))
     return image, outlined, colors, overlay
+
+
+def _of_readable_size(panel: np.ndarray) -> np.ndarray:
+    times = math.ceil(_LEAST / panel.shape[1])
+    panel = np.repeat(np.repeat(panel, times, axis=0), times, axis=1)
+    picture = Image.fromarray(panel)
+    picture.thumbnail((_LONGEST, _LONGEST), Image.Resampling.BOX)
+    return np.asarray(picture)
 
 
 def _any(masks: Sequence[np.ndarray | None]) -> bool:
@@ -157,9 +163,10 @@ def colored(image: np.ndarray, heat: np.ndarray, scale: Scale) -> tuple[np.ndarr
 
 
 def _sheet(examples: Examples, maps: np.ndarray, captions: list[str], scale: Scale) -> np.ndarray:
-    """A column for each of up to twelve images, every kind of defect in turn: input, heat map, overlay, and where any
-    of them has a mask, input with its outline."""
-    chosen = _chosen(examples.defects)
+    """A column for each of up to twelve images, fewer if they are wide, every kind of defect in turn: input, heat map,
+    overlay, and where any of them has a mask, input with its outline."""
+    height, width = maps.shape[1:]
+    chosen = _chosen(examples.defects, max(3, round(_COLUMNS * min(1, height / width))))
     masks = [examples.masks[index] for index in chosen]
     has_masks, stacks = _any(masks), []
     for index, mask in zip(chosen, masks, strict=True):
@@ -177,14 +184,14 @@ def _label(examples: Examples, index: int, caption: str) -> str:
     return f"{name}  {caption}" if kind in path.parts else f"{kind}: {name}  {caption}"
 
 
-def _chosen(defects: list[str]) -> list[int]:
-    """Indices of images for the sheet, normal ones first."""
+def _chosen(defects: list[str], columns: int) -> list[int]:
+    """Indices of that many images for the sheet, normal ones first."""
     kinds = sorted(set(defects), key=lambda kind: (kind != GOOD, kind))
     places = {kind: [index for index, defect in enumerate(defects) if defect == kind] for kind in kinds}
     share: collections.Counter[str] = collections.Counter()
-    while sum(share.values()) < min(_COLUMNS, len(defects)):
+    while sum(share.values()) < min(columns, len(defects)):
         for kind in reversed(kinds):  # a normal image last, if there is room
-            if share[kind] < len(places[kind]) and sum(share.values()) < _COLUMNS:
+            if share[kind] < len(places[kind]) and sum(share.values()) < columns:
                 share[kind] += 1
     return [places[kind][i] for kind in kinds for i in np.linspace(0, len(places[kind]) - 1, share[kind]).astype(int)]
 

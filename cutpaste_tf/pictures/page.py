@@ -60,7 +60,7 @@ class Results(NamedTuple):
 
     Attributes:
         scores: [count].
-        maps: heat maps [count, side, side].
+        maps: heat maps [count, height, width].
         p_values: [count].
         boxes: (left, top, width, height), in pixels of the test images, around heat above the pixel threshold.
     """
@@ -100,14 +100,15 @@ def save(
     Args:
         folder: to write to, itself written atomically.
         summary: of the evaluation.
-        examples: the test images, [count, side, side, 3], with masks.
+        examples: the test images, [count, height, width, 3], with masks.
         results: of them.
         limits: the thresholds.
     """
     size, photographs, overlays = _pictures(folder, examples, results.maps, limits.pixel_threshold, report)
     scores, p_values, threshold = results.scores, results.p_values, limits.threshold
-    labels, side = np.asarray(examples.labels), examples.images.shape[1]
+    labels, image_size = np.asarray(examples.labels), examples.images.shape[1:3]
     data: dict[str, Any] = {
+        "aspect": round(image_size[1] / image_size[0], 4),
         "paths": [drawing.label(path) for path in examples.paths],
         "labels": labels.tolist(),
         "defects": [drawing.label(defect) for defect in examples.defects],
@@ -116,8 +117,8 @@ def save(
         "axis": drawing.ScoreAxis.of(scores, labels == NORMAL, threshold)._asdict(),
         "photographs": photographs,
         "overlays": overlays,
-        "boxes": [_parts(boxes, side) for boxes in results.boxes] if results.boxes is not None else [],
-        "marked": [_parts(_marked(mask), side) for mask in examples.masks],
+        "boxes": [_parts(boxes, image_size) for boxes in results.boxes] if results.boxes is not None else [],
+        "marked": [_parts(_marked(mask), image_size) for mask in examples.masks],
         "threshold": None if threshold is None else _written(threshold),
         "normalScores": [] if limits.normal_scores is None else sorted(map(_written, limits.normal_scores)),
         "pValues": None if p_values is None else [f"{p_value:.2g}" for p_value in p_values],
@@ -176,7 +177,7 @@ def _written(score: float) -> float:
 
 
 def _marked(mask: np.ndarray | None) -> list[tuple[int, int, int, int]]:
-    """Boxes (left, top, width, height) around the regions of a mask [side, side]."""
+    """Boxes (left, top, width, height) around the regions of a mask [height, width]."""
     if mask is None:
         return []
     regions: Any = ndimage.label(mask, np.ones((3, 3)))
@@ -184,6 +185,8 @@ def _marked(mask: np.ndarray | None) -> list[tuple[int, int, int, int]]:
     return [(x.start, y.start, x.stop - x.start, y.stop - y.start) for y, x in slices]
 
 
-def _parts(boxes: Iterable[tuple[int, int, int, int]], side: int) -> list[list[float]]:
-    """Converts boxes from pixels to percent of the image's side."""
-    return [[round(100 * int(number) / side, 2) for number in box] for box in boxes]
+def _parts(boxes: Iterable[tuple[int, int, int, int]], size: tuple[int, int]) -> list[list[float]]:
+    """Converts boxes from pixels to percent of the image's width and height."""
+    height, width = size
+    whole = width, height, width, height
+    return [[round(100 * int(n) / pixels, 2) for n, pixels in zip(box, whole, strict=True)] for box in boxes]

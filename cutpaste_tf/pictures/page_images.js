@@ -35,7 +35,7 @@ function nameOf(index) {
 }
 
 function card(index) {
-  const size = { loading: "lazy", decoding: "async", width: 160, height: 160 };
+  const size = { loading: "lazy", decoding: "async", width: 160, height: Math.round(160 / data.aspect) };
   const picture = element("button", { type: "button", className: "picture" },
     element("img", { src: data.photographs[index], alt: "", ...size }));
   if (data.overlays.length) {

@@ -19,14 +19,15 @@ def save_augmentations(
 
     Args:
         path: the PNG to write.
-        views: float32 [batch, side, side, 3] in [0, 1], as the network sees them.
+        views: float32 [batch, height, width, 3] in [0, 1], as the network sees them.
         labels: int [batch].
         names: of the classes, in the order of their labels.
         columns: maximum number of images.
     """
     rows = [views[labels == label][:columns] for label in range(len(names))]
     columns = len(rows[0])
-    figure, axes = drawing.subplots(len(rows), columns, figsize=(1.6 * columns + 0.6, 1.6 * len(rows)))
+    width, height = _panel(views, 1.6)
+    figure, axes = drawing.subplots(len(rows), columns, figsize=(width * columns + 0.6, height * len(rows)))
     for name, row, images in zip(names, axes, rows, strict=True):
         for axis, image in zip(row, images, strict=True):
             axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
@@ -42,10 +43,11 @@ def save_sheet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
     Args:
         path: the PNG to write.
-        columns: title -> float32 [rows, side, side, 3] in [0, 1].
+        columns: title -> float32 [rows, height, width, 3] in [0, 1].
     """
-    rows = len(next(iter(columns.values())))
-    figure, axes = drawing.subplots(rows, len(columns), figsize=(1.35 * len(columns), 1.35 * rows + 0.45))
+    first = next(iter(columns.values()))
+    rows, (width, height) = len(first), _panel(first, 1.35)
+    figure, axes = drawing.subplots(rows, len(columns), figsize=(width * len(columns), height * rows + 0.45))
     for column, (title, images) in zip(axes.T, columns.items(), strict=True):
         for axis, image in zip(column, images, strict=True):
             axis.imshow(np.clip(image, 0, 1), interpolation="antialiased")
@@ -53,6 +55,12 @@ def save_sheet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
         column[0].set_title(title, fontsize=7)
     figure.tight_layout(pad=0.3)
     drawing.save(figure, path)
+
+
+def _panel(views: np.ndarray, side: float) -> tuple[float, float]:
+    """Width and height of views' panels in inches: a square of `side` has the same area as nearly as text allows."""
+    aspect = min(4.0, max(0.25, views.shape[2] / views.shape[1])) ** 0.5
+    return side * aspect, side / aspect
 
 
 @drawing.own_style()

@@ -8,6 +8,7 @@ from cutpaste_tf.detection import dense
 from cutpaste_tf.files import read_csv
 from cutpaste_tf.reproduction import speed
 from cutpaste_tf.reproduction.plan import Request, Work
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.config import Config
 
 # Bytes of a run: its weights, twice while it is trained on; features, scores, pictures.
@@ -77,14 +78,14 @@ def _size(config: Config, images: int) -> float:
     """Bytes of a run; with a density for each location, its factors dominate."""
     total = _SIZES.get(config.network.backbone, _SIZE)
     if config.patch_size and config.density.density_mode == "per_location":
-        places = dense.places(config.data.image_size, config.features) ** 2
+        places = dense.locations(config.data.size, config.features)
         total += places * min(images, _DIMENSIONS) * _DIMENSIONS * (4 if config.density.l2_normalize else 8)
     return total
 
 
 def _kind(config: Config) -> Kind:
     network = config.network
-    return f"{network.backbone}, {config.view_size} px, {network.stem} stem, {network.precision}"
+    return f"{network.backbone}, {sizes.as_flag(config.view_size)} px, {network.stem} stem, {network.precision}"
 
 
 def _speeds(work: Sequence[Work], request: Request) -> dict[Kind, float]:

@@ -82,7 +82,7 @@ def _chosen(examples: Examples, count: int) -> Examples:
 def _views(path: Path, place: str | Path, category: str, request: Request) -> None:
     config = request.run(_IMAGE_MODEL, category, 0).config(request.data_root)
     items = sources.list_train(place, config.data, tfds_data_dir=request.tfds_data_dir)
-    chosen = reading.read([items[i] for i in _spread(np.arange(len(items)), 5)], config.data.image_size, config.data)
+    chosen = reading.read([items[i] for i in _spread(np.arange(len(items)), 5)], config.data.size, config.data)
     plots.save_sheet(path, pipeline.every_task(np.array(chosen.images), config.augmentation, seed=0))
 
 
@@ -93,11 +93,11 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
     """
     detector = _detector(_IMAGE_MODEL, category, request)
     config = detector.config
-    tests = sources.read_test(place, config.data.image_size, tfds_data_dir=request.tfds_data_dir)
+    tests = sources.read_test(place, config.data.size, tfds_data_dir=request.tfds_data_dir)
     normal, anomalous = (
         tests.images[_spread(np.flatnonzero(tests.labels == label), _POINTS)] for label in (NORMAL, ANOMALOUS)
     )
-    trained = sources.read_train(place, config.data.image_size, tfds_data_dir=request.tfds_data_dir).images[:_POINTS]
+    trained = sources.read_train(place, config.data.size, tfds_data_dir=request.tfds_data_dir).images[:_POINTS]
     plain = dataclasses.replace(config.augmentation, translate=0.0, base_jitter=0.0)
     views = pipeline.augmentations(np.array(trained), plain, seed=0)
     kinds = {name: images for name, images in (("normal", normal), ("anomalous", anomalous)) if len(images)}
@@ -118,7 +118,7 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
 def _heat_maps(path: Path, place: str | Path, category: str, request: Request) -> None:
     by_image, by_patches = (_detector(column, category, request) for column in COLUMNS[4])
     examples = _chosen(
-        sources.read_test(place, by_image.config.data.image_size, tfds_data_dir=request.tfds_data_dir), _IMAGES
+        sources.read_test(place, by_image.config.data.size, tfds_data_dir=request.tfds_data_dir), _IMAGES
     )
     gradcam, patches = (
         detector.score(examples.images, heat_maps=True).heat_maps for detector in (by_image, by_patches)
@@ -129,7 +129,7 @@ def _heat_maps(path: Path, place: str | Path, category: str, request: Request) -
 
 
 def _synthetic(path: Path, place: str | Path, category: str, request: Request) -> None:
-    size = request.run(_IMAGE_MODEL, category, 0).config(request.data_root).data.image_size
+    size = request.run(_IMAGE_MODEL, category, 0).config(request.data_root).data.size
     tests = sources.read_test(place, size, tfds_data_dir=request.tfds_data_dir)
     normal = tests.part(np.flatnonzero(tests.labels == NORMAL)[:3])
     digits, _ = synthetic.read_digits(prepared.data_dir(request.tfds_data_dir))

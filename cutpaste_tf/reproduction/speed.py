@@ -68,7 +68,7 @@ def _speed(config: Config) -> Speed:
 
     has_gpu = bool(keras.distribution.list_devices("gpu"))
     batch = config.schedule.batch_size if has_gpu else _IMAGES * len(config.augmentation.views)
-    images = np.random.default_rng(0).integers(0, 256, (8, *[config.data.image_size] * 2, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (8, *config.data.size, 3), np.uint8)
     classifier = fitting.initial_networks(config).classifier
     fitting.compile_classifier(classifier, config.schedule, config.schedule.phases[-1])
     steps, began = 0, 0.0

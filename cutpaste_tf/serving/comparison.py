@@ -39,12 +39,12 @@ def chosen(count: int) -> np.ndarray:
 
 
 def with_mirrored(images: np.ndarray) -> np.ndarray:
-    """The images [count, side, side, 3] followed by their mirror images, [2 * count, side, side, 3]."""
+    """The images [count, height, width, 3] followed by their mirror images, [2 * count, height, width, 3]."""
     return np.concatenate([images, images[:, :, ::-1]])
 
 
 def compare(outputs: Outputs, detector: Detector, threshold: float, images: np.ndarray) -> Difference:
-    """Compares an export's outputs for images uint8 [count, side, side, 3] with the detector's.
+    """Compares an export's outputs for images uint8 [count, height, width, 3] with the detector's.
 
     Raises:
         InputError: a decision differs.

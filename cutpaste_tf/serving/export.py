@@ -86,7 +86,7 @@ def export(
         result = Record(
             format=options.format,
             version=version,
-            image_size=detector.side,
+            image_size=detector.size,
             false_alarm_rate=rate,
             threshold=threshold,
             threshold_is_given=options.threshold is not None,
@@ -162,9 +162,9 @@ def _write_model(
     is_single = format != SAVED_MODEL
     graph = Graph(detector.graph(single=is_single), normal.scores, threshold, single=is_single)
     if not is_single:
-        saved_model.write(path, graph, detector.side)
+        saved_model.write(path, graph, detector.size)
         return None
-    single_precision.write(path, format, graph, detector.side)
+    single_precision.write(path, format, graph, detector.size)
     return comparison.compare(single_precision.score(path, format, images), detector, threshold, images)
 
 
@@ -191,7 +191,7 @@ def _calibration(detector: Detector, options: ExportOptions, report: Report) -> 
 
 
 def _comparison_images(detector: Detector, options: ExportOptions) -> np.ndarray:
-    """Images uint8 [count, side, side, 3] to compare formats on: those in the named folder, or training images."""
+    """Images uint8 [count, height, width, 3] to compare formats on: those in the named folder, or training images."""
     named = options.comparison_images or options.calibration_data
     place, trained = (named, None) if named else (detector.config.data.data, detector.data.images)
     try:
@@ -204,7 +204,7 @@ def _comparison_images(detector: Detector, options: ExportOptions) -> np.ndarray
             f"({str(error).rstrip('.')}): name a folder of normal images by --comparison_images."
         ) from None
     chosen = [items[index] for index in comparison.chosen(len(items))]
-    return comparison.with_mirrored(reading.read(chosen, detector.side, detector.how_read).images)
+    return comparison.with_mirrored(reading.read(chosen, detector.size, detector.how_read).images)
 
 
 def _report(written: Record, output: Path, report: Report) -> None:

@@ -14,6 +14,7 @@ from cutpaste_tf.progress import Report, say_aside
 from cutpaste_tf.serving import stream
 from cutpaste_tf.serving.rows import Rows
 from cutpaste_tf.serving.stream import PredictionOptions, Summary
+from cutpaste_tf.settings import sizes
 
 
 def predict(
@@ -79,7 +80,7 @@ def _description(detector: Detector, place: str, options: PredictionOptions) -> 
     Raises:
         InputError: it has too few normal images for the rate.
     """
-    text = f"Detector: {place}, {detector.description} of {detector.side} px"
+    text = f"Detector: {place}, {detector.description} of {sizes.shown(detector.size)} px"
     if detector.calibration is not None:
         threshold, rate = detector.threshold_and_rate(detector.calibration)
         return (

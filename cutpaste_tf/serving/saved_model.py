@@ -8,9 +8,10 @@ from typing import Any
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.detection.graphs import resizing
 from cutpaste_tf.detection.graphs.graph import Graph
+from cutpaste_tf.settings.sizes import Size
 
 
-def write(folder: Path, graph: Graph, side: int) -> None:
+def write(folder: Path, graph: Graph, size: Size) -> None:
     """Writes a SavedModel whose outputs are those of `graph.Outputs`.
 
     Its endpoint `serve`, also called `serving_default`, takes `images` uint8 [count, height, width, 3] of any size.
@@ -18,10 +19,10 @@ def write(folder: Path, graph: Graph, side: int) -> None:
     Args:
         folder: to write.
         graph: in double precision.
-        side: of its input, in pixels.
+        size: (height, width) of its input.
     """
-    resize = resizing.Resizer(side)
-    score = tf.function(graph, input_signature=[tf.TensorSpec([None, side, side, 3], tf.uint8)], autograph=False)
+    resize = resizing.Resizer(size)
+    score = tf.function(graph, input_signature=[tf.TensorSpec([None, *size, 3], tf.uint8)], autograph=False)
 
     def serve(images: Any) -> dict[str, Any]:
         return score(resize(images))._asdict()

@@ -18,6 +18,7 @@ import numpy as np
 from cutpaste_tf.backend import tf
 from cutpaste_tf.detection.graphs.graph import Graph, Outputs
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.settings.sizes import Size
 
 _TOGETHER = 8  # images per batch
 _OPSET = 17  # of ONNX: the newest that was tested with tf2onnx
@@ -29,9 +30,9 @@ class Format(NamedTuple):
     Attributes:
         file: its name.
         packages: needed to write and run it.
-        convert: a tf.function of images uint8 [count, side, side, 3] -> the file's content.
-        load: (file, number of threads, 0 for the runtime's default) -> a function from images uint8 [count, side, side,
-            3] to the outputs by name.
+        convert: a tf.function of images uint8 [count, height, width, 3] -> the file's content.
+        load: (file, number of threads, 0 for the runtime's default) -> a function from images uint8 [count, height,
+            width, 3] to the outputs by name.
     """
 
     file: str
@@ -91,19 +92,19 @@ def check(name: str) -> None:
             raise InputError(f"--format={name} needs the package {package}: pip install 'cutpaste_tf[export]'.")
 
 
-def write(path: Path, name: str, graph: Graph, side: int) -> None:
+def write(path: Path, name: str, graph: Graph, size: Size) -> None:
     """Writes a graph in one of FORMATS.
 
     Args:
         path: of the file.
         name: of the format.
         graph: in single precision.
-        side: of its input, in pixels.
+        size: (height, width) of its input.
 
     Raises:
         InputError: the network uses an operation that the format does not support.
     """
-    signature = [tf.TensorSpec([None, side, side, 3], tf.uint8, name="images")]
+    signature = [tf.TensorSpec([None, *size, 3], tf.uint8, name="images")]
     function = tf.function(lambda images: graph(images)._asdict(), input_signature=signature, autograph=False)
     try:
         content = FORMATS[name].convert(function)
@@ -114,7 +115,7 @@ def write(path: Path, name: str, graph: Graph, side: int) -> None:
 
 
 def score(path: Path, name: str, images: np.ndarray) -> Outputs:
-    """Scores images uint8 [count, side, side, 3] with a file, a few at a time.
+    """Scores images uint8 [count, height, width, 3] with a file, a few at a time.
 
     Raises:
         InputError: the format's runtime cannot read it.

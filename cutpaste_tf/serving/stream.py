@@ -63,7 +63,7 @@ class Summary(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A file that was read: pixels uint8 [side, side, 3] and its original (width, height); or None and an error."""
+    """A file that was read: pixels uint8 [height, width, 3] and its original (width, height); or None and an error."""
 
     file: NamedFile
     pixels: np.ndarray | None
@@ -92,21 +92,21 @@ def run(
         rows: where results are written.
         options: of heat maps and batches.
     """
-    side, batch_size = detector.side, options.batch_size
+    size, batch_size = detector.size, options.batch_size
     trained = frozenset(detector.data.images.values())
 
     def read(file: NamedFile) -> _Read:
         try:
             if file.error:
                 return _Read(file, None, (0, 0), file.error)
-            return _Read(file, *reading.read_resized(file.path, side, detector.how_read))
+            return _Read(file, *reading.read_resized(file.path, size, detector.how_read))
         except InputError as error:
             return _Read(file, None, (0, 0), str(error))
 
     began = last_report = time.monotonic()
     images = anomalous = trained_on = errors = 0
     for batch in _batches(
-        parallel.in_order(read, files, ahead=batch_size), batch_size or image_features.batch_size(side)
+        parallel.in_order(read, files, ahead=batch_size), batch_size or image_features.batch_size(size)
     ):
         for image, result, written in _scored(detector, batch, options):
             rows.write(image.file.path, result, written, image.error)

@@ -7,7 +7,8 @@ form, as flags, every value has a unique name.
 import dataclasses
 import difflib
 import math
-from collections.abc import Collection, Iterator, Mapping
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 from cutpaste_tf.errors import InputError
@@ -25,6 +26,7 @@ def setting(
     at_most: float = math.inf,
     above: float = -math.inf,
     only: str = "",
+    convert: Callable[[Any], Any] | None = None,
 ) -> Any:
     """A value of a group, with everything that is known about it.
 
@@ -35,8 +37,9 @@ def setting(
         choices: allowed names; a dict or a list can be extended later.
         at_least, at_most, above: its range.
         only: PATCH_MODEL or IMAGE_MODEL, if the other kind of model does not use it.
+        convert: makes the value from other forms of it, such as a flag's text; raises InputError.
     """
-    metadata = {"help": text, "source": source, "choices": choices, "only": only}
+    metadata = {"help": text, "source": source, "choices": choices, "only": only, "convert": convert}
     return dataclasses.field(default=default, metadata={**metadata, "range": (at_least, at_most, above)})
 
 
@@ -55,8 +58,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if not is_group(field):
-                _check(field, getattr(self, field.name))
+            if is_group(field):
+                continue
+            if convert := field.metadata["convert"]:
+                object.__setattr__(self, field.name, convert(getattr(self, field.name)))
+            _check(field, getattr(self, field.name))
         self.check()
 
     def check(self) -> None:
@@ -105,6 +111,20 @@ class Settings:
         return cls(
             **{f.name: parsed(f, values[f.name]) for f in dataclasses.fields(cls) if f.name in values},
         )
+
+
+def integers(name: str, example: str) -> Callable[[Any], tuple[int, ...]]:
+    """A `convert` for whole numbers, separated by commas in a flag; the name and an example are for its error."""
+
+    def convert(value: Any) -> tuple[int, ...]:
+        parts = [part for part in value.split(",") if part] if isinstance(value, str) else value
+        try:
+            return tuple(operator.index(int(part) if isinstance(part, str) else part) for part in parts)
+        except (TypeError, ValueError):
+            text = value if isinstance(value, str) else repr(value)
+            raise InputError(f"--{name}={text} must be whole numbers, as in {example}.") from None
+
+    return convert
 
 
 def is_group(field: dataclasses.Field[Any]) -> bool:
@@ -162,9 +182,9 @@ def parsed(field: dataclasses.Field[Any], value: Any) -> Any:
         if not isinstance(value, dict):
             raise InputError(f"The settings {field.name} are {value!r}, which is not a group of settings.")
         return _kind(field).from_mapping(value)
+    if convert := field.metadata["convert"]:
+        return convert(value)
     kind: Any = type(field.default)
-    if kind is tuple and isinstance(value, list) and all(type(item) is int for item in value):
-        return tuple(value)
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise InputError(f"The setting {field.name} is {value!r}, which is not of type {kind.__name__}.")
     result: Any = value

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.augmentation import AugmentationSettings
 from cutpaste_tf.settings.base import PATCH_MODEL, Settings, leaves, only_for, parsed, setting
 from cutpaste_tf.settings.data import DataSettings, default_image_size
@@ -59,9 +60,9 @@ class Config(Settings):
         return self.augmentation.saliency_weights or weights or "imagenet"
 
     @property
-    def view_size(self) -> int:
-        """Side in pixels of the network's training input: crops or whole images."""
-        return self.patch_size or self.data.image_size
+    def view_size(self) -> sizes.Size:
+        """(height, width) of the network's training input: crops or whole images."""
+        return sizes.of(self.patch_size) if self.patch_size else self.data.size
 
     def resolved(self) -> Self:
         """The configuration with open values replaced by the paper's.
@@ -83,13 +84,13 @@ class Config(Settings):
             return by_rule
 
         transfer, weights = self.network.facts.transfer, self.network.weights
-        image_size = value("image_size", default_image_size(self.data.data))
+        image_size = value("image_size", sizes.of(default_image_size(self.data.data)))
         epochs = value("epochs", 64 if transfer else 256)
         head_epochs = value("head_epochs", 10 if transfer and epochs else 0)
         value("batch_size", 24 if transfer else 32 * len(self.augmentation.views))
         value("learning_rate", 0.0001 if transfer else 0.03)
         # The small one as DROC's for its 32 px images; ImageNet's weights have the other.
-        is_large = (self.patch_size or image_size) >= 128
+        is_large = (self.patch_size or image_size[0]) >= 128
         value("stem", "imagenet" if is_large or weights == "imagenet" else "small")
         value("normalization", "imagenet" if weights else "none")  # its weights expect what they were trained on
         value("freeze_batch_norm", "yes" if transfer or head_epochs > 0 else "no")  # in fine-tuning, as of A.4
@@ -108,8 +109,13 @@ class Config(Settings):
             self.resolved()  # checks itself
             return
         augmentation, batch_size = self.augmentation, self.schedule.batch_size
-        if augmentation.scar_max_width**2 + augmentation.scar_max_length**2 > self.view_size**2:
-            raise InputError(f"A rotated scar does not fit into {self.view_size} px; make it smaller.")
+        if augmentation.scar_max_width**2 + augmentation.scar_max_length**2 > min(self.view_size) ** 2:
+            raise InputError(f"A rotated scar does not fit into {sizes.as_flag(self.view_size)} px; make it smaller.")
+        if augmentation.proxy_task == "rotation" and self.view_size[0] != self.view_size[1]:
+            raise InputError(
+                f"--proxy_task=rotation turns views by 90 degrees, so that they must be square, not "
+                f"{sizes.shown(self.view_size)}; give one number as --image_size, or --patch_size."
+            )
         if self.patch_size:
             self._check_patches()
         else:
@@ -130,19 +136,20 @@ class Config(Settings):
             raise InputError(f"{options}: only for patch models; give --patch_size=64 as well.")
 
     def _check_patches(self) -> None:
-        features, image_size = self.features, self.data.image_size
+        features, size, given = self.features, self.data.size, sizes.as_flag(self.data.image_size)
         for name, value in (("patch_size", self.patch_size), ("extract_size", features.extract_size)):
-            if value > image_size:
-                raise InputError(f"--{name}={value} is larger than --image_size={image_size}.")
+            if value > min(size):
+                raise InputError(f"--{name}={value} is larger than --image_size={given}; the nearest is {value}.")
         if features.stride > features.extract_size:
             raise InputError(
                 f"--stride={features.stride} leaves gaps between patches of {features.extract_size} px; lower it."
             )
-        room = image_size - features.extract_size
-        if room % features.stride:
+        fitting = tuple(features.nearest_fitting(pixels) for pixels in size)
+        if fitting != size:
             raise InputError(
                 f"Patches of {features.extract_size} px every {features.stride} px do not end at the border of "
-                f"{image_size} px: --stride must divide {room}, the image_size less the extract_size."
+                f"--image_size={given}: less the extract_size it must be a multiple of the stride; the nearest is "
+                f"--image_size={sizes.as_flag(fitting)}."
             )
         density, mode = self.density.density, self.density.density_mode
         if density not in PATCH_DENSITIES:

@@ -3,7 +3,8 @@
 import dataclasses
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.settings.base import Settings, setting
+from cutpaste_tf.settings import sizes
+from cutpaste_tf.settings.base import Settings, integers, setting
 
 # Sets whose images are resized to another side than A.1's by default: KIND of KIND/NAME -> pixels.
 IMAGE_SIZES: dict[str, int] = {"cifar10": 32}
@@ -42,12 +43,12 @@ class DataSettings(Settings):
         "of normal images, demo/NAME, mvtec_ad/CATEGORY or cifar10/CLASS.",
     )
     test_data: str = setting("", "Test images where --data has none: like --data, or good/ beside DEFECT/.")
-    image_size: int = setting(
-        0,
-        "Side in pixels that images are resized to; 0: 256, for cifar10 32.",
+    image_size: tuple[int, ...] = setting(
+        (),
+        "Size in pixels that images are resized to: a number for a square, HEIGHT,WIDTH, or HEIGHT,auto for the median "
+        "aspect of the training images; by default 256, for cifar10 32.",
         source="A.1; Section 5.4",
-        at_least=0,
-        at_most=4096,
+        convert=sizes.parsed,
     )
     test_split: float = setting(
         0.2, "Part of good/ that is held out for testing, where --data is good/ beside DEFECT/.", at_least=0
@@ -59,13 +60,20 @@ class DataSettings(Settings):
         "Value of files with more than 8 bits that becomes 255. 0: of 255, 1023, 4095, 16383, 65535 the smallest "
         "that holds the brightest training pixel.",
     )
-    background: tuple[int, ...] = setting((0, 0, 0), "Color, R,G,B of 0..255, seen through what is transparent.")
+    background: tuple[int, ...] = setting(
+        (0, 0, 0),
+        "Color, R,G,B of 0..255, seen through what is transparent.",
+        convert=integers("background", "255,255,255"),
+    )
     reading: ReadingSettings = ReadingSettings()
 
     def check(self) -> None:
         """Checks rules other than ranges."""
-        if 0 < self.image_size < 32:
-            raise InputError(f"--image_size={self.image_size} must be at least 32.")
+        numbers = [number for number in self.image_size if number != sizes.AUTO]
+        if numbers and not 32 <= min(numbers) <= max(numbers) <= sizes.LARGEST:
+            raise InputError(
+                f"--image_size={sizes.as_flag(self.image_size)} must be at least 32 and at most {sizes.LARGEST}."
+            )
         if not self.test_split < 1:
             raise InputError(
                 f"--test_split={self.test_split} must be in [0, 1): it is a fraction of the normal images."
@@ -75,3 +83,15 @@ class DataSettings(Settings):
         if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
             text = ",".join(map(str, self.background))
             raise InputError(f"--background={text} must be three numbers of 0..255, as 255,255,255.")
+
+    @property
+    def size(self) -> sizes.Size:
+        """(height, width) that images are resized to; a width that is still `auto` counts as the height.
+
+        Raises:
+            ValueError: the setting is open.
+        """
+        if not self.image_size:
+            raise ValueError("image_size is left open: take the data of Config.resolved()")
+        height, width = self.image_size
+        return height, height if width == sizes.AUTO else width

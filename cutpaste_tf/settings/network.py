@@ -4,7 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.settings.base import Settings, setting
+from cutpaste_tf.settings.base import Settings, integers, setting
 
 
 class BackboneFacts(NamedTuple):
@@ -77,7 +77,10 @@ class NetworkSettings(Settings):
         choices=PRECISIONS,
     )
     head_dims: tuple[int, ...] = setting(
-        (512, 128), "Widths of the projection head's layers.", source="Section 4; the widths ours"
+        (512, 128),
+        "Widths of the projection head's layers.",
+        source="Section 4; the widths ours",
+        convert=integers("head_dims", "512,128"),
     )
 
     def check(self) -> None:

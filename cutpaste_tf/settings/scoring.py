@@ -30,6 +30,11 @@ class FeatureSettings(Settings):
         only=PATCH_MODEL,
     )
 
+    def nearest_fitting(self, pixels: int) -> int:
+        """The length of an axis nearest to `pixels` on which patches end at the border; of two, the larger."""
+        steps = (2 * (pixels - self.extract_size) + self.stride) // (2 * self.stride)
+        return self.extract_size + max(0, steps) * self.stride
+
 
 @dataclasses.dataclass(frozen=True)
 class HeatMapSettings(Settings):

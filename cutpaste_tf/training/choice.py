@@ -52,7 +52,7 @@ _PASTED: dict[str, tuple[dict[str, Any], float]] = {
     "tiny patch": ({"proxy_task": "cutpaste", "min_patch_area": 0.001, "max_patch_area": 0.004}, 1.0),
     "faint spot": ({"proxy_task": "confetti", "min_patch_area": 0.002, "max_patch_area": 0.02}, 0.2),
 }
-_ELLIPSE = 0.04, 0.12  # of the image's side, the least and the greatest extent
+_ELLIPSE = 0.04, 0.12  # of the image's shorter side, the least and the greatest extent
 _ELLIPSE_OPACITY = 0.15
 
 
@@ -104,8 +104,10 @@ def choose(
             are too few.
     """
     environment.check()
-    output_dir, resolved = Path(output_dir).expanduser(), config.resolved()
+    output_dir = Path(output_dir).expanduser()
     _check(config)
+    config = preparation.with_size(config, output_dir, tfds_data_dir, report)
+    resolved = config.resolved()
     items = preparation.checked_items(config, output_dir, tfds_data_dir, report)
     examples = preparation.read(items, resolved, report)
     groups = calibration.groups(TrainingData.of(examples), resolved.density.group_by)
@@ -155,11 +157,11 @@ def made_up(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Adds an anomaly of each kind to a copy of each image.
 
     Args:
-        images: uint8 [count, side, side, 3].
+        images: uint8 [count, height, width, 3].
         seed: of the anomalies.
 
     Returns:
-        Kind -> uint8 [count, side, side, 3].
+        Kind -> uint8 [count, height, width, 3].
     """
     plain = AugmentationSettings(translate=0.0, base_jitter=0.0)
     result = {}
@@ -255,12 +257,12 @@ class _Features:
         for stage in stages:
             begin, end = end, end + _width(build.feature_model(network, stage))
             self._channels[stage] = np.arange(begin, end)
-        self._rows, count, side = dict[str, slice](), 0, config.data.image_size
+        self._rows, count = dict[str, slice](), 0
         for name, some in images.items():
             self._rows[name] = slice(count, count + len(some))
             count += len(some)
         if config.patch_size:
-            each = dense.function(feature, side, config.features).each
+            each = dense.function(feature, config.data.size, config.features).each
             every = (features for some in images.values() for features in each(some))
             for index, features in enumerate(track(every, count, "Patches of images", report)):
                 if not index:

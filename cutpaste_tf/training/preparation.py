@@ -4,6 +4,8 @@ import collections
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
+
 from cutpaste_tf import files, runs
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.errors import InputError
@@ -13,8 +15,40 @@ from cutpaste_tf.networks import weights
 from cutpaste_tf.networks.backbones import BACKBONES
 from cutpaste_tf.progress import Report
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.density import DensitySettings
+
+
+def with_size(config: Config, output_dir: Path, tfds_data_dir: str, report: Report) -> Config:
+    """The configuration with the width that `--image_size=HEIGHT,auto` leaves to the images.
+
+    Their median aspect, by the files' headers, gives the width, rounded to what patches need, or to 32 px. A run that
+    has begun keeps its size.
+
+    Args:
+        config: as given.
+        output_dir: the run's folder.
+        tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
+
+    Raises:
+        InputError: there are no images, or one is not an image.
+    """
+    height, width = config.resolved().data.image_size
+    if width != sizes.AUTO:
+        return config
+    if (output_dir / "config.json").is_file():
+        begun = Config.read(output_dir / "config.json").resolved().data.image_size
+        if begun[0] == height:
+            return config.replaced(image_size=begun)
+    items = list_train(config, output_dir, tfds_data_dir, None)
+    aspect = float(np.median([columns / rows for rows, columns in reading.sizes_of(items, config.data)]))
+    exact = round(height * aspect)
+    width = config.features.nearest_fitting(exact) if config.patch_size else max(32, 32 * round(exact / 32))
+    report(
+        f"--image_size={height},auto: {height},{width}, by the training images' median width / height of {aspect:.3f}."
+    )
+    return config.replaced(image_size=(height, width))
 
 
 def with_canonical_names(config: Config) -> Config:
@@ -88,7 +122,7 @@ def read(items: list[Item], config: Config, report: Report) -> Examples:
     Raises:
         InputError: a file is damaged, or they do not.
     """
-    examples = reading.read(items, config.data.image_size, config.data, report=report)
+    examples = reading.read(items, config.data.size, config.data, report=report)
     if config.density.density == "mixture" and config.density.mixture_components > len(examples.images):
         raise InputError(f"--mixture_components={config.density.mixture_components} is more than the training images.")
     calibration.groups(TrainingData.of(examples), config.density.group_by)

@@ -35,7 +35,7 @@ def show_augmentations(config: Config, output_dir: Path, *, tfds_data_dir: str =
             raise
         say(f"Without cutswap, for whose saliency there is no network: {error}")
     preparation.check_weights(config)
-    examples = reading.read(items, config.data.image_size, config.data)
+    examples = reading.read(items, config.data.size, config.data)
     output_dir.mkdir(parents=True, exist_ok=True)
     rows = np.linspace(0, len(examples.images) - 1, min(_ROWS, len(examples.images))).astype(int)
     chosen = np.array(examples.images[rows])

@@ -27,7 +27,7 @@ def write_views(run_dir: Path, views: np.ndarray, labels: np.ndarray, names: tup
 
     Args:
         run_dir: folder of the run.
-        views: float32 [batch, side, side, 3] in [0, 1], as the network sees them.
+        views: float32 [batch, height, width, 3] in [0, 1], as the network sees them.
         labels: int [batch].
         names: of the classes, in the order of their labels.
     """

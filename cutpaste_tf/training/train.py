@@ -48,6 +48,7 @@ def train(
     """
     environment.check()
     output_dir, given = Path(output_dir), preparation.with_canonical_names(config)
+    given = preparation.with_size(given, output_dir, tfds_data_dir, report)
     config = given.resolved()
     execution.check(config.schedule)
     items = preparation.checked_items(given, output_dir, tfds_data_dir, report)

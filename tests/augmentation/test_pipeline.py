@@ -80,7 +80,7 @@ def test_crops_are_cut_before_they_are_jittered():
     offset = tf.random.stateless_uniform([2], tf.random.fold_in(seed, 2), maxval=33, dtype=tf.int32).numpy()
     crop = image[offset[0] : offset[0] + 32, offset[1] : offset[1] + 32]
     jitter = color.sample_jitter(tf.unstack(tf.random.split(seed, 2))[1], 0.4)
-    view = proxy_tasks.base_augment(tf.constant(image), seed, config.augmentation, config.data.image_size)
+    view = proxy_tasks.base_augment(tf.constant(image), seed, config.augmentation, config.data.size)
     np.testing.assert_allclose(view, color.apply_jitter(tf.constant(crop), jitter), atol=1e-6)
     jittered = color.apply_jitter(tf.constant(image), jitter).numpy()
     assert np.abs(view - jittered[offset[0] : offset[0] + 32, offset[1] : offset[1] + 32]).max() > 0.02
@@ -95,7 +95,7 @@ def test_translation_stays_within_its_margin_and_reflects():
     offsets = set()
     for seed in range(300):
         view = proxy_tasks.base_augment(
-            tf.constant(padded[0]), tf.constant([seed, 0]), config.augmentation, config.data.image_size
+            tf.constant(padded[0]), tf.constant([seed, 0]), config.augmentation, config.data.size
         ).numpy()
         crops = [(y, x) for y in range(9) for x in range(9)
                  if np.array_equal(np.round(view * 255), padded[0, y:y + 32, x:x + 32])]  # fmt: skip
@@ -110,7 +110,7 @@ def test_eager_equals_graph():
     streamed = take(stream_of(images(1), SMALL), 1)[0][0][:3]
     tf.config.run_functions_eagerly(True)
     try:
-        eager, _ = TASKS["cutpaste_3way"](padded, seed, SMALL.augmentation, SMALL.data.image_size)
+        eager, _ = TASKS["cutpaste_3way"](padded, seed, SMALL.augmentation, SMALL.data.size)
     finally:
         tf.config.run_functions_eagerly(False)
     np.testing.assert_allclose(eager, streamed, atol=1e-5)

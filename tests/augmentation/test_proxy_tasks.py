@@ -25,7 +25,7 @@ def test_every_task_is_configured_and_gives_its_views():
         if config.augmentation.needs_saliency:
             sources = np.concatenate([sources, np.full_like(sources[..., :1], 15)], axis=-1)
         image = tf.constant(pipeline.pad(sources, config.augmentation.translate)[0])
-        views, labels = TASKS[name](image, tf.constant([1, 2]), config.augmentation, 32)
+        views, labels = TASKS[name](image, tf.constant([1, 2]), config.augmentation, (32, 32))
         assert views.shape == (len(views_of_task), 32, 32, 3)
         assert views.dtype == tf.float32
         np.testing.assert_array_equal(labels, np.arange(len(views_of_task)))
@@ -38,7 +38,7 @@ def task_views(name, config, count=60, side=64):
     settings = config.augmentation
 
     def draw(index):
-        views, _ = TASKS[name](tf.constant(image), tf.stack([index, 5]), settings, side)
+        views, _ = TASKS[name](tf.constant(image), tf.stack([index, 5]), settings, (side, side))
         return views
 
     dataset = tf.data.Dataset.range(count, output_type=tf.int32).map(draw).batch(count)

@@ -120,10 +120,10 @@ def test_a_detector_knows_how_images_score_that_it_does_not_know(copied_run, cat
     assert len(stored.scores) == 6
     train = category / "train/good"
     path = train / "003.png"
-    image = sources.read_train(category, config.data.image_size).images[3]
+    image = sources.read_train(category, config.data.size).images[3]
     path.rename(tmp_path / "left_out.png")
     others = copied_run(config, category, tmp_path / "as before")  # the same network
-    examples = sources.read_train(category, config.data.image_size)
+    examples = sources.read_train(category, config.data.size)
     other = loading.load(others)
     again = loading.make(other.network.model, other.config, other.data).fit(examples.images)
     score = again.score(image[None]).scores[0]
@@ -173,7 +173,7 @@ def test_other_normal_images_can_give_the_threshold(copied_run, category, tmp_pa
     assert "Warning" not in shown.partition("Scoring")[2]
     cutpaste_tf.evaluate(run, category, options=EvaluationOptions(calibration_data=category / "test/good"))
     assert "Warning: 3 of the test images give the threshold as well" in capsys.readouterr().out
-    images = sources.read_train(fresh, config.data.image_size).images
+    images = sources.read_train(fresh, config.data.size).images
     np.testing.assert_allclose(result["threshold"], loading.load(run).score(images).scores.max(), rtol=1e-5)
     assert result["calibration_images"] == 6
     with pytest.raises(InputError, match=r"--calibration_data=.*: 6 of 6 images have the pixels of training"):

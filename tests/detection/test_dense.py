@@ -45,8 +45,8 @@ def test_exact_features_are_those_of_each_patch_alone(feature, image, stem, size
     monkeypatch.setattr(dense, "_PIXELS", 7 * size**2)  # batches that do not come out even
     feature = feature if stem == "imagenet" else _feature(SETTINGS)
     config = SETTINGS.replaced(extract_size=size, stride=stride)
-    features = dense.function(feature, config.data.image_size, config.features)(image)
-    side = dense.places(config.data.image_size, config.features)
+    features = dense.function(feature, config.data.size, config.features)(image)
+    side, _ = dense.places(config.data.size, config.features)
     assert features.shape == (side**2, 512)
     assert features.dtype == np.float32
     for place in (0, side - 1, side, side**2 // 2, side**2 - 1):
@@ -83,8 +83,8 @@ def test_patches_are_scored_image_by_image_in_bounded_memory(monkeypatch):
             computed.append(number)
             yield np.full((9, 2), number, np.float32)
 
-    detector = PatchDetector(Path("unused"), Config.of(patch_size=64), TrainingData({}, 255))
-    detector.embed_patches, detector._density = dense.PatchEmbedder(each, 4), Density()
+    detector = PatchDetector(Path("unused"), Config.of(patch_size=64, image_size=96, stride=32), TrainingData({}, 255))
+    detector.embed_patches, detector._density = dense.PatchEmbedder(each, (4, 4)), Density()
     embedded = detector.embed(images)
     assert scored == [3, 3, 2]
     np.testing.assert_array_equal(embedded, np.broadcast_to(np.arange(8)[:, None, None], (8, 3, 3)))
@@ -125,8 +125,8 @@ def test_a_dilated_network_gives_the_network_s_own_places_and_those_between(imag
 def test_fast_features_are_the_mean_of_places_centered_in_the_patch(image, stem, size, stride, expected):
     config = SETTINGS.replaced(stem=stem, extract_size=size, stride=stride, dense="fast")
     feature = _feature(config)
-    features = dense.function(feature, config.data.image_size, config.features)(image)
-    side = dense.places(config.data.image_size, config.features)
+    features = dense.function(feature, config.data.size, config.features)(image)
+    side, _ = dense.places(config.data.size, config.features)
     assert features.shape == (side**2, 512)
     inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
     x = image[None].astype(np.float32) / 255
@@ -199,7 +199,8 @@ def test_max_pooling_is_not_dilated(feature):
     [
         ({"extract_size": 128}, "--extract_size=128 is larger than --image_size=96"),
         ({"patch_size": 128}, "--patch_size=128 is larger than --image_size=96"),
-        ({"stride": 5}, "--stride must divide 64"),
+        ({"stride": 5}, "it must be a multiple of the stride; the nearest is --image_size=97"),
+        ({"image_size": (96, 100), "stride": 8}, "the nearest is --image_size=96,104"),
         ({"stride": 0}, "--stride=0 must be at least 1"),
         ({"stride": 64}, "--stride=64 leaves gaps between patches of 32 px"),
         ({"patch_size": 0, "dense": "fast"}, "--stride, --dense: only for patch models"),
@@ -233,12 +234,12 @@ def test_aligned_categories_get_a_density_for_each_location(data, mode):
 def test_batches_are_sized_by_a_devices_memory(monkeypatch):
     paper = Config.of(patch_size=64).features  # 3,249 patches of 32 px
     assert dense.batch_size(256, paper) == 465  # 7 batches of at most 512
-    assert image_features.batch_size(256) == 16
+    assert image_features.batch_size((256, 256)) == 16
     monkeypatch.setattr(devices, "memory", lambda: 2**34)  # 16 GiB
     assert dense.batch_size(256, paper) == 3249  # all at once: 4,096 would fit
-    assert image_features.batch_size(256) == 64
+    assert image_features.batch_size((256, 256)) == 64
     monkeypatch.setattr(devices, "names", lambda: ["gpu:0", "gpu:1"])
-    assert image_features.batch_size(256) == 128
+    assert image_features.batch_size((256, 256)) == 128
 
 
 def test_patches_are_cut_while_those_before_are_computed(image, feature, monkeypatch):
@@ -262,6 +263,6 @@ def test_patches_are_cut_while_those_before_are_computed(image, feature, monkeyp
 
     monkeypatch.setattr(dense, "cut", slowly)
     monkeypatch.setattr(devices, "outputs", compute)
-    features = [*dense.exact(feature, 96, SETTINGS.features).each(np.stack([image, image]))]
+    features = [*dense.exact(feature, (96, 96), SETTINGS.features).each(np.stack([image, image]))]
     assert len(computed) == 4
     np.testing.assert_array_equal(*features)

@@ -21,7 +21,7 @@ from cutpaste_tf.serving.predict import predict
 from cutpaste_tf.serving.stream import PredictionOptions
 
 IMAGE = TINY.replaced(epochs=0)
-PATCH = IMAGE.replaced(image_size=64, patch_size=32, extract_size=32, stride=8, density_mode="shared")
+PATCH = IMAGE.replaced(image_size=(64, 80), patch_size=32, extract_size=32, stride=8, density_mode="shared")
 RATE = cutpaste_tf.ExportOptions(false_alarm_rate=0.3)
 
 
@@ -59,13 +59,13 @@ KINDS = ["image", "patch", "ensemble", "export", "export of an ensemble", "pixel
 def test_every_kind_scores_evaluates_and_predicts_alike(kind, detectors, category, tmp_path):
     detector: Detector = detectors[kind]
     maps = kind != "pixels"
-    images = sources.read_test(category, detector.side).images
+    images = sources.read_test(category, detector.size).images
     scores = detector.score(images, heat_maps=maps)
     assert scores.scores.dtype == np.float64
     assert scores.scores.shape == (6,)
-    assert scores.heat_maps is None if not maps else scores.heat_maps.shape == (6, detector.side, detector.side)
+    assert scores.heat_maps is None if not maps else scores.heat_maps.shape == (6, *detector.size)
     items = sources.list_test(category, detector.how_read)
-    again = detector.score_set(ImageSet(items, detector.side, detector.how_read), heat_maps=False)
+    again = detector.score_set(ImageSet(items, detector.size, detector.how_read), heat_maps=False)
     extent = np.ptp(scores.scores)
     np.testing.assert_allclose(again.scores, scores.scores, rtol=0, atol=1e-6 * extent)
     assert len(detector.calibration.scores) == 6
@@ -88,7 +88,7 @@ def test_every_kind_scores_evaluates_and_predicts_alike(kind, detectors, categor
 @pytest.mark.parametrize(("kind", "other"), [("patch", "export"), ("ensemble", "export of an ensemble")])
 def test_an_export_scores_and_decides_as_what_it_is_of(kind, other, detectors, category):
     first, second = detectors[kind], detectors[other]
-    images = sources.read_test(category, first.side).images
+    images = sources.read_test(category, first.size).images
     ours, theirs = (detector.score(images, heat_maps=True) for detector in (first, second))
     np.testing.assert_allclose(theirs.scores, ours.scores, rtol=0, atol=1e-9 * np.ptp(ours.scores))
     np.testing.assert_allclose(theirs.heat_maps, ours.heat_maps, rtol=0, atol=1e-4 * ours.heat_maps.max())
@@ -101,7 +101,7 @@ def test_other_normal_images_give_the_threshold(detectors, category):
     items = sources.list_test(category)[:3]
     for kind in ("image", "patch", "ensemble"):
         detector = detectors[kind].configured(detectors[kind].config)
-        images = ImageSet(items, detector.side, detector.how_read)
+        images = ImageSet(items, detector.size, detector.how_read)
         detector.calibrate(images)
         expected = detector.score(images.examples.images).scores
         np.testing.assert_allclose(detector.calibration.scores, np.sort(expected), rtol=1e-6)
@@ -158,7 +158,7 @@ def test_an_export_decides_by_the_threshold_that_it_was_given(detectors, categor
 @pytest.mark.parametrize("kind", ["image", "patch"])
 def test_a_detector_of_version_0_2_still_loads(kind, detectors, category, tmp_path):
     """Its config.json had every value filled in, and no list of what was."""
-    today, images = detectors[kind], sources.read_test(category, detectors[kind].side).images
+    today, images = detectors[kind], sources.read_test(category, detectors[kind].size).images
     today.save(tmp_path / "detector")
     settings = dataclasses.asdict(today.config)
     (tmp_path / "detector/config.json").write_text(json.dumps(settings))

@@ -47,9 +47,7 @@ def test_crops_are_taken_anywhere_before_the_patch_is_pasted():
     ramp = np.stack(np.broadcast_arrays(np.arange(64)[:, None], np.arange(64), 7), axis=-1).astype(np.uint8)
     corners = set()
     for number in range(20):
-        views, _ = TASKS["cutpaste"](
-            tf.constant(ramp), tf.constant([3, number]), config.augmentation, config.data.image_size
-        )
+        views, _ = TASKS["cutpaste"](tf.constant(ramp), tf.constant([3, number]), config.augmentation, config.data.size)
         normal, pasted = np.round(views.numpy() * 255).astype(int)
         top, left, _ = normal[0, 0]
         np.testing.assert_array_equal(normal, ramp[top : top + 32, left : left + 32])
@@ -105,7 +103,7 @@ def test_a_patch_model_localizes(category, tmp_path, mode, capsys):
     assert result["pixel_auroc"] == pytest.approx(100 * roc_auc_score(np.ravel(truth), maps.ravel()), abs=1e-3)
     np.testing.assert_allclose(written, maps.max(axis=(1, 2)), rtol=1e-4)
     np.testing.assert_allclose(loaded.score(pictures).scores, written, rtol=1e-4)
-    assert dense.places(config.data.image_size, config.features) == 5
+    assert dense.places(config.data.size, config.features) == (5, 5)
 
 
 def test_a_bright_square_is_where_the_heat_is(copied_run, category, tmp_path):

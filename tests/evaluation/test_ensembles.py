@@ -29,7 +29,7 @@ def _scores(folder):
 def test_an_ensemble_scores_by_the_mean_of_log_densities(members, category, tmp_path):
     command("eval_main.py", f"--run_dir={','.join(map(str, members))}", f"--output_dir={tmp_path}/both")
     detectors = [loading.load(member) for member in members]
-    examples = sources.read_test(category, detectors[0].config.data.image_size)
+    examples = sources.read_test(category, detectors[0].config.data.size)
     answers = [member.score(examples.images, heat_maps=True) for member in detectors]
     maps = [answer.heat_maps for answer in answers]
     if detectors[0].config.patch_size:

@@ -44,7 +44,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_way_to_mark_a_defect(tmp_path, kind):
     KINDS[kind]().save(tmp_path / "mask.png")
-    mask, part = masks.read([tmp_path / "mask.png"], "image", (40, 40), 40, ReadingSettings())
+    mask, part = masks.read([tmp_path / "mask.png"], "image", (40, 40), (40, 40), ReadingSettings())
     np.testing.assert_array_equal(mask, TRUTH)
     assert part == TRUTH.mean()
 
@@ -52,10 +52,10 @@ def test_every_way_to_mark_a_defect(tmp_path, kind):
 @pytest.mark.parametrize("brightest", [255, 76])
 def test_of_jpeg_half_its_maximum_counts(tmp_path, brightest):
     Image.fromarray((brightest * TRUTH).astype(np.uint8)).save(tmp_path / "mask.png", format="JPEG", quality=75)
-    mask, _ = masks.read([tmp_path / "mask.png"], "image", (40, 40), 40, ReadingSettings())
+    mask, _ = masks.read([tmp_path / "mask.png"], "image", (40, 40), (40, 40), ReadingSettings())
     assert np.mean(mask != TRUTH) < 0.01
     Image.fromarray(BLACK).save(tmp_path / "empty.jpg")
-    assert not masks.read([tmp_path / "empty.jpg"], "image", (40, 40), 40, ReadingSettings())[0].any()
+    assert not masks.read([tmp_path / "empty.jpg"], "image", (40, 40), (40, 40), ReadingSettings())[0].any()
 
 
 def test_inverted_masks_are_noticed_and_can_be_read(category):
@@ -63,7 +63,7 @@ def test_inverted_masks_are_noticed_and_can_be_read(category):
     (notice,) = sources.read_test(category, 40).notices
     assert notice.startswith("The mask of test/square/000.png covers 94 % of the image")
     mask, _ = masks.read(
-        [category / "ground_truth/square/000_mask.png"], "", (40, 40), 40, ReadingSettings.of(invert_masks=True)
+        [category / "ground_truth/square/000_mask.png"], "", (40, 40), (40, 40), ReadingSettings.of(invert_masks=True)
     )
     np.testing.assert_array_equal(mask, TRUTH)
 

@@ -62,7 +62,7 @@ def test_an_untrained_network_ignores_brightness_and_a_calibrated_one_does_not()
 def test_batches_have_every_image_once(view_size):
     images = np.random.default_rng(1).integers(0, 256, (7, 16, 16, 3), dtype=np.uint8)
     images[:, :, :, 0] = np.arange(7)[:, None, None]  # which image a crop is of
-    made = [*batches(images, view_size, 3, seed=0)]
+    made = [*batches(images, (view_size, view_size), 3, seed=0)]
     assert [batch.shape for batch in made] == [(size, view_size, view_size, 3) for size in (3, 3, 1)]
     assert sorted(np.round(255 * np.concatenate(made)[:, 0, 0, 0])) == [*range(7)]
     if view_size == 16:
@@ -76,7 +76,7 @@ def test_a_run_ends_with_statistics_of_its_training_images(tmp_path, category):
     train(config, tmp_path / "run", report=lambda line: None)
     nets = fitting.initial_networks(config.resolved())
     images = sources.read_train(category, 32).images
-    calibrate_batch_norm(nets.feature, batches(images, 32, 6, seed=0))
+    calibrate_batch_norm(nets.feature, batches(images, (32, 32), 6, seed=0))
     expected = keras.ops.convert_to_numpy(nets.feature(images / np.float32(255)))
     np.testing.assert_allclose(cutpaste_tf.load(tmp_path / "run").embed(images), expected, rtol=1e-4, atol=1e-6)
 

@@ -18,12 +18,14 @@ MODELS = {
     "nearest": RUN.replaced(density="nearest", neighbors=2, feature="layer1,layer3"),
     "features of any length": RUN.replaced(l2_normalize=False),
     "an earlier layer": RUN.replaced(feature="layer2"),
-    "a side that is no power of two": RUN.replaced(image_size=45),
+    "a side that is no power of two": RUN.replaced(image_size=(45, 70)),
     "ResNet-18": RESNET.replaced(epochs=0, image_size=48, normalization="imagenet"),
     "bfloat16": RUN.replaced(precision="mixed_bfloat16"),
     "shared, exact": PATCHES.replaced(density_mode="shared"),
-    "per location, exact": PATCHES.replaced(density_mode="per_location", image_score="patches"),
-    "shared, fast": PATCHES.replaced(dense="fast", density_mode="shared", feature="layer2", normalize_coverage=True),
+    "per location, exact": PATCHES.replaced(density_mode="per_location", image_score="patches", image_size=(64, 96)),
+    "shared, fast": PATCHES.replaced(
+        dense="fast", density_mode="shared", feature="layer2", normalize_coverage=True, image_size=(96, 64)
+    ),
     "nearest, exact": PATCHES.replaced(density="nearest", coreset=50),
     "nearest, fast": PATCHES.replaced(
         dense="fast", density="nearest", coreset=50, neighbors=3, feature="layer1,layer3", l2_normalize=False
@@ -46,9 +48,9 @@ def pictures(seed=0):
 def fitted_and_pictures(config):
     """A detector of a configuration, of random weights, and images that it has not seen."""
     keras.utils.set_random_seed(0)
-    side = config.data.image_size
+    height, width = config.data.size
     images, normal = (
-        np.stack([np.asarray(Image.fromarray(picture).resize((side, side))) for picture in pictures(seed)])
+        np.stack([np.asarray(Image.fromarray(picture).resize((width, height))) for picture in pictures(seed)])
         for seed in (0, 1)
     )
     return loading.make(networks_of(config).feature, config, TrainingData({}, 255)).fit(normal), images

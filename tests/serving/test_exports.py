@@ -193,7 +193,7 @@ def test_what_is_recorded(exported):
     record = json.loads((exported / "export/export.json").read_text())
     loaded = loading.load(exported / "run")
     assert record["threshold"] == loaded.calibration.threshold(0.3)
-    assert (record["image_size"], record["false_alarm_rate"], record["calibration_images"]) == (32, 0.3, 6)
+    assert (record["image_size"], record["false_alarm_rate"], record["calibration_images"]) == ([32, 32], 0.3, 6)
     assert {"1/saved_model.pb", "1/variables/variables.index"} <= set(record["files"])
     assert record["versions"]["tensorflow"] == tf.__version__
     assert len(record["training_data"]) == 64

@@ -14,7 +14,7 @@ _QUICK = "gaussian", "per location, fast"
 
 def write(path, format, detector, threshold):
     graph = Graph(detector.graph(single=True), detector.calibration.scores, threshold, single=True)
-    single_precision.write(path, format, graph, detector.side)
+    single_precision.write(path, format, graph, detector.size)
 
 
 @pytest.mark.parametrize("format", single_precision.FORMATS)

@@ -23,7 +23,7 @@ VALUES = {
     "backbone": ["resnet18", "efficientnet_b0"],
     "weights": ["", "imagenet", "own.npz"],
     "patch_size": [0, 32, 64],
-    "image_size": [0, 64, 96],
+    "image_size": [(), 64, "96", (64, 96), "64,auto"],
     "stem": ["auto", "small", "imagenet"],
     "normalization": ["auto", "none", "imagenet"],
     "freeze_batch_norm": ["auto", "yes", "no"],
@@ -76,7 +76,8 @@ def test_a_file_says_what_was_given_and_what_was_filled_in(tmp_path):
     config = Config.of(data="parts", patch_size=64)
     values = json.loads(config.to_json())
     assert (values["network"]["stem"], values["resolved"]["stem"]) == ("auto", "small")
-    assert values["resolved"] == {name: config.resolved().flat()[name] for name in values["resolved"]}
+    resolved = {name: config.resolved().flat()[name] for name in values["resolved"]}
+    assert values["resolved"] == {**resolved, "image_size": [256, 256]}
     left = {name for name, value in config.flat().items() if config.resolved().flat()[name] != value}
     assert set(values["resolved"]) == left
     (tmp_path / "config.json").write_text(config.resolved().to_json())
@@ -110,7 +111,7 @@ def test_a_file_of_version_0_2_is_explicit(tmp_path):
 
 
 def test_what_is_left_open_decides_whether_settings_fit():
-    with pytest.raises(InputError, match="--stride must divide 224"):
+    with pytest.raises(InputError, match="the nearest is --image_size=257"):
         Config.of(patch_size=64, stride=5)
     with pytest.raises(InputError, match="not divisible by the 3 classes"):
         Config.of(backbone="efficientnet_b0", batch_size=25)
@@ -120,7 +121,7 @@ def test_every_open_value_is_a_default():
     """`filled_in` takes a default for what is left open."""
     defaults = {field.name: field.default for field, _ in leaves(Config)}
     filled = Config.of(patch_size=64).filled_in()
-    assert {defaults[name] for name in filled} <= {"auto", 0, -1}
+    assert {defaults[name] for name in filled} <= {"auto", 0, -1, ()}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ class Outputs(NamedTuple):
         score: float64 [count], higher = more anomalous; in single precision float32.
         p_value: of the score, with the same dtype, see `calibration.Calibration`.
         is_anomalous: bool [count], whether the score is above the threshold.
-        heat_map: float32 [count, side, side].
+        heat_map: float32 [count, height, width].
     """
 
     score: Any
@@ -30,7 +30,7 @@ class DetectorGraph(Protocol):
     """The steps of `detector.Detector` as graphs."""
 
     def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
-        """Negative log densities of images uint8 [count, side, side, 3], and heat maps if `reduce` makes none.
+        """Negative log densities of images uint8 [count, height, width, 3], and heat maps if `reduce` makes none.
 
         Args:
             images: the images.
@@ -39,7 +39,7 @@ class DetectorGraph(Protocol):
         ...
 
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
-        """Scores [count] and heat maps float32 [count, side, side]."""
+        """Scores [count] and heat maps float32 [count, height, width]."""
         ...
 
 
@@ -61,7 +61,7 @@ class Graph:
         self._threshold = variables.keep(np.array(threshold), "threshold", self._number)
 
     def __call__(self, images: Any) -> Outputs:
-        """Scores images uint8 [count, side, side, 3]."""
+        """Scores images uint8 [count, height, width, 3]."""
         score, heat_map = self._detector.reduce(*self._detector.negative_log_density(images, self._to_unit_range))
         at_least = tf.reduce_sum(tf.cast(self._normal_scores >= score[:, None], self._number), axis=1)
         p_value = (at_least + 1) / (self._normal_scores.shape[0] + 1)

@@ -24,16 +24,16 @@ class ImageGraph:
     """
 
     def __init__(self, feature: keras.Model, config: Config, density: Density, *, single: bool):
-        self._number, side = number_format(single=single), config.data.image_size
+        self._number, size = number_format(single=single), config.data.size
         if single:
             variables.keep_normalization(feature)
         pool = feature.get_layer("pool")
         self._network = keras.Model(feature.input, [pool.input, pool.output])
         self._density = densities.Scaled(config.density.density, density, self._keep)
-        size = self._network.compute_output_shape((1, side, side, 3))[0][1:3]
+        places = self._network.compute_output_shape((1, *size, 3))[0][1:3]
         self._enlarge = [
-            self._keep(resizing.matrix(length, side), name)
-            for length, name in zip(size, ("rows", "columns"), strict=True)
+            self._keep(resizing.matrix(length, pixels), name)
+            for length, pixels, name in zip(places, size, ("rows", "columns"), strict=True)
         ]
 
     def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:

@@ -19,6 +19,7 @@ from cutpaste_tf.detection.graphs.graph import number_format
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.density import DensitySettings
 from cutpaste_tf.settings.scoring import FeatureSettings
+from cutpaste_tf.settings.sizes import Size
 
 _LOCATIONS = 64  # scored together
 
@@ -34,26 +35,27 @@ class PatchGraph:
     """
 
     def __init__(self, feature: keras.Model, config: Config, density: PatchDensity, *, single: bool):
-        self._number, self._settings, side = number_format(single=single), config.heat_maps, config.data.image_size
+        self._number, self._settings, size = number_format(single=single), config.heat_maps, config.data.size
         if single:
             variables.keep_normalization(feature)
         loops = not single
-        self._embed = Embedder(feature, side, config.features, loops=loops)
+        self._embed = Embedder(feature, size, config.features, loops=loops)
         self._score = Scorer(density, config.density, self._keep, self._number, loops=loops)
-        self._places = dense.places(side, config.features)
-        self._spread = self._keep(
-            heat_maps.spreading(self._places, side, config.features, config.heat_maps), "spreading"
+        self._places = dense.places(size, config.features)
+        self._down, self._across = (
+            self._keep(heat_maps.spreading(pixels, config.features, config.heat_maps), name)
+            for pixels, name in zip(size, ("down", "across"), strict=True)
         )
 
     def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
         """As `DetectorGraph.negative_log_density`."""
         scores = self._score(self._embed(images, to_unit_range))
-        return tf.reshape(scores, [-1, self._places, self._places]), None
+        return tf.reshape(scores, [-1, *self._places]), None
 
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
         """As `DetectorGraph.reduce`."""
-        spread = tf.linalg.matmul(self._spread, tf.cast(densities, self._number))
-        maps = tf.cast(tf.linalg.matmul(spread, self._spread, transpose_b=True), tf.float32)
+        spread = tf.linalg.matmul(self._down, tf.cast(densities, self._number))
+        maps = tf.cast(tf.linalg.matmul(spread, self._across, transpose_b=True), tf.float32)
         chosen = {"map": maps, "patches": densities}[self._settings.image_score]
         return tf.cast(tf.reduce_max(chosen, axis=[1, 2]), self._number), maps
 
@@ -66,21 +68,21 @@ class Embedder:
 
     Args:
         feature: image in [0, 1] -> pooled feature.
-        side: of the images, in pixels.
+        size: (height, width) of the images.
         settings: extract_size, stride, dense.
         loops: see `each`.
     """
 
-    def __init__(self, feature: keras.Model, side: int, settings: FeatureSettings, *, loops: bool):
-        self._settings, self._side, self._loops = settings, side, loops
+    def __init__(self, feature: keras.Model, size: Size, settings: FeatureSettings, *, loops: bool):
+        self._settings, self._size, self._loops = settings, size, loops
         is_fast = settings.dense == "fast"
-        self._network: Any = dense.fully_convolutional(feature, side, settings) if is_fast else feature
+        self._network: Any = dense.fully_convolutional(feature, size, settings) if is_fast else feature
 
     def __call__(self, images: Any, to_unit_range: Callable[[Any], Any]) -> Any:
         """Features float32 [count, locations, dimensions]; with loops, image by image, to bound memory.
 
         Args:
-            images: uint8 [count, side, side, 3].
+            images: uint8 [count, height, width, 3].
             to_unit_range: converts them to float32 in [0, 1].
         """
         embed = self._fast if self._settings.dense == "fast" else self._exact
@@ -91,19 +93,21 @@ class Embedder:
             return embed(tf.gather(images, index)[None], to_unit_range)
 
         features = each(of_image, tf.shape(images)[0], tf.float32, loops=True)
-        locations = dense.places(self._side, self._settings) ** 2
+        locations = dense.locations(self._size, self._settings)
         return tf.reshape(features, [-1, locations, self._network.output.shape[-1]])
 
     def _fast(self, images: Any, to_unit_range: Callable[[Any], Any]) -> Any:
         return self._network(to_unit_range(images), training=False)
 
     def _exact(self, images: Any, to_unit_range: Callable[[Any], Any]) -> Any:
-        size, places = self._settings.extract_size, dense.places(self._side, self._settings)
-        count, together = places**2, dense.batch_size(self._side, self._settings)
+        size, (rows, columns) = self._settings.extract_size, dense.places(self._size, self._settings)
+        count, together = rows * columns, dense.batch_size(self._size, self._settings)
         batches = math.ceil(count / together)
-        along = (np.arange(places)[:, None] * self._settings.stride + np.arange(size)).ravel()
-        cut = tf.gather(tf.gather(images, along, axis=1), along, axis=2)
-        cut = tf.reshape(cut, [-1, places, size, places, size * 3])  # five axes: LiteRT supports no more
+        down, across = (
+            (np.arange(places)[:, None] * self._settings.stride + np.arange(size)).ravel() for places in (rows, columns)
+        )
+        cut = tf.gather(tf.gather(images, down, axis=1), across, axis=2)
+        cut = tf.reshape(cut, [-1, rows, size, columns, size * 3])  # five axes: LiteRT supports no more
         patches = tf.reshape(tf.transpose(cut, [0, 1, 3, 2, 4]), [-1, count, size * size * 3])
         # The last batch is filled with the last patch: LiteRT does not pad 8-bit integers.
         patches = tf.gather(patches, np.minimum(np.arange(batches * together), count - 1), axis=1)

@@ -14,35 +14,39 @@ import numpy as np
 
 from cutpaste_tf.backend import tf
 from cutpaste_tf.detection.graphs.variables import keep
+from cutpaste_tf.settings.sizes import Size
 
 _BITS = 22  # Pillow's PRECISION_BITS for 8-bit images
 
 
 class Resizer:
-    """Resizes to a square.
+    """Resizes to one size.
 
     Args:
-        side: of the result, in pixels.
+        size: (height, width) of the result.
     """
 
-    def __init__(self, side: int):
-        self._side = side
-        # A variable: TensorFlow would replace division by a constant with its reciprocal, which changes the last bit.
-        self._divisor = keep(float(side), "side", tf.float64)
+    def __init__(self, size: Size):
+        self._size = size
+        # Variables: TensorFlow would replace division by a constant with its reciprocal, which changes the last bit.
+        self._divisors = [
+            keep(float(side), name, tf.float64) for side, name in zip(size, ("height", "width"), strict=True)
+        ]
 
     def __call__(self, images: Any) -> Any:
-        """Images uint8 [count, height, width, channels] as uint8 [count, side, side, channels]."""
+        """Images uint8 [count, height, width, channels] as uint8 [count, *size, channels]."""
         shape = tf.shape(images)
         narrowed = self._pass(images, shape[2], axis=2)
         result = self._pass(narrowed, shape[1], axis=1)
-        return tf.ensure_shape(result, [None, self._side, self._side, images.shape[-1]])
+        return tf.ensure_shape(result, [None, *self._size, images.shape[-1]])
 
     def _pass(self, images: Any, size: Any, *, axis: int) -> Any:
-        first, weights = band(size, self._side, self._divisor)
+        side = self._size[axis - 1]
+        first, weights = band(size, side, self._divisors[axis - 1])
         weights = tf.cast(weights * 2**_BITS + 0.5, tf.int32)
-        shape = tf.tensor_scatter_nd_update(tf.shape(images), [[axis]], [self._side])
+        shape = tf.tensor_scatter_nd_update(tf.shape(images), [[axis]], [side])
         broadcast = [1] * 4
-        broadcast[axis] = self._side
+        broadcast[axis] = side
 
         def add(offset: Any, total: Any) -> tuple[Any, Any]:
             place = tf.minimum(first + offset, size - 1)  # beyond the border the weights are 0

@@ -1,0 +1,54 @@
+"""Sizes of images in pixels: (height, width), as NumPy has them."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from cutpaste_tf.errors import InputError
+
+Size: TypeAlias = tuple[int, int]
+AUTO = -1  # of an axis: from the training images
+LARGEST = 2**14
+
+
+def parsed(value: Any) -> tuple[int, ...]:
+    """A setting of a size: (height, width); `()` if it is open.
+
+    Args:
+        value: a number, of a square; `HEIGHT,WIDTH` or `HEIGHT,auto` as text; or two numbers. 0 and nothing are open.
+
+    Raises:
+        InputError: it is something else.
+    """
+    parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, Sequence) else [value]
+    parts = [part.strip() if isinstance(part, str) else part for part in parts]
+    if parts in ([], [""], ["0"], [0]):
+        return ()
+    try:
+        numbers = [
+            AUTO if part in ("auto", AUTO) else operator.index(int(part) if isinstance(part, str) else part)
+            for part in parts
+        ]
+    except (TypeError, ValueError):
+        numbers = []
+    if not 1 <= len(numbers) <= 2 or numbers[0] == AUTO != numbers[-1] or numbers == [AUTO]:
+        text = value if isinstance(value, str) else ",".join(map(str, parts))
+        raise InputError(f"--image_size={text} must be a number, HEIGHT,WIDTH or HEIGHT,auto, as in 256 or 256,640.")
+    return numbers[0], numbers[-1]
+
+
+def of(size: int | Size) -> Size:
+    """(height, width) of a size, or of a square's side."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def as_flag(size: Sequence[int]) -> str:
+    """A size as `--image_size` takes it."""
+    height, width = size
+    return str(height) if height == width != AUTO else ",".join("auto" if n == AUTO else str(n) for n in size)
+
+
+def shown(size: int | Size) -> str:
+    """A size for messages: width x height, as of files."""
+    height, width = of(size)
+    return f"{width} x {height}"
