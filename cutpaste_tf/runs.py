@@ -3,6 +3,7 @@
 .lock                  held by the running process; .HASH.lock by an evaluation that writes its folder
 config.json            the configuration, enough to repeat the run
 training_data.json     names and hashes of the training images: a resumed run must find the same ones
+region.png             the mask of --region, if it is one for all images; in the detector, too
 augmentations.png      the network's first views, if it is trained
 checkpoint.npz         weights, optimizer state, step and the epoch's metrics so far, while training
 train_log.csv          loss, accuracy, learning rate, images/s of every epoch
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple, Self
 
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN, write_whole
-from cutpaste_tf.images import folders, sources
+from cutpaste_tf.images import folders, regions, sources
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.images.synthetic import SyntheticOptions
 from cutpaste_tf.settings.base import leaves
@@ -52,15 +53,24 @@ class TrainingData(NamedTuple):
     Attributes:
         images: name -> hash of its pixels.
         white: value of files with more than 8 bits that became 255; test images are scaled in the same way.
+        region: file of the mask of the part of all images that counts; empty if there is none, or one for each image.
     """
 
     images: dict[str, str]
     white: int
+    region: str = ""
 
     @classmethod
-    def of(cls, examples: Examples) -> Self:
-        """The data to store about examples."""
-        return cls(dict(zip(examples.paths, examples.hashes, strict=True)), examples.white)
+    def of(cls, examples: Examples, region: str = "") -> Self:
+        """The data to store about examples.
+
+        Args:
+            examples: the training images.
+            region: see `ReadingSettings`.
+        """
+        is_shared = bool(region) and not regions.is_folder(region)
+        images = dict(zip(examples.paths, examples.hashes, strict=True))
+        return cls(images, examples.white, region if is_shared else "")
 
     def refuse(
         self, paths: list[str], hashes: Sequence[str], mend: str = "Remove them, or give --allow_trained_images."
@@ -85,8 +95,11 @@ class TrainingData(NamedTuple):
             )
 
     def write(self, folder: Path) -> None:
-        """Writes training_data.json."""
-        write_whole(folder / TRAINING_DATA, json.dumps(self._asdict(), indent=1).encode())
+        """Writes training_data.json, and a copy of the region."""
+        values = {"images": self.images, "white": self.white}
+        write_whole(folder / TRAINING_DATA, json.dumps(values, indent=1).encode())
+        if self.region:
+            write_whole(folder / regions.FILE, Path(self.region).expanduser().read_bytes())
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -98,7 +111,8 @@ class TrainingData(NamedTuple):
         path = folder / TRAINING_DATA
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return cls(dict(values["images"]), int(values["white"]))
+            region = folder / regions.FILE
+            return cls(dict(values["images"]), int(values["white"]), str(region) if region.is_file() else "")
         except FileNotFoundError:
             raise InputError(f"{path} is missing: copy the whole folder again, or train again.") from None
         except (ValueError, KeyError, TypeError) as error:

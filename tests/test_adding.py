@@ -101,7 +101,7 @@ def test_a_source_of_data(monkeypatch, category, tmp_path):
     monkeypatch.setitem(SOURCES, "camera", Source(("left", "right"), read))
     monkeypatch.setitem(IMAGE_SIZES, "camera", 32)
     config = TINY.replaced(data="camera/left", image_size=0, epochs=0)
-    assert config.resolved().data.size == 32
+    assert config.resolved().data.size == (32, 32)
     cutpaste_tf.train(config, tmp_path / "run")
     assert cutpaste_tf.evaluate(tmp_path / "run")["test_normal"] == 3
     with pytest.raises(InputError, match="camera/NAME has: left, right"):

@@ -38,9 +38,11 @@ def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettin
     """
     translation_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
     channels = int(image.shape[2])  # pyright: ignore[reportArgumentType]
-    image = _random_crop(image, size, translation_seed)
+    corner, view_size = _random_corner(tuple(image.shape), size, translation_seed), size  # pyright: ignore[reportArgumentType]
     if settings.patch_size:
-        image = _random_crop(image, sizes.of(settings.patch_size), tf.random.fold_in(seed, 2))  # pyright: ignore[reportArgumentType]
+        view_size = sizes.of(settings.patch_size)
+        corner += _random_corner(size, view_size, tf.random.fold_in(seed, 2))  # pyright: ignore[reportArgumentType]
+    image = tf.slice(image, [corner[0], corner[1], 0], [*view_size, channels])
     pixels = image if channels == 3 else image[:, :, :3]
     if settings.base_jitter:
         view = color.apply_jitter(pixels, color.sample_jitter(jitter_seed, settings.base_jitter))
@@ -51,15 +53,15 @@ def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettin
     return view
 
 
-def _random_crop(image: tf.Tensor, size: Size, seed: tf.Tensor) -> tf.Tensor:
-    """A uniformly random crop [*size, channels] of an image."""
-    shape: tuple[int, ...] = tuple(image.shape)  # pyright: ignore[reportAssignmentType]
-    # The range of each axis is drawn for both: for a square image, these are the two numbers of one draw.
-    offset = [
-        tf.random.stateless_uniform([2], seed, maxval=shape[axis] - size[axis] + 1, dtype=tf.int32)[axis]
-        for axis in (0, 1)
-    ]
-    return tf.slice(image, [*offset, 0], [*size, shape[2]])
+def _random_corner(within: tuple[int, ...], size: Size, seed: tf.Tensor) -> tf.Tensor:
+    """Top and left, int32 [2], of a uniformly random crop of a size within another."""
+    # Each axis takes its number from a draw of two: for squares, they are the two numbers of one draw.
+    return tf.stack(
+        [
+            tf.random.stateless_uniform([2], seed, maxval=within[axis] - size[axis] + 1, dtype=tf.int32)[axis]
+            for axis in (0, 1)
+        ]
+    )
 
 
 def _base_views(

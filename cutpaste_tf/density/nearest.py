@@ -78,6 +78,7 @@ class NearestPatches:
 
     Attributes:
         held_out: float32 [images, locations], scores of training patches by the patches kept of other images.
+        scored: indices of these images.
         peak: the highest score there can be.
     """
 
@@ -88,7 +89,13 @@ class NearestPatches:
         self._options = {"neighbors": neighbors, "l2_normalize": l2_normalize}
         self._density = NearestDensity(**self._options)
 
-    def fit(self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None = None) -> Self:
+    def fit(
+        self,
+        features: Iterable[np.ndarray],
+        count: int,
+        groups: np.ndarray | None = None,
+        inside: np.ndarray | None = None,
+    ) -> Self:
         """Fits to the features of normal images.
 
         Args:
@@ -97,6 +104,7 @@ class NearestPatches:
             groups: for `held_out`, images of a group are left out together, in parts as in `Density.held_out`. Where
                 their features take more than 4 GiB, patches are kept of as many images as fit, evenly spaced, and
                 `held_out` is of these.
+            inside: bool [count, locations], the patches to fit to; None: all.
 
         Raises:
             InputError: features are not finite, or the patches that are kept are of too few images.
@@ -104,12 +112,14 @@ class NearestPatches:
         held, images = _held(features, count)
         locations, dimensions = held.shape[1:]
         rows = held.reshape(-1, dimensions)
-        drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[: _CANDIDATES * self._coreset])
+        allowed = np.arange(len(rows)) if inside is None else np.flatnonzero(inside[images])
+        drawn = np.sort(np.random.default_rng(0).permutation(allowed)[: _CANDIDATES * self._coreset])
         candidates = self._density.prepare(rows[drawn])
         kept = farthest_first(_projected(candidates), self._coreset)
         patches, image_of = rows[drawn[kept]], drawn[kept] // locations
         self._density.fit(patches)
-        self.held_out = np.empty((len(held) if count > 1 else 0, locations), np.float32)
+        self.scored = images if count > 1 else images[:0]
+        self.held_out = np.empty((len(self.scored), locations), np.float32)
         for left_out in held_out.folds(count, groups) if count > 1 else ():
             scored = np.flatnonzero(np.isin(images, left_out))
             if not len(scored):

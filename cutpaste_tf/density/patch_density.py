@@ -5,9 +5,9 @@ Features of an image are float32 [locations, dimensions]; they come one image at
 `PerLocationGaussian` keeps locations * images * dimensions numbers, in a temporary file beyond
 128 MiB, `SharedGaussian` as many as fit into 4 GiB.
 
-Once fitted, both have `held_out`, the scores float32 [images, locations] of the patches of training images by a density
-fitted without the image (`Density.held_out`), relative to that density's peak, like all patch scores. With fewer than
-two images there are none.
+Once fitted, they have `held_out`, the scores float32 [images, locations] of the patches of training images by a density
+fitted without the image (`Density.held_out`), relative to that density's peak, like all patch scores; and `scored`, the
+indices of these images. With fewer than two images there are none.
 """
 
 from collections.abc import Iterable
@@ -45,7 +45,13 @@ class SharedGaussian:
         self._options = {"l2_normalize": l2_normalize, "reg_covar": reg_covar}
         self._gaussian = GaussianDensity(**self._options)
 
-    def fit(self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None = None) -> "SharedGaussian":
+    def fit(
+        self,
+        features: Iterable[np.ndarray],
+        count: int,
+        groups: np.ndarray | None = None,
+        inside: np.ndarray | None = None,
+    ) -> "SharedGaussian":
         """Fits to the features of normal images.
 
         Args:
@@ -53,6 +59,7 @@ class SharedGaussian:
             count: of the images.
             groups: for `held_out`, as in `Density.held_out`. Images are left out in folds; if their features take more
                 than 4 GiB, `held_out` covers an evenly spaced subset that fits.
+            inside: bool [count, locations], the patches to fit to; None: all.
 
         Raises:
             InputError: features are not finite.
@@ -65,7 +72,7 @@ class SharedGaussian:
         center, sampled, sample = np.empty(0), np.empty(0, int), np.empty(0)
         for index, image_features in enumerate(features):
             check_finite(image_features)
-            rows = self._gaussian.prepare(image_features)
+            rows = self._gaussian.prepare(image_features if inside is None else image_features[inside[index]])
             if index == 0:
                 center = rows.mean(axis=0)
                 fitting = np.linspace(0, count, max(1, min(count, _HELD_OUT // image_features.nbytes)), endpoint=False)
@@ -75,6 +82,7 @@ class SharedGaussian:
             sample[sampled == index] = image_features
         if not len(sample):
             raise InputError("There are no features to fit a density to.")
+        self.scored = sampled if count > 1 else sampled[:0]
         self.held_out = np.empty((len(sampled) if count > 1 else 0, *sample.shape[1:2]), np.float32)
         for number in range(len(parts) if count > 1 else 0):
             others = SharedGaussian(**self._options)
@@ -132,9 +140,14 @@ class PerLocationGaussian:
         self._dtype = dtype or (np.float32 if l2_normalize else np.float64)
 
     def fit(
-        self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None = None
+        self,
+        features: Iterable[np.ndarray],
+        count: int,
+        groups: np.ndarray | None = None,
+        inside: np.ndarray | None = None,
     ) -> "PerLocationGaussian":
         """Fits as `SharedGaussian.fit`; each image is left out alone unless there are groups."""
+        del inside  # a location's density does not depend on the others
         by_location = np.empty(0)
         for index, image_features in enumerate(features):
             if index == 0:
@@ -155,7 +168,7 @@ class PerLocationGaussian:
                 by_location[chosen, :rank] = fitted["factor"]  # over the features, which are not needed again
                 means.append(fitted["mean"])
                 peaks.append(fitted["peak"])
-        self.held_out = (without[:, None] - densities).astype(np.float32)
+        self.held_out, self.scored = (without[:, None] - densities).astype(np.float32), np.arange(scored)
         self._factors, self._means, self._peaks = by_location[:, :rank], np.concatenate(means), np.concatenate(peaks)
         return self
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from cutpaste_tf import files
 from cutpaste_tf.detection import calibration, embeddings
+from cutpaste_tf.images import regions
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.progress import Report
 from cutpaste_tf.settings.data import DataSettings
@@ -54,11 +55,16 @@ class FeatureCache:
 
     def _path(self, key: str, settings: DataSettings, images: ImageSet | None = None) -> Path:
         # What determines an image's pixels besides its file: not its location, nor the other images.
-        how_read = str(dataclasses.replace(settings, data="", test_data="", test_split=0.0, split_seed=0))
+        region = settings.reading.region
+        plain = dataclasses.replace(settings.reading, region="")
+        how_read = str(
+            dataclasses.replace(settings, data="", test_data="", test_split=0.0, split_seed=0, reading=plain)
+        )
         sha = hashlib.sha256(self._model.read_bytes())
         sha.update(f"{key} {how_read}".encode())
         for item in images.items if images else ():
             sha.update(f"{item.path} {item.label} {item.defect}".encode())
             content = item.image if isinstance(item.image, bytes) else item.image.read_bytes()
             sha.update(hashlib.blake2b(content).digest())
+            sha.update(regions.content(str(item.image if isinstance(item.image, Path) else item.path), region))
         return self._folder / f"{sha.hexdigest()[:32]}.npz"

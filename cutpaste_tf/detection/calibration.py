@@ -131,9 +131,12 @@ def check_one_given(threshold: float | None, false_alarm_rate: float | None) -> 
         raise InputError("--threshold and --false_alarm_rate are given; leave one of them out.")
 
 
-def write(path: Path, held_out: np.ndarray) -> None:
-    """Writes held-out scores to a file."""
-    write_arrays(path, {"held_out": held_out})
+def write(path: Path, held_out: np.ndarray, regions: np.ndarray | None = None) -> None:
+    """Writes held-out scores to a file, and the regions of their images, bool [count or 1, height, width]."""
+    arrays = {"held_out": held_out}
+    if regions is not None:
+        arrays |= {"regions": np.packbits(regions), "regions_shape": np.array(regions.shape)}
+    write_arrays(path, arrays)
 
 
 def read(path: Path) -> np.ndarray:
@@ -149,10 +152,18 @@ def read(path: Path) -> np.ndarray:
         raise InputError(f"{path} is damaged ({damage(error)}): {COPY_AGAIN}.") from None
 
 
-def read_of(detector_dir: Path) -> np.ndarray | None:
-    """Reads a detector's held-out scores; None if it has none, as in version 0.2. Raises as `read`."""
+def read_of(detector_dir: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """A detector's held-out scores and their images' regions, as `write` takes them; None if it has none, as scores in
+    version 0.2. Raises as `read`."""
     path = detector_dir / runs.CALIBRATION
-    return read(path) if path.is_file() else None
+    if not path.is_file():
+        return None, None
+    scores = read(path)
+    with np.load(path) as arrays:
+        if "regions" not in arrays:
+            return scores, None
+        shape = tuple(arrays["regions_shape"])
+        return scores, np.unpackbits(arrays["regions"], count=math.prod(shape)).reshape(shape).astype(bool)
 
 
 def write_export(folder: Path, calibration: Calibration) -> None:

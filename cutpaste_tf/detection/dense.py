@@ -74,6 +74,22 @@ def locations(size: int | Size, settings: FeatureSettings) -> int:
     return math.prod(places(size, settings))
 
 
+def inside(regions: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    """Which patches count, bool [count, rows, columns]: those in whose middle there is a pixel of the region.
+
+    The middles, as large as the stride, cover the image; those at its border reach to it.
+
+    Args:
+        regions: bool [count, height, width].
+        settings: extract_size, stride.
+    """
+    for axis, number in enumerate(places(regions.shape[1:], settings), 1):
+        begins = np.arange(number) * settings.stride + (settings.extract_size - settings.stride) // 2
+        begins[0] = 0
+        regions = np.logical_or.reduceat(regions, begins, axis=axis)
+    return regions
+
+
 def function(feature: keras.Model, size: int | Size, settings: FeatureSettings) -> PatchEmbedder:
     """Builds the embedder of patches.
 
@@ -128,15 +144,83 @@ def batch_size(size: int | Size, settings: FeatureSettings) -> int:
 
 
 def fast(feature: keras.Model, size: Size, settings: FeatureSettings) -> PatchEmbedder:
-    """Runs the network once over each image; as many images at a time as there are devices."""
-    network = fully_convolutional(feature, size, settings)
+    """Runs the network once over each image, or tile; as many at a time as there are devices."""
+    tiling = Tiling.of(size, settings)
+    network = fully_convolutional(feature, tiling.size, settings)
     together = max(1, len(devices.names()))
 
-    def each(images: np.ndarray) -> Iterator[np.ndarray]:
+    def computed(images: np.ndarray) -> Iterator[np.ndarray]:
         for start in range(0, len(images), together):
             yield from devices.outputs(network, images[start : start + together].astype(np.float32) / 255)
 
+    def each(images: np.ndarray) -> Iterator[np.ndarray]:
+        if len(tiling.corners) == 1:
+            yield from computed(images)
+            return
+        for image in images:
+            yield tiling.joined(computed(tiling.cut(image)))
+
     return PatchEmbedder(each, size)
+
+
+class Tiling(NamedTuple):
+    """Tiles of one size that cover an image, and the tile that each patch is taken from.
+
+    Attributes:
+        size: (height, width) of a tile; the image's where it is smaller.
+        corners: int [tiles, 2], top and left of each tile, multiples of the stride.
+        tile_of: int [locations], for each patch of the image the tile in whose middle it is.
+        place_of: int [locations], its place among that tile's patches.
+    """
+
+    size: Size
+    corners: np.ndarray
+    tile_of: np.ndarray
+    place_of: np.ndarray
+
+    @classmethod
+    def of(cls, size: Size, settings: FeatureSettings) -> Self:
+        """The tiles of an image of a size; a single one if tile_size is 0.
+
+        Args:
+            size: (height, width) of the image.
+            settings: tile_size, tile_overlap, extract_size, stride.
+        """
+        axes = [_tiles_along(pixels, settings) for pixels in size]
+        (rows, row_tile), (columns, column_tile) = axes
+        height, width = (min(pixels, settings.tile_size or pixels) for pixels in size)
+        across = places((height, width), settings)[1]
+        tiles = row_tile[:, None] * len(columns) + column_tile
+        row_place = np.arange(len(row_tile)) - rows[row_tile]
+        column_place = np.arange(len(column_tile)) - columns[column_tile]
+        corners = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2) * settings.stride
+        return cls((height, width), corners, tiles.ravel(), (row_place[:, None] * across + column_place).ravel())
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """The tiles [tiles, *size, 3] of an image [height, width, 3]."""
+        height, width = self.size
+        return np.stack([image[top : top + height, left : left + width] for top, left in self.corners])
+
+    def joined(self, features: Iterator[np.ndarray]) -> np.ndarray:
+        """Features [locations, dimensions] of the image from those of each tile."""
+        result = np.empty(0)
+        for tile, of_tile in enumerate(features):
+            if not tile:
+                result = np.empty((len(self.tile_of), of_tile.shape[1]), np.float32)
+            chosen = self.tile_of == tile
+            result[chosen] = of_tile[self.place_of[chosen]]
+        return result
+
+
+def _tiles_along(pixels: int, settings: FeatureSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Tiles along an axis: where each begins, in strides, and which of them each patch is taken from."""
+    count = places(pixels, settings)[0]
+    each = places(min(pixels, settings.tile_size or pixels), settings)[0]
+    step = max(1, min(each, (settings.tile_size - settings.tile_overlap) // settings.stride))
+    number = 1 + -(-(count - each) // step)
+    begins = np.round(np.linspace(0, count - each, number)).astype(int)
+    middle = begins + (each - 1) / 2
+    return begins, np.argmin(np.abs(np.arange(count)[:, None] - middle), axis=1)
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:

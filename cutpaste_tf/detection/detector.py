@@ -31,7 +31,7 @@ from cutpaste_tf.detection.prediction import Prediction
 from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import whole_folder
-from cutpaste_tf.images import reading
+from cutpaste_tf.images import reading, regions
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.progress import Report, no_report
@@ -85,6 +85,7 @@ class Detector(abc.ABC):
         self.given_threshold: float | None = None
         self.cache: FeatureCache | None = None
         self._held_out: np.ndarray | None = None
+        self._held_out_regions: np.ndarray | None = None
 
     @abc.abstractmethod
     def embed(self, images: np.ndarray, *, report: Report = no_report) -> Any:
@@ -95,11 +96,12 @@ class Detector(abc.ABC):
         """From the result of `embed`: float64 [count], or for each patch float32 [count, rows, columns]."""
 
     @abc.abstractmethod
-    def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def reduce(self, densities: np.ndarray, regions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Scores float64 [count] and, if `maps_come_with_scores`, heat maps float32 [count, height, width].
 
         Args:
             densities: as `negative_log_density` returns them.
+            regions: bool [count or 1, height, width], the part of the images that counts; None: all.
         """
 
     def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
@@ -146,6 +148,21 @@ class Detector(abc.ABC):
         return self._held_out
 
     @property
+    def held_out_regions_(self) -> np.ndarray | None:
+        """The regions of the images of `held_out_`, bool [count or 1, height, width]; None if all counts."""
+        return self._held_out_regions
+
+    def regions(self, images: np.ndarray) -> np.ndarray | None:
+        """The regions that images uint8 [count, height, width, 3] carry, see `images.regions`; None if all counts."""
+        return regions.inside(images) if self.config.data.reading.region else None
+
+    @property
+    def region(self) -> np.ndarray | None:
+        """The region of all images, bool [height, width]; None if all counts, or each image has its own."""
+        known = self.held_out_regions_
+        return known[0] if known is not None and len(known) == 1 else None
+
+    @property
     def members(self) -> list[Detector]:
         """The detectors of an ensemble; for any other detector, itself."""
         return [self]
@@ -158,7 +175,10 @@ class Detector(abc.ABC):
     @functools.cached_property
     def how_read(self) -> DataSettings:
         """How to read files for it."""
-        return dataclasses.replace(self.config.data, white=self.data.white)
+        reading = self.config.data.reading
+        if self.data.region:
+            reading = dataclasses.replace(reading, region=self.data.region)
+        return dataclasses.replace(self.config.data, white=self.data.white, reading=reading)
 
     @functools.cached_property
     def calibration(self) -> Calibration | None:
@@ -166,7 +186,7 @@ class Detector(abc.ABC):
         held_out = self.held_out_
         if held_out is None or not len(held_out):
             return None
-        scores, maps = self.reduce(held_out)
+        scores, maps = self.reduce(held_out, self.held_out_regions_)
         pixels = np.empty(0) if maps is None else np.sort(maps.max(axis=(1, 2)).astype(np.float64))
         return Calibration(np.sort(np.asarray(scores, np.float64)), pixels)
 
@@ -215,6 +235,8 @@ class Detector(abc.ABC):
     def calibrate(self, images: ImageSet) -> None:
         """Sets threshold and p-values from other normal images, which it was not fitted to."""
         self._held_out = self.negative_log_density(self.embedded(images))
+        if self.config.data.reading.region:
+            self._held_out_regions = _without_copies(regions.inside(images.examples.images))
         vars(self).pop("calibration", None)
 
     def embedded(self, images: ImageSet, *, report: Report = no_report) -> Any:
@@ -242,24 +264,34 @@ class Detector(abc.ABC):
         """
         result = self._scores(
             self.embedded(images, report=report),
-            lambda: self.localize(images.examples.images, report=report),
+            lambda: images.examples.images,
             heat_maps=heat_maps,
+            report=report,
         )
         return result if heat_maps else result._replace(heat_maps=None)
 
-    def _scores(self, embedded: Any, localize: Callable[[], np.ndarray], *, heat_maps: bool) -> Scores:
-        """Scores, with the heat maps that come with them or, if requested, are computed by `localize`."""
-        scores, maps = self.reduce(self.negative_log_density(embedded))
-        return Scores(scores, localize() if heat_maps and maps is None else maps, embedded)
+    def _scores(
+        self, embedded: Any, images: Callable[[], np.ndarray], *, heat_maps: bool, report: Report = no_report
+    ) -> Scores:
+        """Scores, with the heat maps that come with them or, if requested, are computed of the images."""
+        inside = self.regions(images()) if self.config.data.reading.region else None
+        scores, maps = self.reduce(self.negative_log_density(embedded), inside)
+        if heat_maps and maps is None:
+            maps = self.localize(images(), report=report)
+            if inside is not None:
+                maps *= inside
+        return Scores(scores, maps, embedded)
 
     def score(self, images: np.ndarray, *, heat_maps: bool = False) -> Scores:
         """Scores RGB images uint8 [count, height, width, 3] of any size; heat maps have the detector's size.
+
+        Where each image has a region of its own, images are black outside it.
 
         Raises:
             InputError: they have another shape or type.
         """
         images = self.resized(images)
-        return self._scores(self.embed(images), lambda: self.localize(images), heat_maps=heat_maps)
+        return self._scores(self.embed(images), lambda: images, heat_maps=heat_maps)
 
     def predict(
         self, image: np.ndarray | str | Path, *, heat_map: bool = False, false_alarm_rate: float = 0.0
@@ -275,16 +307,20 @@ class Detector(abc.ABC):
             InputError: the file cannot be read, the array has another shape or type, or there are too few normal images
                 for the rate.
         """
-        pixels = image if isinstance(image, np.ndarray) else reading.read_pixels(Path(image), self.how_read)
+        pixels, size = (image, image.shape[1::-1]) if isinstance(image, np.ndarray) else self._read(Path(image))
         detector = self
         if false_alarm_rate:
             detector = self.configured(self.given.replaced(false_alarm_rate=false_alarm_rate))
         scores, maps, _ = self.score(pixels[None], heat_maps=heat_map)
-        size = (pixels.shape[1], pixels.shape[0])
         (result,) = prediction.of(scores, maps, [size], detector.decide(scores), detector.pixel_threshold)
         if not heat_map or result.heat_map is None:
             return result._replace(heat_map=None)
-        return result._replace(heat_map=np.asarray(resize(Image.fromarray(result.heat_map), *size)))
+        inside = self.regions(self.resized(pixels[None]))
+        return result._replace(heat_map=regions.enlarged(result.heat_map, size, None if inside is None else inside[0]))
+
+    def _read(self, file: Path) -> tuple[np.ndarray, tuple[int, int]]:
+        """What `score` takes of a file, and its own (width, height)."""
+        return reading.read_resized(file, self.size, self.how_read)
 
     def resized(self, images: np.ndarray) -> np.ndarray:
         """Resizes RGB images uint8 [count, height, width, 3] to the detector's size, as the training images were.
@@ -296,17 +332,18 @@ class Detector(abc.ABC):
             raise InputError(
                 f"an image is {images.dtype} {list(images.shape[1:])}; expected RGB, uint8 [height, width, 3]"
             )
-        if images.shape[1:3] == self.size:
-            return images
-        height, width = self.size
-        return np.stack([np.asarray(resize(Image.fromarray(image), width, height)) for image in images])
+        if images.shape[1:3] != self.size:
+            height, width = self.size
+            images = np.stack([np.asarray(resize(Image.fromarray(image), width, height)) for image in images])
+        region = self.region
+        return images if region is None else np.stack([regions.blank(image, region) for image in images])
 
     def save(self, folder: Path) -> None:
         """Writes everything that the detector needs to a folder, atomically."""
         with whole_folder(folder) as partial:
             self._save(partial)
             if self.held_out_ is not None:
-                calibration.write(partial / runs.CALIBRATION, self.held_out_)
+                calibration.write(partial / runs.CALIBRATION, self.held_out_, self.held_out_regions_)
             self.data.write(partial)
             (partial / "config.json").write_text(self.given.to_json(), encoding="utf-8")
 
@@ -348,20 +385,32 @@ class FittedDetector(Detector):
         """
 
     @abc.abstractmethod
-    def fit_features(self, features: np.ndarray, groups: np.ndarray | None = None) -> Self:
-        """`fit` to the features of normal images, float32 [count, ..., dimensions]."""
+    def fit_features(
+        self, features: np.ndarray, groups: np.ndarray | None = None, regions: np.ndarray | None = None
+    ) -> Self:
+        """`fit` to the features of normal images.
+
+        Args:
+            features: float32 [count, ..., dimensions].
+            groups: as of `fit`.
+            regions: of the images, bool [count, height, width]; None if all counts.
+        """
 
     @abc.abstractmethod
-    def score_features(self, features: np.ndarray) -> np.ndarray:
-        """`negative_log_density` of the images that the features are of."""
+    def score_features(self, features: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
+        """`negative_log_density` of the images that the features are of; `regions` as of `fit_features`."""
+
+    def _take_regions(self, regions: np.ndarray | None) -> None:
+        """Keeps the regions of the images it is fitted to."""
+        self._held_out_regions = None if regions is None else _without_copies(regions)
 
     @abc.abstractmethod
     def _fit_to(self, training: TrainingImages) -> None:
         """Fits to a run's training images, using what is cached."""
 
     @abc.abstractmethod
-    def restore(self, folder: Path, held_out: np.ndarray | None) -> Self:
-        """Loads the density from a detector's folder, and takes its held-out scores.
+    def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:
+        """Loads the density from a detector's folder, and takes its held-out scores, and their images' regions.
 
         Raises:
             InputError: a file is damaged.
@@ -372,6 +421,7 @@ class FittedDetector(Detector):
 
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Self:  # noqa: D102
         result = self._with(config, gradcam_layer)
+        result._held_out_regions = self._held_out_regions
         if (result.config.features, result.config.density) == (self.config.features, self.config.density):
             result._density, result._held_out = self._density, self._held_out
         return result
@@ -391,3 +441,8 @@ class FittedDetector(Detector):
         if self._held_out is None and self._training is not None:
             self._fit_to(self._training)
         return self._held_out
+
+
+def _without_copies(regions: np.ndarray) -> np.ndarray:
+    """Regions bool [count, height, width], or [1, height, width] if all are the same."""
+    return regions[:1] if (regions == regions[:1]).all() else regions

@@ -55,9 +55,14 @@ class Ensemble(Detector):
         pairs = zip(self.members, embedded, strict=True)
         return np.mean([member.negative_log_density(features) for member, features in pairs], axis=0)
 
-    def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def reduce(self, densities: np.ndarray, regions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """As each member."""
-        return self.members[0].reduce(densities)
+        return self.members[0].reduce(densities, regions)
+
+    @property
+    def held_out_regions_(self) -> np.ndarray | None:
+        """Of other images if the ensemble is calibrated by them; otherwise those that all members were fitted to."""
+        return self._members[0].held_out_regions_ if self._held_out_regions is None else self._held_out_regions
 
     def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """The mean of the members' heat maps."""

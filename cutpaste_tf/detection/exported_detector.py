@@ -17,6 +17,7 @@ from cutpaste_tf.detection.detector import Detector, Scores
 from cutpaste_tf.detection.record import Record
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN
+from cutpaste_tf.images import reading
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.runs import TrainingData
@@ -94,8 +95,9 @@ class ExportedDetector(Detector):
         """The result of `embed`."""
         return embedded
 
-    def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def reduce(self, densities: np.ndarray, regions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """The result of `embed`."""
+        del regions  # the graph has them
         return densities, None
 
     def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = no_report) -> Scores:
@@ -108,6 +110,10 @@ class ExportedDetector(Detector):
         """Scores RGB images uint8 [count, height, width, 3] of any size."""
         del heat_maps  # the graph always computes them
         return self._run(iter(images), len(images))
+
+    def _read(self, file: Path) -> tuple[np.ndarray, tuple[int, int]]:
+        pixels = reading.read_pixels(file, self.how_read)
+        return pixels, pixels.shape[1::-1]
 
     def _run(self, images: Iterable[np.ndarray], count: int) -> Scores:
         """Scores images, each uint8 [height, width, 3]; consecutive images of one size share a batch."""

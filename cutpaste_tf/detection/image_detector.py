@@ -49,17 +49,23 @@ class ImageDetector(FittedDetector):
         return self.network.feature(self.config.features.feature)
 
     def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
-        return self.fit_features(self.embed(images, report=report), groups, report=report)
+        return self.fit_features(self.embed(images, report=report), groups, self.regions(images), report=report)
 
     def fit_features(
-        self, features: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report
+        self,
+        features: np.ndarray,
+        groups: np.ndarray | None = None,
+        regions: np.ndarray | None = None,
+        *,
+        report: Report = no_report,
     ) -> Self:
-        """`fit` to the features float32 [count, dimensions] of normal images.
+        """`fit` to the features float32 [count, dimensions] of normal images, which are black outside their regions.
 
         Raises:
             InputError: the density cannot be fitted.
         """
         self.training_features_ = features
+        self._take_regions(regions)
         self._density = densities.build(self.config.density).fit(features)
         try:
             self._held_out = -self._density.held_out(features, groups)
@@ -91,15 +97,17 @@ class ImageDetector(FittedDetector):
         """Features float32 [count, dimensions]."""
         return image_features.embed(self.feature, images, report=report)
 
-    def score_features(self, features: np.ndarray) -> np.ndarray:
+    def score_features(self, features: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
         """`negative_log_density`, of features."""
+        del regions  # the images are black outside them
         return self.negative_log_density(features)
 
     def negative_log_density(self, embedded: np.ndarray) -> np.ndarray:  # noqa: D102
         return -self.density.score_samples(embedded)
 
-    def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def reduce(self, densities: np.ndarray, regions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Scores are the negative log densities."""
+        del regions
         return densities, None
 
     def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
@@ -119,12 +127,12 @@ class ImageDetector(FittedDetector):
         self.network.save(folder / runs.MODEL)
         files.write_arrays(folder / runs.DENSITY, self.density.to_arrays())
 
-    def restore(self, folder: Path, held_out: np.ndarray | None) -> Self:  # noqa: D102
+    def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:  # noqa: D102
         self._density: Density | None = densities.load(folder / runs.DENSITY, self.config.density)
-        self._held_out = held_out
+        self._held_out, self._held_out_regions = held_out, regions
         return self
 
     def graph(self, *, single: bool) -> Any:  # noqa: D102
         from cutpaste_tf.detection.graphs.images import ImageGraph
 
-        return ImageGraph(self.feature, self.config, self.density, single=single)
+        return ImageGraph(self.feature, self.config, self.density, region=self.region, single=single)

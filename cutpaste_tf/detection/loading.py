@@ -62,4 +62,4 @@ def load_one(place: Path) -> Detector:
     if runs.is_export(place):
         return ExportedDetector(place)
     detector = make(place / runs.MODEL, Config.read(place / "config.json"), TrainingData.read(place))
-    return detector.restore(place, calibration.read_of(place))
+    return detector.restore(place, *calibration.read_of(place))

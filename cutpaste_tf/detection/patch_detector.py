@@ -56,15 +56,28 @@ class PatchDetector(FittedDetector):
 
     def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
         features = track(self.embed_patches.each(images), len(images), "Patches of images", report)
-        return self._fit_features(features, len(images), groups)
+        return self._fit_features(features, len(images), groups, self.regions(images))
 
-    def fit_features(self, features: np.ndarray, groups: np.ndarray | None = None) -> Self:
+    def fit_features(
+        self, features: np.ndarray, groups: np.ndarray | None = None, regions: np.ndarray | None = None
+    ) -> Self:
         """`fit` to the features float32 [count, locations, dimensions] of the patches of normal images."""
-        return self._fit_features(features, len(features), groups)
+        return self._fit_features(features, len(features), groups, regions)
 
-    def _fit_features(self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None) -> Self:
-        density = patch_density.build(self.config.density).fit(features, count, groups)
+    def _fit_features(
+        self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None, regions: np.ndarray | None
+    ) -> Self:
+        inside = None if regions is None else dense.inside(regions, self.config.features).reshape(count, -1)
+        if inside is not None and self.config.density.density_mode == "per_location" and np.any(inside != inside[:1]):
+            raise InputError("--density_mode=per_location needs one --region for all images; give shared.")
+        density = patch_density.build(self.config.density)
+        density.fit(features, count, groups, inside)
         self._density, self._held_out = density, self._placed(density.held_out)
+        self._take_regions(regions)
+        if inside is not None and len(self._held_out):
+            known = inside[density.scored]
+            self._held_out *= known.reshape(self._held_out.shape)
+            self._take_regions(None if regions is None else regions[density.scored])
         self.training_features_ = np.zeros((count, 0), np.float32)
         return self
 
@@ -122,13 +135,14 @@ class PatchDetector(FittedDetector):
             buffer[filled] = features
             filled += 1
             if filled == len(buffer) or index == len(images):
-                parts.append(self.score_features(buffer[:filled]))
+                parts.append(self.score_features(buffer[:filled], self.regions(images[index - filled : index])))
                 filled = 0
         return np.concatenate(parts)
 
-    def score_features(self, features: np.ndarray) -> np.ndarray:
+    def score_features(self, features: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
         """`embed` of the features float32 [count, locations, dimensions] of the patches of images."""
-        return self._placed((self.density.peak - self.density.score_samples(features)).astype(np.float32))
+        scores = self._placed((self.density.peak - self.density.score_samples(features)).astype(np.float32))
+        return scores if regions is None else scores * dense.inside(regions, self.config.features)
 
     def _placed(self, scores: np.ndarray) -> np.ndarray:
         """Scores [count, locations] at the places of their patches, [count, rows, columns]."""
@@ -143,10 +157,12 @@ class PatchDetector(FittedDetector):
         """The result of `embed`."""
         return embedded
 
-    def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def reduce(self, densities: np.ndarray, regions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """The maxima of the heat maps or of the patch scores; and the heat maps."""
         config = self.config
         maps = heat_maps.upsample(densities, self.size, config.features, config.heat_maps)
+        if regions is not None:
+            maps *= regions
         return heat_maps.image_scores(densities, maps, config.heat_maps), maps
 
     def prepare(self) -> None:  # noqa: D102
@@ -156,17 +172,17 @@ class PatchDetector(FittedDetector):
         self.network.save(folder / runs.MODEL)
         self.density.save(folder)
 
-    def restore(self, folder: Path, held_out: np.ndarray | None) -> Self:  # noqa: D102
+    def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:  # noqa: D102
         try:
             self._density = patch_density.build(self.config.density).load(folder)
         except files.DAMAGE as error:
             reason = f"The density in {folder} is damaged or of another version ({files.damage(error)})"
             raise InputError(f"{reason}: {files.COPY_AGAIN}.") from None
-        self._held_out = held_out
+        self._held_out, self._held_out_regions = held_out, regions
         return self
 
     def graph(self, *, single: bool) -> Any:  # noqa: D102
         from cutpaste_tf.detection.graphs.patches import PatchGraph
 
         feature = self.network.feature(self.config.features.feature)
-        return PatchGraph(feature, self.config, self.density, single=single)
+        return PatchGraph(feature, self.config, self.density, region=self.region, single=single)

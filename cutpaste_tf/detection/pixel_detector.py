@@ -64,6 +64,7 @@ class PixelDetector(Detector):
     def negative_log_density(self, embedded: np.ndarray) -> np.ndarray:  # noqa: D102
         return -self._density.score_samples(embedded)
 
-    def reduce(self, densities: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def reduce(self, densities: np.ndarray, regions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Scores are the negative log densities."""
+        del regions
         return densities, None

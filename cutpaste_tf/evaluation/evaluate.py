@@ -80,7 +80,10 @@ def _title(plan: Plan) -> str:
 def _with_synthetic_anomalies(plan: Plan, report: Report) -> ImageSet:
     """The normal test images and their copies with an anomaly, which are also written next to the results."""
     assert plan.options.synthetic is not None
-    examples = synthetic.with_twins(plan.tests.examples, plan.options.synthetic, plan.options.tfds_data_dir, report)
+    has_regions = bool(plan.detector.config.data.reading.region)
+    examples = synthetic.with_twins(
+        plan.tests.examples, plan.options.synthetic, plan.options.tfds_data_dir, report, has_regions=has_regions
+    )
     pictures = plan.folder.with_name(f"{plan.folder.name}_images")
     with files.whole_folder(pictures) as partial:
         synthetic.save(examples, partial)

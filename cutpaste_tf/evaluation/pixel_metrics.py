@@ -6,13 +6,18 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from cutpaste_tf.images import regions
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL
 
 PRO_LIMIT = 0.3  # false positive rate up to which MVTec AD integrates the per-region overlap
 
 
 def pixel_metrics(
-    maps: np.ndarray, masks: Sequence[np.ndarray | None], labels: np.ndarray, defects: Sequence[str]
+    maps: np.ndarray,
+    masks: Sequence[np.ndarray | None],
+    labels: np.ndarray,
+    defects: Sequence[str],
+    images: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Pixel AUROC and AUPRO in percent, over all images and for each kind of defect with the normal images.
 
@@ -23,6 +28,7 @@ def pixel_metrics(
         masks: bool [height, width] of each image; an anomalous image without a mask, or with an empty one, is ignored.
         labels: [count], 0 normal, 1 anomalous; others are ignored.
         defects: name of each image's defect.
+        images: uint8 [count, height, width, 3] that carry regions, see `images.regions`: other pixels do not count.
 
     Returns:
         `pixel_auroc`, `aupro`, the same with `_by_defect`, and how many images were ignored. AUCs are None without
@@ -34,10 +40,10 @@ def pixel_metrics(
     result["anomalous_without_mask"] = without_mask(masks, labels)
     if not masked:
         return result
-    result["pixel_auroc"], result["aupro"] = _areas(maps, masks, masked, normal)
+    result["pixel_auroc"], result["aupro"] = _areas(maps, masks, masked, normal, images)
     for defect in sorted({defects[index] for index in masked}):
         chosen = [index for index in masked if defects[index] == defect]
-        both = _areas(maps, masks, chosen, normal)
+        both = _areas(maps, masks, chosen, normal, images)
         result["pixel_auroc_by_defect"][defect], result["aupro_by_defect"][defect] = both
     return result
 
@@ -53,21 +59,24 @@ def without_mask(masks: Sequence[np.ndarray | None], labels: np.ndarray) -> int:
 
 
 def _areas(
-    maps: np.ndarray, masks: Sequence[Any], masked: Sequence[int], normal: Sequence[int]
+    maps: np.ndarray, masks: Sequence[Any], masked: Sequence[int], normal: Sequence[int], images: np.ndarray | None
 ) -> tuple[float | None, float | None]:
     """(pixel AUROC, AUPRO) in percent; images `masked` have a mask."""
     scores, weights = [], []
     for index in masked:
         mask = masks[index]
         # Regions as in MVTec's evaluation: pixels that share a side or a corner are connected.
-        regions = np.asarray(ndimage.label(mask, np.ones((3, 3)))[0])  # type: ignore[index]
+        parts = np.asarray(ndimage.label(mask, np.ones((3, 3)))[0])  # type: ignore[index]
         scores.append(maps[index][mask])
-        weights.append(1.0 / np.bincount(regions.ravel())[regions[mask]])  # pyright: ignore[reportArgumentType, reportCallIssue]
+        weights.append(1.0 / np.bincount(parts.ravel())[parts[mask]])  # pyright: ignore[reportArgumentType, reportCallIssue]
     positives, by_region = np.concatenate(scores), np.concatenate(weights)
 
+    def counted(index: int) -> np.ndarray | bool:
+        return True if images is None else regions.inside(images[index])
+
     def negatives() -> Iterable[np.ndarray]:
-        yield from (maps[index][~masks[index]] for index in masked)
-        yield from (maps[index].ravel() for index in normal)
+        yield from (maps[index][~masks[index] & counted(index)] for index in masked)
+        yield from (maps[index].ravel() if images is None else maps[index][counted(index)] for index in normal)
 
     order = np.argsort(positives, kind="stable")
     positives, by_region = positives[order], by_region[order]

@@ -15,7 +15,7 @@ from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import test_images
 from cutpaste_tf.evaluation.options import EvaluationOptions
-from cutpaste_tf.images import sources
+from cutpaste_tf.images import regions, sources
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.progress import Report
 from cutpaste_tf.settings.base import leaves
@@ -153,6 +153,10 @@ def _check_settings(saved: Detector, settings: Mapping[str, Any], options: Evalu
     density = saved.config.density.replaced(**{name: settings[name] for name in settings if name == "density"})
     if useless := ", ".join(f"--{name}" for name in settings if name in density.unused):
         raise InputError(f"{useless}: --density={density.density} has no use for it; leave it out.")
+    if "region" in settings:
+        if not saved.config.data.reading.region or saved.data.region:
+            raise InputError("--region: the detector was fitted to the one that it was trained with; train again.")
+        regions.check(settings["region"])
     calibration.check_one_given(options.threshold, settings.get("false_alarm_rate"))
     if options.gradcam_layer and options.heat_maps is False:
         raise InputError("--gradcam_layer is given, and --noheat_maps; leave one of them out.")

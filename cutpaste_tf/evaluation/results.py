@@ -88,7 +88,9 @@ def _figures_of_merit(evaluated: Evaluated) -> dict[str, Any]:
         "pixel_gaussian_auroc": pixels,
     }
     if scores.heat_maps is not None:
-        result |= pixel_metrics.pixel_metrics(scores.heat_maps, tests.examples.masks, labels, defects)
+        examples = tests.examples
+        blanked = examples.images if plan.detector.config.data.reading.region else None
+        result |= pixel_metrics.pixel_metrics(scores.heat_maps, examples.masks, labels, defects, blanked)
     return result
 
 

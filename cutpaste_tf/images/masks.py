@@ -108,7 +108,7 @@ def read(
     nearest = np.asarray(mask.resize((width, height), Image.Resampling.NEAREST))
     if not nearest.any():
         nearest = np.asarray(mask.convert("F").resize((width, height), Image.Resampling.BOX)) > 0
-    return nearest, float(marked.mean())
+    return np.array(nearest), float(marked.mean())
 
 
 def defect(image: Image.Image, name: str) -> np.ndarray:

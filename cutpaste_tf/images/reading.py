@@ -17,7 +17,7 @@ from PIL import Image
 
 from cutpaste_tf import arrays, parallel
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import decoding, masks
+from cutpaste_tf.images import decoding, masks, regions
 from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.progress import Report, no_report, track
 from cutpaste_tf.settings import sizes
@@ -147,7 +147,7 @@ def read(
             background=settings.background,
             max_megapixels=settings.reading.max_megapixels,
         )
-        pixels[index] = np.asarray(resize(image, width, height))
+        pixels[index] = _resized(image, _name(item), (height, width), settings)
         if item.masks and turned:
             raise InputError(
                 f"{_name(item)} is turned by its EXIF data, and whether its mask is turned too is not known; "
@@ -195,7 +195,15 @@ def read_resized(source: Path, size: Size, settings: DataSettings) -> tuple[np.n
     settings = dataclasses.replace(settings, white=_white(source, str(source), settings))
     with decoding.room(source):
         image = Image.fromarray(read_pixels(source, settings))
-        return np.asarray(resize(image, size[1], size[0])), image.size
+        return _resized(image, str(source), size, settings), image.size
+
+
+def _resized(image: Image.Image, name: str, size: Size, settings: DataSettings) -> np.ndarray:
+    """An image uint8 [height, width, 3], black outside its region if there is one."""
+    pixels = np.asarray(resize(image, size[1], size[0]))
+    if not settings.reading.region:
+        return pixels
+    return regions.blank(pixels, regions.of_image(name, image.size, size, settings.reading))
 
 
 def read_pixels(source: Path | bytes, settings: DataSettings = DataSettings(), *, name: str = "") -> np.ndarray:
@@ -220,6 +228,8 @@ def _read_mask(
 ) -> tuple[np.ndarray | None, str]:
     """An item's mask bool [height, width], and a notice for the user, if any."""
     mask, part = masks.read(item.masks, _name(item), image_size, size, settings.reading)
+    if settings.reading.region:
+        mask &= regions.of_image(_name(item), image_size, size, settings.reading)
     if item.label == NORMAL:
         marked = f"{item.path} is a normal image, but its mask marks a defect; it counts as normal."
         return None, marked if mask.any() else ""

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cutpaste_tf import arrays
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import folders, prepared, reading
+from cutpaste_tf.images import folders, prepared, reading, regions
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Examples
 from cutpaste_tf.progress import Report
 from cutpaste_tf.settings import sizes
@@ -47,13 +47,16 @@ class SyntheticOptions(NamedTuple):
     seed: int
 
 
-def with_twins(normal: Examples, options: SyntheticOptions, tfds_data_dir: str, report: Report) -> Examples:
+def with_twins(
+    normal: Examples, options: SyntheticOptions, tfds_data_dir: str, report: Report, *, has_regions: bool = False
+) -> Examples:
     """`make`, with content according to the options.
 
     Args:
         normal: test images.
         options: what to paste.
         tfds_data_dir: where TensorFlow Datasets may have MNIST; empty for its default.
+        has_regions: whether the images carry regions, outside which anomalies are cut off.
     """
     natural, digits = [], np.empty(0)
     if options.fill == "image":
@@ -62,7 +65,21 @@ def with_twins(normal: Examples, options: SyntheticOptions, tfds_data_dir: str, 
     if options.shape == "mnist":
         digits, note = read_digits(prepared.data_dir(tfds_data_dir))
         report(f"Digits: {note}.")
-    return make(normal, options.shape, options.fill, seed=options.seed, natural=natural, digits=digits)
+    twins = make(normal, options.shape, options.fill, seed=options.seed, natural=natural, digits=digits)
+    return _cut_off(twins) if has_regions else twins
+
+
+def _cut_off(twins: Examples) -> Examples:
+    """What `make` makes, with anomalies inside the regions only."""
+    count = len(twins.images) // 2
+    masks = list(twins.masks)
+    for index in range(count):
+        inside, twin = regions.inside(twins.images[index]), count + index
+        twins.images[twin] = regions.blank(twins.images[twin], inside)
+        mask = masks[twin]
+        masks[twin] = None if mask is None else mask & inside
+    hashes = [reading.pixel_hash(image) for image in arrays.rows(twins.images)]
+    return twins._replace(masks=masks, hashes=hashes)
 
 
 def make(

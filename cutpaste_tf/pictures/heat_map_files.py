@@ -10,8 +10,7 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from cutpaste_tf.files import write_whole
-from cutpaste_tf.images import named_files
-from cutpaste_tf.images.resizing import resize
+from cutpaste_tf.images import named_files, regions
 from cutpaste_tf.pictures import heat_map_plots
 from cutpaste_tf.pictures.heat_map_plots import Scale
 
@@ -27,6 +26,7 @@ def write(
     heat: np.ndarray,
     boxes: Iterable[tuple[int, int, int, int]],
     *,
+    region: np.ndarray | None = None,
     pixel_threshold: float | None,
     format: str,
 ) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def write(
         image: uint8 [height, width, 3].
         heat: the map, float32 [height, width], 0 and above; resized to the image's size, bilinear.
         boxes: (left, top, width, height) in pixels of the image, drawn onto the overlay.
+        region: bool of the map's shape, the part of the image that counts; None: all.
         pixel_threshold: the heat above which pixels are anomalous, if known, see `Scale.of`.
         format: one of FORMATS: float32 [height, width]; or 16-bit grey, in which 65535 is the map's maximum.
 
@@ -44,7 +45,7 @@ def write(
         The columns of the image's row: the paths `heat_map` and `overlay`, and for `png` the heat of 65535.
     """
     height, width = image.shape[:2]
-    enlarged = np.asarray(resize(Image.fromarray(heat), width, height))
+    enlarged = regions.enlarged(heat, (width, height), region)
     largest = max(float(enlarged.max()), 1e-30)
     raw = named_files.beside(place, f".heat.{format}")
     overlay = named_files.beside(place, ".overlay.jpg")

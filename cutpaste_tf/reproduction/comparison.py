@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.base import leaves
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.scoring import DEFAULT_RATE
@@ -10,7 +11,7 @@ from cutpaste_tf.settings.scoring import DEFAULT_RATE
 # What the paper says (A.1 to A.5, and the sections and tables that a setting's source names), by the names of our
 # settings; words where it is no value of ours. Of what is not here the paper says nothing.
 PUBLISHED: dict[str, Any] = {
-    "image_size": 256,
+    "image_size": (256, 256),
     "proxy_task": "cutpaste_3way",
     "patch_size": 0,
     "translate": "some",
@@ -106,8 +107,7 @@ def compared_settings() -> list[str]:
     names = [name for name in sources if name not in _NOT_COMPARED]
 
     def row(name: str, published: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[str, str, str, str]:
-        value = str(ours[name]) or "-"
-        paper = str(published.get(name, "silent")) or "-"
+        value, paper = (_shown(name, of) for of in (ours[name], published.get(name, "silent")))
         return name, paper, _MEANT.get((name, value), value), _WHOSE.get((name, value)) or sources[name]
 
     lines = _aligned([("setting", "paper", "ours", "from"), *(row(name, PUBLISHED, default) for name in names)])
@@ -116,6 +116,10 @@ def compared_settings() -> list[str]:
         changed = [name for name in (*names, *_FIXED) if name in published or ours[name] != {**default, **_FIXED}[name]]
         lines += ["", title, *_aligned([row(name, published, ours) for name in changed])]
     return lines
+
+
+def _shown(name: str, value: Any) -> str:
+    return sizes.as_flag(value) if name == "image_size" else str(value) or "-"
 
 
 def _aligned(rows: list[tuple[str, str, str, str]]) -> list[str]:

@@ -146,6 +146,8 @@ def _check(
         densities.check(detector.config.density.density)
     if options.format != SAVED_MODEL:
         single_precision.check(options.format)
+    if detector.config.data.reading.region and not detector.data.region:
+        raise InputError("An export has one --region for all images, and the run one for each: it cannot be exported.")
     if output.exists() and not output.is_dir():
         raise InputError(f"--output={output} is a file; name a folder.")
     if output.is_dir() and any(output.iterdir()) and not runs.is_export(output):
@@ -160,7 +162,7 @@ def _write_model(
 ) -> Difference | None:
     """Writes the model; compares a single-precision format with the detector on the images."""
     is_single = format != SAVED_MODEL
-    graph = Graph(detector.graph(single=is_single), normal.scores, threshold, single=is_single)
+    graph = Graph(detector.graph(single=is_single), normal.scores, threshold, region=detector.region, single=is_single)
     if not is_single:
         saved_model.write(path, graph, detector.size)
         return None

@@ -165,6 +165,7 @@ def _write_maps(detector: Detector, image: _Read, result: Prediction, options: P
         reading.read_pixels(image.file.path, detector.how_read),
         result.heat_map,
         [box[:4] for box in result.boxes or ()],
+        region=None if image.pixels is None else detector.regions(image.pixels),
         pixel_threshold=detector.pixel_threshold,
         format=options.heat_map_format,
     )

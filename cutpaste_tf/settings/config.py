@@ -84,7 +84,8 @@ class Config(Settings):
             return by_rule
 
         transfer, weights = self.network.facts.transfer, self.network.weights
-        image_size = value("image_size", sizes.of(default_image_size(self.data.data)))
+        by_set, of_images = sizes.of(default_image_size(self.data.data)), (sizes.AUTO, sizes.AUTO)
+        image_size = value("image_size", of_images if self.features.tile_size else by_set)
         epochs = value("epochs", 64 if transfer else 256)
         head_epochs = value("head_epochs", 10 if transfer and epochs else 0)
         value("batch_size", 24 if transfer else 32 * len(self.augmentation.views))
@@ -108,6 +109,8 @@ class Config(Settings):
         if self.filled_in():
             self.resolved()  # checks itself
             return
+        if self.data.image_size[0] == sizes.AUTO and not self.patch_size and not self.features.tile_size:
+            raise InputError("--image_size=auto, images at their own size, is for patch models; give HEIGHT,auto.")
         augmentation, batch_size = self.augmentation, self.schedule.batch_size
         if augmentation.scar_max_width**2 + augmentation.scar_max_length**2 > min(self.view_size) ** 2:
             raise InputError(f"A rotated scar does not fit into {sizes.as_flag(self.view_size)} px; make it smaller.")
@@ -136,7 +139,9 @@ class Config(Settings):
             raise InputError(f"{options}: only for patch models; give --patch_size=64 as well.")
 
     def _check_patches(self) -> None:
-        features, size, given = self.features, self.data.size, sizes.as_flag(self.data.image_size)
+        features, given = self.features, sizes.as_flag(self.data.image_size)
+        is_known = self.data.image_size[0] != sizes.AUTO  # if not, it is chosen to fit
+        size = self.data.size if is_known else sizes.of(features.tile_size or features.nearest_fitting(256))
         for name, value in (("patch_size", self.patch_size), ("extract_size", features.extract_size)):
             if value > min(size):
                 raise InputError(f"--{name}={value} is larger than --image_size={given}; the nearest is {value}.")

@@ -25,6 +25,11 @@ class ReadingSettings(Settings):
     normal_name: str = setting(GOOD, "Name of the folders that hold normal images.")
     max_megapixels: float = setting(200.0, "Pictures with more million pixels are refused.", above=0)
     invert_masks: bool = setting(False, "Masks are zero on the defect.")
+    region: str = setting(
+        "",
+        "Mask of the part of the images that counts, nonzero inside; or a folder of masks, named like their images. "
+        "What lies outside is neither fitted to nor scored.",
+    )
 
     def check(self) -> None:
         """Checks that the normal folder's name is a valid name."""
@@ -45,8 +50,9 @@ class DataSettings(Settings):
     test_data: str = setting("", "Test images where --data has none: like --data, or good/ beside DEFECT/.")
     image_size: tuple[int, ...] = setting(
         (),
-        "Size in pixels that images are resized to: a number for a square, HEIGHT,WIDTH, or HEIGHT,auto for the median "
-        "aspect of the training images; by default 256, for cifar10 32.",
+        "Size in pixels that images are resized to: a number for a square, HEIGHT,WIDTH, HEIGHT,auto for the median "
+        "aspect of the training images, or auto for their own size; by default 256, for cifar10 32, and auto with "
+        "--tile_size.",
         source="A.1; Section 5.4",
         convert=sizes.parsed,
     )
@@ -94,4 +100,6 @@ class DataSettings(Settings):
         if not self.image_size:
             raise ValueError("image_size is left open: take the data of Config.resolved()")
         height, width = self.image_size
+        if height == sizes.AUTO:
+            raise ValueError("image_size is left to the images, see preparation.with_size")
         return height, height if width == sizes.AUTO else width

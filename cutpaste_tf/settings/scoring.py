@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings.base import PATCH_MODEL, Settings, setting
 
 
@@ -29,6 +30,36 @@ class FeatureSettings(Settings):
         choices=("exact", "fast"),
         only=PATCH_MODEL,
     )
+
+    tile_size: int = setting(
+        0,
+        "Side of the tiles in which dense=fast passes over the image, to bound memory; images then keep their own "
+        "size, unless --image_size is given. 0: whole.",
+        source="ours",
+        at_least=0,
+        only=PATCH_MODEL,
+    )
+    # A patch of 32 px and what the places of layer1 and layer2 see beyond it: a seam is then as the image's inside.
+    tile_overlap: int = setting(
+        128,
+        "Pixels that neighboring tiles have in common, at least; a patch is taken from the tile in whose middle it is.",
+        source="ours",
+        at_least=0,
+        only=PATCH_MODEL,
+    )
+
+    def check(self) -> None:
+        """Checks that tiles hold patches, end with one, and advance."""
+        if not self.tile_size:
+            return
+        fitting = self.nearest_fitting(self.tile_size)
+        if fitting != self.tile_size:
+            raise InputError(
+                f"--tile_size={self.tile_size}: less the extract_size of {self.extract_size} px it must be a multiple "
+                f"of --stride={self.stride}; the nearest is {fitting}."
+            )
+        if self.tile_overlap > self.tile_size - self.stride:
+            raise InputError(f"--tile_overlap={self.tile_overlap} leaves nothing of tiles of {self.tile_size} px.")
 
     def nearest_fitting(self, pixels: int) -> int:
         """The length of an axis nearest to `pixels` on which patches end at the border; of two, the larger."""

@@ -15,7 +15,8 @@ def parsed(value: Any) -> tuple[int, ...]:
     """A setting of a size: (height, width); `()` if it is open.
 
     Args:
-        value: a number, of a square; `HEIGHT,WIDTH` or `HEIGHT,auto` as text; or two numbers. 0 and nothing are open.
+        value: a number, of a square; `HEIGHT,WIDTH`, `HEIGHT,auto` or `auto` as text; or two numbers. 0 and nothing
+            are open.
 
     Raises:
         InputError: it is something else.
@@ -31,7 +32,7 @@ def parsed(value: Any) -> tuple[int, ...]:
         ]
     except (TypeError, ValueError):
         numbers = []
-    if not 1 <= len(numbers) <= 2 or numbers[0] == AUTO != numbers[-1] or numbers == [AUTO]:
+    if not 1 <= len(numbers) <= 2 or numbers[0] == AUTO != numbers[-1]:
         text = value if isinstance(value, str) else ",".join(map(str, parts))
         raise InputError(f"--image_size={text} must be a number, HEIGHT,WIDTH or HEIGHT,auto, as in 256 or 256,640.")
     return numbers[0], numbers[-1]
@@ -45,7 +46,8 @@ def of(size: int | Size) -> Size:
 def as_flag(size: Sequence[int]) -> str:
     """A size as `--image_size` takes it."""
     height, width = size
-    return str(height) if height == width != AUTO else ",".join("auto" if n == AUTO else str(n) for n in size)
+    texts = ["auto" if number == AUTO else str(number) for number in size]
+    return texts[0] if height == width else ",".join(texts)
 
 
 def shown(size: int | Size) -> str:

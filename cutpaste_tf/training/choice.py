@@ -22,7 +22,7 @@ from cutpaste_tf.backend import keras
 from cutpaste_tf.detection import calibration, dense, image_features, loading
 from cutpaste_tf.detection.detector import FittedDetector
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import synthetic
+from cutpaste_tf.images import regions, synthetic
 from cutpaste_tf.networks import build
 from cutpaste_tf.networks.backbones import BACKBONES
 from cutpaste_tf.progress import Report, say, track
@@ -114,6 +114,9 @@ def choose(
     held_out, fitted = _split(np.arange(len(examples.images)) if groups is None else groups, config.seed)
     normal = examples.images[held_out]
     anomalies = made_up(normal, config.seed)
+    if resolved.data.reading.region:
+        inside = regions.inside(normal)
+        anomalies = {kind: np.stack([*map(regions.blank, pictures, inside)]) for kind, pictures in anomalies.items()}
     report(f"Choosing by {len(anomalies)} kinds of made-up anomalies on {len(normal)} held-out normal images.")
     images = {_FITTED: examples.images[fitted], _NORMAL: normal, **anomalies}
     candidates = _measured(config, images, None if groups is None else groups[fitted], report)
@@ -206,7 +209,7 @@ def _measured(
     for family in track(families, len(families), "Candidates", report):
         given = config.replaced(feature=",".join(family.stages), **family.settings)
         detector = loading.make(nets.feature, given, TrainingData({}, 255))
-        candidates += _of_family(family, detector, features[family.of_patches], groups)
+        candidates += _of_family(family, detector, features[family.of_patches], images, groups)
     return candidates
 
 
@@ -222,18 +225,25 @@ class _Family(NamedTuple):
 
 
 def _of_family(
-    family: _Family, fitted: FittedDetector, features: _Features, groups: np.ndarray | None
+    family: _Family,
+    fitted: FittedDetector,
+    features: _Features,
+    images: dict[str, np.ndarray],
+    groups: np.ndarray | None,
 ) -> Iterator[Candidate]:
     began = time.monotonic()
     settings = {"feature": ",".join(family.stages), **family.settings}
-    fitted.fit_features(features.of(family.stages, _FITTED), groups)
+    inside = {name: fitted.regions(some) for name, some in images.items()}
+    fitted.fit_features(features.of(family.stages, _FITTED), groups, inside[_FITTED])
     densities = {
-        name: fitted.score_features(features.of(family.stages, name)) for name in features.names if name != _FITTED
+        name: fitted.score_features(features.of(family.stages, name), inside[name])
+        for name in features.names
+        if name != _FITTED
     }
     for image_score in ("map", "patches") if family.of_patches else ("",):
         given = {**settings, "image_score": image_score} if image_score else settings
         detector = fitted.configured(fitted.given.replaced(**given))
-        scores = {name: detector.reduce(each)[0] for name, each in densities.items()}
+        scores = {name: detector.reduce(each, inside[name])[0] for name, each in densities.items()}
         known = detector.calibration
         assert known is not None
         threshold = np.quantile(np.append(known.scores, scores.pop(_NORMAL)), 1 - _FALSE_ALARMS)

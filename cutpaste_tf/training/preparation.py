@@ -9,7 +9,7 @@ import numpy as np
 from cutpaste_tf import files, runs
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import layouts, reading, sources, unread
+from cutpaste_tf.images import layouts, reading, regions, sources, unread
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.networks import weights
 from cutpaste_tf.networks.backbones import BACKBONES
@@ -21,10 +21,10 @@ from cutpaste_tf.settings.density import DensitySettings
 
 
 def with_size(config: Config, output_dir: Path, tfds_data_dir: str, report: Report) -> Config:
-    """The configuration with the width that `--image_size=HEIGHT,auto` leaves to the images.
+    """The configuration with the size that `--image_size=HEIGHT,auto` or `auto` leaves to the images.
 
-    Their median aspect, by the files' headers, gives the width, rounded to what patches need, or to 32 px. A run that
-    has begun keeps its size.
+    The median aspect of the training images gives the width, or the medians of both the size, by the files' headers,
+    rounded to what patches need, or to 32 px. A run that has begun keeps its size.
 
     Args:
         config: as given.
@@ -34,20 +34,25 @@ def with_size(config: Config, output_dir: Path, tfds_data_dir: str, report: Repo
     Raises:
         InputError: there are no images, or one is not an image.
     """
-    height, width = config.resolved().data.image_size
-    if width != sizes.AUTO:
+    given = config.resolved().data.image_size
+    if sizes.AUTO not in given:
         return config
     if (output_dir / "config.json").is_file():
         begun = Config.read(output_dir / "config.json").resolved().data.image_size
-        if begun[0] == height:
+        if given[0] in (begun[0], sizes.AUTO):
             return config.replaced(image_size=begun)
-    items = list_train(config, output_dir, tfds_data_dir, None)
-    aspect = float(np.median([columns / rows for rows, columns in reading.sizes_of(items, config.data)]))
-    exact = round(height * aspect)
-    width = config.features.nearest_fitting(exact) if config.patch_size else max(32, 32 * round(exact / 32))
-    report(
-        f"--image_size={height},auto: {height},{width}, by the training images' median width / height of {aspect:.3f}."
-    )
+    every = np.array(reading.sizes_of(list_train(config, output_dir, tfds_data_dir, None), config.data))
+
+    def fitting(pixels: float) -> int:
+        return config.features.nearest_fitting(round(pixels)) if config.patch_size else max(32, 32 * round(pixels / 32))
+
+    if given[0] == sizes.AUTO:
+        height, width = (fitting(float(pixels)) for pixels in np.median(every, axis=0))
+    else:
+        height, width = given[0], fitting(given[0] * float(np.median(every[:, 1] / every[:, 0])))
+    least, most = (sizes.shown((int(rows), int(columns))) for rows, columns in (every.min(axis=0), every.max(axis=0)))
+    images = f"of {least}" if least == most else f"of {least} to {most}, by their median"
+    report(f"Images {images} px become {sizes.shown((height, width))} px (--image_size={height},{width}).")
     return config.replaced(image_size=(height, width))
 
 
@@ -69,6 +74,7 @@ def checked_items(given: Config, output_dir: Path, tfds_data_dir: str, report: R
         InputError: the folder is in use, or the images or weight files are unusable.
     """
     config = given.resolved()
+    regions.check(config.data.reading.region)
     runs.check(output_dir, given)
     files.check_writable(output_dir, locks=True)
     is_started = (output_dir / "config.json").is_file()

@@ -58,7 +58,7 @@ def train(
         nets = _checked_networks(config, output_dir)
         root = sources.folder(config.data.data)  # before data get their first name, which may no longer exist
         stack.enter_context(files.locked(output_dir))
-        given = runs.open_run(output_dir, given, TrainingData.of(examples))
+        given = runs.open_run(output_dir, given, TrainingData.of(examples, config.data.reading.region))
         report(f"Training on {given.data.data}: {examples.note}.")
         for line in preparation.notes(root, items, given.resolved(), examples):
             report(f"Note: {line}")
@@ -131,7 +131,7 @@ class _Run:
         held_out, paths = detector.held_out_, [*detector.data.images]
         if held_out is None or len(held_out) != len(paths):  # too few images, or patches of too many
             return
-        scores, _ = detector.reduce(held_out)
+        scores, _ = detector.reduce(held_out, detector.held_out_regions_)
         order = np.argsort(-scores, kind="stable")
         rows = [{"path": folders.printable(paths[index]), "score": f"{scores[index]:.6f}"} for index in order]
         files.write_csv(self._folder / runs.SUSPECTS, rows)

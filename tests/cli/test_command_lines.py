@@ -209,7 +209,7 @@ def test_every_setting_is_a_flag_with_its_default(run):
 
 def test_defaults_are_the_papers():
     config = Config().resolved()
-    assert (config.schedule.total_steps, config.schedule.batch_size, config.data.size) == (65_536, 96, 256)
+    assert (config.schedule.total_steps, config.schedule.batch_size, config.data.size) == (65_536, 96, (256, 256))
     assert (config.schedule.learning_rate, config.schedule.momentum, config.schedule.l2) == (0.03, 0.9, 0.00003)
     assert (config.augmentation.min_patch_area, config.augmentation.max_patch_area) == (0.02, 0.15)
     assert config.augmentation.proxy_task in TASKS

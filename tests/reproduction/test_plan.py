@@ -40,7 +40,7 @@ def test_cifar10_needs_no_folder_and_is_never_enlarged(tmp_path):
     first = work[0].run
     assert not {"image_size", "stem"} & dict(first.settings).keys()
     assert first.flags("")[0] == "--data=cifar10/airplane"
-    assert {task.run.config("").data.size for task in work} == {32}
+    assert {task.run.config("").data.size for task in work} == {(32, 32)}
     request = request_of(tmp_path, tables=(CIFAR10,), seeds=1)
     assert {one.run.name for one in plan(request) if one.run.category == "cifar10/ship"} == {
         f"cifar10/ship/proxy_task={task}/seed0" for task in ("cutout", "cutpaste", "rotation")

@@ -50,22 +50,40 @@ class Graph:
         detector: the detector's own graph.
         normal_scores: float64 [n], sorted, of its calibration.
         threshold: the score above which an image is anomalous.
+        region: bool [height, width], the part of the images that counts; None: all.
         single: whether p-values are in single precision.
     """
 
-    def __init__(self, detector: DetectorGraph, normal_scores: np.ndarray, threshold: float, *, single: bool = False):
+    def __init__(
+        self,
+        detector: DetectorGraph,
+        normal_scores: np.ndarray,
+        threshold: float,
+        *,
+        region: np.ndarray | None = None,
+        single: bool = False,
+    ):
         self._detector, self._number = detector, number_format(single=single)
         # Dividing in the graph would change the last bit.
         self._table = variables.keep(np.arange(256).astype(np.float32) / 255, "unit_range")
         self._normal_scores = variables.keep(normal_scores, "calibration", self._number)
+        self._region: Any = None if region is None else variables.keep(region[..., None], "inside", tf.int32)
         self._threshold = variables.keep(np.array(threshold), "threshold", self._number)
 
     def __call__(self, images: Any) -> Outputs:
         """Scores images uint8 [count, height, width, 3]."""
+        if self._region is not None:
+            images = self._blanked(images)
         score, heat_map = self._detector.reduce(*self._detector.negative_log_density(images, self._to_unit_range))
         at_least = tf.reduce_sum(tf.cast(self._normal_scores >= score[:, None], self._number), axis=1)
         p_value = (at_least + 1) / (self._normal_scores.shape[0] + 1)
         return Outputs(score, p_value, score > self._threshold, heat_map)
+
+    def _blanked(self, images: Any) -> Any:
+        """As `images.regions.blank`."""
+        inside = tf.cast(images, tf.int32) * self._region
+        is_black = tf.cast(tf.reduce_max(inside, axis=-1, keepdims=True) < 1, tf.int32)
+        return tf.cast(inside + is_black * self._region * tf.constant([0, 0, 1]), tf.uint8)
 
     def _to_unit_range(self, images: Any) -> Any:
         return tf.gather(self._table, tf.cast(images, tf.int32))

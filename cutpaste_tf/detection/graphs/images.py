@@ -20,16 +20,26 @@ class ImageGraph:
         feature: image in [0, 1] -> pooled feature.
         config: of the detector.
         density: fitted.
+        region: bool [height, width], the part of the images that counts; None: all.
         single: whether density and maps are in single precision.
     """
 
-    def __init__(self, feature: keras.Model, config: Config, density: Density, *, single: bool):
+    def __init__(
+        self,
+        feature: keras.Model,
+        config: Config,
+        density: Density,
+        *,
+        region: np.ndarray | None = None,
+        single: bool,
+    ):
         self._number, size = number_format(single=single), config.data.size
         if single:
             variables.keep_normalization(feature)
         pool = feature.get_layer("pool")
         self._network = keras.Model(feature.input, [pool.input, pool.output])
         self._density = densities.Scaled(config.density.density, density, self._keep)
+        self._region = None if region is None else variables.keep(region, "region", tf.float32)
         places = self._network.compute_output_shape((1, *size, 3))[0][1:3]
         self._enlarge = [
             self._keep(resizing.matrix(length, pixels), name)
@@ -50,7 +60,8 @@ class ImageGraph:
         maps = tf.cast(tf.nn.relu(maps), tf.float32)
         narrowed = tf.linalg.matmul(tf.cast(maps, self._number), columns, transpose_b=True)
         narrowed = tf.cast(tf.cast(narrowed, tf.float32), self._number)  # as Pillow does between its two passes
-        return score, tf.cast(tf.linalg.matmul(rows, narrowed), tf.float32)
+        maps = tf.cast(tf.linalg.matmul(rows, narrowed), tf.float32)
+        return score, maps if self._region is None else maps * self._region
 
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
         """As `DetectorGraph.reduce`."""

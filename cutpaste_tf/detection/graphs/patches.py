@@ -31,10 +31,19 @@ class PatchGraph:
         feature: image in [0, 1] -> pooled feature.
         config: of the detector.
         density: of patches, fitted.
+        region: bool [height, width], the part of the images that counts; None: all.
         single: whether density and maps are in single precision and without loops, as ONNX and LiteRT need.
     """
 
-    def __init__(self, feature: keras.Model, config: Config, density: PatchDensity, *, single: bool):
+    def __init__(
+        self,
+        feature: keras.Model,
+        config: Config,
+        density: PatchDensity,
+        *,
+        region: np.ndarray | None = None,
+        single: bool,
+    ):
         self._number, self._settings, size = number_format(single=single), config.heat_maps, config.data.size
         if single:
             variables.keep_normalization(feature)
@@ -47,15 +56,21 @@ class PatchGraph:
             for pixels, name in zip(size, ("down", "across"), strict=True)
         )
 
+        self._region = self._inside = None
+        if region is not None:
+            self._region = variables.keep(region, "region", tf.float32)
+            self._inside = variables.keep(dense.inside(region[None], config.features), "inside", tf.float32)
+
     def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
         """As `DetectorGraph.negative_log_density`."""
-        scores = self._score(self._embed(images, to_unit_range))
-        return tf.reshape(scores, [-1, *self._places]), None
+        scores = tf.reshape(self._score(self._embed(images, to_unit_range)), [-1, *self._places])
+        return scores if self._inside is None else scores * self._inside, None
 
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
         """As `DetectorGraph.reduce`."""
         spread = tf.linalg.matmul(self._down, tf.cast(densities, self._number))
         maps = tf.cast(tf.linalg.matmul(spread, self._across, transpose_b=True), tf.float32)
+        maps = maps if self._region is None else maps * self._region
         chosen = {"map": maps, "patches": densities}[self._settings.image_score]
         return tf.cast(tf.reduce_max(chosen, axis=[1, 2]), self._number), maps
 
@@ -76,7 +91,8 @@ class Embedder:
     def __init__(self, feature: keras.Model, size: Size, settings: FeatureSettings, *, loops: bool):
         self._settings, self._size, self._loops = settings, size, loops
         is_fast = settings.dense == "fast"
-        self._network: Any = dense.fully_convolutional(feature, size, settings) if is_fast else feature
+        self._tiling = dense.Tiling.of(size, settings)
+        self._network: Any = dense.fully_convolutional(feature, self._tiling.size, settings) if is_fast else feature
 
     def __call__(self, images: Any, to_unit_range: Callable[[Any], Any]) -> Any:
         """Features float32 [count, locations, dimensions]; with loops, image by image, to bound memory.
@@ -97,7 +113,21 @@ class Embedder:
         return tf.reshape(features, [-1, locations, self._network.output.shape[-1]])
 
     def _fast(self, images: Any, to_unit_range: Callable[[Any], Any]) -> Any:
-        return self._network(to_unit_range(images), training=False)
+        tiling = self._tiling
+        if len(tiling.corners) == 1:
+            return self._network(to_unit_range(images), training=False)
+        (height, width), corners = tiling.size, tiling.corners
+
+        def of_tile(index: Any) -> Any:
+            top, left = tf.unstack(tf.gather(corners, index))
+            tile = tf.ensure_shape(images[:, top : top + height, left : left + width], [None, height, width, 3])
+            return self._network(to_unit_range(tile), training=False)
+
+        features = each(of_tile, len(corners), tf.float32, loops=self._loops)  # [tiles, images, places, dimensions]
+        by_image = tf.transpose(features, [1, 0, 2, 3])
+        dimensions, in_tile = self._network.output.shape[-1], self._network.output.shape[1]
+        by_image = tf.reshape(by_image, [-1, len(corners) * in_tile, dimensions])
+        return tf.gather(by_image, tiling.tile_of * in_tile + tiling.place_of, axis=1)
 
     def _exact(self, images: Any, to_unit_range: Callable[[Any], Any]) -> Any:
         size, (rows, columns) = self._settings.extract_size, dense.places(self._size, self._settings)
