@@ -13,6 +13,7 @@ from cutpaste_tf.errors import NoRoomError
 # Arrays up to this size stay in memory, larger ones in a file: 682 images of 256 px. Training copies an array in memory
 # with a border, and twice while the border is added: at most 820 MB, however many images there are.
 MEMORY_LIMIT = 2**27
+_IN_USE = 2**26
 
 
 def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> np.ndarray:
@@ -52,6 +53,11 @@ def release(array: np.ndarray) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
+def in_memory(array: np.ndarray, most: int = 64) -> int:
+    """How many rows of a file-backed array, at most `most`, to use before it is released: 64 MiB, or one."""
+    return max(1, min(most, _IN_USE // max(1, array[:1].nbytes)))
+
+
 def batches(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """An array's rows in order, `size` at a time; those of an array in a file do not stay in memory."""
     for start in range(0, len(array), size):
@@ -61,5 +67,5 @@ def batches(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 def rows(array: np.ndarray) -> Iterator[np.ndarray]:
     """An array's rows one by one; memory as in `batches`."""
-    for batch in batches(array, 64):
+    for batch in batches(array, in_memory(array)):
         yield from batch

@@ -21,7 +21,6 @@ from cutpaste_tf.settings.augmentation import VIEWS, AugmentationSettings
 from cutpaste_tf.settings.sizes import Size
 
 _FOREVER = 2**62
-_HELD = 128  # images of a file-backed set in memory at a time: 25 MB at 256 px
 _AHEAD = 4  # prefetched batches, 75 MB each at 256 px in float32; tf.data's autotuning reached 67
 
 
@@ -143,7 +142,7 @@ def _padded(images: np.ndarray, translate: float) -> Callable[[tf.Tensor], tf.Te
 
     def read(index: int) -> np.ndarray:
         image = _reflected(images[index], margins)
-        if next(fetched) % _HELD == 0:
+        if next(fetched) % arrays.in_memory(images, 128) == 0:
             arrays.release(images)
         return image
 

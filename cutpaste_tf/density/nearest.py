@@ -207,6 +207,8 @@ def _held(features: Iterable[np.ndarray], count: int) -> tuple[np.ndarray, np.nd
             chosen = np.linspace(0, count, fitting, endpoint=False).astype(int)
             held = arrays.allocate(fitting, image.shape, np.float32)
         held[chosen == index] = image
+        if index % arrays.in_memory(held) == 0:
+            arrays.release(held)
     if not len(held):
         raise InputError("There are no features to fit a density to.")
     return held, chosen

@@ -80,6 +80,8 @@ class SharedGaussian:
                 sample = arrays.allocate(len(sampled), image_features.shape, np.float32)
             moments[part_of[index]].add(rows - center)
             sample[sampled == index] = image_features
+            if index % arrays.in_memory(sample) == 0:
+                arrays.release(sample)
         if not len(sample):
             raise InputError("There are no features to fit a density to.")
         self.scored = sampled if count > 1 else sampled[:0]
@@ -89,6 +91,7 @@ class SharedGaussian:
             others._set_moments(center, [part for other, part in enumerate(moments) if other != number])
             for place in np.flatnonzero(part_of[sampled] == number):
                 self.held_out[place] = others.peak - others.score_samples(sample[place : place + 1])[0]
+                arrays.release(sample)
         self._set_moments(center, moments)
         return self
 

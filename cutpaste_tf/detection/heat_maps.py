@@ -29,7 +29,7 @@ def upsample(scores: np.ndarray, size: int | Size, features: FeatureSettings, se
     maps = arrays.allocate(len(scores), (height, width), np.float32)
     for index, coarse in enumerate(scores):
         maps[index] = down @ coarse @ across.T
-        if index % 64 == 0:
+        if index % arrays.in_memory(maps) == 0:
             arrays.release(maps)
     return maps
 

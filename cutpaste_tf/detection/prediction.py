@@ -89,11 +89,11 @@ def boxes(heat: np.ndarray, limit: float, size: tuple[int, int]) -> tuple[Box, .
         size: (width, height) of the image that the boxes are for.
     """
     labelled: Any = ndimage.label(heat > limit)
-    regions, count = labelled
-    hottest = ndimage.maximum(heat, regions, range(1, count + 1))
+    regions, _ = labelled
     result: list[Box] = []
-    for place, most in zip(ndimage.find_objects(regions), hottest, strict=True):
+    for number, place in enumerate(ndimage.find_objects(regions), 1):
         rows, columns = place
+        most = heat[place].max(where=regions[place] == number, initial=limit)
         left, right = _stretched(columns, heat.shape[1], size[0])
         top, bottom = _stretched(rows, heat.shape[0], size[1])
         result.append(Box(left, top, right - left, bottom - top, float(most)))

@@ -18,6 +18,8 @@ def pixel_metrics(
     labels: np.ndarray,
     defects: Sequence[str],
     images: np.ndarray | None = None,
+    *,
+    limit: float = PRO_LIMIT,
 ) -> dict[str, Any]:
     """Pixel AUROC and AUPRO in percent, over all images and for each kind of defect with the normal images.
 
@@ -29,6 +31,7 @@ def pixel_metrics(
         labels: [count], 0 normal, 1 anomalous; others are ignored.
         defects: name of each image's defect.
         images: uint8 [count, height, width, 3] that carry regions, see `images.regions`: other pixels do not count.
+        limit: false positive rate up to which the per-region overlap is integrated.
 
     Returns:
         `pixel_auroc`, `aupro`, the same with `_by_defect`, and how many images were ignored. AUCs are None without
@@ -40,10 +43,10 @@ def pixel_metrics(
     result["anomalous_without_mask"] = without_mask(masks, labels)
     if not masked:
         return result
-    result["pixel_auroc"], result["aupro"] = _areas(maps, masks, masked, normal, images)
+    result["pixel_auroc"], result["aupro"] = _areas(maps, masks, masked, normal, images, limit)
     for defect in sorted({defects[index] for index in masked}):
         chosen = [index for index in masked if defects[index] == defect]
-        both = _areas(maps, masks, chosen, normal, images)
+        both = _areas(maps, masks, chosen, normal, images, limit)
         result["pixel_auroc_by_defect"][defect], result["aupro_by_defect"][defect] = both
     return result
 
@@ -59,7 +62,12 @@ def without_mask(masks: Sequence[np.ndarray | None], labels: np.ndarray) -> int:
 
 
 def _areas(
-    maps: np.ndarray, masks: Sequence[Any], masked: Sequence[int], normal: Sequence[int], images: np.ndarray | None
+    maps: np.ndarray,
+    masks: Sequence[Any],
+    masked: Sequence[int],
+    normal: Sequence[int],
+    images: np.ndarray | None,
+    limit: float,
 ) -> tuple[float | None, float | None]:
     """(pixel AUROC, AUPRO) in percent; images `masked` have a mask."""
     scores, weights = [], []
@@ -84,7 +92,7 @@ def _areas(
     if rates is None:
         return None, None
     auroc = _area_under(*rates, np.ones(len(positives)), 1.0)
-    return 100 * auroc, 100 * _area_under(*rates, by_region, PRO_LIMIT)
+    return 100 * auroc, 100 * _area_under(*rates, by_region, limit)
 
 
 def _false_positive_rates(

@@ -15,7 +15,7 @@ from cutpaste_tf.detection.pixel_detector import PixelDetector
 from cutpaste_tf.evaluation import decisions, figures, metrics, pixel_metrics
 from cutpaste_tf.evaluation.plan import Plan
 from cutpaste_tf.files import whole_folder, write_arrays, write_csv
-from cutpaste_tf.images import sources
+from cutpaste_tf.images import public_sets, sources
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.pictures import drawing, heat_map_plots, page, plots
 from cutpaste_tf.progress import Report
@@ -90,7 +90,9 @@ def _figures_of_merit(evaluated: Evaluated) -> dict[str, Any]:
     if scores.heat_maps is not None:
         examples = tests.examples
         blanked = examples.images if plan.detector.config.data.reading.region else None
-        result |= pixel_metrics.pixel_metrics(scores.heat_maps, examples.masks, labels, defects, blanked)
+        limit = public_sets.pro_limit(sources.folder(plan.data))
+        result |= pixel_metrics.pixel_metrics(scores.heat_maps, examples.masks, labels, defects, blanked, limit=limit)
+        result["pro_limit"] = limit
     return result
 
 

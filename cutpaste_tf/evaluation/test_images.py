@@ -22,7 +22,7 @@ def is_moved(data: str, detector: Detector) -> bool:
     """Whether a folder holds the training images of a run that was trained on them elsewhere."""
     root, trained = sources.folder(data), detector.data.images
     try:
-        items = layouts.list_train(root, detector.config.data, trained=trained)
+        items = sources.list_train(root, detector.config.data, trained=trained)
     except (InputError, OSError):  # other data, which may be unsuitable for training
         return False
     if {item.path for item in items} != set(trained):

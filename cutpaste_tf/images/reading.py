@@ -25,7 +25,6 @@ from cutpaste_tf.settings.data import DataSettings
 from cutpaste_tf.settings.sizes import Size
 
 NORMAL, ANOMALOUS, UNKNOWN = 0, 1, -1
-_HELD = 256  # images of a file-backed set in memory while it is written
 
 
 class Item(NamedTuple):
@@ -160,9 +159,10 @@ def read(
         return _Read(kind, mask, notice, pixel_hash(pixels[index]))
 
     results: list[_Read] = []
+    held = arrays.in_memory(pixels, 256)
     for result in track(parallel.in_order(read_one, enumerate(items)), len(items), "Reading images", report):
         results.append(result)
-        if len(results) % _HELD == 0:
+        if len(results) % held == 0:
             arrays.release(pixels)
             arrays.release(held_masks)
     kinds = [result.kind for result in results]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import demo, layouts, prepared, reading
+from cutpaste_tf.images import demo, layouts, prepared, public_sets, reading
 from cutpaste_tf.images.reading import NORMAL, Examples, Item
 from cutpaste_tf.settings.data import DataSettings
 from cutpaste_tf.settings.sizes import Size
@@ -67,7 +67,7 @@ def list_train(
     """The normal training images.
 
     Args:
-        data: a folder, see `layouts.py`, demo/NAME, or a set of SOURCES, such as `mvtec_ad/bottle`.
+        data: a folder, see `layouts.py` and `public_sets.py`, demo/NAME, or a set of SOURCES, as `mvtec_ad/bottle`.
         settings: how a folder is read.
         trained: see `layouts.list_train`.
         tfds_data_dir: where TensorFlow Datasets keeps its sets; empty for its default.
@@ -77,7 +77,10 @@ def list_train(
     """
     if _is_prepared(str(data)):
         return _items(str(data), "train", tfds_data_dir)
-    return layouts.list_train(folder(data), settings, trained=trained)
+    root = folder(data)
+    if known := public_sets.of(root, settings):
+        return known.train
+    return layouts.list_train(root, settings, trained=trained)
 
 
 def list_normal(data: str | Path, settings: DataSettings, tfds_data_dir: str = "") -> list[Item]:
@@ -104,7 +107,10 @@ def list_test(
     """The test images with labels and masks; arguments as in `list_train`, but `trained` as in `layouts.list_test`."""
     if _is_prepared(str(data)):
         return _items(str(data), "test", tfds_data_dir)
-    return layouts.list_test(folder(data), settings, trained=trained)
+    root = folder(data)
+    if known := public_sets.of(root, settings):
+        return known.test
+    return layouts.list_test(root, settings, trained=trained)
 
 
 def read_train(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cutpaste_tf.images import folders, layouts, names, pairing
+from cutpaste_tf.images import folders, layouts, names, pairing, public_sets
 from cutpaste_tf.settings.data import DataSettings
 
 
@@ -17,6 +17,8 @@ def lines(root: Path, settings: DataSettings = DataSettings(), *, testing: bool)
     """
     if not root.is_dir():
         return []
+    if known := public_sets.of(root, settings):
+        return list(known.notes)
     inside = {folder.name: folder for folder in folders.inside(root)}
     roles = {"train", "test", layouts.TRUTH}
     others = []
@@ -28,6 +30,8 @@ def lines(root: Path, settings: DataSettings = DataSettings(), *, testing: bool)
         others += [path for path in sorted(inside["train"].iterdir()) if folders.is_image(path)]
     counts = {path: folders.count(path) for path in others}
     texts = [f"Not read: {_shown(path)} ({n} images)." for path, n in counts.items() if n]
+    if notes := public_sets.notes(root):
+        texts = notes
     if testing:
         test = layouts.test_folder(root, settings)
         return texts + (_of_tests(test) if test else _of_plain(root, settings)) + _of_all(test or root)

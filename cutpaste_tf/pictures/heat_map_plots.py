@@ -127,19 +127,25 @@ def panels(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Input, input with the mask's outline, heat map, heat map over the input; uint8 [height, width, 3] each,
     enlarged if they are too small to write above, and reduced if they are very large."""
+    image, heat = reduced(image, _LONGEST), reduced(heat, _LONGEST)
     outlined = image.copy()
     if mask is not None:
+        mask = reduced(mask.astype(np.float32), _LONGEST) > 0
         outlined[mask & ~ndimage.binary_erosion(mask, iterations=2)] = _RED
     colors, overlay = colored(image, heat, scale)
-    image, outlined, colors, overlay = map(_of_readable_size, (image, outlined, colors, overlay))
+    times = math.ceil(_LEAST / image.shape[1])
+    image, outlined, colors, overlay = (
+        np.repeat(np.repeat(panel, times, axis=0), times, axis=1) for panel in (image, outlined, colors, overlay)
+    )
     return image, outlined, colors, overlay
 
 
-def _of_readable_size(panel: np.ndarray) -> np.ndarray:
-    times = math.ceil(_LEAST / panel.shape[1])
-    panel = np.repeat(np.repeat(panel, times, axis=0), times, axis=1)
-    picture = Image.fromarray(panel)
-    picture.thumbnail((_LONGEST, _LONGEST), Image.Resampling.BOX)
+def reduced(pixels: np.ndarray, longest: int) -> np.ndarray:
+    """An image or a heat map, averaged if its height or width is more than `longest`."""
+    if max(pixels.shape[:2]) <= longest:
+        return pixels
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((longest, longest), Image.Resampling.BOX)
     return np.asarray(picture)
 
 

@@ -144,9 +144,11 @@ def _pictures(
     files: dict[str, list[Path]] = {"": [], "_heat": []}
     images = enumerate(arrays.rows(examples.images))
     for index, image in track(images, len(examples.paths), "Drawing the page's pictures", report):
-        pictures = {"": image}
+        small = heat_map_plots.reduced(image, 2 * _SIDE)  # some more, for the filter below
+        pictures = {"": small}
         if maps is not None and scale is not None:
-            pictures["_heat"] = heat_map_plots.colored(image, maps[index], scale)[1]
+            heat = heat_map_plots.reduced(maps[index], 2 * _SIDE)
+            pictures["_heat"] = heat_map_plots.colored(small, heat, scale)[1]
         for kind, picture in pictures.items():
             path = folder / FOLDER / f"{index:06d}{kind}.jpg"
             path.write_bytes(_jpeg(picture))

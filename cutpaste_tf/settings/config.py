@@ -109,8 +109,10 @@ class Config(Settings):
         if self.filled_in():
             self.resolved()  # checks itself
             return
-        if self.data.image_size[0] == sizes.AUTO and not self.patch_size and not self.features.tile_size:
-            raise InputError("--image_size=auto, images at their own size, is for patch models; give HEIGHT,auto.")
+        if not self.patch_size:
+            self._refuse_patch_settings()
+            if self.data.image_size[0] == sizes.AUTO:
+                raise InputError("--image_size=auto, images at their own size, is for patch models; give HEIGHT,auto.")
         augmentation, batch_size = self.augmentation, self.schedule.batch_size
         if augmentation.scar_max_width**2 + augmentation.scar_max_length**2 > min(self.view_size) ** 2:
             raise InputError(f"A rotated scar does not fit into {sizes.as_flag(self.view_size)} px; make it smaller.")
@@ -121,8 +123,6 @@ class Config(Settings):
             )
         if self.patch_size:
             self._check_patches()
-        else:
-            self._refuse_patch_settings()
         if self.schedule.calibrate_batch_norm and self.network.freeze_batch_norm == "yes":
             raise InputError("--calibrate_batch_norm: batch norm is frozen; give --freeze_batch_norm=no as well.")
         if batch_size % len(augmentation.views):

@@ -154,7 +154,7 @@ def test_an_array_in_a_file_leaves_memory_and_keeps_its_content(monkeypatch):
 def test_images_and_masks_of_a_large_set_lie_in_files(monkeypatch, category):
     small = sources.read_test(category, 32)
     monkeypatch.setattr(arrays, "MEMORY_LIMIT", 100)
-    monkeypatch.setattr(reading, "_HELD", 2)
+    monkeypatch.setattr(arrays, "_IN_USE", 2 * 32 * 32 * 3)
     large = sources.read_test(category, 32)
     assert isinstance(large.images, np.memmap)
     np.testing.assert_array_equal(large.images, small.images)

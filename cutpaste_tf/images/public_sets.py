@@ -1,0 +1,229 @@
+"""Public data sets whose split is not by MVTec AD's folders, read as they are unpacked.
+
+A folder is recognized by what else is in it or beside it. MVTec AD and MPDD have MVTec AD's folders, and so has MVTec
+LOCO, of which only notes are given.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.images import folders, pairing
+from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Item
+from cutpaste_tf.settings.data import GOOD, DataSettings
+
+DEFECT = "defect"  # of sets that do not name kinds
+
+
+class PublicSet(NamedTuple):
+    """A category with its official split.
+
+    Attributes:
+        name: of the set.
+        train: the normal training images.
+        test: normal and anomalous images.
+        notes: lines for the user.
+    """
+
+    name: str
+    train: list[Item]
+    test: list[Item]
+    notes: tuple[str, ...] = ()
+
+
+def of(root: Path, settings: DataSettings) -> PublicSet | None:
+    """The set that a folder is a category of; None if it is none of those that need more than their folders.
+
+    Args:
+        root: the folder.
+        settings: the held-out part of sets without a split, and how masks are read.
+
+    Raises:
+        InputError: a file of the split is missing or damaged.
+    """
+    for read in (_visa, _mvtec_ad_2, _btad, _kolektor_sdd2, _kolektor_sdd, _dagm, _real_iad):
+        if (found := read(root, settings)) is not None:
+            return found
+    return None
+
+
+def pro_limit(root: Path) -> float:
+    """The false positive rate up to which a set's authors integrate the per-region overlap."""
+    return 0.05 if (root / "test_public").is_dir() else 0.3
+
+
+def notes(root: Path) -> list[str]:
+    """What the user should know about a set that `of` does not need to read."""
+    if (root / "test/logical_anomalies").is_dir():
+        measure = "its measure, sPRO, is not computed, and AUPRO, without its saturation thresholds, is another"
+        return [f"MVTec LOCO: {measure}.", *_validation(root)]
+    return []
+
+
+def _validation(root: Path) -> list[str]:
+    place = root / "validation" / GOOD
+    count = folders.count(place) if place.is_dir() else 0
+    return [f"Not read: {count} normal images of validation/; for the threshold give --calibration_data={place}."]
+
+
+def _items(root: Path, paths: Iterable[Path], label: int, kind: str, masks: Any = None) -> list[Item]:
+    masks = masks or {}
+    return [Item(folders.shown(path, root), path, tuple(masks.get(path, ())), label, kind) for path in paths]
+
+
+def _present(path: Path, listed_in: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path} is missing, which {listed_in} lists: unpack the data set again.")
+    return path
+
+
+def _visa(root: Path, settings: DataSettings) -> PublicSet | None:
+    """VisA: split_csv/1cls.csv beside the categories, with object, split, label, image and mask."""
+    del settings
+    table = root.parent / "split_csv/1cls.csv"
+    if not (table.is_file() and (root / "Data").is_dir()):
+        return None
+    items: dict[str, list[Item]] = {"train": [], "test": []}
+    with table.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row.get("object") != root.name:
+                continue
+            try:
+                image, mask, is_normal = row["image"], row["mask"], row["label"] == "normal"
+                place = _present(root.parent / image, table)
+                masks = (_present(root.parent / mask, table),) if mask and not is_normal else ()
+                label, kind = (NORMAL, GOOD) if is_normal else (ANOMALOUS, DEFECT)
+                items[row["split"]].append(Item(folders.shown(place, root), place, masks, label, kind))
+            except KeyError as error:
+                raise InputError(f"{table} has no {error} as VisA's has; unpack the data set again.") from None
+    if not items["train"]:
+        raise InputError(f"{table} lists no training images of {root.name}.")
+    return PublicSet("VisA", items["train"], items["test"])
+
+
+def _mvtec_ad_2(root: Path, settings: DataSettings) -> PublicSet | None:
+    """MVTec AD 2: test_public beside train; the private test images have no labels."""
+    del settings
+    test = root / "test_public"
+    if not (test.is_dir() and (root / "train" / GOOD).is_dir()):
+        return None
+    train = _items(root, folders.image_files(root / "train" / GOOD), NORMAL, GOOD)
+    images = [path for folder in folders.inside(test) if folder.name != "ground_truth" for path in _files(folder)]
+    truth = test / "ground_truth"
+    paired = pairing.pair(images, test, truth, _files(truth))
+    items = []
+    for path in paired.images:
+        kind = path.relative_to(test).parts[0]
+        label = NORMAL if kind == GOOD else ANOMALOUS
+        items += _items(root, [path], label, kind, paired.masks)
+    lines = ["MVTec AD 2: tested is test_public; AUPRO is integrated up to .05.", *_validation(root)]
+    private = [folder for folder in folders.inside(root) if folder.name.startswith("test_private")]
+    lines += [f"Not read: {folder.name}, whose images have no labels." for folder in private]
+    return PublicSet("MVTec AD 2", train, items, tuple(lines))
+
+
+def _btad(root: Path, settings: DataSettings) -> PublicSet | None:
+    """BTAD: `ok` and `ko` in place of `good` and kinds of defects."""
+    del settings
+    if not all((root / place).is_dir() for place in ("train/ok", "test/ko", "ground_truth/ko")):
+        return None
+    train = _items(root, _files(root / "train/ok"), NORMAL, GOOD)
+    normal, images = _files(root / "test/ok"), _files(root / "test/ko")
+    paired = pairing.pair(images, root / "test", root / "ground_truth", _files(root / "ground_truth"))
+    test = _items(root, normal, NORMAL, GOOD) + _items(root, images, ANOMALOUS, "ko", paired.masks)
+    return PublicSet("BTAD", train, test)
+
+
+def _kolektor_sdd2(root: Path, settings: DataSettings) -> PublicSet | None:
+    """KolektorSDD2: images in train and test, each with NAME_GT.png beside it, empty for a normal one."""
+    parts = [root / "train", root / "test"]
+    if not all(part.is_dir() and next(part.glob("*_GT.png"), None) for part in parts):
+        return None
+    (train, _), (normal, anomalous) = (_by_mask(part, settings) for part in parts)
+    return PublicSet(
+        "KolektorSDD2",
+        _items(root, train.images, NORMAL, GOOD),
+        _items(root, normal.images, NORMAL, GOOD) + _items(root, anomalous.images, ANOMALOUS, DEFECT, anomalous.masks),
+    )
+
+
+def _kolektor_sdd(root: Path, settings: DataSettings) -> PublicSet | None:
+    """KolektorSDD: folders kosNN, one for each item. It has no split for learning from normal images only: a part of
+    the items is held out, none of whose images is learnt."""
+    items = [folder for folder in folders.inside(root) if folder.name.startswith("kos")] if root.is_dir() else []
+    if len(items) < 3 or not next(items[0].glob("Part*_label.bmp"), None):
+        return None
+    order = np.random.default_rng(settings.split_seed).permutation(len(items))
+    count = max(1, round(settings.test_split * len(items))) if settings.test_split else 0
+    held_out = {items[index] for index in order[:count]}
+    normal, anomalous = _by_mask(root, settings)
+    tested = [path for path in normal.images if path.parent in held_out]
+    return PublicSet(
+        "KolektorSDD",
+        _items(root, [path for path in normal.images if path.parent not in held_out], NORMAL, GOOD),
+        _items(root, tested, NORMAL, GOOD) + _items(root, anomalous.images, ANOMALOUS, DEFECT, anomalous.masks),
+        (f"KolektorSDD has no split for normal images only: {count} of {len(items)} items are held out.",),
+    )
+
+
+def _dagm(root: Path, settings: DataSettings) -> PublicSet | None:
+    """DAGM: Train and Test, each with Label/NAME_label.PNG for its defective images."""
+    parts = [root / "Train", root / "Test"]
+    if not all((part / "Label").is_dir() for part in parts):
+        return None
+    del settings
+    train, test = (pairing.pair(_files(part), part) for part in parts)
+    normal = [path for path in test.images if path not in test.masks]
+    anomalous = [path for path in test.images if path in test.masks]
+    return PublicSet(
+        "DAGM",
+        _items(root, [path for path in train.images if path not in train.masks], NORMAL, GOOD),
+        _items(root, normal, NORMAL, GOOD) + _items(root, anomalous, ANOMALOUS, DEFECT, test.masks),
+    )
+
+
+def _real_iad(root: Path, settings: DataSettings) -> PublicSet | None:
+    """Real-IAD: realiad_jsons/CATEGORY.json beside the folder of the images' resolution."""
+    del settings
+    above = root.parent.parent / "realiad_jsons"
+    candidates = [folder / f"{root.name}.json" for folder in (above, above / "realiad_jsons")]
+    table = next((path for path in candidates if path.is_file()), None)
+    if table is None or not (root / "OK").is_dir():
+        return None
+    try:
+        values = json.loads(table.read_text(encoding="utf-8"))
+        normal = values["meta"]["normal_class"]
+        train, test = (_listed(root, table, values[part], normal) for part in ("train", "test"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{table} is damaged ({error}): unpack the data set again.") from None
+    return PublicSet("Real-IAD", [item for item in train if item.label == NORMAL], test)
+
+
+def _listed(root: Path, table: Path, rows: Sequence[dict[str, Any]], normal: str) -> list[Item]:
+    items = []
+    for row in rows:
+        image = _present(root / row["image_path"], table)
+        is_normal = row["anomaly_class"] == normal
+        masks = (_present(root / row["mask_path"], table),) if row.get("mask_path") and not is_normal else ()
+        label, kind = (NORMAL, GOOD) if is_normal else (ANOMALOUS, str(row["anomaly_class"]))
+        items.append(Item(folders.shown(image, root), image, masks, label, kind))
+    return items
+
+
+def _files(folder: Path) -> list[Path]:
+    return folders.image_files(folder) if folder.is_dir() else []
+
+
+def _by_mask(folder: Path, settings: DataSettings) -> tuple[pairing.Paired, pairing.Paired]:
+    """Normal and anomalous images of a folder in which every image has a mask, empty for normal ones."""
+    paired = pairing.pair(_files(folder), folder)
+    marked = pairing.marked(paired.masks, settings.reading)
+    normal = [path for path in paired.images if path not in marked]
+    return paired._replace(images=normal), paired._replace(images=[path for path in paired.images if path in marked])
