@@ -16,6 +16,7 @@ from cutpaste_tf.cli.device_flags import DEVICES
 from cutpaste_tf.cli.flags import config_from_flags, define_config_flags
 from cutpaste_tf.cli.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.progress import say
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.presets import PRESETS, shown
 from cutpaste_tf.training import choice, sheet
@@ -43,9 +44,9 @@ _JIT_COMPILE = flags.DEFINE_enum(
 _SHOW = flags.DEFINE_bool("show_augmentations", False, "Write RUN/proxy_tasks.png, every task's views; train nothing.")
 _CHOOSE = flags.DEFINE_bool(
     "choose",
-    False,
+    None,
     "Choose feature, density and image score by made-up anomalies on held-out normal images; writes RUN/choice.csv and "
-    "choice.png. Needs --epochs=0.",
+    "choice.png. Needs --epochs=0. By default with --preset=quick, if none of what it chooses is given.",
 )
 define_config_flags()
 
@@ -60,8 +61,9 @@ def _main() -> None:
     if _SHOW.value:
         sheet.show_augmentations(config, output_dir, tfds_data_dir=TFDS_DATA_DIR.value)
         return
-    if _CHOOSE.value:
-        config = _chosen(config, output_dir)
+    given = [name for name in choice.CHOSEN if flags.FLAGS[name].present]
+    if _CHOOSE.value or (_CHOOSE.value is None and _PRESET.value == "quick" and not given):
+        config = _chosen(config, output_dir, given)
     train(
         config,
         output_dir,
@@ -76,10 +78,20 @@ if __name__ == "__main__":
     run()
 
 
-def _chosen(config: Config, output_dir: Path) -> Config:
-    """The configuration with what is chosen: that of the run if there is one, whose choice was made before."""
-    if given := ", ".join(f"--{name}" for name in choice.CHOSEN if flags.FLAGS[name].present):
-        raise InputError(f"{given}: --choose decides that; leave it out, or --choose.")
+def _chosen(config: Config, output_dir: Path, given: list[str]) -> Config:
+    """The configuration with what is chosen: that of the run if there is one, whose choice was made before.
+
+    Args:
+        config: by the flags.
+        output_dir: of the run.
+        given: what the flags give of `choice.CHOSEN`.
+    """
+    if given:
+        names = ", ".join(f"--{name}" for name in given)
+        raise InputError(f"{names}: --choose decides that; leave it out, or --choose.")
+    if not _CHOOSE.value and (reason := choice.reason_against(config, TFDS_DATA_DIR.value)):
+        say(f"--preset=quick takes {shown('quick')}, without a choice: {reason}")
+        return config
     if (output_dir / "config.json").is_file():
         read = Config.read(output_dir / "config.json").flat()
         return config.replaced(**{name: read[name] for name in choice.CHOSEN})

@@ -30,6 +30,7 @@ from cutpaste_tf.settings.density import DensitySettings
 _FILE = "density.npz"
 _FACTORS = "location_factors.npy"
 _HELD_OUT = 2**32  # bytes of patch features that are kept for held-out scores
+_TOGETHER = 2**16  # patches of an image that are added at a time: 67 MB in float64 of 128 dimensions
 _LOCATIONS = 64  # per batch of fitting and scoring: 55 MB in float64 with 209 images of 512 dimensions
 
 
@@ -72,13 +73,15 @@ class SharedGaussian:
         center, sampled, sample = np.empty(0), np.empty(0, int), np.empty(0)
         for index, image_features in enumerate(features):
             check_finite(image_features)
-            rows = self._gaussian.prepare(image_features if inside is None else image_features[inside[index]])
+            used = image_features if inside is None else image_features[inside[index]]
             if index == 0:
-                center = rows.mean(axis=0)
+                center = self._gaussian.prepare(used[:_TOGETHER]).mean(axis=0)
                 fitting = np.linspace(0, count, max(1, min(count, _HELD_OUT // image_features.nbytes)), endpoint=False)
                 sampled = fitting.astype(int)
                 sample = arrays.allocate(len(sampled), image_features.shape, np.float32)
-            moments[part_of[index]].add(rows - center)
+            for start in range(0, len(used), _TOGETHER):
+                rows = self._gaussian.prepare(used[start : start + _TOGETHER])
+                moments[part_of[index]].add(rows - center)
             sample[sampled == index] = image_features
             if index % arrays.in_memory(sample) == 0:
                 arrays.release(sample)

@@ -15,6 +15,7 @@ import abc
 import copy
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -39,6 +40,8 @@ from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.data import DataSettings
 from cutpaste_tf.settings.sizes import Size
+
+_PIXELS = 2**22  # of heat maps that are made only for their maxima
 
 
 class Scores(NamedTuple):
@@ -186,9 +189,25 @@ class Detector(abc.ABC):
         held_out = self.held_out_
         if held_out is None or not len(held_out):
             return None
-        scores, maps = self.reduce(held_out, self.held_out_regions_)
-        pixels = np.empty(0) if maps is None else np.sort(maps.max(axis=(1, 2)).astype(np.float64))
-        return Calibration(np.sort(np.asarray(scores, np.float64)), pixels)
+        scores, hottest = self.reduced(held_out, self.held_out_regions_)
+        return Calibration(np.sort(scores), np.sort(hottest))
+
+    def reduced(self, densities: np.ndarray, regions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Scores float64 [count], and the maxima of the heat maps, empty without any; a few images at a time.
+
+        Args:
+            densities, regions: as of `reduce`.
+        """
+        together = max(1, _PIXELS // math.prod(self.size))
+        scores, hottest = [np.empty(0)], [np.empty(0)]
+        for start in range(0, len(densities), together):
+            part = slice(start, start + together)
+            inside = regions if regions is None or len(regions) == 1 else regions[part]
+            of_part, maps = self.reduce(densities[part], inside)
+            scores.append(np.asarray(of_part, np.float64))
+            if maps is not None:
+                hottest.append(maps.max(axis=(1, 2)).astype(np.float64))
+        return np.concatenate(scores), np.concatenate(hottest)
 
     @property
     def pixel_threshold(self) -> float | None:

@@ -60,4 +60,4 @@ def image_scores(patch_scores: np.ndarray, maps: np.ndarray, settings: HeatMapSe
         settings: image_score selects which.
     """
     chosen = {"map": maps, "patches": patch_scores}[settings.image_score]
-    return chosen.max(axis=(1, 2)).astype(np.float64)
+    return np.array([each.max() for each in arrays.rows(chosen)], np.float64)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from cutpaste_tf import arrays
 from cutpaste_tf.images import regions
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL
 
@@ -83,8 +84,12 @@ def _areas(
         return True if images is None else regions.inside(images[index])
 
     def negatives() -> Iterable[np.ndarray]:
-        yield from (maps[index][~masks[index] & counted(index)] for index in masked)
-        yield from (maps[index].ravel() if images is None else maps[index][counted(index)] for index in normal)
+        for index in masked:
+            yield maps[index][~masks[index] & counted(index)]
+            arrays.release(maps)
+        for index in normal:
+            yield maps[index].ravel() if images is None else maps[index][counted(index)]
+            arrays.release(maps)
 
     order = np.argsort(positives, kind="stable")
     positives, by_region = positives[order], by_region[order]

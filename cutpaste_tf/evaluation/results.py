@@ -193,7 +193,7 @@ def _boxes(maps: np.ndarray | None, limit: float | None) -> list[list[tuple[int,
     """Boxes around regions hotter than a limit, for each heat map [count, height, width]; None without a limit."""
     if maps is None or limit is None:
         return None
-    return [[box[:4] for box in prediction.boxes(heat, limit, heat.shape)] for heat in maps]
+    return [[box[:4] for box in prediction.boxes(heat, limit, heat.shape)] for heat in arrays.rows(maps)]
 
 
 def _report(result: dict[str, Any], folder: Path, report: Report) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from cutpaste_tf import arrays
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.pictures import drawing
 from cutpaste_tf.progress import Report, no_report, track
@@ -52,7 +53,7 @@ class Scale(NamedTuple):
         if pixel_threshold:
             return cls(0.0, 9 * pixel_threshold, pixel_threshold)
         every = math.ceil(np.sqrt(maps.size / 2**24))
-        low, high = np.quantile(maps[:, ::every, ::every], [0.5, 0.999])
+        low, high = np.quantile([heat[::every, ::every] for heat in arrays.rows(maps)], [0.5, 0.999])
         return cls(float(low), float(high) if high > low else float(low) + 1.0)
 
     def level(self, heat: np.ndarray) -> np.ndarray:
@@ -91,6 +92,9 @@ def save(
         taken.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         every = panels(examples.images[index], examples.masks[index], maps[index], scale)
+        if index % arrays.in_memory(maps) == 0:
+            arrays.release(maps)
+            arrays.release(examples.images)
         picture = np.concatenate(every if has_masks else _without_outline(every), 1)
         picture = np.concatenate([_text([captions[index]], picture.shape[1]), picture])
         Image.fromarray(np.concatenate([picture, _legend(scale, picture.shape[1])])).save(path, compress_level=1)

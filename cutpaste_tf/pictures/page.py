@@ -148,6 +148,7 @@ def _pictures(
         pictures = {"": small}
         if maps is not None and scale is not None:
             heat = heat_map_plots.reduced(maps[index], 2 * _SIDE)
+            arrays.release(maps)
             pictures["_heat"] = heat_map_plots.colored(small, heat, scale)[1]
         for kind, picture in pictures.items():
             path = folder / FOLDER / f"{index:06d}{kind}.jpg"

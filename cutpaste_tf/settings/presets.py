@@ -9,8 +9,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper_patches": {"patch_size": 64},
     # A.4: EfficientNet-B4 from ImageNet, two phases.
     "transfer": {"backbone": "efficientnet_b4", "weights": "imagenet"},
-    # For a CPU: nothing is trained, one pass over an early stage localizes (docs/results.md). The stem is explicit, so
-    # that a file of weights can be given instead.
+    # For a CPU: nothing is trained. What it scores by is chosen by the normal images (training/choice.py); where they
+    # are too few for that, it is patches of an early stage. The stem is explicit, so that a file of weights can be
+    # given instead.
     "quick": {
         "weights": "imagenet",
         "stem": "imagenet",

@@ -22,7 +22,7 @@ from cutpaste_tf.backend import keras
 from cutpaste_tf.detection import calibration, dense, image_features, loading
 from cutpaste_tf.detection.detector import FittedDetector
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import regions, synthetic
+from cutpaste_tf.images import regions, sources, synthetic
 from cutpaste_tf.networks import build
 from cutpaste_tf.networks.backbones import BACKBONES
 from cutpaste_tf.progress import Report, say, track
@@ -35,6 +35,7 @@ from cutpaste_tf.training import fitting, preparation
 CHOSEN = ("patch_size", "feature", "extract_size", "stride", "dense", "density", "density_mode", "l2_normalize")
 CHOSEN += ("normalize_coverage", "image_score")
 _HELD_OUT = 30  # images at most; their anomalies, eight of each, take most of the time
+_LEAST = 12  # images, or groups of them
 _FALSE_ALARMS = 0.01
 _PATCHES = {"patch_size": 64, "extract_size": 32, "stride": 8, "dense": "fast"}
 _STAGES = ("layer1", "layer2", "layer3")  # that describe patches
@@ -105,7 +106,7 @@ def choose(
     """
     environment.check()
     output_dir = Path(output_dir).expanduser()
-    _check(config)
+    _check(config, tfds_data_dir)
     config = preparation.with_size(config, output_dir, tfds_data_dir, report)
     resolved = config.resolved()
     items = preparation.checked_items(config, output_dir, tfds_data_dir, report)
@@ -131,9 +132,29 @@ def choose(
     return config.replaced(**best.settings), ranked
 
 
-def _check(config: Config) -> None:
+def reason_against(config: Config, tfds_data_dir: str = "") -> str:
+    """Why nothing can be chosen for a run, as far as can be said without reading images; empty if it can.
+
+    Raises:
+        InputError: there are no images.
+    """
     if config.resolved().schedule.total_steps:
-        raise InputError("--choose is for networks that are not trained by this run; give --epochs=0 as well.")
+        return "--choose is for networks that are not trained by this run; give --epochs=0 as well."
+    if config.features.tile_size:
+        return (
+            "--choose takes images whole: choose on small ones (--image_size), and give what it names with the tiles."
+        )
+    count = len(sources.list_train(config.data.data, config.data, tfds_data_dir=tfds_data_dir))
+    return _too_few(count) if count < _LEAST else ""
+
+
+def _too_few(count: int) -> str:
+    return f"--choose needs at least {_LEAST} normal images, to hold a third of them out; there are {count}."
+
+
+def _check(config: Config, tfds_data_dir: str) -> None:
+    if reason := reason_against(config, tfds_data_dir):
+        raise InputError(reason)
     values = config.flat()
     changed = [field.name for field, _ in leaves(Config) if values[field.name] != field.default]
     if given := ", ".join(f"--{name}" for name in changed if name in CHOSEN):
@@ -148,10 +169,8 @@ def _split(groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         seed: of the draw.
     """
     names, first = np.unique(groups, return_index=True)
-    if len(names) < 12:
-        raise InputError(
-            f"--choose needs at least 12 normal images, to hold a third of them out; there are {len(names)}."
-        )
+    if len(names) < _LEAST:
+        raise InputError(_too_few(len(names)))
     drawn = np.random.default_rng(seed).permutation(len(names))[: min(_HELD_OUT, len(names) // 3)]
     return np.sort(first[drawn]), np.flatnonzero(~np.isin(groups, names[drawn]))
 

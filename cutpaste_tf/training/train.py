@@ -131,7 +131,7 @@ class _Run:
         held_out, paths = detector.held_out_, [*detector.data.images]
         if held_out is None or len(held_out) != len(paths):  # too few images, or patches of too many
             return
-        scores, _ = detector.reduce(held_out, detector.held_out_regions_)
+        scores, _ = detector.reduced(held_out, detector.held_out_regions_)
         order = np.argsort(-scores, kind="stable")
         rows = [{"path": folders.printable(paths[index]), "score": f"{scores[index]:.6f}"} for index in order]
         files.write_csv(self._folder / runs.SUSPECTS, rows)

@@ -79,6 +79,43 @@ def test_a_run_is_made_of_what_is_chosen_and_keeps_it(chosen, parts, tmp_path, c
     assert "--feature: --choose decides that" in capsys.readouterr().err
 
 
+def test_the_quick_preset_chooses_unless_it_is_told_what_to_take(chosen, parts, category, tmp_path, capsys):
+    _, config, _ = chosen
+    flags = ["--preset=quick", "--weights=", "--backbone=toy", "--image_size=64", "--head_dims=16,8", "--batch_size=6"]
+    command("train_main.py", *flags, f"--data={parts}", f"--output_dir={tmp_path / 'chosen'}")
+    made = Config.read(tmp_path / "chosen/config.json").flat()
+    assert {name: made[name] for name in CHOSEN} == {name: config.flat()[name] for name in CHOSEN}
+    capsys.readouterr()
+    command("train_main.py", *flags, f"--data={category}", f"--output_dir={tmp_path / 'few'}")
+    assert "without a choice: --choose needs at least 12 normal images" in capsys.readouterr().out
+    command("train_main.py", *flags, "--feature=layer1", f"--data={parts}", f"--output_dir={tmp_path / 'given'}")
+    command("train_main.py", *flags, "--nochoose", f"--data={parts}", f"--output_dir={tmp_path / 'not'}")
+    for name, feature in (("few", "layer2"), ("given", "layer1"), ("not", "layer2")):
+        made = Config.read(tmp_path / name / "config.json")
+        assert (made.features.feature, made.patch_size, made.features.dense) == (feature, 64, "fast")
+        assert not (tmp_path / name / "choice.csv").exists()
+
+
+def test_anomalies_of_a_choice_end_at_the_region(parts, tmp_path, monkeypatch):
+    region = np.zeros((40, 40), np.uint8)
+    region[:, :20] = 1
+    config = SETTINGS.replaced(data=str(parts), region=str(write_image(tmp_path / "region.png", region)))
+    measured, seen = choice._measured, {}
+
+    def measure(config, images, groups, report):
+        seen.update(images)
+        return measured(config, images, groups, report)
+
+    monkeypatch.setattr(choice, "_measured", measure)
+    best, ranked = choose(config, tmp_path / "run", report=no_report)
+    assert best.data.reading.region
+    assert ranked[0].mean_power > 0
+    assert len(seen) == 10
+    for images in seen.values():
+        assert not images[:, :, 32:].any()
+        assert images[:, :, :32].any(axis=-1).all()
+
+
 def test_anomalies_are_small_or_faint_and_on_every_image():
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     kinds = made_up(images, seed=0)
@@ -95,6 +132,7 @@ def test_anomalies_are_small_or_faint_and_on_every_image():
     [
         ({"epochs": 1}, "give --epochs=0 as well"),
         ({"feature": "layer1"}, "--feature: --choose decides it"),
+        ({"patch_size": 64, "tile_size": 256}, "--choose takes images whole"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(parts, tmp_path, changes, message):
