@@ -28,6 +28,7 @@ from cutpaste_tf.detection import calibration, prediction
 from cutpaste_tf.detection.cache import FeatureCache
 from cutpaste_tf.detection.calibration import Calibration, Decisions
 from cutpaste_tf.detection.embeddings import Embeddings
+from cutpaste_tf.detection.network import Network
 from cutpaste_tf.detection.prediction import Prediction
 from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
@@ -200,10 +201,12 @@ class Detector(abc.ABC):
         """
         together = max(1, _PIXELS // math.prod(self.size))
         scores, hottest = [np.empty(0)], [np.empty(0)]
-        for start in range(0, len(densities), together):
+        start, count = 0, together
+        while count == together:
             part = slice(start, start + together)
             inside = regions if regions is None or len(regions) == 1 else regions[part]
-            of_part, maps = self.reduce(densities[part], inside)
+            of_part, maps = self.reduce(self._part(densities, part), inside)
+            start, count = start + together, len(of_part)
             scores.append(np.asarray(of_part, np.float64))
             if maps is not None:
                 hottest.append(maps.max(axis=(1, 2)).astype(np.float64))
@@ -250,6 +253,10 @@ class Detector(abc.ABC):
         result = copy.copy(self)
         result.given_threshold = threshold
         return result
+
+    def _part(self, densities: Any, part: slice) -> Any:
+        """The result of `negative_log_density` for some of the images; there may be none."""
+        return densities[part]
 
     def calibrate(self, images: ImageSet) -> None:
         """Sets threshold and p-values from other normal images, which it was not fitted to."""
@@ -361,10 +368,13 @@ class Detector(abc.ABC):
         """Writes everything that the detector needs to a folder, atomically."""
         with whole_folder(folder) as partial:
             self._save(partial)
-            if self.held_out_ is not None:
-                calibration.write(partial / runs.CALIBRATION, self.held_out_, self.held_out_regions_)
+            self._save_held_out(partial)
             self.data.write(partial)
             (partial / "config.json").write_text(self.given.to_json(), encoding="utf-8")
+
+    def _save_held_out(self, folder: Path) -> None:
+        if self.held_out_ is not None:
+            calibration.write(folder / runs.CALIBRATION, self.held_out_, self.held_out_regions_)
 
     def _save(self, folder: Path) -> None:
         """Writes what is specific to its kind."""
@@ -383,10 +393,13 @@ class FittedDetector(Detector):
     """A network and a density, which may be fitted when it is first needed.
 
     Attributes:
+        network: to the pooled feature.
         density: fitted, with `score_samples`.
         training_features_: float32 [count, dimensions] of the images it was fitted to; [count, 0] if they are too
             many to store.
     """
+
+    network: Network
 
     def __init__(self, config: Config, data: TrainingData):
         super().__init__(config, data)
@@ -426,6 +439,10 @@ class FittedDetector(Detector):
     @abc.abstractmethod
     def _fit_to(self, training: TrainingImages) -> None:
         """Fits to a run's training images, using what is cached."""
+
+    @abc.abstractmethod
+    def save_density(self, folder: Path) -> None:
+        """Writes the density, which `restore` reads."""
 
     @abc.abstractmethod
     def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:

@@ -104,7 +104,7 @@ class Ensemble(Detector):
 
 def _check(first: Detector, first_folder: Path, other: Detector, folder: Path) -> None:
     for member, place in ((first, first_folder), (other, folder)):
-        if not isinstance(member, FittedDetector):
+        if not isinstance(member, FittedDetector) or member.given.combine:
             raise InputError(f"{place} is {member.description}, which cannot be part of an ensemble.")
     groups = first.config.features, first.config.density, first.config.heat_maps
     for name in ("patch_size", "image_size", *(name for group in groups for name in group.flat())):

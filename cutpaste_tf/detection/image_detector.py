@@ -125,6 +125,9 @@ class ImageDetector(FittedDetector):
 
     def _save(self, folder: Path) -> None:
         self.network.save(folder / runs.MODEL)
+        self.save_density(folder)
+
+    def save_density(self, folder: Path) -> None:  # noqa: D102
         files.write_arrays(folder / runs.DENSITY, self.density.to_arrays())
 
     def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:  # noqa: D102

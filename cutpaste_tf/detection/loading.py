@@ -8,10 +8,12 @@ from pathlib import Path
 from cutpaste_tf import runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.detection import calibration
+from cutpaste_tf.detection.combination import Combination
 from cutpaste_tf.detection.detector import Detector, FittedDetector
 from cutpaste_tf.detection.ensemble import Ensemble
 from cutpaste_tf.detection.exported_detector import ExportedDetector
 from cutpaste_tf.detection.image_detector import ImageDetector
+from cutpaste_tf.detection.network import Network
 from cutpaste_tf.detection.patch_detector import NO_GRADCAM, PatchDetector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.runs import TrainingData
@@ -30,6 +32,10 @@ def make(network: keras.Model | Path, config: Config, data: TrainingData, *, gra
     Raises:
         InputError: `gradcam_layer` is given for a patch model.
     """
+    if config.combine:
+        if gradcam_layer:
+            raise InputError(NO_GRADCAM)
+        return Combination([make(network, part, data) for part in config.parts], Network(network), config, data)
     if not config.patch_size:
         return ImageDetector(network, config, data, gradcam_layer=gradcam_layer)
     if gradcam_layer:

@@ -170,6 +170,9 @@ class PatchDetector(FittedDetector):
 
     def _save(self, folder: Path) -> None:
         self.network.save(folder / runs.MODEL)
+        self.save_density(folder)
+
+    def save_density(self, folder: Path) -> None:  # noqa: D102
         self.density.save(folder)
 
     def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:  # noqa: D102

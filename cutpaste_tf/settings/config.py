@@ -24,6 +24,9 @@ from cutpaste_tf.settings.scoring import DecisionSettings, FeatureSettings, Heat
 
 # Categories with aligned objects: a density for each location (A.5).
 ALIGNED = ("bottle", "cable", "capsule", "metal_nut", "pill", "toothbrush", "transistor", "zipper")
+# What distinguishes the detectors of a combination, and what a choice decides.
+CHOSEN = ("patch_size", "feature", "extract_size", "stride", "dense", "density", "density_mode", "l2_normalize")
+CHOSEN += ("normalize_coverage", "image_score")
 _RESOLVED = "resolved"  # in config.json: flat name -> filled-in value
 
 
@@ -46,12 +49,37 @@ class Config(Settings):
     density: DensitySettings = DensitySettings()
     heat_maps: HeatMapSettings = HeatMapSettings()
     decision: DecisionSettings = DecisionSettings()
+    combine: str = setting(
+        "",
+        "Further detectors on the same network, whose standardized scores are averaged with this one's: what is "
+        "otherwise in them, as NAME=VALUE with spaces between, and semicolons between detectors.",
+        source="ours",
+    )
     seed: int = setting(0, "Seed of the initial weights and of the stream of views.", at_least=0, at_most=2**31 - 1)
 
     @property
     def patch_size(self) -> int:
         """Side in pixels of the crops that a patch model is trained on; 0 for an image model."""
         return self.augmentation.patch_size
+
+    @property
+    def parts(self) -> list[Self]:
+        """The configurations of a combination's detectors, none of which is a combination.
+
+        Raises:
+            InputError: `combine` cannot be read, or one of them is not possible.
+        """
+        first, defaults, values = self.replaced(combine=""), self._defaults(), self.flat()
+        result = [first]
+        for text in filter(None, map(str.strip, self.combine.split(";"))):
+            own = {name: defaults[name] for name in CHOSEN}
+            for word in text.split():
+                name, _, value = word.partition("=")
+                if name not in CHOSEN:
+                    raise InputError(f"--combine: {name} is not one of {', '.join(CHOSEN)}.")
+                own[name] = _of_type(type(values[name]), value, word)
+            result.append(first.replaced(**own))
+        return result
 
     @property
     def saliency_weights(self) -> str:
@@ -113,6 +141,8 @@ class Config(Settings):
             self._refuse_patch_settings()
             if self.data.image_size[0] == sizes.AUTO:
                 raise InputError("--image_size=auto, images at their own size, is for patch models; give HEIGHT,auto.")
+        if self.combine:
+            _ = self.parts  # each checks itself
         augmentation, batch_size = self.augmentation, self.schedule.batch_size
         if augmentation.scar_max_width**2 + augmentation.scar_max_length**2 > min(self.view_size) ** 2:
             raise InputError(f"A rotated scar does not fit into {sizes.as_flag(self.view_size)} px; make it smaller.")
@@ -214,6 +244,13 @@ class Config(Settings):
             now = config.resolved().flat()
             config = config.replaced(**{name: value for name, value in resolved.items() if now[name] != value})
         return config
+
+
+def _of_type(kind: type, text: str, word: str) -> Any:
+    try:
+        return {"True": True, "False": False}[text] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise InputError(f"--combine: {word} is not a value of type {kind.__name__}.") from None
 
 
 # The fields that an evaluation can change: those of groups with `new_at_evaluation`.

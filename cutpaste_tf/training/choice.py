@@ -2,13 +2,15 @@
 
 Some normal images are held out. Each candidate is fitted to the others and scores the held-out images with made-up
 anomalies: scars, and small or faint patches, spots and shapes. Large and strong ones are found by every candidate and
-decide nothing. The candidate that finds most of them at 1 % false alarms is the best. One pass through the network for
+decide nothing. Candidates are ranked by how many of them they find at 1 % false alarms; the mean of the best three's
+standardized scores is taken, which is more certain than the best (docs/results.md). One pass through the network for
 patches, and one for whole images, serve all candidates. Test images are not read.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,13 +29,14 @@ from cutpaste_tf.networks import build
 from cutpaste_tf.networks.backbones import BACKBONES
 from cutpaste_tf.progress import Report, say, track
 from cutpaste_tf.runs import TrainingData
+from cutpaste_tf.settings import config as configs
 from cutpaste_tf.settings.augmentation import AugmentationSettings
 from cutpaste_tf.settings.base import leaves
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting, preparation
 
-CHOSEN = ("patch_size", "feature", "extract_size", "stride", "dense", "density", "density_mode", "l2_normalize")
-CHOSEN += ("normalize_coverage", "image_score")
+CHOSEN = (*configs.CHOSEN, "combine")
+_TOGETHER = 3  # best candidates of different features or densities, whose mean decides
 _HELD_OUT = 30  # images at most; their anomalies, eight of each, take most of the time
 _LEAST = 12  # images, or groups of them
 _FALSE_ALARMS = 0.01
@@ -63,11 +66,14 @@ class Candidate(NamedTuple):
     Attributes:
         settings: its values of settings in CHOSEN.
         power: kind of anomaly -> percent of them that are found at 1 % false alarms.
+        scores: name of the images -> standardized scores: of those fitted to, where each is held out; of the held-out
+            ones; and of each kind of anomaly.
         seconds: of fitting and scoring, without the network.
     """
 
     settings: dict[str, Any]
     power: dict[str, float]
+    scores: dict[str, np.ndarray]
     seconds: float
 
     @property
@@ -123,13 +129,38 @@ def choose(
     candidates = _measured(config, images, None if groups is None else groups[fitted], report)
     ranked = sorted(candidates, key=lambda candidate: -candidate.mean_power)
     _write(output_dir, ranked)
-    best, second = ranked[:2]
+    chosen = _different(ranked)
+    settings = {**chosen[0].settings, "combine": "; ".join(map(_as_text, chosen[1:]))}
+    together = _power({name: np.mean([each.scores[name] for each in chosen], axis=0) for name in chosen[0].scores})
+    names = ", ".join(f"{candidate.name} ({candidate.mean_power:.1f} %)" for candidate in chosen)
     report(
-        f"Chosen of {len(ranked)}: {best.name}, which finds {best.mean_power:.1f} % of them at 1 % false alarms; the "
-        f"second, {second.name}, finds {second.mean_power:.1f} %. All: {output_dir}/choice.csv, choice.png"
+        f"Chosen of {len(ranked)}, by what they find at 1 % false alarms: {names}; together they find "
+        f"{np.mean([*together.values()]):.1f} %. All: {output_dir}/choice.csv, choice.png"
     )
-    report("As flags: " + " ".join(f"--{name}={value}" for name, value in best.settings.items()))
-    return config.replaced(**best.settings), ranked
+    report("As flags: " + " ".join(f"--{name}={shlex.quote(str(value))}" for name, value in settings.items()))
+    return config.replaced(**settings), ranked
+
+
+def _different(ranked: list[Candidate]) -> list[Candidate]:
+    """The best candidates, none of which differs from a better one by its image score only; with heat maps first."""
+    result: dict[tuple[str, str], Candidate] = {}
+    for candidate in ranked:
+        result.setdefault((candidate.settings["feature"], candidate.density), candidate)
+    chosen = [*result.values()][:_TOGETHER]
+    return sorted(chosen, key=lambda candidate: "patch_size" not in candidate.settings)
+
+
+def _as_text(candidate: Candidate) -> str:
+    return " ".join(f"{name}={value}" for name, value in candidate.settings.items())
+
+
+def _power(scores: dict[str, np.ndarray]) -> dict[str, float]:
+    """Kind of anomaly -> percent of them above the threshold for _FALSE_ALARMS, by `Candidate.scores`."""
+    normal = np.concatenate([scores[_FITTED], scores[_NORMAL]])
+    threshold = np.quantile(normal, 1 - _FALSE_ALARMS)
+    return {
+        kind: 100 * float(np.mean(each > threshold)) for kind, each in scores.items() if kind not in (_FITTED, _NORMAL)
+    }
 
 
 def reason_against(config: Config, tfds_data_dir: str = "") -> str:
@@ -263,11 +294,12 @@ def _of_family(
         given = {**settings, "image_score": image_score} if image_score else settings
         detector = fitted.configured(fitted.given.replaced(**given))
         scores = {name: detector.reduce(each, inside[name])[0] for name, each in densities.items()}
-        known = detector.calibration
-        assert known is not None
-        threshold = np.quantile(np.append(known.scores, scores.pop(_NORMAL)), 1 - _FALSE_ALARMS)
-        power = {kind: 100 * float(np.mean(each > threshold)) for kind, each in scores.items()}
-        yield Candidate(given, power, time.monotonic() - began)
+        held_out = detector.held_out_
+        assert held_out is not None
+        scores[_FITTED], _ = detector.reduced(held_out, detector.held_out_regions_)
+        mean, deviation = scores[_FITTED].mean(), max(scores[_FITTED].std(), 1e-12)
+        scores = {name: (each - mean) / deviation for name, each in scores.items()}
+        yield Candidate(given, _power(scores), scores, time.monotonic() - began)
 
 
 class _Features:

@@ -129,9 +129,11 @@ class _Run:
     def _write_suspects(self, detector: Detector) -> None:
         """Lists the training images by how the detector scores them where it does not know them, highest first."""
         held_out, paths = detector.held_out_, [*detector.data.images]
-        if held_out is None or len(held_out) != len(paths):  # too few images, or patches of too many
+        if held_out is None or not len(held_out):  # too few images
             return
         scores, _ = detector.reduced(held_out, detector.held_out_regions_)
+        if len(scores) != len(paths):  # patches of too many
+            return
         order = np.argsort(-scores, kind="stable")
         rows = [{"path": folders.printable(paths[index]), "score": f"{scores[index]:.6f}"} for index in order]
         files.write_csv(self._folder / runs.SUSPECTS, rows)

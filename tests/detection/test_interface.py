@@ -22,6 +22,7 @@ from cutpaste_tf.serving.stream import PredictionOptions
 
 IMAGE = TINY.replaced(epochs=0)
 PATCH = IMAGE.replaced(image_size=(64, 80), patch_size=32, extract_size=32, stride=8, density_mode="shared")
+COMBINATION = PATCH.replaced(combine="feature=layer1; patch_size=32 feature=layer2 stride=16 density=nearest")
 RATE = cutpaste_tf.ExportOptions(false_alarm_rate=0.3)
 
 
@@ -34,7 +35,8 @@ def category(tmp_path_factory):
 def detectors(tmp_path_factory, category):
     """One of each kind."""
     root = tmp_path_factory.mktemp("runs")
-    for name, config in {"image": IMAGE, "other": IMAGE.replaced(seed=1), "patch": PATCH}.items():
+    configs = {"image": IMAGE, "other": IMAGE.replaced(seed=1), "patch": PATCH, "combination": COMBINATION}
+    for name, config in configs.items():
         cutpaste_tf.train(config.replaced(data=str(category)), root / name, report=no_report)
     both = [root / "image", root / "other"]
     cutpaste_tf.export(root / "patch", root / "patch_export", options=RATE, report=no_report)
@@ -45,6 +47,7 @@ def detectors(tmp_path_factory, category):
     return {
         "image": loading.load(root / "image"),
         "patch": loading.load(root / "patch"),
+        "combination": loading.load(root / "combination"),
         "ensemble": loading.load(both),
         "export": loading.load(root / "patch_export"),
         "export of an ensemble": loading.load(root / "both_export"),
@@ -52,7 +55,7 @@ def detectors(tmp_path_factory, category):
     }
 
 
-KINDS = ["image", "patch", "ensemble", "export", "export of an ensemble", "pixels"]
+KINDS = ["image", "patch", "combination", "ensemble", "export", "export of an ensemble", "pixels"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -107,10 +110,47 @@ def test_other_normal_images_give_the_threshold(detectors, category):
         np.testing.assert_allclose(detector.calibration.scores, np.sort(expected), rtol=1e-6)
 
 
+def test_a_combination_is_the_mean_of_standardized_scores(detectors, category):
+    """By the held-out training images; its members score as alone; a normal image has a heat of 1."""
+    detector = detectors["combination"]
+    assert len(detector.parts) == 3
+    images = sources.read_test(category, detector.size).images
+    expected = []
+    for part in detector.parts:
+        known = part.calibration.scores
+        expected.append((part.score(images).scores - known.mean()) / known.std())
+    np.testing.assert_allclose(detector.score(images).scores, np.mean(expected, axis=0), rtol=1e-6)
+    held_out = np.mean([part.reduced(part.held_out_, None)[0] for part in detector.parts], axis=0)
+    assert len(held_out) == len(detector.calibration.scores) == 6
+    assert abs(detector.calibration.scores.mean()) < 1e-6
+    patches = [part for part in detector.parts if part.maps_come_with_scores]
+    heat = np.mean([part.score(images).heat_maps / np.median(part.calibration.pixels) for part in patches], axis=0)
+    np.testing.assert_allclose(detector.score(images).heat_maps, heat, rtol=1e-4, atol=1e-6)
+    alone = loading.make(detector.network.source, detector.parts[2].given, detector.data).fit(
+        sources.read_train(category, detector.size).images
+    )
+    np.testing.assert_allclose(alone.score(images).scores, detector.parts[2].score(images).scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("feature=layer1 speed=3", "--combine: speed is not one of patch_size"),
+        ("patch_size=large", "patch_size=large is not a value of type int"),
+        ("l2_normalize=yes", "l2_normalize=yes is not a value of type bool"),
+        ("stride=8", "--stride: only for patch models"),
+    ],
+)
+def test_a_combination_that_cannot_be_is_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        PATCH.replaced(combine=text)
+
+
 def test_what_a_kind_has_not_is_refused(detectors, category, tmp_path):
     for kind, settings, message in [
         ("image", {"stride": 8}, "--stride: an image model has no use for it"),
         ("patch", {"kde_bandwidth": 0.2}, "--kde_bandwidth: a patch model has no use for it"),
+        ("combination", {"density": "nearest"}, "--density: the run combines several detectors"),
         ("export of an ensemble", {"density": "kde"}, "whose settings of density are those that it was made with"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -26,6 +26,11 @@ MODELS = {
     "shared, fast": PATCHES.replaced(
         dense="fast", density_mode="shared", feature="layer2", normalize_coverage=True, image_size=(96, 64)
     ),
+    "combination": PATCHES.replaced(
+        density_mode="shared",
+        combine="feature=layer2 density=ledoit_wolf; "
+        "patch_size=32 feature=layer1 extract_size=16 stride=16 density=nearest l2_normalize=False",
+    ),
     "nearest, exact": PATCHES.replaced(density="nearest", coreset=50),
     "nearest, fast": PATCHES.replaced(
         dense="fast", density="nearest", coreset=50, neighbors=3, feature="layer1,layer3", l2_normalize=False

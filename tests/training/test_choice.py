@@ -49,7 +49,12 @@ def test_candidates_are_ranked_by_the_anomalies_that_they_find(chosen):
         kinds = [float(row[kind]) for kind in candidate.power]
         assert float(row["power"]) == pytest.approx(np.mean(kinds), abs=0.1)
         assert 0 <= min(kinds) <= max(kinds) <= 100
-    assert config == SETTINGS.replaced(data=config.data.data, **ranked[0].settings)
+    used = [part.flat() for part in config.parts]
+    assert len(used) == 3
+    every = [candidate.settings for candidate in ranked]
+    places = [next(i for i, one in enumerate(every) if one.items() <= part.items()) for part in used]
+    assert min(places) == 0
+    assert len({(part["feature"], part["density"], part["density_mode"]) for part in used}) == 3
     with Image.open(folder / "choice.png") as picture:
         assert min(picture.size) > 300
 
@@ -68,7 +73,7 @@ def test_a_run_is_made_of_what_is_chosen_and_keeps_it(chosen, parts, tmp_path, c
     command(*words)
     made = Config.read(tmp_path / "run/config.json").flat()
     assert {name: made[name] for name in CHOSEN} == {name: config.flat()[name] for name in CHOSEN}
-    assert "Chosen of 29: " in capsys.readouterr().out
+    assert "Chosen of 29, by what they find" in capsys.readouterr().out
     assert cutpaste_tf.load(tmp_path / "run").calibration is not None
     command(*words)  # the choice stands
     shown = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -106,6 +107,46 @@ class MeanGraph:
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
         """As `DetectorGraph.reduce`."""
         return self._members[0].reduce(densities, maps)
+
+
+class CombinedGraph:
+    """A combination: the mean of its members' standardized scores and heat maps.
+
+    Args:
+        members: the graphs of its members.
+        standards: mean, deviation and heat of each, as `combination.Standard`.
+        single: whether scores are in single precision.
+    """
+
+    def __init__(self, members: list[DetectorGraph], standards: Sequence[tuple[float, float, float]], *, single: bool):
+        self._members, number = members, number_format(single=single)
+        self._standards = [
+            (
+                variables.keep(np.array(mean), "mean", number),
+                variables.keep(np.array(deviation), "deviation", number),
+                variables.keep(np.array(max(heat, 1e-12)), "heat", tf.float32),
+            )
+            for mean, deviation, heat in standards
+        ]
+        self._has_heat = [heat > 0 for *_, heat in standards]
+
+    def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
+        """As `DetectorGraph.negative_log_density`, but lists of the members'."""
+        every = [member.negative_log_density(images, to_unit_range) for member in self._members]
+        return [densities for densities, _ in every], [maps for _, maps in every]
+
+    def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
+        """As `DetectorGraph.reduce`."""
+        scores, heat = [], []
+        rows = zip(self._members, self._standards, self._has_heat, densities, maps, strict=True)
+        for member, (mean, deviation, median), has_heat, of_member, own_maps in rows:
+            score, of_images = member.reduce(of_member, own_maps)
+            scores.append((score - mean) / deviation)
+            if has_heat or not any(self._has_heat):
+                heat.append(of_images / median if has_heat else of_images)
+        if not any(self._has_heat):
+            heat = heat[:1]
+        return tf.add_n(scores) / len(scores), tf.add_n(heat) / len(heat)
 
 
 def number_format(*, single: bool) -> Any:
