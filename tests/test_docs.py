@@ -132,6 +132,7 @@ def test_the_list_of_changes_names_version_and_commands():
     assert all(f"`{name}`" in changes for name in project["scripts"])
 
 
+@pytest.mark.slow
 def test_fine_tuning_runs(places):
     _run("docs/transfer.md", places)
 

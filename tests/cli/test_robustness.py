@@ -203,6 +203,7 @@ def test_an_impossible_backend_is_refused(category, tmp_path, name, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_users_settings_of_keras_and_matplotlib_do_not_matter(category, tmp_path):
     (tmp_path / "home").mkdir()
     settings = {"backend": "torch", "floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}

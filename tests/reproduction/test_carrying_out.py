@@ -11,9 +11,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import stand_in
-from conftest import ROOT, command, draw_category
+from conftest import ROOT, command, draw_category, write_image
 from tfds_sets import write_cifar10
 
 from cutpaste_tf import files
@@ -293,6 +294,30 @@ def test_a_gpu_that_is_not_there_is_told(tmp_path, request_, monkeypatch):
     assert not (request_.output_dir / "runs").exists()
 
 
+def test_tables_take_categories_of_other_sets(tmp_path, request_):
+    """By their official split, without a paper's column; here VisA's, as unpacked."""
+    rows = ["object,split,label,image,mask"]
+    for index in range(8):
+        kind, part = ("Anomaly", "test") if index > 5 else ("Normal", "train" if index < 4 else "test")
+        image = f"candle/Data/Images/{kind}/{index}.JPG"
+        write_image(tmp_path / image, np.full((8, 8, 3), index, np.uint8))
+        mask = f"candle/Data/Masks/Anomaly/{index}.png" if kind == "Anomaly" else ""
+        if mask:
+            write_image(tmp_path / mask, np.full((8, 8), 255, np.uint8))
+        rows.append(f"candle,{part},{'anomaly' if mask else 'normal'},{image},{mask}")
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv/1cls.csv").write_text("\n".join(rows))
+    request = request_._replace(tables=(1, 2), columns=("cutpaste_3way",), categories=("candle",), seeds=1)
+    columns = {table: [*request._replace(columns=()).columns_of(table)] for table in (1, 2)}
+    request = request._replace(columns=(columns[1][0], columns[2][0]))
+    assert reproducing.reproduce(request, COMMANDS, report=lambda line: None) == []
+    for table in (1, 2):
+        with (request.output_dir / f"table{table}.csv").open() as file:
+            made = [row for row in csv.DictReader(file) if row["row"] == "candle" and row["ours"]]
+        assert {row["verdict"] for row in made} == {"not in the paper"}
+
+
+@pytest.mark.slow
 def test_cifar10_takes_its_images_from_tensorflow_datasets(tmp_path, request_):
     write_cifar10(tmp_path / "tfds", 40)
     request = request_._replace(tables=("cifar10",), data_root="", seeds=1, tfds_data_dir=str(tmp_path / "tfds"))

@@ -159,6 +159,7 @@ def test_the_plan_says_what_is_left_and_what_it_takes(tmp_path, monkeypatch):
     assert len(requests) == 2
 
 
+@pytest.mark.slow
 def test_speed_is_measured_in_a_process_that_ends_by_the_clock():
     small = {"image_size": 32, "scar_max_length": 20, "stem": "imagenet"}
     (measured,) = speed.measure([small], seconds=500.0).values()

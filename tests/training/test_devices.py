@@ -81,6 +81,7 @@ def alone(category, place, backend, **two):
     return place / "1"
 
 
+@pytest.mark.slow
 def test_two_devices_are_one_on_tensorflow(category, tmp_path):
     alone(category, tmp_path, "tensorflow", LOGICAL_CPUS="2")
 

@@ -27,6 +27,7 @@ def assert_same(weights, others):
         np.testing.assert_allclose(first, second, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_steps_at_once_are_the_same_run(category, tmp_path, monkeypatch):
     """Also stopped within what would be one execution, where what is left of the epoch is odd, and between two."""
     config, four = EIGHT.replaced(data=str(category)), {"execution": Execution(steps_per_execution=4)}

@@ -17,6 +17,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(category, tmp_path, monkeypatch):
     config = TINY.replaced(data=str(category))
     whole = weights_after(config, category, tmp_path / "whole", monkeypatch)

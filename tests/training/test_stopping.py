@@ -54,7 +54,11 @@ def signal_at(step, number, monkeypatch):
 @pytest.mark.parametrize(
     ("number", "step", "together"),
     # Within an epoch, where one begins, and where several steps are one execution.
-    [(signal.SIGINT, 5, 1), (signal.SIGTERM, 8, 1), (signal.SIGTERM, 12, 4)],
+    [
+        pytest.param(signal.SIGINT, 5, 1, marks=pytest.mark.slow),
+        (signal.SIGTERM, 8, 1),
+        pytest.param(signal.SIGTERM, 12, 4, marks=pytest.mark.slow),
+    ],
 )
 def test_training_stops_with_a_checkpoint_and_ends_as_if_it_had_not(
     category, tmp_path, monkeypatch, handlers, number, step, together

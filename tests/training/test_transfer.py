@@ -18,7 +18,7 @@ from cutpaste_tf.training import fitting, sheet
 TWO_PHASES = TINY.replaced(head_epochs=1, epochs=1, freeze_batch_norm="auto")
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0"])
+@pytest.mark.parametrize("backbone", ["resnet18", pytest.param("efficientnet_b0", marks=pytest.mark.slow)])
 def test_each_phase_moves_what_it_should(backbone):
     config = Config.of(
         backbone=backbone, image_size=64, stem="imagenet", batch_size=6, head_epochs=1, epochs=1, learning_rate=0.1
@@ -74,6 +74,7 @@ def test_each_phase_has_its_own_cosine():
     assert float(fitting.learning_rate_schedule(everything)(6)) == pytest.approx(0.00005)
 
 
+@pytest.mark.slow
 def test_resumes_inside_either_phase_and_between_them(category, tmp_path, monkeypatch):
     config = TWO_PHASES.replaced(data=str(category), epochs=2)
     whole = weights_after(config, category, tmp_path / "whole", monkeypatch)
@@ -100,7 +101,7 @@ def test_an_unknown_feature_is_refused_before_a_run_begins(category, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_mixed_precision_keeps_logits_and_features_in_float32(kind):
     keras.utils.set_random_seed(0)
     config = Config.of(image_size=64, stem="imagenet", precision=f"mixed_{kind}")
@@ -200,6 +201,7 @@ def test_the_training_images_are_not_scored_as_test_images(category, tmp_path):
     assert json.loads((tmp_path / "run/eval_data=test/metrics.json").read_text())["test_anomalous"] == 3
 
 
+@pytest.mark.slow
 def test_a_sheet_of_every_task_trains_nothing(category, tmp_path, capsys):
     sheet.show_augmentations(TINY.replaced(data=str(category)), tmp_path / "sheet")
     assert [path.name for path in (tmp_path / "sheet").iterdir()] == ["proxy_tasks.png"]
