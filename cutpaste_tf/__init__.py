@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cutpaste_tf import environment
 
+__version__ = "0.3.0"
+
 # Both must be set before TensorFlow is imported. oneDNN is off by default on CPUs without AVX-512,
 # where it makes ResNet-18 training about three times faster. Level 3 hides most of the start-up
 # chatter, such as the "error" that there is no GPU; what fails still raises.

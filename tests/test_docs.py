@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT, command, draw_category, write_image
 from PIL import Image
 
+import cutpaste_tf
 from cutpaste_tf.augmentation.proxy_tasks import TASKS
 from cutpaste_tf.backend import keras
 from cutpaste_tf.images import reading
@@ -83,7 +84,7 @@ def places(tmp_path, monkeypatch, imagenet_like):
     return {"/data/mvtec_ad/bottle": category, "/data/mvtec_ad": tmp_path}
 
 
-_LONG = ("data.md", "localization.md", "proxy_tasks.md", "training.md")
+_LONG = ("data.md", "localization.md", "proxy_tasks.md", "start.md", "training.md")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_the_page_on_prediction_names_every_column(places):
 def test_the_list_of_changes_names_version_and_commands():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     changes = (ROOT / "CHANGELOG.md").read_text()
-    assert re.search(r"^## (.*)$", changes, re.M)[1] == project["version"]
+    assert re.search(r"^## (.*)$", changes, re.M)[1] == cutpaste_tf.__version__
     assert all(f"`{name}`" in changes for name in project["scripts"])
 
 
@@ -216,12 +217,12 @@ def test_the_page_on_deployment_reads_files_as_the_evaluation_does(read_image, t
     refused = []
     for file in _files_of_many_kinds(tmp_path):
         try:
-            pixels = read_image.resized(read_image.read_image(file, record), 32)
+            pixels = read_image.resized(read_image.read_image(file, record), (32, 48))
         except ValueError:
             refused.append(file.name)
             continue
         item = reading.Item(file.name, file, (), reading.NORMAL, GOOD)
-        np.testing.assert_array_equal(pixels, reading.read([item], 32, settings).images[0], err_msg=file.name)
+        np.testing.assert_array_equal(pixels, reading.read([item], (32, 48), settings).images[0], err_msg=file.name)
     assert refused == ["too_bright.png", "lab.tif", "float.tif", "frames.gif"]
 
 

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+import cutpaste_tf
 from cutpaste_tf.images import demo
 
 
@@ -20,6 +21,16 @@ def test_every_wing_is_in_the_wheel():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     wings = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "cutpaste_tf").glob("*/**/__init__.py")}
     assert set(listed) == {"cutpaste_tf", "cutpaste_tf.data", *wings}
+
+
+def test_the_version_is_one():
+    """In the package, the changes and the citation."""
+    done = subprocess.run(
+        [sys.executable, "train_main.py", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"cutpaste_tf {cutpaste_tf.__version__}\n"
+    assert f"## {cutpaste_tf.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"\nversion: {cutpaste_tf.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 @pytest.mark.slow
@@ -58,4 +69,7 @@ def test_the_wheel_trains_the_demo(tmp_path):
         cwd=place, env=clean, check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert str(site) in installed.stdout
+    assert (site / "cutpaste_tf/py.typed").is_file()
+    (notice,) = site.glob("cutpaste_tf-*.dist-info/licenses/NOTICE")
+    assert notice.read_text() == (ROOT / "NOTICE").read_text()
     assert not (site / "data").exists()

@@ -55,13 +55,9 @@ def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettin
 
 def _random_corner(within: tuple[int, ...], size: Size, seed: tf.Tensor) -> tf.Tensor:
     """Top and left, int32 [2], of a uniformly random crop of a size within another."""
-    # Each axis takes its number from a draw of two: for squares, they are the two numbers of one draw.
-    return tf.stack(
-        [
-            tf.random.stateless_uniform([2], seed, maxval=within[axis] - size[axis] + 1, dtype=tf.int32)[axis]
-            for axis in (0, 1)
-        ]
-    )
+    counts = [within[axis] - size[axis] + 1 for axis in (0, 1)]
+    down, across = (tf.random.stateless_uniform([2], seed, maxval=count, dtype=tf.int32) for count in counts)
+    return down if counts[0] == counts[1] else tf.stack([down[0], across[1]])
 
 
 def _base_views(

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+import cutpaste_tf
 from cutpaste_tf import progress
 from cutpaste_tf.cli.flags import help_text
 from cutpaste_tf.errors import InputError, SignalError
@@ -36,6 +37,9 @@ def run_main(main: Callable[[], None], about: str | None = None) -> None:
     def parse(argv: list[str]) -> list[str]:
         if _HELP & set(argv[1:]):
             print(progress.as_started(help_text(about or "")), end="")
+            sys.exit(0)
+        if "--version" in argv[1:]:
+            print(f"cutpaste_tf {cutpaste_tf.__version__}")
             sys.exit(0)
         try:
             rest = flags.FLAGS(argv)
