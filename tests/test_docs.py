@@ -78,10 +78,12 @@ def places(tmp_path, monkeypatch, imagenet_like):
     for index in range(6, 12):  # as many as --choose needs
         with Image.open(category / f"train/good/{index - 6:03d}.png") as picture:
             picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(category / f"train/good/{index:03d}.png")
+    write_image(tmp_path / "region.png", np.full((40, 40), 255, np.uint8))
     shutil.copy(imagenet_like, tmp_path / "resnet18.npz")
     monkeypatch.setattr(download, "fetch", lambda remote, flag: imagenet_like)
     monkeypatch.setattr(speed, "measure", lambda runs: {})  # a minute, by `reproduce_main.py --plan`
-    return {"/data/mvtec_ad/bottle": category, "/data/mvtec_ad": tmp_path}
+    pictures = {"/data/strips": category, "/data/plates": category}
+    return {"/data/mvtec_ad/bottle": category, "/data/mvtec_ad": tmp_path, **pictures}
 
 
 _LONG = ("data.md", "localization.md", "proxy_tasks.md", "start.md", "training.md")

@@ -14,6 +14,7 @@ from cutpaste_tf.reproduction.carrying_out import PACKAGES, Executor
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import Job, Outcome
 
+_GRACE = 30  # seconds for a task to end once it is canceled
 _RETRIES = 20  # of a run whose node or worker died
 
 
@@ -74,10 +75,12 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
                 except RayError as error:  # its process died _RETRIES times, perhaps for lack of memory
                     yield Outcome(work, str(error).strip().splitlines()[0])
         finally:
-            for each in waiting:
-                ray.cancel(each)
-            if waiting:
-                ray.wait([*waiting], num_returns=len(waiting), timeout=60)
+            left_over = [*waiting]
+            for _ in range(2):  # on a busy machine a request to cancel can be lost
+                for each in left_over:
+                    ray.cancel(each)
+                if left_over:
+                    _, left_over = ray.wait(left_over, num_returns=len(left_over), timeout=_GRACE)
 
     return execute
 
