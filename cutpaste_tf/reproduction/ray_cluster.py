@@ -4,6 +4,7 @@ import collections
 import logging
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,6 @@ from cutpaste_tf.reproduction.carrying_out import PACKAGES, Executor
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import Job, Outcome
 
-_GRACE = 30  # seconds for a task to end once it is canceled
 _RETRIES = 20  # of a run whose node or worker died
 
 
@@ -51,6 +51,8 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
     def task(content: bytes) -> bytes:
         os.chdir(folder)
         sys.path.insert(0, packages)
+        # Ray cancels by it, and a node that was started in a script's background ignores it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from cutpaste_tf.reproduction import runner
 
         with runner.Processes() as processes:
@@ -75,12 +77,10 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
                 except RayError as error:  # its process died _RETRIES times, perhaps for lack of memory
                     yield Outcome(work, str(error).strip().splitlines()[0])
         finally:
-            left_over = [*waiting]
-            for _ in range(2):  # on a busy machine a request to cancel can be lost
-                for each in left_over:
-                    ray.cancel(each)
-                if left_over:
-                    _, left_over = ray.wait(left_over, num_returns=len(left_over), timeout=_GRACE)
+            for each in waiting:
+                ray.cancel(each)
+            if waiting:
+                ray.wait([*waiting], num_returns=len(waiting), timeout=60)
 
     return execute
 
