@@ -137,12 +137,12 @@ def _padded(images: np.ndarray, translate: float) -> Callable[[tf.Tensor], tf.Te
         with tf.device("CPU:0"):  # where tf.data runs; GPU memory is for the network
             padded = tf.Variable(pad(images, translate), trainable=False)  # pyright: ignore[reportArgumentType]
         return lambda index: tf.gather(padded, index)
-    margins, fetched = _margins(images, translate), itertools.count(1)
+    margins, fetched, held = _margins(images, translate), itertools.count(1), arrays.in_memory(images, 128)
     (height, width), (below, beside) = images.shape[1:3], margins
 
     def read(index: int) -> np.ndarray:
         image = _reflected(images[index], margins)
-        if next(fetched) % arrays.in_memory(images, 128) == 0:
+        if next(fetched) % held == 0:
             arrays.release(images)
         return image
 

@@ -55,9 +55,12 @@ def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettin
 
 def _random_corner(within: tuple[int, ...], size: Size, seed: tf.Tensor) -> tf.Tensor:
     """Top and left, int32 [2], of a uniformly random crop of a size within another."""
-    counts = [within[axis] - size[axis] + 1 for axis in (0, 1)]
-    down, across = (tf.random.stateless_uniform([2], seed, maxval=count, dtype=tf.int32) for count in counts)
-    return down if counts[0] == counts[1] else tf.stack([down[0], across[1]])
+    rows, columns = (within[axis] - size[axis] + 1 for axis in (0, 1))
+    corner = tf.random.stateless_uniform([2], seed, maxval=rows, dtype=tf.int32)
+    if rows == columns:
+        return corner
+    across = tf.random.stateless_uniform([2], seed, maxval=columns, dtype=tf.int32)
+    return tf.stack([corner[0], across[1]])
 
 
 def _base_views(

@@ -160,6 +160,10 @@ class Detector(abc.ABC):
         """The regions that images uint8 [count, height, width, 3] carry, see `images.regions`; None if all counts."""
         return regions.inside(images) if self.config.data.reading.region else None
 
+    def _take_regions(self, regions: np.ndarray | None) -> None:
+        """Keeps the regions of the images of `held_out_`."""
+        self._held_out_regions = None if regions is None else _without_copies(regions)
+
     @property
     def region(self) -> np.ndarray | None:
         """The region of all images, bool [height, width]; None if all counts, or each image has its own."""
@@ -262,7 +266,7 @@ class Detector(abc.ABC):
         """Sets threshold and p-values from other normal images, which it was not fitted to."""
         self._held_out = self.negative_log_density(self.embedded(images))
         if self.config.data.reading.region:
-            self._held_out_regions = _without_copies(regions.inside(images.examples.images))
+            self._take_regions(self.regions(images.examples.images))
         vars(self).pop("calibration", None)
 
     def embedded(self, images: ImageSet, *, report: Report = no_report) -> Any:
@@ -341,7 +345,7 @@ class Detector(abc.ABC):
         (result,) = prediction.of(scores, maps, [size], detector.decide(scores), detector.pixel_threshold)
         if not heat_map or result.heat_map is None:
             return result._replace(heat_map=None)
-        inside = self.regions(self.resized(pixels[None]))
+        inside = self.regions(self.resized(pixels[None])) if self.config.data.reading.region else None
         return result._replace(heat_map=regions.enlarged(result.heat_map, size, None if inside is None else inside[0]))
 
     def _read(self, file: Path) -> tuple[np.ndarray, tuple[int, int]]:
@@ -431,10 +435,6 @@ class FittedDetector(Detector):
     @abc.abstractmethod
     def score_features(self, features: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
         """`negative_log_density` of the images that the features are of; `regions` as of `fit_features`."""
-
-    def _take_regions(self, regions: np.ndarray | None) -> None:
-        """Keeps the regions of the images it is fitted to."""
-        self._held_out_regions = None if regions is None else _without_copies(regions)
 
     @abc.abstractmethod
     def _fit_to(self, training: TrainingImages) -> None:

@@ -73,11 +73,10 @@ class PatchDetector(FittedDetector):
         density = patch_density.build(self.config.density)
         density.fit(features, count, groups, inside)
         self._density, self._held_out = density, self._placed(density.held_out)
+        if inside is not None and len(density.scored):
+            self._held_out *= inside[density.scored].reshape(self._held_out.shape)
+            regions = None if regions is None else regions[density.scored]
         self._take_regions(regions)
-        if inside is not None and len(self._held_out):
-            known = inside[density.scored]
-            self._held_out *= known.reshape(self._held_out.shape)
-            self._take_regions(None if regions is None else regions[density.scored])
         self.training_features_ = np.zeros((count, 0), np.float32)
         return self
 

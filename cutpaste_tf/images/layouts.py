@@ -137,7 +137,7 @@ def list_test(root: Path, settings: DataSettings = DataSettings(), *, trained: C
         raise InputError(f"{root} is not a folder; it must be a category folder with test/*, or hold images.")
     normal = settings.reading.normal_name
     test = _labelled_folder(root, normal)
-    items = _plain(root, settings) if test is None else _labelled(root, test, normal)
+    items = _plain(root, settings) if test is None else labelled(root, test, normal)
     is_labelled = any(item.label != UNKNOWN for item in items)
     items = [item for item in items if not is_labelled or item.path not in trained]
     if not items:
@@ -147,7 +147,7 @@ def list_test(root: Path, settings: DataSettings = DataSettings(), *, trained: C
     return items
 
 
-def _labelled(root: Path, test: Path, normal: str) -> list[Item]:
+def labelled(root: Path, test: Path, normal: str) -> list[Item]:
     """The images in the subfolders of a test folder, labelled by subfolder; raises as `list_test`."""
     folder_checks.refuse_other_normal(test, normal)
     loose = [path for path in sorted(test.iterdir()) if folders.is_image(path)]

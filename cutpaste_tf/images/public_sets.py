@@ -7,32 +7,30 @@ LOCO, of which only notes are given.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import folders, pairing
+from cutpaste_tf.images import folders, layouts, pairing
+from cutpaste_tf.images.layouts import DEFECT
 from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, Item
 from cutpaste_tf.settings.data import GOOD, DataSettings
-
-DEFECT = "defect"  # of sets that do not name kinds
 
 
 class PublicSet(NamedTuple):
     """A category with its official split.
 
     Attributes:
-        name: of the set.
         train: the normal training images.
         test: normal and anomalous images.
         notes: lines for the user.
     """
 
-    name: str
     train: list[Item]
     test: list[Item]
     notes: tuple[str, ...] = ()
@@ -96,49 +94,33 @@ def _visa(root: Path, settings: DataSettings) -> PublicSet | None:
             if row.get("object") != root.name:
                 continue
             try:
-                image, mask, is_normal = row["image"], row["mask"], row["label"] == "normal"
-                place = _present(root.parent / image, table)
-                masks = (_present(root.parent / mask, table),) if mask and not is_normal else ()
-                label, kind = (NORMAL, GOOD) if is_normal else (ANOMALOUS, DEFECT)
-                items[row["split"]].append(Item(folders.shown(place, root), place, masks, label, kind))
+                kind = GOOD if row["label"] == "normal" else DEFECT
+                mask = root.parent / row["mask"] if row["mask"] else None
+                items[row["split"]].append(_listed(root, table, root.parent / row["image"], mask, kind))
             except KeyError as error:
                 raise InputError(f"{table} has no {error} as VisA's has; unpack the data set again.") from None
     if not items["train"]:
         raise InputError(f"{table} lists no training images of {root.name}.")
-    return PublicSet("VisA", items["train"], items["test"])
+    return PublicSet(items["train"], items["test"])
 
 
 def _mvtec_ad_2(root: Path, settings: DataSettings) -> PublicSet | None:
     """MVTec AD 2: test_public beside train; the private test images have no labels."""
-    del settings
     test = root / "test_public"
     if not (test.is_dir() and (root / "train" / GOOD).is_dir()):
         return None
-    train = _items(root, folders.image_files(root / "train" / GOOD), NORMAL, GOOD)
-    images = [path for folder in folders.inside(test) if folder.name != "ground_truth" for path in _files(folder)]
-    truth = test / "ground_truth"
-    paired = pairing.pair(images, test, truth, _files(truth))
-    items = []
-    for path in paired.images:
-        kind = path.relative_to(test).parts[0]
-        label = NORMAL if kind == GOOD else ANOMALOUS
-        items += _items(root, [path], label, kind, paired.masks)
     lines = ["MVTec AD 2: tested is test_public; AUPRO is integrated up to .05.", *_validation(root)]
     private = [folder for folder in folders.inside(root) if folder.name.startswith("test_private")]
     lines += [f"Not read: {folder.name}, whose images have no labels." for folder in private]
-    return PublicSet("MVTec AD 2", train, items, tuple(lines))
+    return PublicSet(layouts.list_train(root, settings), layouts.labelled(root, test, GOOD), tuple(lines))
 
 
 def _btad(root: Path, settings: DataSettings) -> PublicSet | None:
     """BTAD: `ok` and `ko` in place of `good` and kinds of defects."""
-    del settings
     if not all((root / place).is_dir() for place in ("train/ok", "test/ko", "ground_truth/ko")):
         return None
-    train = _items(root, _files(root / "train/ok"), NORMAL, GOOD)
-    normal, images = _files(root / "test/ok"), _files(root / "test/ko")
-    paired = pairing.pair(images, root / "test", root / "ground_truth", _files(root / "ground_truth"))
-    test = _items(root, normal, NORMAL, GOOD) + _items(root, images, ANOMALOUS, "ko", paired.masks)
-    return PublicSet("BTAD", train, test)
+    named = dataclasses.replace(settings, reading=settings.reading.replaced(normal_name="ok"))
+    return PublicSet(layouts.list_train(root, named), layouts.list_test(root, named))
 
 
 def _kolektor_sdd2(root: Path, settings: DataSettings) -> PublicSet | None:
@@ -148,7 +130,6 @@ def _kolektor_sdd2(root: Path, settings: DataSettings) -> PublicSet | None:
         return None
     (train, _), (normal, anomalous) = (_by_mask(part, settings) for part in parts)
     return PublicSet(
-        "KolektorSDD2",
         _items(root, train.images, NORMAL, GOOD),
         _items(root, normal.images, NORMAL, GOOD) + _items(root, anomalous.images, ANOMALOUS, DEFECT, anomalous.masks),
     )
@@ -166,7 +147,6 @@ def _kolektor_sdd(root: Path, settings: DataSettings) -> PublicSet | None:
     normal, anomalous = _by_mask(root, settings)
     tested = [path for path in normal.images if path.parent in held_out]
     return PublicSet(
-        "KolektorSDD",
         _items(root, [path for path in normal.images if path.parent not in held_out], NORMAL, GOOD),
         _items(root, tested, NORMAL, GOOD) + _items(root, anomalous.images, ANOMALOUS, DEFECT, anomalous.masks),
         (f"KolektorSDD has no split for normal images only: {count} of {len(items)} items are held out.",),
@@ -183,7 +163,6 @@ def _dagm(root: Path, settings: DataSettings) -> PublicSet | None:
     normal = [path for path in test.images if path not in test.masks]
     anomalous = [path for path in test.images if path in test.masks]
     return PublicSet(
-        "DAGM",
         _items(root, [path for path in train.images if path not in train.masks], NORMAL, GOOD),
         _items(root, normal, NORMAL, GOOD) + _items(root, anomalous, ANOMALOUS, DEFECT, test.masks),
     )
@@ -200,21 +179,29 @@ def _real_iad(root: Path, settings: DataSettings) -> PublicSet | None:
     try:
         values = json.loads(table.read_text(encoding="utf-8"))
         normal = values["meta"]["normal_class"]
-        train, test = (_listed(root, table, values[part], normal) for part in ("train", "test"))
+        train, test = (
+            [
+                _listed(
+                    root,
+                    table,
+                    root / row["image_path"],
+                    root / row["mask_path"] if row.get("mask_path") else None,
+                    GOOD if row["anomaly_class"] == normal else str(row["anomaly_class"]),
+                )
+                for row in values[part]
+            ]
+            for part in ("train", "test")
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{table} is damaged ({error}): unpack the data set again.") from None
-    return PublicSet("Real-IAD", [item for item in train if item.label == NORMAL], test)
+    return PublicSet([item for item in train if item.label == NORMAL], test)
 
 
-def _listed(root: Path, table: Path, rows: Sequence[dict[str, Any]], normal: str) -> list[Item]:
-    items = []
-    for row in rows:
-        image = _present(root / row["image_path"], table)
-        is_normal = row["anomaly_class"] == normal
-        masks = (_present(root / row["mask_path"], table),) if row.get("mask_path") and not is_normal else ()
-        label, kind = (NORMAL, GOOD) if is_normal else (ANOMALOUS, str(row["anomaly_class"]))
-        items.append(Item(folders.shown(image, root), image, masks, label, kind))
-    return items
+def _listed(root: Path, table: Path, image: Path, mask: Path | None, kind: str) -> Item:
+    """An image that a set's table lists; `kind` is GOOD for a normal one, whose mask is not read."""
+    is_normal = kind == GOOD
+    masks = (_present(mask, table),) if mask and not is_normal else ()
+    return Item(folders.shown(_present(image, table), root), image, masks, NORMAL if is_normal else ANOMALOUS, kind)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -96,8 +96,7 @@ def _read(path: Path, modified: int, size: Size, max_megapixels: float) -> tuple
 def _file(name: str, region: Path) -> Path:
     """The mask of an image: the file itself, or in a folder the one whose path ends most like the image's."""
     if not region.is_dir():
-        if not region.is_file():
-            raise InputError(f"--region={region} does not exist; name a mask, or a folder of masks by image name.")
+        check(str(region))
         return region
     known, parts = _masks_in(region), Path(name).with_suffix("").parts
     for start in range(len(parts)):

@@ -255,11 +255,13 @@ def _measured(
         chosen = *((stage,) for stage in _STAGES), _STAGES[1:]
         families += [_Family(stages, {**_PATCHES, **density}) for stages in chosen for density in _DENSITIES]
         features[True] = _Features(nets.feature, _STAGES, images, config.replaced(**_PATCHES).resolved(), report)
+    has_regions = bool(resolved.data.reading.region)
+    inside = {name: regions.inside(some) if has_regions else None for name, some in images.items()}
     candidates = []
     for family in track(families, len(families), "Candidates", report):
         given = config.replaced(feature=",".join(family.stages), **family.settings)
         detector = loading.make(nets.feature, given, TrainingData({}, 255))
-        candidates += _of_family(family, detector, features[family.of_patches], images, groups)
+        candidates += _of_family(family, detector, features[family.of_patches], inside, groups)
     return candidates
 
 
@@ -278,12 +280,11 @@ def _of_family(
     family: _Family,
     fitted: FittedDetector,
     features: _Features,
-    images: dict[str, np.ndarray],
+    inside: dict[str, np.ndarray | None],
     groups: np.ndarray | None,
 ) -> Iterator[Candidate]:
     began = time.monotonic()
     settings = {"feature": ",".join(family.stages), **family.settings}
-    inside = {name: fitted.regions(some) for name, some in images.items()}
     fitted.fit_features(features.of(family.stages, _FITTED), groups, inside[_FITTED])
     densities = {
         name: fitted.score_features(features.of(family.stages, name), inside[name])

@@ -89,35 +89,32 @@ def btad(root):
     return root / "01"
 
 
+def labelled(root, train, tests, mask="{:03d}_mask.png"):
+    """A category in MVTec AD's folders: kind -> number of test images, the anomalous ones with masks."""
+    write(root, IMAGE, [f"train/good/{index:03d}.png" for index in range(train)])
+    for kind, count in tests.items():
+        write(root, IMAGE, [f"test/{kind}/{index:03d}.png" for index in range(count)])
+        if kind != "good":
+            write(root, MARK, [f"ground_truth/{kind}/{mask.format(index)}" for index in range(count)])
+    return root
+
+
 def loco(root):
     """Breakfast box: 351 training, 62 validation images; 102 normal, 83 and 90 anomalous ones."""
-    write(root, IMAGE, [f"box/train/good/{index:03d}.png" for index in range(351)])
     write(root, IMAGE, [f"box/validation/good/{index:03d}.png" for index in range(62)])
-    for kind, count in (("good", 102), ("logical_anomalies", 83), ("structural_anomalies", 90)):
-        write(root, IMAGE, [f"box/test/{kind}/{index:03d}.png" for index in range(count)])
-        if kind != "good":
-            write(root, MARK, [f"box/ground_truth/{kind}/{index:03d}/000.png" for index in range(count)])
-    return root / "box"
+    tests = {"good": 102, "logical_anomalies": 83, "structural_anomalies": 90}
+    return labelled(root / "box", 351, tests, mask="{:03d}/000.png")
 
 
 def mvtec_ad(root):
     """Bottle: 209 training images; 20 normal ones, and 20, 22 and 21 of three defects."""
-    write(root, IMAGE, [f"bottle/train/good/{index:03d}.png" for index in range(209)])
-    for kind, count in (("good", 20), ("broken_large", 20), ("broken_small", 22), ("contamination", 21)):
-        write(root, IMAGE, [f"bottle/test/{kind}/{index:03d}.png" for index in range(count)])
-        if kind != "good":
-            write(root, MARK, [f"bottle/ground_truth/{kind}/{index:03d}_mask.png" for index in range(count)])
-    return root / "bottle"
+    tests = {"good": 20, "broken_large": 20, "broken_small": 22, "contamination": 21}
+    return labelled(root / "bottle", 209, tests)
 
 
 def mpdd(root):
     """Bracket black: 289 training images; 32 normal ones, 12 and 35 of two defects."""
-    write(root, IMAGE, [f"bracket/train/good/{index:03d}.png" for index in range(289)])
-    for kind, count in (("good", 32), ("hole", 12), ("scratches", 35)):
-        write(root, IMAGE, [f"bracket/test/{kind}/{index:03d}.png" for index in range(count)])
-        if kind != "good":
-            write(root, MARK, [f"bracket/ground_truth/{kind}/{index:03d}_mask.png" for index in range(count)])
-    return root / "bracket"
+    return labelled(root / "bracket", 289, {"good": 32, "hole": 12, "scratches": 35})
 
 
 def mvtec_ad_2(root):

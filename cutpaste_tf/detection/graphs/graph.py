@@ -121,14 +121,14 @@ class CombinedGraph:
     def __init__(self, members: list[DetectorGraph], standards: Sequence[tuple[float, float, float]], *, single: bool):
         self._members, number = members, number_format(single=single)
         self._standards = [
-            (
-                variables.keep(np.array(mean), "mean", number),
-                variables.keep(np.array(deviation), "deviation", number),
-                variables.keep(np.array(max(heat, 1e-12)), "heat", tf.float32),
-            )
-            for mean, deviation, heat in standards
+            (variables.keep(np.array(mean), "mean", number), variables.keep(np.array(deviation), "deviation", number))
+            for mean, deviation, _ in standards
         ]
-        self._has_heat = [heat > 0 for *_, heat in standards]
+        self._heats = {
+            index: variables.keep(np.array(heat), "heat", tf.float32)
+            for index, (*_, heat) in enumerate(standards)
+            if heat
+        }
 
     def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
         """As `DetectorGraph.negative_log_density`, but lists of the members'."""
@@ -137,16 +137,13 @@ class CombinedGraph:
 
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
         """As `DetectorGraph.reduce`."""
-        scores, heat = [], []
-        rows = zip(self._members, self._standards, self._has_heat, densities, maps, strict=True)
-        for member, (mean, deviation, median), has_heat, of_member, own_maps in rows:
-            score, of_images = member.reduce(of_member, own_maps)
-            scores.append((score - mean) / deviation)
-            if has_heat or not any(self._has_heat):
-                heat.append(of_images / median if has_heat else of_images)
-        if not any(self._has_heat):
-            heat = heat[:1]
-        return tf.add_n(scores) / len(scores), tf.add_n(heat) / len(heat)
+        rows = zip(self._members, densities, maps, strict=True)
+        scores, heat_maps = zip(*(member.reduce(of_member, own) for member, of_member, own in rows), strict=True)
+        standardized = [
+            (score - mean) / deviation for score, (mean, deviation) in zip(scores, self._standards, strict=True)
+        ]
+        heat = [heat_maps[index] / median for index, median in self._heats.items()] or heat_maps[:1]
+        return tf.add_n(standardized) / len(standardized), tf.add_n(list(heat)) / len(heat)
 
 
 def number_format(*, single: bool) -> Any:
