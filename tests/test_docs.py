@@ -282,7 +282,7 @@ def test_what_can_be_chosen_is_on_its_page():
 
 
 def test_nothing_is_left_to_fill_in():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         assert not re.findall(r"\b[A-Z]+_(?:TIME|QUICK|TRAIN)\b|TODO", page.read_text()), page.name
 
 
@@ -293,13 +293,20 @@ def _anchors(page):
 
 
 def test_links_lead_somewhere():
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         for link, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
             if link.startswith("http"):
                 continue
             target = page.parent / link if link else page
             assert target.exists(), (page.name, link)
             assert not anchor or anchor in _anchors(target), (page.name, link, anchor)
+
+
+def test_the_log_lists_its_pages_and_the_results_stay_short():
+    log = ROOT / "docs/log"
+    listed = re.findall(r"\]\(([\w-]+\.md)\)", (log / "README.md").read_text())
+    assert sorted([*listed, "README.md"]) == sorted(path.name for path in log.glob("*.md"))
+    assert len((ROOT / "docs/results.md").read_text().splitlines()) <= 120
 
 
 def test_cited_tests_exist():

@@ -6,7 +6,7 @@ Patches are in row-major order: of `rows` x `columns` patches, location i has it
 with dilated convolutions where its stride is too coarse; zero padding is then at the image's border
 rather than at each patch's, and a feature also sees pixels around its patch. The last map of a ResNet-18
 sees the whole image, so its heat strays from the defect; the first two stages see 43 and 99 pixels
-(ImageNet stem), and their heat does not: `--dense=fast --feature=layer1`, or layer2 (docs/results.md).
+(ImageNet stem), and their heat does not: `--dense=fast --feature=layer1`, or layer2 (docs/log/localization.md).
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def image_scores(patch_scores: np.ndarray, maps: np.ndarray, settings: HeatMapSe
     Args:
         patch_scores: [count, rows, columns]; the paper takes their maximum in Figure 1 (`patches`).
         maps: [count, height, width], their heat maps (`map`, the default): a single odd patch has less influence, which
-            was better in 31 of 53 evaluations and worse in 7 (docs/results.md).
+            was better in 31 of 53 evaluations and worse in 7 (docs/log/localization.md).
         settings: image_score selects which.
     """
     chosen = {"map": maps, "patches": patch_scores}[settings.image_score]

@@ -142,7 +142,7 @@ def groups(table: int | str) -> dict[str, tuple[str, ...]]:
 # What a scale gives in place of these (A.1) stands for them, and what Table 7 has instead is changed in proportion.
 PROPORTIONAL = {"epochs": 256, "learning_rate": 0.03}
 # Settings that a scale gives in place of the paper's. `short` is for a night on a CPU, where a learning rate of 0.03
-# takes longer to leave chance than the whole schedule lasts (docs/results.md); `tiny` is for tests.
+# takes longer to leave chance than the whole schedule lasts (docs/log/learning-curves.md); `tiny` is for tests.
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},
     "short": {

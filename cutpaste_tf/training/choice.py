@@ -3,7 +3,7 @@
 Some normal images are held out. Each candidate is fitted to the others and scores the held-out images with made-up
 anomalies: scars, and small or faint patches, spots and shapes. Large and strong ones are found by every candidate and
 decide nothing. Candidates are ranked by how many of them they find at 1 % false alarms; the mean of the best three's
-standardized scores is taken, which is more certain than the best (docs/results.md). One pass through the network for
+standardized scores is taken, which is more certain than the best (docs/log/choice.md). One pass through the network for
 patches, and one for whole images, serve all candidates. Test images are not read.
 """
 
