@@ -1,6 +1,7 @@
 """CutPaste (Li et al., CVPR 2021): self-supervised anomaly detection and localization.
 
-The public API is here (docs/python.md): `Config`, `train`, `evaluate`, `export`, `load`, `Detector`. The subpackages,
+The public API is here (docs/python.md): `Config`, `train`, `evaluate`, `export`, `load`, `Detector`;
+for arrays `OutlierDetector`; as Keras layers `RandomCutPaste`, `RandomCutPasteScar`. The subpackages,
 in the order in which an image passes through them, each documented in its `__init__`: images, networks, augmentation,
 density; runs.py, the folder of a run; pictures, detection, training, evaluation, serving, reproduction; cli. They all
 use settings, plain data with a group for each subpackage; files.py and arrays.py, for files and large arrays;
@@ -23,6 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 environment.prepare()
 
 if TYPE_CHECKING:
+    from cutpaste_tf.augmentation.layers import RandomCutPaste, RandomCutPasteScar
     from cutpaste_tf.detection.detector import Detector
     from cutpaste_tf.detection.loading import load
     from cutpaste_tf.errors import InputError
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from cutpaste_tf.evaluation.options import EvaluationOptions
     from cutpaste_tf.serving.export import ExportOptions, export
     from cutpaste_tf.settings.config import Config
+    from cutpaste_tf.training.outlier_detector import OutlierDetector
     from cutpaste_tf.training.train import train
 
 _PUBLIC = {
@@ -38,6 +41,9 @@ _PUBLIC = {
     "EvaluationOptions": "evaluation.options",
     "ExportOptions": "serving.export",
     "InputError": "errors",
+    "OutlierDetector": "training.outlier_detector",
+    "RandomCutPaste": "augmentation.layers",
+    "RandomCutPasteScar": "augmentation.layers",
     "evaluate": "evaluation.evaluate",
     "export": "serving.export",
     "load": "detection.loading",
@@ -49,6 +55,9 @@ __all__ = [
     "EvaluationOptions",
     "ExportOptions",
     "InputError",
+    "OutlierDetector",
+    "RandomCutPaste",
+    "RandomCutPasteScar",
     "evaluate",
     "export",
     "load",

@@ -49,12 +49,11 @@ def stream(
     """
     per_step = batch_size // len(settings.views)
     size = images.shape[1:3]
-    # Stateless ops want a seed of two integers; folding keeps order and augmentation apart.
-    order_seed, view_seed = tf.unstack(tf.random.split([seed, 0], 2))
+    order_seed, views_seed = _seeds(seed)
     padded = _padded(images, settings.translate)
 
     def augment(position: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        seed = tf.random.fold_in(view_seed, position)  # pyright: ignore[reportArgumentType]
+        seed = tf.random.fold_in(views_seed, position)  # pyright: ignore[reportArgumentType]
         return TASKS[settings.proxy_task](padded(index), seed, settings, size)  # pyright: ignore[reportArgumentType]
 
     def flatten(views: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -69,6 +68,16 @@ def stream(
     # which a sum is taken, hence its last bit, does not depend on the number of cores.
     options.threading.max_intra_op_parallelism = 1
     return dataset.prefetch(_AHEAD).with_options(options)
+
+
+def _seeds(seed: int) -> list[tf.Tensor]:
+    """The seeds, int32 [2], of the order and of the views. Stateless ops want two integers."""
+    return tf.unstack(tf.random.split([seed, 0], 2))
+
+
+def view_seed(seed: int) -> tf.Tensor:
+    """The seed that the views of image i of the stream have folded with i."""
+    return _seeds(seed)[1]
 
 
 def augmentations(images: np.ndarray, settings: AugmentationSettings, *, seed: int) -> dict[str, np.ndarray]:

@@ -100,11 +100,13 @@ def against_normal(*augmentations: Augmentation) -> Augment:
     return augment_all
 
 
-def _cutpaste(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+def cutpaste(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+    """CutPaste (Section 2.1) of a view float32 [height, width, 3] in [0, 1]."""
     return patches.paste_cutpaste(view, patches.sample_cutpaste(seed, _size(view), settings))
 
 
-def _cutpaste_scar(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+def cutpaste_scar(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
+    """CutPaste-Scar (Section 2.2) of a view float32 [height, width, 3] in [0, 1]."""
     return patches.paste_scar(view, patches.sample_scar(seed, _size(view), settings))
 
 
@@ -113,8 +115,8 @@ def _cutpaste_or_scar(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSe
     coin_seed, patch_seed = tf.unstack(tf.random.split(seed, 2))
     return tf.cond(
         tf.random.stateless_uniform([], coin_seed) < 0.5,
-        lambda: _cutpaste(view, patch_seed, settings),
-        lambda: _cutpaste_scar(view, patch_seed, settings),
+        lambda: cutpaste(view, patch_seed, settings),
+        lambda: cutpaste_scar(view, patch_seed, settings),
     )
 
 
@@ -170,9 +172,9 @@ def _size(view: tf.Tensor) -> tuple[int, int]:
 
 # Their views are named in `settings.augmentation.VIEWS`.
 TASKS: dict[str, Augment] = {
-    "cutpaste_3way": against_normal(_cutpaste, _cutpaste_scar),
-    "cutpaste": against_normal(_cutpaste),
-    "cutpaste_scar": against_normal(_cutpaste_scar),
+    "cutpaste_3way": against_normal(cutpaste, cutpaste_scar),
+    "cutpaste": against_normal(cutpaste),
+    "cutpaste_scar": against_normal(cutpaste_scar),
     "cutpaste_union": against_normal(_cutpaste_or_scar),
     "rotation": rotation,
     "cutout": against_normal(_cutout),

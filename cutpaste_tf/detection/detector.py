@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from PIL import Image
 
 from cutpaste_tf import runs
 from cutpaste_tf.detection import calibration, prediction
@@ -33,9 +32,8 @@ from cutpaste_tf.detection.prediction import Prediction
 from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import whole_folder
-from cutpaste_tf.images import reading, regions
+from cutpaste_tf.images import reading, regions, resizing
 from cutpaste_tf.images.image_set import ImageSet
-from cutpaste_tf.images.resizing import resize
 from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
@@ -358,13 +356,7 @@ class Detector(abc.ABC):
         Raises:
             InputError: they have another shape or type.
         """
-        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not all(images.shape[1:]):
-            raise InputError(
-                f"an image is {images.dtype} {list(images.shape[1:])}; expected RGB, uint8 [height, width, 3]"
-            )
-        if images.shape[1:3] != self.size:
-            height, width = self.size
-            images = np.stack([np.asarray(resize(Image.fromarray(image), width, height)) for image in images])
+        images = resizing.resized(images, self.size)
         region = self.region
         return images if region is None else np.stack([regions.blank(image, region) for image in images])
 

@@ -11,7 +11,7 @@ import numpy as np
 from cutpaste_tf import devices, runs
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
-from cutpaste_tf.networks import build
+from cutpaste_tf.networks import batch_norm, build, saliency, weights
 from cutpaste_tf.networks.backbones import BACKBONES
 from cutpaste_tf.networks.build import Networks
 from cutpaste_tf.progress import Report
@@ -33,6 +33,23 @@ def initial_networks(config: Config) -> Networks:
         set_weights = BACKBONES[config.network.backbone].set_weights
         set_weights(nets.backbone, config.network.weights, config.network.stem)
     return nets._replace(classifier=build.from_uint8(nets.classifier)) if config.augmentation.uint8_views else nets
+
+
+def marked(images: np.ndarray, config: Config, report: Report) -> np.ndarray:
+    """The images, uint8 [count, height, width, 3], with a channel of salient pixels if the task needs one."""
+    if not config.augmentation.needs_saliency:
+        return images
+    report("Finding salient pixels.")
+    return saliency.mark(images, weights.read_saliency_network(config.saliency_weights), report=report)
+
+
+def calibrate_batch_norm(nets: Networks, images: np.ndarray, config: Config, report: Report) -> None:
+    """Sets batch norm's statistics to those of the images, uint8 [count, height, width, 3], if the run does so."""
+    if not config.schedule.calibrate_batch_norm:
+        return
+    report(f"Setting batch norm's statistics to those of {len(images)} training images.")
+    batches = batch_norm.batches(images, config.view_size, config.schedule.batch_size, config.seed)
+    batch_norm.calibrate_batch_norm(nets.feature, batches)
 
 
 def compile_classifier(

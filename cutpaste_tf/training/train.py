@@ -14,7 +14,7 @@ from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.images import folders, sources
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.reading import Examples
-from cutpaste_tf.networks import batch_norm, build, saliency, weights
+from cutpaste_tf.networks import build
 from cutpaste_tf.networks.build import Networks
 from cutpaste_tf.progress import Report, say
 from cutpaste_tf.runs import TrainingData
@@ -94,7 +94,7 @@ class _Run:
         self._report(f"Computing with {keras.backend.backend()} on {', '.join(devices.names())}.")
         if not (self._folder / tensorboard.FOLDER).exists():
             tensorboard.write_settings(self._folder, self._config.flat())
-        images = self._with_saliency(examples.images)
+        images = fitting.marked(examples.images, self._config, self._report)
         if self._config.schedule.phases:
             if not (self._folder / "augmentations.png").exists():
                 self._show_views(images)
@@ -107,8 +107,7 @@ class _Run:
                 execution=self._execution,
                 report=self._report,
             )
-        if self._config.schedule.calibrate_batch_norm:
-            self._calibrate_batch_norm(nets, examples.images)
+        fitting.calibrate_batch_norm(nets, examples.images, self._config, self._report)
         self._report(f"Fitting the density to {len(examples.images)} training images.")
         data = TrainingData.read(self._folder)
         detector = loading.make(nets.feature, self._given, data)
@@ -119,12 +118,6 @@ class _Run:
         self._write_suspects(detector)
         detector.save(self._folder / runs.DETECTOR)
         (self._folder / runs.CHECKPOINT).unlink(missing_ok=True)
-
-    def _calibrate_batch_norm(self, nets: Networks, images: np.ndarray) -> None:
-        self._report(f"Setting batch norm's statistics to those of {len(images)} training images.")
-        config = self._config
-        batches = batch_norm.batches(images, config.view_size, config.schedule.batch_size, config.seed)
-        batch_norm.calibrate_batch_norm(nets.feature, batches)
 
     def _write_suspects(self, detector: Detector) -> None:
         """Lists the training images by how the detector scores them where it does not know them, highest first."""
@@ -139,14 +132,6 @@ class _Run:
         files.write_csv(self._folder / runs.SUSPECTS, rows)
         first = ", ".join(row["path"] for row in rows[:3])
         self._report(f"Least like the others: {first}; all: {self._folder / runs.SUSPECTS}")
-
-    def _with_saliency(self, images: np.ndarray) -> np.ndarray:
-        """The images, with a channel of salient pixels if the task needs one."""
-        if not self._config.augmentation.needs_saliency:
-            return images
-        self._report("Finding salient pixels.")
-        arrays = weights.read_saliency_network(self._config.saliency_weights)
-        return saliency.mark(images, arrays, report=self._report)
 
     def _show_views(self, images: np.ndarray) -> None:
         """Draws the network's first views, in a stream of their own, whose memory is freed before training."""
