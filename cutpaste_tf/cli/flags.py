@@ -4,10 +4,12 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings.base import leaves
 from cutpaste_tf.settings.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.settings.presets import PRESETS
@@ -28,15 +30,23 @@ def define_config_flags() -> None:
         _DEFINE[type(default)](field.name, default, _help(field))
 
 
-def config_from_flags(preset: str) -> Config:
-    """The configuration from a preset and the flags, which override it.
+def config_from_flags(preset: str, path: Path | None = None) -> Config:
+    """The configuration from a file or a preset, and the flags, which override it.
+
+    Args:
+        preset: of `PRESETS`.
+        path: a config.json, or a folder with one, in place of the preset.
 
     Raises:
-        InputError: a value is not allowed.
+        InputError: a value is not allowed, or the file is missing or damaged.
     """
-    values: dict[str, Any] = {field.name: flags.FLAGS[field.name].value for field, _ in leaves(Config)}
-    values |= {name: value for name, value in PRESETS[preset].items() if not flags.FLAGS[name].present}
-    return Config.of(**values)
+    names = [field.name for field, _ in leaves(Config)]
+    given = {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].present}
+    if path:
+        if not path.exists():
+            raise InputError(f"--config={path} does not exist; name a run's folder, or a copy of its config.json.")
+        return Config.read(path / "config.json" if path.is_dir() else path).replaced(**given)
+    return Config.of(**PRESETS[preset] | given)
 
 
 def define_evaluation_flags() -> None:

@@ -8,7 +8,11 @@ tableN.md, .csv and .html: ours beside the paper's, with a verdict. The same com
 
   python reproduce_main.py --compare_settings
 
-prints the published hyperparameters beside ours.
+prints the published hyperparameters beside ours, and
+
+  python reproduce_main.py --compare_runs=RUN,RUN
+
+the settings that differ between runs, and their figures.
 """
 
 import sys
@@ -18,7 +22,7 @@ from typing import TypeVar
 
 from absl import flags
 
-from cutpaste_tf.cli.main import TFDS_DATA_DIR, required, run_main
+from cutpaste_tf.cli.main import TFDS_DATA_DIR, folders_of, required, run_main
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import say
 from cutpaste_tf.reproduction import comparison
@@ -66,6 +70,9 @@ _RAY_ADDRESS = flags.DEFINE_string(
 )
 _GPU = flags.DEFINE_bool("gpu", False, "Refuse to begin where there is no GPU, instead of computing on the CPU.")
 _COMPARE = flags.DEFINE_bool("compare_settings", False, "Print every setting, the paper's value beside ours.")
+_COMPARE_RUNS = flags.DEFINE_string(
+    "compare_runs", "", "Runs, with commas: print the settings that differ, and the figures of their evaluations."
+)
 _PLAN = flags.DEFINE_bool(
     "plan", False, "Say what there is to do and, after measuring for a minute at most, how long it takes; do nothing."
 )
@@ -79,6 +86,10 @@ def run() -> None:
 def _main() -> None:
     if _COMPARE.value:
         for line in comparison.compared_settings():
+            say(line)
+        return
+    if _COMPARE_RUNS.value:
+        for line in comparison.compared_runs(folders_of(_COMPARE_RUNS.value)):
             say(line)
         return
     if not (_TABLE.value or _FIGURE.value):

@@ -31,6 +31,11 @@ _PRESET = flags.DEFINE_enum(
     list(PRESETS),
     "Flags that are set where they are not given. " + " ".join(f"{name}: {shown(name)}." for name in PRESETS),
 )
+_CONFIG = flags.DEFINE_string(
+    "config",
+    None,
+    "Folder of a run, or a config.json, whose settings stand where no flag is given, in place of a preset's.",
+)
 _STEPS_PER_EXECUTION = flags.DEFINE_integer(
     "steps_per_execution",
     1,
@@ -57,7 +62,10 @@ def run() -> None:
 
 
 def _main() -> None:
-    config, output_dir = config_from_flags(_PRESET.value), Path(required(_OUTPUT_DIR)).expanduser()
+    if _CONFIG.value and _PRESET.present:
+        raise InputError("--config and --preset both name settings; leave out one of them.")
+    base = Path(_CONFIG.value).expanduser() if _CONFIG.value else None
+    config, output_dir = config_from_flags(_PRESET.value, base), Path(required(_OUTPUT_DIR)).expanduser()
     if _SHOW.value:
         sheet.show_augmentations(config, output_dir, tfds_data_dir=TFDS_DATA_DIR.value)
         return

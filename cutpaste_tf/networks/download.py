@@ -1,4 +1,7 @@
-"""Downloads pretrained weights once, verified, into Keras' cache."""
+"""Downloads pretrained weights once, verified, into Keras' cache.
+
+As with Hugging Face's own tools, HF_ENDPOINT names a mirror of huggingface.co, and HF_HUB_OFFLINE=1 forbids downloads.
+"""
 
 import logging
 import os
@@ -25,11 +28,20 @@ class Remote(NamedTuple):
     digest: str
     name: str
 
+    @property
+    def address(self) -> str:
+        """Where to download it from: `url`, or a mirror of it."""
+        mirror = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+        return self.url.replace(_HUGGING_FACE, mirror) if mirror else self.url
+
+
+_HUGGING_FACE = "https://huggingface.co"
+
 
 # torchvision's IMAGENET1K_V1 weights as timm publishes them, BSD-3-Clause. Not keras-hub's resnet_18_imagenet, which
 # was trained differently (timm's a1_in1k), with other padding.
 RESNET18 = Remote(
-    "https://huggingface.co/timm/resnet18.tv_in1k/resolve/bbd144b3e5565108aad885f145491d11bc6ce807/model.safetensors",
+    f"{_HUGGING_FACE}/timm/resnet18.tv_in1k/resolve/bbd144b3e5565108aad885f145491d11bc6ce807/model.safetensors",
     "sha256:694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
     "resnet18.tv_in1k.safetensors",
 )
@@ -75,12 +87,16 @@ def fetch(remote: Remote, flag: str) -> Path:
     kind, _, digest = remote.digest.partition(":")
     if path.is_file() and pooch.file_hash(str(path), kind) == digest:
         return path
-    by_hand = f"fetch {remote.url} by hand and put it at {path}, or name a file of weights"
-    progress.say(f"Downloading {remote.url} to {path}.")
+    by_hand = f"fetch {remote.address} by hand and put it at {path}, or name a file of weights"
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true"):
+        raise InputError(
+            f"--{flag}=imagenet is not in the cache, and HF_HUB_OFFLINE forbids to download it; {by_hand}."
+        )
+    progress.say(f"Downloading {remote.address} to {path}, once.")
     pooch.get_logger().setLevel(logging.WARNING)
     try:
         pooch.retrieve(
-            remote.url,
+            remote.address,
             remote.digest,
             fname=remote.name,
             path=path.parent,

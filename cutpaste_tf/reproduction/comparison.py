@@ -1,8 +1,12 @@
-"""The published hyperparameters beside ours."""
+"""The published hyperparameters beside ours; and the settings and figures of runs beside each other."""
 
-from collections.abc import Mapping
+import json
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from cutpaste_tf import runs
 from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.base import leaves
 from cutpaste_tf.settings.config import Config
@@ -118,10 +122,39 @@ def compared_settings() -> list[str]:
     return lines
 
 
+# Keys of metrics.json -> as they are shown.
+_FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+
+
+def compared_runs(folders: Sequence[Path]) -> list[str]:
+    """A line for each setting that differs between runs, with each run's value, open values filled in; and their figures.
+
+    Args:
+        folders: of the runs.
+
+    Raises:
+        InputError: one is not the folder of a run.
+    """
+    settings = [Config.read(folder / "config.json").resolved().flat() for folder in folders]
+    differing = [name for name in settings[0] if len({str(each[name]) for each in settings}) > 1]
+    rows = [("setting", *map(str, folders))]
+    rows += [(name, *(_shown(name, each[name]) for each in settings)) for name in differing]
+    figures = [_figures(folder) for folder in folders]
+    rows += [(title, *(each[key] for each in figures)) for key, title in _FIGURES.items()]
+    return [*_aligned(rows), *([] if differing else ["All settings are the same."])]
+
+
+def _figures(folder: Path) -> dict[str, str]:
+    """The figures of the run's evaluation as trained, in percent; - where there is none."""
+    path = folder / runs.EVAL / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {key: "-" if metrics.get(key) is None else f"{metrics[key]:.2f}" for key in _FIGURES}
+
+
 def _shown(name: str, value: Any) -> str:
     return sizes.as_flag(value) if name == "image_size" else str(value) or "-"
 
 
-def _aligned(rows: list[tuple[str, str, str, str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows]
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+    return ["  ".join([*map(str.ljust, row[:-1], widths), row[-1]]) for row in rows]
