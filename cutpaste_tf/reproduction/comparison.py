@@ -1,7 +1,6 @@
 """The published hyperparameters beside ours; and the settings and figures of runs beside each other."""
 
 import json
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,7 +126,7 @@ _FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro":
 
 
 def compared_runs(folders: Sequence[Path]) -> list[str]:
-    """A line for each setting that differs between runs, with each run's value, open values filled in; and their figures.
+    """A line for each setting that differs between runs, open values filled in, and for each figure.
 
     Args:
         folders: of the runs.

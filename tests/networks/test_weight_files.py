@@ -87,6 +87,7 @@ def hub(files, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "RESNET18", remote)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    state.url = url
     state.path = tmp_path / "keras/models/resnet18.safetensors"
     yield state
     server.shutdown()
@@ -126,6 +127,22 @@ def test_without_a_network_one_line_says_what_to_fetch(hub, monkeypatch):
         InputError, match=r"could not be downloaded .*; fetch http://127\.0\.0\.1:9/model\.safetensors by"
     ):
         weights.read_resnet18("imagenet", "imagenet")
+
+
+def test_a_mirror_of_hugging_face_is_asked_and_offline_nobody_is(hub, monkeypatch):
+    mirror = hub.url.removesuffix("/model.safetensors")
+    published = download.RESNET18._replace(url="https://huggingface.co/model.safetensors")
+    monkeypatch.setattr(download, "RESNET18", published)
+    monkeypatch.setenv("HF_ENDPOINT", mirror + "/")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match="is not in the cache, and HF_HUB_OFFLINE forbids to download it; fetch http"):
+        weights.read_resnet18("imagenet", "imagenet")
+    assert hub.requests == 0
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    weights.read_resnet18("imagenet", "imagenet")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    weights.read_resnet18("imagenet", "imagenet")  # from the cache
+    assert hub.requests == 1
 
 
 def test_every_efficientnet_is_where_keras_has_it():
