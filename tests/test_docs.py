@@ -21,9 +21,13 @@ from cutpaste_tf.backend import keras
 from cutpaste_tf.images import reading
 from cutpaste_tf.networks import download, efficientnet
 from cutpaste_tf.reproduction import speed
+from cutpaste_tf.settings.base import leaves
+from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.data import GOOD, DataSettings
 
-PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in ("results.md", "python.md"))
+PAGES = sorted(
+    path.name for path in (ROOT / "docs").glob("*.md") if path.name not in ("results.md", "paper.md", "python.md")
+)
 # Appended, so that they replace what the page gives: a step or two, at 64 px.
 _TINY = ["--image_size=64", "--stem=imagenet", "--steps_per_epoch=1", "--batch_size=6"]
 
@@ -314,6 +318,26 @@ def test_cited_tests_exist():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for name in re.findall(r"\btests/[\w/]+\.py", page.read_text()):
             assert (ROOT / name).is_file(), (page.name, name)
+
+
+def test_the_page_on_the_paper_names_code_flags_and_tests_that_exist():
+    rows = re.findall(
+        r"^\| (?!paper|-)(.*?) \| (.*?) \| (.*?) \| (.*?) \|$", (ROOT / "docs/paper.md").read_text(), re.M
+    )
+    assert 15 <= len(rows) <= 24
+    settings = {field.name for field, _ in leaves(Config)}
+    for _, code, options, tests in rows:
+        for folder, cell in (("cutpaste_tf", code), ("tests", tests)):
+            for named in cell.split("; "):
+                path, *names = re.findall(r"`(.*?)`", named)
+                defined = re.findall(r"^(?:def |class )?(\w+)", (ROOT / folder / path).read_text(), re.M)
+                assert names, named
+                assert set(names) <= set(defined), (path, names)
+        for name in re.findall(r"`--(\w+)", options):
+            assert name in {*settings, "preset"}, name
+        for main, name in re.findall(r"`(\w+)_main.py --(\w+)", options):
+            cli = {"eval": "evaluate"}.get(main, main)
+            assert f'"{name}"' in (ROOT / f"cutpaste_tf/cli/{cli}.py").read_text()
 
 
 def test_the_readme_is_short():
