@@ -14,7 +14,7 @@ Report = Callable[[str], object]
 """Shows a line to the user: `say`, `say_aside`, `no_report`, or a function of the calling program."""
 T = TypeVar("T")
 # The commands in a checkout; installed, they are cutpaste-NAME.
-_MAIN = re.compile(r"(?:\bpython )?\b(train|eval|predict|export|reproduce)_main\.py\b")
+_MAIN = re.compile(r"(?:\bpython )?\b(train|eval|predict|export|serve|reproduce)_main\.py\b")
 _PREPARE = "python -m data.mvtec_ad"
 _IS_CHECKOUT = (Path(__file__).resolve().parent.parent / "train_main.py").is_file()
 _PAUSE = 30.0  # seconds between lines of a log

@@ -17,6 +17,7 @@ _MODULES = {
     "eval_main.py": "evaluate",
     "predict_main.py": "predict",
     "export_main.py": "export",
+    "serve_main.py": "serve",
     "reproduce_main.py": "reproduce",
 }
 

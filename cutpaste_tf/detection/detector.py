@@ -322,20 +322,30 @@ class Detector(abc.ABC):
         return self._scores(self.embed(images), lambda: images, heat_maps=heat_maps)
 
     def predict(
-        self, image: np.ndarray | str | Path, *, heat_map: bool = False, false_alarm_rate: float = 0.0
+        self,
+        image: np.ndarray | str | Path | bytes,
+        *,
+        heat_map: bool = False,
+        false_alarm_rate: float = 0.0,
+        name: str = "the image",
     ) -> Prediction:
         """Score, p-value, decision and boxes of one image, as `predict_main.py` gives them.
 
         Args:
-            image: RGB, uint8 [height, width, 3] of any size; or a file, which is read as the training images were.
+            image: RGB, uint8 [height, width, 3] of any size; or a file, or the content of one, which is read as the
+                training images were.
             heat_map: whether to return the heat map too, at the image's own size.
             false_alarm_rate: of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
+            name: of the file, in messages, where its content is given.
 
         Raises:
             InputError: the file cannot be read, the array has another shape or type, or there are too few normal images
                 for the rate.
         """
-        pixels, size = (image, image.shape[1::-1]) if isinstance(image, np.ndarray) else self._read(Path(image))
+        if isinstance(image, np.ndarray):
+            pixels, size = image, image.shape[1::-1]
+        else:
+            pixels, size = self._read(image if isinstance(image, bytes) else Path(image), name)
         detector = self
         if false_alarm_rate:
             detector = self.configured(self.given.replaced(false_alarm_rate=false_alarm_rate))
@@ -346,9 +356,9 @@ class Detector(abc.ABC):
         inside = self.regions(self.resized(pixels[None])) if self.config.data.reading.region else None
         return result._replace(heat_map=regions.enlarged(result.heat_map, size, None if inside is None else inside[0]))
 
-    def _read(self, file: Path) -> tuple[np.ndarray, tuple[int, int]]:
-        """What `score` takes of a file, and its own (width, height)."""
-        return reading.read_resized(file, self.size, self.how_read)
+    def _read(self, source: Path | bytes, name: str) -> tuple[np.ndarray, tuple[int, int]]:
+        """What `score` takes of a file or its content, and its own (width, height)."""
+        return reading.read_resized(source, self.size, self.how_read, name=name)
 
     def resized(self, images: np.ndarray) -> np.ndarray:
         """Resizes RGB images uint8 [count, height, width, 3] to the detector's size, as the training images were.

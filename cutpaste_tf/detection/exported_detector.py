@@ -111,8 +111,8 @@ class ExportedDetector(Detector):
         del heat_maps  # the graph always computes them
         return self._run(iter(images), len(images))
 
-    def _read(self, file: Path) -> tuple[np.ndarray, tuple[int, int]]:
-        pixels = reading.read_pixels(file, self.how_read)
+    def _read(self, source: Path | bytes, name: str) -> tuple[np.ndarray, tuple[int, int]]:
+        pixels = reading.read_pixels(source, self.how_read, name=name)
         return pixels, pixels.shape[1::-1]
 
     def _run(self, images: Iterable[np.ndarray], count: int) -> Scores:

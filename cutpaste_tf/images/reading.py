@@ -190,12 +190,25 @@ def sizes_of(items: Iterable[Item], settings: DataSettings) -> list[Size]:
     return [(height, width) for width, height in found]
 
 
-def read_resized(source: Path, size: Size, settings: DataSettings) -> tuple[np.ndarray, tuple[int, int]]:
-    """Reads and resizes a file as `read` does: uint8 [height, width, 3], and its original (width, height)."""
-    settings = dataclasses.replace(settings, white=_white(source, str(source), settings))
+def read_resized(
+    source: Path | bytes, size: Size, settings: DataSettings, *, name: str = ""
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Reads and resizes a file, or its content, as `read` does.
+
+    Args:
+        source: the file, or its content.
+        size: (height, width) to resize to.
+        settings: how it is read.
+        name: of the file, where its content is given.
+
+    Returns:
+        uint8 [height, width, 3], and its original (width, height).
+    """
+    name = str(source) if isinstance(source, Path) else name
+    settings = dataclasses.replace(settings, white=_white(source, name, settings))
     with decoding.room(source):
-        image = Image.fromarray(read_pixels(source, settings))
-        return _resized(image, str(source), size, settings), image.size
+        image = Image.fromarray(read_pixels(source, settings, name=name))
+        return _resized(image, name, size, settings), image.size
 
 
 def _resized(image: Image.Image, name: str, size: Size, settings: DataSettings) -> np.ndarray:

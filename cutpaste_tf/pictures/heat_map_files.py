@@ -46,23 +46,30 @@ def write(
     """
     height, width = image.shape[:2]
     enlarged = regions.enlarged(heat, (width, height), region)
-    largest = max(float(enlarged.max()), 1e-30)
     raw = named_files.beside(place, f".heat.{format}")
     overlay = named_files.beside(place, ".overlay.jpg")
     raw.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
     written: dict[str, Any] = {"heat_map": str(raw), "overlay": str(overlay)}
     if format == "npy":
+        buffer = io.BytesIO()
         np.save(buffer, enlarged)
+        content = buffer.getvalue()
     else:
-        written["heat_of_65535"] = largest
-        note = PngInfo()
-        note.add_text("heat_of_65535", repr(largest))
-        scaled = np.round(np.clip(enlarged, 0, None) * (_MOST / largest)).astype(np.uint16)
-        Image.fromarray(scaled).save(buffer, "PNG", pnginfo=note, compress_level=1)
-    write_whole(raw, buffer.getvalue())
+        content, written["heat_of_65535"] = as_png(enlarged)
+    write_whole(raw, content)
     write_whole(overlay, _overlay(image, enlarged, boxes, Scale.of(heat[None], pixel_threshold)))
     return written
+
+
+def as_png(heat: np.ndarray) -> tuple[bytes, float]:
+    """A heat map, float32 [height, width], as a PNG in 16-bit grey; and its maximum, which 65535 stands for."""
+    largest = max(float(heat.max()), 1e-30)
+    note = PngInfo()
+    note.add_text("heat_of_65535", repr(largest))
+    scaled = np.round(np.clip(heat, 0, None) * (_MOST / largest)).astype(np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(scaled).save(buffer, "PNG", pnginfo=note, compress_level=1)
+    return buffer.getvalue(), largest
 
 
 def _overlay(image: np.ndarray, heat: np.ndarray, boxes: Iterable[tuple[int, int, int, int]], scale: Scale) -> bytes:
