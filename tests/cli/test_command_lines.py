@@ -77,7 +77,7 @@ def test_libraries_say_what_they_do_only_when_asked(options, is_heard):
         (["--data=CATEGORY", "--output_dir=OUT", "--proxy_task=x"], "must be one of: cutpaste_3way, cutpaste,"),
         (["--data=CATEGORY", "--output_dir=OUT", "--backbone=vgg"], "must be one of: resnet18"),
         (["--data=CATEGORY", "--output_dir=OUT", "--batch_size=64"], "not divisible by the 3 classes"),
-        (["--data=CATEGORY", "--output_dir=OUT", "--head_dims=a"], "must be whole numbers, as in 512,128"),
+        (["--data=CATEGORY", "--output_dir=OUT", "--head_dims=a"], "must be whole numbers, such as 512,128"),
         (["--data=CATEGORY", "--output_dir=OUT", "--weights=none.npz"], "none.npz does not exist"),
         (
             ["--data=CATEGORY", "--output_dir=OUT", "--weights=imagenet"],
