@@ -81,7 +81,7 @@ def test_a_run_is_made_of_what_is_chosen_and_keeps_it(chosen, parts, tmp_path, c
     assert "complete already" in shown
     with pytest.raises(SystemExit):
         command(*words, "--feature=layer1")
-    assert "--feature: --choose decides that" in capsys.readouterr().err
+    assert "--feature cannot be given with --choose" in capsys.readouterr().err
 
 
 def test_the_quick_preset_chooses_unless_it_is_told_what_to_take(chosen, parts, category, tmp_path, capsys):
