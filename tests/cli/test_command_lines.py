@@ -72,7 +72,7 @@ def test_libraries_say_what_they_do_only_when_asked(options, is_heard):
     [
         (["--output_dir=OUT"], "--data is missing"),
         (["--data=CATEGORY"], "--output_dir is missing"),
-        (["--data=demo/nothing", "--output_dir=OUT"], "these are: demo/fabric, demo/gear"),
+        (["--data=demo/nothing", "--output_dir=OUT"], "sets are: demo/fabric, demo/gear"),
         (["--data=OUT", "--output_dir=OUT"], "is not a folder"),
         (["--data=CATEGORY", "--output_dir=OUT", "--proxy_task=x"], "must be one of: cutpaste_3way, cutpaste,"),
         (["--data=CATEGORY", "--output_dir=OUT", "--backbone=vgg"], "must be one of: resnet18"),

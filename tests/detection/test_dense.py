@@ -199,7 +199,7 @@ def test_max_pooling_is_not_dilated(feature):
     [
         ({"extract_size": 128}, "--extract_size=128 is larger than --image_size=96"),
         ({"patch_size": 128}, "--patch_size=128 is larger than --image_size=96"),
-        ({"stride": 5}, "it must be a multiple of the stride; the nearest is --image_size=97"),
+        ({"stride": 5}, "must be a multiple of the stride; the nearest is --image_size=97"),
         ({"image_size": (96, 100), "stride": 8}, "the nearest is --image_size=96,104"),
         ({"stride": 0}, "--stride=0 must be at least 1"),
         ({"stride": 64}, "--stride=64 leaves gaps between patches of 32 px"),

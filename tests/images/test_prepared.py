@@ -151,7 +151,7 @@ def test_unknown_and_unprepared_names(tmp_path):
         sources.read_train("mvtec_ad/mug", 32, tfds_data_dir=str(tmp_path))
     with pytest.raises(InputError, match="cifar10/NAME has: airplane"):
         sources.read_train("cifar10/mug", 32, tfds_data_dir=str(tmp_path))
-    with pytest.raises(InputError, match=r"prepare it by: python -m data\.mvtec_ad .*--categories=bottle"):
+    with pytest.raises(InputError, match=r"prepare it with: python -m data\.mvtec_ad .*--categories=bottle"):
         sources.read_train("mvtec_ad/bottle", 32, tfds_data_dir=str(tmp_path))
     with pytest.raises(InputError, match=r"cifar10 is not prepared in .*tfds\.load\('cifar10', data_dir='"):
         sources.read_train("cifar10/cat", 32, tfds_data_dir=str(tmp_path))
@@ -177,7 +177,7 @@ def test_digits_are_mnists_where_it_is_prepared(tmp_path):
     features = {"image": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.ClassLabel(num_classes=10)}
     write_set("mnist", features, {"test": [{"image": image, "label": 1} for image in pixels]}, tmp_path)
     digits, note = synthetic.read_digits(tmp_path)
-    assert (digits.shape, note) == ((5, 28, 28), "5 digits of MNIST")
+    assert (digits.shape, note) == ((5, 28, 28), "5 MNIST digits")
     assert sorted(map(bytes, digits)) == sorted(map(bytes, pixels[..., 0]))
 
 

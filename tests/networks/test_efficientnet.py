@@ -156,7 +156,7 @@ def test_drop_connect_is_for_training_in_both_phases():
         np.testing.assert_allclose(nets.feature(image, training=False), expected, atol=1e-4 * scale)
         twice = [keras.ops.convert_to_numpy(nets.feature(image, training=True)) for _ in range(2)]
         assert min(np.abs(twice[0] - other).max() for other in (twice[1], expected)) > 0.01 * scale
-    with pytest.raises(InputError, match=r"--drop_connect: resnet18 has none; it is for EfficientNet"):
+    with pytest.raises(InputError, match=r"--drop_connect: resnet18 has none; it is only for EfficientNet"):
         Config.of(drop_connect=True)
 
 

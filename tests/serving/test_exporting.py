@@ -202,7 +202,7 @@ def test_the_threshold_of_other_normal_images(copied_run, category, tmp_path, co
     assert export(run, tmp_path / "own", options=options, report=no_report)["threshold"] < record["threshold"]
     for named, message in [
         (category / "train/good", "6 of 6 images have the pixels .* Name images that were not trained on."),
-        (tmp_path / "none", "none is not a folder; it must be"),
+        (tmp_path / "none", "none is not a folder; give"),
     ]:
         with pytest.raises(InputError, match=f"^--calibration_data={named}: .*{message}"):
             export(run, tmp_path / "refused", options=options._replace(calibration_data=named), report=no_report)
