@@ -95,7 +95,7 @@ def test_libraries_say_what_they_do_only_when_asked(options, is_heard):
         (["--data=CATEGORY", "--output_dir=OUT", "--nothing=1"], "Unknown command line flag 'nothing'"),
         (["--data=CATEGORY", "--output_dir=OUT", "stray"], "Stray arguments: stray"),
         (["--data=CATEGORY", "--output_dir=/proc/run"], "cannot be written"),
-        (["--data=CATEGORY", "--output_dir=CATEGORY/test/run"], "lies among the images"),
+        (["--data=CATEGORY", "--output_dir=CATEGORY/test/run"], "is inside the image folders"),
         (["--data=CATEGORY", "--output_dir=OUT", "--learning_rate=nan"], "must be a finite number"),
         (["--data=CATEGORY", "--output_dir=CATEGORY/ground_truth/square/000_mask.png"], "is a file"),
     ],

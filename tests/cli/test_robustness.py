@@ -140,7 +140,7 @@ def test_a_damaged_checkpoint_is_named(category, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/checkpoint.npz").write_bytes(os.urandom(5000))
     with pytest.raises(
-        InputError, match=r"checkpoint\.npz is damaged \(not a file of arrays\): delete it to begin again"
+        InputError, match=r"checkpoint\.npz is damaged \(not a file of arrays\): delete it to start over"
     ):
         cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
 

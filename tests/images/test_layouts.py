@@ -60,7 +60,7 @@ def test_a_run_keeps_its_split(parts, tmp_path, capsys):
     result = json.loads((tmp_path / "run/eval/metrics.json").read_text())
     assert (result["train_images"], result["test_normal"], result["test_anomalous"]) == (8, 3, 10)
     cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
-    assert "complete already" in capsys.readouterr().out
+    assert "already complete" in capsys.readouterr().out
 
 
 def test_what_is_trained_on_is_not_tested_on(parts, tmp_path):
@@ -221,7 +221,7 @@ def test_one_folder_has_many_names(tiny_run, category, tmp_path, monkeypatch, ca
     config = TINY.replaced(epochs=0)
     for name in ("category/", "./category", str(category)):
         cutpaste_tf.train(config.replaced(data=name), tmp_path / "run", checkpoint_minutes=5)
-        assert "complete already" in capsys.readouterr().out
+        assert "already complete" in capsys.readouterr().out
         cutpaste_tf.evaluate(tmp_path / "run", name)
     assert [path.name for path in (tmp_path / "run").glob("eval*")] == ["eval"]
 
@@ -240,7 +240,7 @@ def test_data_that_have_moved_are_known_again(tiny_run, category, tmp_path, caps
     config = TINY.replaced(epochs=0)
     moved = category.rename(tmp_path / "moved")
     cutpaste_tf.train(config.replaced(data=str(moved)), tmp_path / "run", checkpoint_minutes=5)
-    assert "complete already" in capsys.readouterr().out
+    assert "already complete" in capsys.readouterr().out
     cutpaste_tf.evaluate(tmp_path / "run", moved, settings={"feature": "layer1"})
     assert (tmp_path / "run/eval_feature=layer1/metrics.json").is_file()
     noise(moved / "train/good/000.png", 1)
