@@ -109,7 +109,7 @@ def test_end_to_end(category, tmp_path, capsys):
     # The same command again does nothing; another configuration or other images are refused.
     before = (folder / "detector/model.keras").stat().st_mtime_ns
     run(config, category, folder)
-    assert "complete already" in capsys.readouterr().out
+    assert "already complete" in capsys.readouterr().out
     assert (folder / "detector/model.keras").stat().st_mtime_ns == before
     with pytest.raises(InputError, match=r"holds a run with seed=0 \(now 1\)"):
         run(config.replaced(seed=1), category, folder)
