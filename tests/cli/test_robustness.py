@@ -64,7 +64,7 @@ def test_a_damaged_record_of_an_evaluation_is_replaced(tiny_run, category, tmp_p
 
 def test_an_evaluation_takes_nobody_s_place(tiny_run, category):
     before = sorted(path.name for path in tiny_run.iterdir())
-    with pytest.raises(InputError, match="is not the folder of an evaluation; name another folder"):
+    with pytest.raises(InputError, match="is not the folder of an evaluation; give another folder"):
         cutpaste_tf.evaluate(tiny_run, category, output_dir=tiny_run)
     assert sorted(path.name for path in tiny_run.iterdir()) == before
 

@@ -172,7 +172,7 @@ def test_other_normal_images_can_give_the_threshold(copied_run, category, tmp_pa
     shown = capsys.readouterr().out
     assert "Warning" not in shown.partition("Scoring")[2]
     cutpaste_tf.evaluate(run, category, options=EvaluationOptions(calibration_data=category / "test/good"))
-    assert "Warning: 3 of the test images give the threshold as well" in capsys.readouterr().out
+    assert "Warning: 3 of the test images also set the threshold" in capsys.readouterr().out
     images = sources.read_train(fresh, config.data.size).images
     np.testing.assert_allclose(result["threshold"], loading.load(run).score(images).scores.max(), rtol=1e-5)
     assert result["calibration_images"] == 6

@@ -55,7 +55,7 @@ def test_the_command_writes_an_export_and_an_evaluation_takes_it(tiny_run, tmp_p
     assert decided[0] == decided[1]
     with pytest.raises(SystemExit):
         command("eval_main.py", f"--run_dir={tmp_path / 'out'}", f"--calibration_data={tmp_path}")
-    assert "An export's threshold is what it was made with" in capsys.readouterr().err
+    assert "An export's threshold is fixed when it is made" in capsys.readouterr().err
 
 
 def test_an_export_takes_the_place_of_another(tiny_run, tmp_path):

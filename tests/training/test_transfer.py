@@ -195,7 +195,7 @@ def test_impossible_settings_are_refused_before_a_run_begins(category, tmp_path)
 def test_the_training_images_are_not_scored_as_test_images(category, tmp_path):
     good = category / "train/good"
     cutpaste_tf.train(TINY.replaced(data=str(good), epochs=0), tmp_path / "run", checkpoint_minutes=5)
-    with pytest.raises(InputError, match="holds the training images and no test images; name those by --data"):
+    with pytest.raises(InputError, match="holds the training images but no test images; give those as --data"):
         cutpaste_tf.evaluate(tmp_path / "run", good)
     cutpaste_tf.evaluate(tmp_path / "run", category / "test")
     assert json.loads((tmp_path / "run/eval_data=test/metrics.json").read_text())["test_anomalous"] == 3
