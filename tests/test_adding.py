@@ -109,7 +109,7 @@ def test_a_source_of_data(monkeypatch, category, tmp_path):
 
 
 def test_what_is_not_there_is_an_error_that_lists_what_is():
-    with pytest.raises(InputError, match=r"--proxy_task=inverted is not known; it must be one of: cutpaste_3way, "):
+    with pytest.raises(InputError, match=r"--proxy_task=inverted is unknown; it must be one of: cutpaste_3way, "):
         Config.of(proxy_task="inverted")
 
 

@@ -36,7 +36,7 @@ def exported(tmp_path_factory):
 def test_the_command_writes_an_export_and_an_evaluation_takes_it(tiny_run, tmp_path, capsys):
     command("export_main.py", f"--run_dir={tiny_run}", f"--output={tmp_path / 'out'}", "--false_alarm_rate=0.3")
     shown = capsys.readouterr()
-    assert "30 % false alarms, by the scores of 6 normal images" in shown.out
+    assert "30 % false alarms, from the scores of 6 normal images" in shown.out
     assert not shown.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "1",
@@ -75,7 +75,7 @@ def test_an_export_takes_the_place_of_another(tiny_run, tmp_path):
         ({"output": "file"}, "is a file; name a folder"),
         ({"output": "category"}, "is not the folder of an export"),
         ({"output": "/proc/export"}, "cannot be written"),
-        ({"run_dir": "export"}, "is an export already"),
+        ({"run_dir": "export"}, "is already an export"),
         ({"false_alarm_rate": 1.0}, "must be between 0 and 1"),
         ({"false_alarm_rate": 0.01}, r"--false_alarm_rate=0.01.*0\.1429"),
         ({"format": "pickle"}, "must be one of: saved_model, onnx, litert"),
@@ -114,7 +114,7 @@ def test_a_detector_without_scores_of_normal_images_is_refused(exported, tmp_pat
 
 def test_another_backend_is_refused(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(cutpaste_tf.environment, "backend", lambda: "jax")
-    with pytest.raises(InputError, match="KERAS_BACKEND is jax: give KERAS_BACKEND=tensorflow"):
+    with pytest.raises(InputError, match="KERAS_BACKEND is jax; set KERAS_BACKEND=tensorflow"):
         export(exported / "run", tmp_path / "out")
 
 
@@ -201,7 +201,7 @@ def test_the_threshold_of_other_normal_images(copied_run, category, tmp_path, co
     assert evaluate(tmp_path / "out")["threshold"] == pytest.approx(result["threshold"], rel=1e-9)
     assert export(run, tmp_path / "own", options=options, report=no_report)["threshold"] < record["threshold"]
     for named, message in [
-        (category / "train/good", "6 of 6 images have the pixels .* Name images that were not trained on."),
+        (category / "train/good", "6 of 6 images have the pixels .* Give images that were not used for training."),
         (tmp_path / "none", "none is not a folder; give"),
     ]:
         with pytest.raises(InputError, match=f"^--calibration_data={named}: .*{message}"):
@@ -213,7 +213,7 @@ def test_without_the_training_images_others_are_named(tiny_run, category, tmp_pa
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
     category.rename(tmp_path / "moved")
-    with pytest.raises(InputError, match=r"not where they were .* by --comparison_images"):
+    with pytest.raises(InputError, match=r"no longer where they were .* as --comparison_images"):
         export(tiny_run, tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3, format="onnx"))
     for index in range(4):
         write_image(tmp_path / f"others/{index}.png", np.full((40, 40, 3), 90 + 9 * index, np.uint8))
@@ -236,7 +236,7 @@ def test_an_export_that_decides_otherwise_is_refused(exported, tmp_path, monkeyp
         "score",
         lambda self, images, **_: Scores(np.full(len(images), 1e9), np.ones(images.shape[:3], np.float32)),
     )
-    with pytest.raises(InputError, match=r"of 12 images are decided differently from the evaluation"):
+    with pytest.raises(InputError, match=r"of 12 images get a different decision than in the evaluation"):
         export(
             exported / "run",
             tmp_path / "out",

@@ -53,7 +53,7 @@ def test_rows_are_those_of_the_evaluation_and_of_python(config, copied_run, cate
     printed = capsys.readouterr()
     assert printed.out == ""
     assert f"Detector: {run}, a" in printed.err
-    assert "30 % false alarms by 6 normal images" in printed.err
+    assert "30 % false alarms, from 6 normal images" in printed.err
     assert "Scored 6 images" in printed.err
     assert "images/s" in printed.err
 
