@@ -175,7 +175,7 @@ def test_predictions_refuse_before_the_network_is_loaded(category, tmp_path, run
         ([f"--images={test}", f"--output={tmp_path / 'full/a.txt'}"], "already exists"),
         ([f"--images={test}", f"--heat_maps={tmp_path / 'full'}"], "not an empty folder"),
         ([f"--images={test}", f"--heat_maps={category / 'test/maps'}"], "would be scored as well"),
-        ([f"--images={test}", "--false_alarm_rate=0.1"], "is below 0.1429, the least that 6 normal images can tell"),
+        ([f"--images={test}", "--false_alarm_rate=0.1"], "is below 0.1429, the least that 6 normal images can resolve"),
         ([f"--images={test}", "--format=xml"], "should be one of <csv|jsonl>"),
     ]:
         names = {argument.partition("=")[0] for argument in arguments}

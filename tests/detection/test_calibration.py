@@ -72,7 +72,7 @@ def test_near_duplicates_are_told_by_folder_or_name(group_by, expected):
     actual = calibration.groups(data, group_by)
     np.testing.assert_array_equal(actual, expected)
     if group_by != "none":
-        with pytest.raises(InputError, match=rf"--group_by={group_by}: all 2 training images are one group"):
+        with pytest.raises(InputError, match=rf"--group_by={group_by}: all 2 training images form one group"):
             calibration.groups(TrainingData({path: path for path in paths[:2]}, 255), group_by)
 
 
@@ -206,7 +206,7 @@ def test_patches_given_anew_have_a_threshold_that_is_kept(copied_run, category, 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"group_by": "folder"}, "training images are one group"),
+        ({"group_by": "folder"}, "training images form one group"),
         ({"false_alarm_rate": 0.01}, "the least that 6 normal"),
     ],
 )

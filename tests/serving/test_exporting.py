@@ -135,7 +135,7 @@ def test_a_disk_that_fills_up_leaves_nothing(exported, tmp_path):
 
 def test_what_an_evaluation_by_an_export_refuses(exported, tmp_path):
     folder = exported / "export"
-    with pytest.raises(InputError, match="is an export, whose settings of density are those that it was made with"):
+    with pytest.raises(InputError, match="is an export, which fixes the settings of density"):
         evaluate(folder, settings={"density": "kde"})
     assert evaluate(folder, settings={"false_alarm_rate": 0.5}, report=no_report)["false_alarm_rate"] == 0.5
     with pytest.raises(InputError, match="whose GradCAM uses the map that its feature pools"):
@@ -159,7 +159,7 @@ def test_a_damaged_export_is_named(tiny_run, tmp_path):
     graph = out / "1/saved_model.pb"
     content = graph.read_bytes()
     graph.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(InputError, match=r"saved_model\.pb is not the file that was written"):
+    with pytest.raises(InputError, match=r"saved_model\.pb is not the file that was exported"):
         evaluate(out)
     graph.unlink()
     with pytest.raises(InputError, match=r"saved_model\.pb is missing"):
