@@ -97,7 +97,7 @@ class Detector(abc.ABC):
 
     @abc.abstractmethod
     def negative_log_density(self, embedded: Any) -> np.ndarray:
-        """Negative log densities from `embed`'s result: float64 [count], or float32 [count, rows, columns] of patches."""
+        """From the result of `embed`: float64 [count], or float32 [count, rows, columns] for a model of patches."""
 
     @abc.abstractmethod
     def reduce(self, densities: np.ndarray, regions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:

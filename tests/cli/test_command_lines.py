@@ -259,7 +259,7 @@ def test_every_setting_has_a_name_of_its_own_and_is_found_by_it():
     names = [field.name for field, _ in leaves(Config)]
     assert len(names) == len(set(names))
     assert list(Config().flat()) == names
-    with pytest.raises(InputError, match="There is no setting epoch; is epochs meant"):
+    with pytest.raises(InputError, match="There is no setting epoch; did you mean epochs"):
         Config.of(epoch=3)
 
 

@@ -165,7 +165,7 @@ def test_a_damaged_export_is_named(tiny_run, tmp_path):
     with pytest.raises(InputError, match=r"saved_model\.pb is missing"):
         evaluate(out)
     (out / "export.json").write_text('{"format": "saved_model"}')
-    with pytest.raises(InputError, match="is damaged or of another version"):
+    with pytest.raises(InputError, match="is damaged or from another version"):
         evaluate(out)
 
 
