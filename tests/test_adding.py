@@ -88,7 +88,7 @@ def test_a_run_of_what_was_added(added, category, tmp_path, monkeypatch, capsys)
 
 def test_a_backbone_without_weights_refuses_them(added, category, tmp_path):
     config = TINY.replaced(data=str(category), backbone="one_convolution", weights="some.npz")
-    with pytest.raises(InputError, match="--weights is given, but no pretrained weights are known for this --backbone"):
+    with pytest.raises(InputError, match="--weights is given, but there are no pretrained weights for this --backbone"):
         cutpaste_tf.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
