@@ -274,7 +274,7 @@ def test_a_preset_sets_flags_and_flags_come_before_it(run, tmp_path, name):
     (tmp_path / "run/config.json").write_text(config.replaced(data=str(tmp_path), seed=3, epochs=7).to_json())
     flags = [f"--preset={name}", f"--data={tmp_path}", f"--output_dir={tmp_path / 'run'}", "--epochs=7"]
     code, _, error = run("train_main.py", *flags)
-    assert (code, "holds a run with seed=3 (now 0); name" in error) == (2, True), error
+    assert (code, "holds a run with seed=3 (now 0); give" in error) == (2, True), error
 
 
 def test_what_is_left_open_is_filled_in_anew():

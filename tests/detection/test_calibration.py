@@ -176,7 +176,7 @@ def test_other_normal_images_can_give_the_threshold(copied_run, category, tmp_pa
     images = sources.read_train(fresh, config.data.size).images
     np.testing.assert_allclose(result["threshold"], loading.load(run).score(images).scores.max(), rtol=1e-5)
     assert result["calibration_images"] == 6
-    with pytest.raises(InputError, match=r"--calibration_data=.*: 6 of 6 images have the pixels of training"):
+    with pytest.raises(InputError, match=r"--calibration_data=.*: 6 of 6 images have the same pixels as training"):
         cutpaste_tf.evaluate(run, category, options=EvaluationOptions(calibration_data=category / "train/good"))
 
 

@@ -142,7 +142,7 @@ def test_a_second_command_in_the_folder_is_refused(tmp_path, request_):
     draw_category(tmp_path / "bottle")
     with (
         files.locked(request_.output_dir),
-        pytest.raises(InputError, match=r"Another process is at work in .*/repro; wait for it"),
+        pytest.raises(InputError, match=r"Another process is using .*/repro; wait for it"),
     ):
         reproducing.reproduce(request_, COMMANDS)
     assert not (request_.output_dir / "runs").exists()

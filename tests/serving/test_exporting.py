@@ -71,8 +71,8 @@ def test_an_export_takes_the_place_of_another(tiny_run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"run_dir": "nowhere"}, "nowhere does not exist; name the folder of a run"),
-        ({"output": "file"}, "is a file; name a folder"),
+        ({"run_dir": "nowhere"}, "nowhere does not exist; give the folder of a run"),
+        ({"output": "file"}, "is a file; give a folder"),
         ({"output": "category"}, "is not the folder of an export"),
         ({"output": "/proc/export"}, "cannot be written"),
         ({"run_dir": "export"}, "is already an export"),
@@ -142,7 +142,7 @@ def test_what_an_evaluation_by_an_export_refuses(exported, tmp_path):
         evaluate(folder, options=EvaluationOptions(gradcam_layer="layer4_1"), report=no_report)
     with pytest.raises(InputError, match="cannot be part of an ensemble"):
         evaluate([folder, exported / "run"], output_dir=tmp_path / "out")
-    with pytest.raises(InputError, match="images have the pixels of training images"):
+    with pytest.raises(InputError, match="images have the same pixels as training images"):
         evaluate(folder, str(exported / "category/train/good"), report=no_report)
 
 
@@ -201,7 +201,7 @@ def test_the_threshold_of_other_normal_images(copied_run, category, tmp_path, co
     assert evaluate(tmp_path / "out")["threshold"] == pytest.approx(result["threshold"], rel=1e-9)
     assert export(run, tmp_path / "own", options=options, report=no_report)["threshold"] < record["threshold"]
     for named, message in [
-        (category / "train/good", "6 of 6 images have the pixels .* Give images that were not used for training."),
+        (category / "train/good", "6 of 6 images have the same pixels .* Give images that were not used for training."),
         (tmp_path / "none", "none is not a folder; give"),
     ]:
         with pytest.raises(InputError, match=f"^--calibration_data={named}: .*{message}"):
