@@ -34,7 +34,7 @@ class AugmentationSettings(Settings):
     )
     patch_size: int = setting(
         0,
-        "Train a patch model on random crops with this side; 64 in the paper; 0: whole images.",
+        "Side of the random crops to train a patch model on, 64 in the paper; 0: whole images.",
         source="Section 2.4",
         at_least=0,
     )
@@ -57,7 +57,7 @@ class AugmentationSettings(Settings):
     )
 
     uint8_views: bool = setting(
-        False, "Round views to 8 bits, so that a quarter of the bytes go to the device, which scales them."
+        False, "Round views to 8 bits: a quarter of the bytes to transfer to the device, which rescales them."
     )
 
     min_patch_area: float = setting(0.02, "Smallest CutPaste patch, as a fraction of the image's area.", source="A.2")

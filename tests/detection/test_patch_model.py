@@ -229,7 +229,7 @@ def test_an_image_model_localizes_by_gradcam(tiny_run, category, tmp_path, capsy
     cutpaste_tf.evaluate(tiny_run, category, options=EvaluationOptions(heat_maps=False))
     assert "pixel_auroc" not in _metrics(tiny_run / "eval")
     assert not (tiny_run / "eval/heatmaps").exists()
-    with pytest.raises(InputError, match="--gradcam_layer=conv9: .* has no such layer"):
+    with pytest.raises(InputError, match=r"--gradcam_layer=conv9: .* has no such layer"):
         cutpaste_tf.evaluate(tiny_run, category, options=EvaluationOptions(gradcam_layer="conv9"))
     assert other["gradcam_layer"] == "layer2_0_conv1"
     refused = EvaluationOptions(heat_maps=False, gradcam_layer="layer2_0_conv1")
