@@ -54,7 +54,7 @@ def test_good_beside_bad_is_split_by_a_seed(parts):
 def test_a_run_keeps_its_split(parts, tmp_path, capsys):
     config = TINY.replaced(data=str(parts), epochs=0)
     cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
-    assert "2 of 10 images of good/ are held out for testing" in capsys.readouterr().out
+    assert "2 of 10 images in good/ are held out for testing" in capsys.readouterr().out
     noise(parts / "good/later.png", 50)
     cutpaste_tf.evaluate(tmp_path / "run", parts)
     result = json.loads((tmp_path / "run/eval/metrics.json").read_text())
@@ -244,5 +244,5 @@ def test_data_that_have_moved_are_known_again(tiny_run, category, tmp_path, caps
     cutpaste_tf.evaluate(tmp_path / "run", moved, settings={"feature": "layer1"})
     assert (tmp_path / "run/eval_feature=layer1/metrics.json").is_file()
     noise(moved / "train/good/000.png", 1)
-    with pytest.raises(InputError, match=r"holds a run with data=.*category \(now .*moved, other images\)"):
+    with pytest.raises(InputError, match=r"holds a run with data=.*category \(now .*moved, different images\)"):
         cutpaste_tf.train(config.replaced(data=str(moved)), tmp_path / "run", checkpoint_minutes=5)

@@ -224,7 +224,7 @@ def test_without_the_training_images_others_are_named(tiny_run, category, tmp_pa
 
 def test_a_missing_package_is_named(exported, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"needs the package tf2onnx: pip install 'cutpaste_tf\[export\]'"):
+    with pytest.raises(InputError, match=r"needs the package tf2onnx; run pip install 'cutpaste_tf\[export\]'"):
         export(exported / "run", tmp_path / "out", options=ExportOptions(format="onnx"))
 
 

@@ -98,7 +98,7 @@ def test_a_checkpoint_of_version_0_2_is_resumed(category, tmp_path, monkeypatch)
 
 def test_a_signal_before_the_first_step_leaves_no_checkpoint(category, tmp_path, monkeypatch):
     signal_at(0, signal.SIGTERM, monkeypatch)
-    with pytest.raises(SignalError, match=r"^Stopped before the first of 6 steps; the same command"):
+    with pytest.raises(SignalError, match=r"^Stopped before the first of 6 steps; run the same command"):
         cutpaste_tf.train(TINY.replaced(data=str(category)), tmp_path / "run")
     assert not (tmp_path / "run/checkpoint.npz").exists()
 
