@@ -1,11 +1,12 @@
 """CutPaste (Li et al., CVPR 2021): self-supervised anomaly detection and localization.
 
-The public API is here (docs/python.md): `Config`, `train`, `evaluate`, `export`, `load`, `Detector`;
-for arrays `OutlierDetector`; as Keras layers `RandomCutPaste`, `RandomCutPasteScar`. The subpackages,
-in the order in which an image passes through them, each documented in its `__init__`: images, networks, augmentation,
-density; runs.py, the folder of a run; pictures, detection, training, evaluation, serving, reproduction; cli. They all
-use settings, plain data with a group for each subpackage; files.py and arrays.py, for files and large arrays;
-backend.py; and devices.py, which distributes work.
+The public API is here (docs/python.md): `Config`, `train`, `evaluate`, `export`, `load`, `Detector`; for arrays
+`OutlierDetector`; as Keras layers `RandomCutPaste` and `RandomCutPasteScar`.
+
+The subpackages, in the order in which an image passes through them, are images, networks, augmentation and density;
+runs.py, the folder of a run; pictures, detection, training, evaluation, serving and reproduction; and cli. Each is
+documented in its `__init__`. All of them use settings, plain data with a group for each subpackage; files.py and
+arrays.py, for files and large arrays; backend.py; and devices.py, which distributes work.
 """
 
 import importlib
@@ -16,9 +17,9 @@ from cutpaste_tf import environment
 
 __version__ = "0.3.0"
 
-# Both must be set before TensorFlow is imported. oneDNN is off by default on CPUs without AVX-512,
-# where it makes ResNet-18 training about three times faster. Level 3 hides most of the start-up
-# chatter, such as the "error" that there is no GPU; what fails still raises.
+# Both must be set before TensorFlow is imported. oneDNN is off by default on CPUs without AVX-512, where it makes
+# ResNet-18 training about three times faster. Level 3 hides most start-up messages, such as the "error" that there is
+# no GPU; real failures still raise.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 environment.prepare()
@@ -66,7 +67,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Loads public names on first use, so that a command loads only the subpackages that it needs."""
+    """Loads public names on first use, so that a command loads only the subpackages it needs."""
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)

@@ -1,4 +1,4 @@
-"""Large arrays, kept in memory-mapped files, of which only the part in use is in memory."""
+"""Large arrays in memory-mapped files; only the part in use is in memory."""
 
 import mmap
 import os
@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from cutpaste_tf.errors import NoRoomError
 
-# Arrays up to this size stay in memory, larger ones in a file: 682 images of 256 px. Training copies an array in memory
-# with a border, and twice while the border is added: at most 820 MB, however many images there are.
+# Arrays up to this size (682 images of 256 px) stay in memory; larger ones are in a file. Training copies an array in
+# memory with a border, and twice while the border is added: at most 820 MB, however many images there are.
 MEMORY_LIMIT = 2**27
 _IN_USE = 2**26
 
@@ -19,8 +19,8 @@ _IN_USE = 2**26
 def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> np.ndarray:
     """An uninitialized array [count, *shape]: in memory up to MEMORY_LIMIT, otherwise in a temporary file.
 
-    The file is unnamed, in TMPDIR or else /var/tmp (on many machines /tmp is in memory), and is removed when
-    the process ends, however it ends. The system can drop the parts that it holds in memory, see `release`.
+    The file is unnamed and is in TMPDIR or else /var/tmp (on many machines /tmp is in memory). It is removed when the
+    process ends, however it ends. The system can drop the parts it holds in memory, see `release`.
     """
     full_shape = (count, *shape)
     size = int(np.prod(full_shape, dtype=np.int64)) * np.dtype(dtype).itemsize
@@ -29,14 +29,14 @@ def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
     folder = os.environ.get("TMPDIR") or ("/var/tmp" if os.path.isdir("/var/tmp") else tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
-            if hasattr(os, "posix_fallocate"):  # Linux: a full disk is found here, not by a crash later
+            if hasattr(os, "posix_fallocate"):  # Linux: detects a full disk here instead of crashing later
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
         except OSError as error:
             raise NoRoomError(
                 f"{folder} has no room for {size / 2**30:.1f} GiB of working data ({error.strerror}); "
-                "set TMPDIR to a folder that has."
+                "set TMPDIR to a folder that has room."
             ) from None
         return np.memmap(file, dtype, "r+", shape=full_shape)
 
@@ -44,7 +44,7 @@ def allocate(count: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
 def release(array: np.ndarray) -> None:
     """Frees the memory of a file-backed array from `allocate`, or of a view of one.
 
-    Nothing is lost: the system writes changes to the file, and reads it again on access.
+    Nothing is lost: the system writes changes to the file and reads it again on access.
     """
     base: object = array
     while isinstance(base, np.ndarray):
@@ -54,18 +54,18 @@ def release(array: np.ndarray) -> None:
 
 
 def in_memory(array: np.ndarray, most: int = 64) -> int:
-    """How many rows of a file-backed array, at most `most`, to use before it is released: 64 MiB, or one."""
+    """How many rows of a file-backed array to use before it is released: 64 MiB, at least one and at most `most`."""
     return max(1, min(most, _IN_USE // max(1, array[:1].nbytes)))
 
 
 def batches(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """An array's rows in order, `size` at a time; those of an array in a file do not stay in memory."""
+    """An array's rows in order, `size` at a time; rows of an array in a file do not stay in memory."""
     for start in range(0, len(array), size):
         yield array[start : start + size]
         release(array)
 
 
 def rows(array: np.ndarray) -> Iterator[np.ndarray]:
-    """An array's rows one by one; memory as in `batches`."""
+    """An array's rows one by one; for memory see `batches`."""
     for batch in batches(array, in_memory(array)):
         yield from batch

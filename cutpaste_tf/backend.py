@@ -1,8 +1,8 @@
 """Lazily loaded TensorFlow and Keras: `from cutpaste_tf.backend import keras, tf`.
 
-They are loaded on first use, not on import from here: loading takes seconds, and mistakes should be reported before.
-With Keras on JAX, TensorFlow only feeds data: right after loading it is kept from the GPUs, whose memory it would take,
-since this is impossible once it has initialized them. Dtypes and data formats of a keras.json are overridden.
+They are loaded on first use, not on import from here: loading takes seconds, and mistakes should be reported first.
+With Keras on JAX, TensorFlow only feeds data. It would take the GPUs' memory, so it is kept away from them right after
+loading; this is impossible once it has initialized them. Dtypes and data formats from a keras.json are overridden.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ class _Late(types.ModuleType):
     """A module that is loaded on first attribute access."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # accessed by introspection, which should not load anything
+        if name.startswith("__"):  # accessed by introspection, which should load nothing
             raise AttributeError(name)
         return getattr(_load()[self.__name__], name)
 
@@ -45,7 +45,7 @@ def _quietly() -> Iterator[None]:
     """Hides what TensorFlow's C++ code prints on import, before log levels apply; exceptions are still raised."""
     try:
         stderr = os.dup(2)
-    except OSError:  # a process without one
+    except OSError:  # a process without stderr
         yield
         return
     with open(os.devnull, "w") as nowhere:
@@ -65,7 +65,7 @@ def leave_gpus() -> None:
         tf.config.set_visible_devices([], "GPU")
     except RuntimeError as error:
         warnings.warn(
-            f"TensorFlow was at work before cutpaste_tf was, and keeps the GPUs' memory ({error}).",
+            f"TensorFlow was in use before cutpaste_tf and keeps the GPUs' memory ({error}).",
             stacklevel=2,
         )
 

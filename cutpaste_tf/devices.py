@@ -1,7 +1,7 @@
 """Data parallelism over the devices of this host.
 
-With Keras on JAX these are GPUs, TPUs or CPUs; on TensorFlow, GPUs. Each device has a copy of the network and its share
-of every batch; sums over a batch - gradients, batch norm's moments, metrics - are over all devices.
+With Keras on JAX, these are GPUs, TPUs or CPUs; on TensorFlow, GPUs. Each device has a copy of the network and its
+share of every batch; sums over a batch (gradients, batch norm's moments, metrics) are over all devices.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from cutpaste_tf import environment
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.errors import InputError
 
-AUTO = "auto"  # number of devices: all
+AUTO = "auto"  # number of devices: all of them
 
 
 class _State:
-    """The devices in use, and the distribution of batches, if there are several."""
+    """The devices in use and, if there are several, the distribution of batches."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -39,8 +39,8 @@ def used(requested: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
     """Distributes computations in the block.
 
     Args:
-        requested: number of devices, or `auto`: as many of those that Keras finds as can share a batch.
-        batch_size: of training, which the devices share.
+        requested: number of devices, or `auto`: as many of the devices that Keras finds as can share a batch.
+        batch_size: the batch size in training, which the devices share.
 
     Raises:
         InputError: there are fewer devices, or they cannot share a batch.
@@ -48,7 +48,7 @@ def used(requested: str = AUTO, *, batch_size: int = 0) -> Iterator[None]:
     available = _available()
     if requested != AUTO and not (requested.isdigit() and 0 < int(requested) <= len(available)):
         raise InputError(
-            f"--devices={requested} must be auto, or a number up to {len(available)}: found {', '.join(available)}."
+            f"--devices={requested} must be auto or a number up to {len(available)}: found {', '.join(available)}."
         )
     fitting = max(count for count in range(1, len(available) + 1) if batch_size % count == 0)
     chosen = available[: fitting if requested == AUTO else int(requested)]
@@ -78,7 +78,7 @@ def names() -> list[str]:
 
 
 def memory() -> int:
-    """Bytes of memory of a device; 0 if unknown, as for CPUs."""
+    """Memory of a device in bytes; 0 if unknown, as for CPUs."""
     if environment.backend() != "jax":
         return 0
     import jax
@@ -96,7 +96,7 @@ def _available() -> list[str]:
 
 @contextlib.contextmanager
 def synchronized(network: keras.Model) -> Iterator[None]:
-    """Synchronizes batch norm over devices in training: JAX always does, TensorFlow needs a layer option."""
+    """Synchronizes batch norm across devices in training: JAX always does, TensorFlow needs a layer option."""
     batch_norms: list[Any] = []
     if _state.distribution is not None and environment.backend() == "tensorflow":
         layers: Any = network._flatten_layers()
@@ -111,10 +111,10 @@ def synchronized(network: keras.Model) -> Iterator[None]:
 
 
 def outputs(network: keras.Model, batch: np.ndarray) -> np.ndarray:
-    """The output of a network for a batch, computed by all devices.
+    """The output of a network for a batch, computed on all devices.
 
     Args:
-        network: with one output.
+        network: a network with one output.
         batch: [count, ...].
 
     Returns:

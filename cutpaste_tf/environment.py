@@ -14,19 +14,19 @@ from pathlib import Path
 from cutpaste_tf.errors import InputError
 
 BACKENDS = ("tensorflow", "jax")
-# Meant for testing scripts: they would cut training short.
+# These are meant for testing scripts and would cut training short.
 _UNWANTED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
 
 
 def prepare() -> None:
     """Chooses Keras' backend before Keras is imported, and fixes the environment; called on import of the package.
 
-    KERAS_BACKEND decides; without it keras.json, if it names a supported backend; otherwise it is TensorFlow.
+    KERAS_BACKEND decides. Without it, keras.json decides if it names a supported backend; otherwise TensorFlow is used.
     """
     for name in _UNWANTED:
         os.environ.pop(name, None)
     _mend_matplotlib()
-    logging.getLogger("jax").setLevel(logging.WARNING)  # it logs connections, and missing devices
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it logs connections and missing devices
     if os.environ.get("KERAS_BACKEND") or sys.modules.get("keras"):
         return
     home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
@@ -39,9 +39,9 @@ def prepare() -> None:
 
 
 def _mend_matplotlib() -> None:
-    """Removes MPLBACKEND if Matplotlib cannot be imported with it; Keras imports Matplotlib, too.
+    """Removes MPLBACKEND if Matplotlib cannot be imported with it; Keras imports Matplotlib too.
 
-    Commands inherit the variable from a notebook, but their environment may lack the backend that it names.
+    Commands inherit the variable from a notebook, but their environment may lack the backend it names.
     """
     if "MPLBACKEND" in os.environ and "matplotlib" not in sys.modules:
         try:
@@ -53,7 +53,7 @@ def _mend_matplotlib() -> None:
 
 
 def backend() -> str:
-    """The backend that Keras uses, or will use."""
+    """The backend that Keras uses or will use."""
     if keras := sys.modules.get("keras"):
         return keras.backend.backend()
     return os.environ.get("KERAS_BACKEND") or "tensorflow"
@@ -63,13 +63,13 @@ def check() -> None:
     """Checks Keras' backend before anything is written.
 
     Raises:
-        InputError: it is not supported, or not installed.
+        InputError: it is not supported or not installed.
     """
     name = backend()
     if name not in BACKENDS:
         raise InputError(
-            f"KERAS_BACKEND={name} does not work here: tf.data feeds {' or '.join(BACKENDS)} only. Give "
+            f"KERAS_BACKEND={name} does not work here, since tf.data feeds only {' or '.join(BACKENDS)}. Set "
             "KERAS_BACKEND=tensorflow, or unset it."
         )
     if name == "jax" and importlib.util.find_spec("jax") is None:
-        raise InputError("KERAS_BACKEND=jax, but JAX is not installed: pip install jax, or unset KERAS_BACKEND.")
+        raise InputError("KERAS_BACKEND=jax, but JAX is not installed; run pip install jax, or unset KERAS_BACKEND.")

@@ -4,8 +4,7 @@
 class InputError(ValueError):
     """Invalid input; the message says what was found, what was expected, and how to fix it.
 
-    The mains print it as one line and exit with code 2. Every other exception is a bug and keeps its
-    traceback.
+    The mains print it as one line and exit with code 2. Every other exception is a bug and keeps its traceback.
     """
 
 
@@ -14,13 +13,13 @@ class NoRoomError(InputError):
 
 
 class SignalError(KeyboardInterrupt):
-    """A signal ended the work: Ctrl-C, or the one that systems send before they kill (SIGTERM).
+    """A signal ended the work: Ctrl-C, or SIGTERM, which systems send before they kill a process.
 
-    The mains print its message and exit with 128 + its number. It is a `KeyboardInterrupt`, so that code which handles
-    Ctrl-C properly handles every such signal.
+    The mains print its message and exit with 128 + its number. It is a `KeyboardInterrupt`, so code that handles Ctrl-C
+    properly handles all of these signals.
 
     Attributes:
-        number: of the signal.
+        number: number of the signal.
     """
 
     def __init__(self, number: int, message: str = "Stopped."):

@@ -1,6 +1,7 @@
 """Atomic writing of files and folders, and locks against a second process.
 
-Names that end in `.partial` are being written, or were when the process died, see `partials`; they are never read.
+Files whose names end in `.partial` are being written, or were when the process died, see `partials`. They are never
+read.
 """
 
 import contextlib
@@ -25,14 +26,14 @@ from cutpaste_tf.progress import Report
 
 T = TypeVar("T")
 
-# What NumPy raises on a damaged or truncated array file.
+# What NumPy raises for a damaged or truncated array file.
 DAMAGE = (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 # Advice for the user.
 COPY_AGAIN = "copy the folder again from where it was trained, or delete it and train again"
 
 
 def damage(error: BaseException) -> str:
-    """The message of one of DAMAGE, in a few words: NumPy takes unknown content for pickled objects."""
+    """A short message for an error in DAMAGE, since NumPy takes unknown content for pickled objects."""
     return "not a file of arrays" if "pickle" in str(error) else str(error)
 
 
@@ -51,8 +52,8 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
     Partial files left by killed processes are removed.
 
     Args:
-        folder: of the lock file.
-        name: of the lock file; different names are different locks.
+        folder: folder of the lock file.
+        name: name of the lock file; different names are different locks.
 
     Raises:
         LockedError: another process holds the lock.
@@ -63,7 +64,7 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
         lock = filelock.FileLock(folder / name, timeout=0)
         lock.acquire()
     except filelock.Timeout:
-        raise LockedError(f"Another process is at work in {folder}; wait for it, or name another folder.") from None
+        raise LockedError(f"Another process is using {folder}; wait for it, or give another folder.") from None
     except NotImplementedError as error:  # filelock 3 on a system without flock
         raise _not_lockable(folder, str(error)) from None
     except OSError as error:
@@ -81,11 +82,11 @@ def check_writable(folder: Path, *, locks: bool = False) -> None:
     """Checks that a folder, which may not exist yet, can be written to; leaves nothing behind.
 
     Args:
-        folder: to check.
-        locks: whether it must support locks too, see `locked`.
+        folder: the folder to check.
+        locks: whether it must also support locks, see `locked`.
 
     Raises:
-        InputError: it cannot, or does not.
+        InputError: it cannot be written to, or does not support locks.
     """
     place = folder.absolute()
     try:
@@ -101,13 +102,13 @@ def check_writable(folder: Path, *, locks: bool = False) -> None:
 def _not_lockable(folder: Path, reason: str | None) -> InputError:
     return InputError(
         f"{folder} can be written, but not locked against a second process ({reason}): its file system has no locks, "
-        "as NFS mounted with nolock, or Lustre without flock. Name a folder on another file system, or have this one "
+        "like NFS mounted with nolock or Lustre without flock. Give a folder on another file system, or have this one "
         "mounted with locks."
     )
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file atomically: a reader finds the new content or, if the process is killed, the old."""
+    """Writes a file atomically: a reader finds the new content or, if the process is killed, the old content."""
     with _whole(path) as file:
         file.write(content)
 
@@ -124,7 +125,7 @@ def naming(place: Path | str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which replaces `path` if the block succeeds."""
+    """A file to write to; it replaces `path` if the block succeeds."""
     with naming(path), partials.partial(path) as partial:
         with partial.open("wb") as file:
             yield file
@@ -135,7 +136,7 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to write to, which replaces `folder` if the block succeeds."""
+    """An empty folder to write to; it replaces `folder` if the block succeeds."""
     partials.remove_left(folder.parent)
     with partials.partial(folder, is_folder=True) as partial:
         new = partial / "new"
@@ -147,7 +148,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Renames; on Windows, where a file that is open cannot be replaced, retries for some seconds."""
+    """Renames; on Windows, where an open file cannot be replaced, retries for a few seconds."""
     for attempt in range(50):
         try:
             source.replace(target)
@@ -160,7 +161,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def write_arrays(path: Path, named_arrays: Mapping[str, Any]) -> None:
-    """Writes an .npz atomically; arrays in files, see `arrays.allocate`, are copied in parts."""
+    """Writes an .npz atomically; arrays that are in files, see `arrays.allocate`, are copied in parts."""
     with _whole(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, value in named_arrays.items():
             array = np.asanyarray(value)
@@ -177,7 +178,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads an .npz; large arrays are placed in files, see `arrays.allocate`.
 
     Raises:
-        one of DAMAGE: it is not an .npz, or damaged.
+        one of DAMAGE: it is not an .npz or is damaged.
     """
     result: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(path) as archive:
@@ -211,7 +212,7 @@ def cached(
         except NoRoomError:
             raise
         except InputError as error:
-            report(f"{error} It is computed again.")
+            report(f"{error} Recomputing it.")
     value = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,10 +224,10 @@ def cached(
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, under the names in its first line.
+    """The rows of a CSV file, by the column names in its first line.
 
     Raises:
-        OSError, ValueError: it is not there, or is no such file.
+        OSError, ValueError: the file does not exist or is not a CSV file.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Processes many items in parallel, one thread per core: Pillow and scikit-learn compute without the GIL."""
+"""Processes many items in parallel with one thread per core; Pillow and scikit-learn compute without the GIL."""
 
 import collections
 import contextlib
@@ -19,8 +19,7 @@ _MOST = 32  # threads; each keeps some memory
 def in_order(function: Callable[[T], R], items: Iterable[T], *, ahead: int = 0) -> Iterator[R]:
     """Results of a function for each item, in order, computed with as many threads as there are cores.
 
-    An error is raised for the first item that has one. At most `ahead` items are in progress, to bound memory; 0: four
-    per core.
+    The first item with an error raises it. At most `ahead` items are in progress, to limit memory; 0: four per core.
     """
     count = min(cores(), _MOST)
     ahead = ahead or 4 * count
@@ -39,7 +38,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], *, ahead: int = 0) 
 
 
 class Room:
-    """A memory budget shared by threads: a request beyond it waits until others have released theirs."""
+    """A memory budget shared by threads: a request that exceeds it waits until others have released memory."""
 
     def __init__(self, size: float) -> None:
         self._size, self._taken, self._changed = size, 0.0, threading.Condition()
@@ -62,7 +61,7 @@ class Room:
 
 
 def cores() -> int:
-    """Processor cores that this process may use, limited by a container's quota."""
+    """Number of processor cores this process may use, limited by a container's quota."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13
         usable = os.process_cpu_count()  # pyright: ignore[reportAttributeAccessIssue]
     elif hasattr(os, "sched_getaffinity"):
@@ -73,11 +72,11 @@ def cores() -> int:
 
 
 def quota(groups: Path = Path("/sys/fs/cgroup"), self_cgroup: Path = Path("/proc/self/cgroup")) -> float:
-    """The smallest CPU quota of this process's control groups, in cores; infinite without any.
+    """The smallest CPU quota of this process's control groups, in cores; infinite without a quota.
 
     Args:
-        groups: root of the groups: version 2, or one folder per controller of version 1.
-        self_cgroup: lists this process's groups; a container may show the host's names: the group is then the root.
+        groups: root of the groups: version 2, or one folder per controller for version 1.
+        self_cgroup: lists this process's groups; if a container shows the host's names, the group is the root.
     """
     try:
         lines = self_cgroup.read_text(encoding="utf-8").splitlines()

@@ -1,6 +1,6 @@
 """Files and folders that are being written: `.HASH.partial`, next to their final place.
 
-The writer locks each of them until its process ends: one that is not locked was left by a killed process, and is
+The writer locks each of them until its process ends. One that is not locked was left by a killed process and is
 removed. On file systems without locks, leftovers stay.
 """
 
@@ -27,7 +27,8 @@ def partial(place: Path, *, is_folder: bool = False) -> Iterator[Path]:
 
     Args:
         place: its final place; the parent is created only for a folder.
-        is_folder: whether to create a folder. It contains the lock file; what is moved to `place` is created in it.
+        is_folder: whether to create a folder. It contains the lock file, and inside it you create what is moved to
+            `place`.
     """
     path, descriptor = _create(place, is_folder)
     try:
@@ -39,13 +40,13 @@ def partial(place: Path, *, is_folder: bool = False) -> Iterator[Path]:
 
 
 def remove_left(folder: Path) -> None:
-    """Removes partial files of killed processes from a folder, not from its subfolders."""
+    """Removes partial files of killed processes from a folder, but not from its subfolders."""
     if fcntl is None:
         return
     for path in folder.glob(".*.partial"):
         if not _NAME.fullmatch(path.name):
             continue
-        with contextlib.suppress(OSError):  # removed meanwhile, or another user's
+        with contextlib.suppress(OSError):  # removed in the meantime, or another user's
             descriptor = _open(path, path.is_dir())
             try:
                 if lock(descriptor):
@@ -92,7 +93,7 @@ def _create(place: Path, is_folder: bool) -> tuple[Path, int | None]:
 
 
 def _open(path: Path, is_folder: bool) -> int:
-    """Opens the lock file of a partial, which is created if missing."""
+    """Opens the lock file of a partial file or folder; creates it if missing."""
     return os.open(path / _LOCK if is_folder else path, os.O_RDWR | os.O_CREAT, 0o666)
 
 

@@ -1,4 +1,4 @@
-"""How long work shows its progress: a bar in a terminal, a line now and then in a log, or nothing."""
+"""How long-running work shows its progress: a bar in a terminal, an occasional line in a log, or nothing."""
 
 import contextlib
 import re
@@ -13,23 +13,23 @@ from tqdm import tqdm
 Report = Callable[[str], object]
 """Shows a line to the user: `say`, `say_aside`, `no_report`, or a function of the calling program."""
 T = TypeVar("T")
-# The commands in a checkout; installed, they are cutpaste-NAME.
+# The commands in a checkout; when installed, they are called cutpaste-NAME.
 _MAIN = re.compile(r"(?:\bpython )?\b(train|eval|predict|export|serve|reproduce)_main\.py\b")
 _PREPARE = "python -m data.mvtec_ad"
 _IS_CHECKOUT = (Path(__file__).resolve().parent.parent / "train_main.py").is_file()
-_PAUSE = 30.0  # seconds between lines of a log
+_PAUSE = 30.0  # seconds between lines in a log
 _quiet = False
 
 
 def as_started(text: str) -> str:
-    """The text with commands as the user runs them: `python train_main.py` in a checkout, else `cutpaste-train`."""
+    """The text with commands as the user runs them: `python train_main.py` in a checkout, or else `cutpaste-train`."""
     if _IS_CHECKOUT and not Path(sys.argv[0]).name.startswith("cutpaste-"):
         return text
     return _MAIN.sub(r"cutpaste-\1", text).replace(_PREPARE, "cutpaste-prepare-mvtec-ad")
 
 
 def say(line: str) -> None:
-    """Shows a line at once, above a bar if there is one."""
+    """Shows a line at once, above the bar if there is one."""
     line = as_started(line)
     if not _quiet:
         tqdm.write(line, file=sys.stdout)
@@ -39,7 +39,7 @@ def say(line: str) -> None:
 
 
 def say_aside(line: str) -> None:
-    """Shows a line on standard error, where standard output is for results."""
+    """Shows a line on standard error, for commands whose standard output is for results."""
     line = as_started(line)
     if not _quiet or line.startswith("Warning:"):
         print(line, file=sys.stderr, flush=True)
@@ -51,7 +51,7 @@ def no_report(line: str) -> None:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Makes `say` show warnings only, on standard error, and no bars."""
+    """Makes `say` show only warnings, on standard error, and no bars."""
     global _quiet
     _quiet, before = True, _quiet
     try:
@@ -66,7 +66,7 @@ def shows_bars(report: Report = say) -> bool:
 
 
 def bar(total: int, what: str, **options: Any) -> "tqdm[Any]":
-    """A progress bar, which is cleared when its work is done.
+    """A progress bar that is cleared when its work is done.
 
     Args:
         total: number of units of work.
@@ -77,12 +77,12 @@ def bar(total: int, what: str, **options: Any) -> "tqdm[Any]":
 
 
 def track(items: Iterable[T], total: int, what: str, report: Report) -> Iterator[T]:
-    """Yields the items, with a bar in a terminal, else with a line every half minute.
+    """Yields the items, with a bar in a terminal, or else with a line every half minute.
 
     Args:
-        items: to iterate over.
+        items: the items to iterate over.
         total: number of items.
-        what: the work, as in "Reading images".
+        what: the work, such as "Reading images".
     """
     if shows_bars(report):
         with bar(total, what) as shown:

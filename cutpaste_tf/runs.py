@@ -1,16 +1,16 @@
-"""The folder of a run, whose files are written atomically.
+"""The folder of a run. Its files are written atomically.
 
 .lock                  held by the running process; .HASH.lock by an evaluation that writes its folder
 config.json            the configuration, enough to repeat the run
-training_data.json     names and hashes of the training images: a resumed run must find the same ones
-region.png             the mask of --region, if it is one for all images; in the detector, too
+training_data.json     names and hashes of the training images; a resumed run must find the same images
+region.png             the mask of --region, if there is one for all images; also in the detector
 augmentations.png      the network's first views, if it is trained
-checkpoint.npz         weights, optimizer state, step and the epoch's metrics so far, while training
-train_log.csv          loss, accuracy, learning rate, images/s of every epoch
+checkpoint.npz         weights, optimizer state, step and the epoch's metrics so far, during training
+train_log.csv          loss, accuracy, learning rate and images/s of every epoch
 tensorboard/           the same for TensorBoard
 train_embeddings.npz   features of the training images
 suspects.csv           the training images, least like the others first
-detector/              the result; there once the run is complete
+detector/              the result; exists once the run is complete
 embeddings/            features that eval_main.py caches, see embeddings.py
 eval/                  what eval_main.py writes; eval_NAME=VALUE/ for changed settings,
                        eval_data=NAME/ for other data, eval_SHAPE_FILL/ for synthetic anomalies
@@ -37,9 +37,9 @@ CHECKPOINT = "checkpoint.npz"
 DETECTOR = "detector"
 MODEL = "model.keras"  # in the detector
 DENSITY = "density.npz"  # in the detector
-FACTORS = "location_factors.npy"  # in the detector, of a density for each location
+FACTORS = "location_factors.npy"  # in the detector, for a density for each location
 CALIBRATION = "calibration.npz"  # in the detector, see detection/calibration.py
-TRAINING_DATA = "training_data.json"  # in the detector, too
+TRAINING_DATA = "training_data.json"  # also in the detector
 TRAIN_EMBEDDINGS = "train_embeddings.npz"
 SUSPECTS = "suspects.csv"
 EMBEDDINGS = "embeddings"
@@ -51,9 +51,9 @@ class TrainingData(NamedTuple):
     """What is stored about the training images.
 
     Attributes:
-        images: name -> hash of its pixels.
-        white: value of files with more than 8 bits that became 255; test images are scaled in the same way.
-        region: file of the mask of the part of all images that counts; empty if there is none, or one for each image.
+        images: name -> hash of the image's pixels.
+        white: value that became 255 in files with more than 8 bits; test images are scaled the same way.
+        region: file of the mask of the part of all images that counts; empty if there is none or one for each image.
     """
 
     images: dict[str, str]
@@ -75,27 +75,27 @@ class TrainingData(NamedTuple):
     def refuse(
         self, paths: list[str], hashes: Sequence[str], mend: str = "Remove them, or give --allow_trained_images."
     ) -> None:
-        """Checks that no test image is a training image, whose score would mean nothing.
+        """Checks that no test image is a training image, since its score would be meaningless.
 
         Args:
-            paths: of the test images.
-            hashes: of their pixels, see `reading.Examples`.
+            paths: paths of the test images.
+            hashes: hashes of their pixels, see `reading.Examples`.
             mend: advice for the user.
 
         Raises:
-            InputError: some are; the first are named.
+            InputError: some are training images; the message names the first.
         """
         trained = {digest: name for name, digest in self.images.items()}
         same = [f"{path} = {trained[digest]}" for path, digest in zip(paths, hashes, strict=True) if digest in trained]
         if same:
             more = f" and {len(same) - 3} more" if len(same) > 3 else ""
             raise InputError(
-                f"{len(same)} of {len(paths)} images have the pixels of training images ({', '.join(same[:3])}"
-                f"{more}): their scores would be too good. {mend}"
+                f"{len(same)} of {len(paths)} images have the same pixels as training images ({', '.join(same[:3])}"
+                f"{more}), so their scores would be too good. {mend}"
             )
 
     def write(self, folder: Path) -> None:
-        """Writes training_data.json, and a copy of the region."""
+        """Writes training_data.json and a copy of the region."""
         values = {"images": self.images, "white": self.white}
         write_whole(folder / TRAINING_DATA, json.dumps(values, indent=1).encode())
         if self.region:
@@ -120,15 +120,15 @@ class TrainingData(NamedTuple):
 
 
 def open_run(folder: Path, config: Config, data: TrainingData) -> Config:
-    """Claims a folder for a run, unless it is this run's already; the caller holds its lock.
+    """Claims a folder for a run, unless it already belongs to this run; the caller holds the folder's lock.
 
     Args:
-        folder: of the run.
-        config: to save in it.
-        data: the training images; a resumed run must find the same ones, wherever they are now.
+        folder: folder of the run.
+        config: configuration to save in it.
+        data: the training images; a resumed run must find the same images, wherever they are now.
 
     Returns:
-        The configuration of the run: as given, but with the first name of data that have moved since.
+        The configuration of the run: as given, but with the original name of data that have moved since.
 
     Raises:
         InputError: the folder belongs to another configuration, or the images have changed since.
@@ -140,11 +140,11 @@ def open_run(folder: Path, config: Config, data: TrainingData) -> Config:
         if TrainingData.read(folder).images != data.images:
             if sources.is_same(before.data.data, config.data.data):
                 raise InputError(
-                    f"The training images have changed since the run in {folder} began; name another folder."
+                    f"The training images have changed since the run in {folder} began; give another folder."
                 )
             raise InputError(
-                f"--output_dir={folder} holds a run with data={before.data.data} (now {config.data.data}, other "
-                "images); name another folder, or delete it."
+                f"--output_dir={folder} holds a run with data={before.data.data} (now {config.data.data}, different "
+                "images); give another folder, or delete this one."
             )
         config = config.replaced(data=before.data.data)
     else:
@@ -152,25 +152,25 @@ def open_run(folder: Path, config: Config, data: TrainingData) -> Config:
     if not path.exists() or Config.read(path) != config:
         write_whole(path, config.to_json().encode())
     if is_complete(folder):
-        (folder / CHECKPOINT).unlink(missing_ok=True)  # left by a run that was killed just before its end
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # left by a run that was killed just before it ended
     return config
 
 
 def check(folder: Path, config: Config) -> None:
-    """Checks that a folder is free for a run, or is this run's already; writes nothing.
+    """Checks that a folder is free for a run or already belongs to this run; writes nothing.
 
-    Data may have moved. Test data and settings of reading may change at any time; settings that an evaluation can
-    change, until the run is complete.
+    Data may have moved. Test data and settings for reading may change at any time. Settings that an evaluation can
+    change may change until the run is complete.
 
     Raises:
         InputError: the folder is a file, or belongs to another configuration.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output_dir={folder} is a file; name a folder.")
+        raise InputError(f"--output_dir={folder} is a file; give a folder.")
     if not (folder / "config.json").exists():
         return
     before, complete = Config.read(folder / "config.json").resolved().flat(), is_complete(folder)
-    # Data keep their first name, which determines the open values.
+    # Data keep their original name, which determines the open values.
     now = config.replaced(data=before["data"]).resolved().flat()
     free = {"test_data"} | {
         field.name
@@ -182,7 +182,7 @@ def check(folder: Path, config: Config) -> None:
     ]
     if changes:
         raise InputError(
-            f"--output_dir={folder} holds a run with {', '.join(changes)}; name another folder, or delete it."
+            f"--output_dir={folder} holds a run with {', '.join(changes)}; give another folder, or delete this one."
         )
 
 
@@ -190,7 +190,7 @@ def find_detector(folder: Path) -> Path:
     """The detector of a run, or the folder itself if it is a copied detector or an export.
 
     Raises:
-        InputError: it is neither, or the run has not ended.
+        InputError: it is none of these, or the run has not finished.
     """
     if is_complete(folder):
         if not (folder / DETECTOR / MODEL).is_file():
@@ -199,7 +199,7 @@ def find_detector(folder: Path) -> Path:
     if ((folder / MODEL).is_file() or is_export(folder)) and (folder / "config.json").is_file():
         return folder
     if not folder.exists():
-        raise InputError(f"{folder} does not exist; name the folder of a run, or of a detector copied from one.")
+        raise InputError(f"{folder} does not exist; give the folder of a run, or of a detector copied from one.")
     Config.read(folder / "config.json")
     if (folder / CALIBRATION).is_file() or (folder / DENSITY).is_file():
         raise InputError(f"{folder / MODEL} is missing: {COPY_AGAIN}.")
@@ -230,7 +230,7 @@ def eval_folder(run_dir: Path, named: Mapping[str, Any], options: SyntheticOptio
 
 
 def _location_of(folder: Path) -> str | None:
-    """The location of an evaluation's test images; None if its record is missing or damaged, and is to be replaced."""
+    """The location of an evaluation's test images; None if its record is missing or damaged and should be replaced."""
     try:
         return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["location"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -2,10 +2,9 @@
 
     python -m data.mvtec_ad --source=ARCHIVE_OR_FOLDER [--data_dir=DIR] [--categories=bottle,...]
 
-The number of images of every category is checked against the published ones before anything is
-prepared, every file is decoded once, and the files are stored as they are. `train_main.py
---data=mvtec_ad/bottle` then reads them, and so does `tfds.load("mvtec_ad/bottle")` where this module
-is imported. The data set is CC BY-NC-SA 4.0: no commercial use.
+Before anything is prepared, the number of images in every category is checked against the published numbers. Every file
+is decoded once, and the files are stored as they are. `train_main.py --data=mvtec_ad/bottle` then reads them, and so
+does `tfds.load("mvtec_ad/bottle")` if this module is imported. The data set is CC BY-NC-SA 4.0: no commercial use.
 """
 
 import contextlib
@@ -25,8 +24,10 @@ from cutpaste_tf.cli.main import required, run_main
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, prepared, reading
 
-_SOURCE = flags.DEFINE_string("source", None, "Official archive, or folder that holds categories.")
-_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where to prepare; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.")
+_SOURCE = flags.DEFINE_string("source", None, "The official archive, or a folder that holds the categories.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "Folder for the prepared sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets."
+)
 _CATEGORIES = flags.DEFINE_list("categories", list(prepared.MVTEC_AD), "Categories to prepare.")
 
 _CITATION = """\
@@ -39,7 +40,7 @@ _CITATION = """\
 
 
 class Counts(NamedTuple):
-    """Images of a category; every anomalous one has a mask."""
+    """Numbers of images in a category; every anomalous image has a mask."""
 
     train: int
     test_normal: int
@@ -58,10 +59,10 @@ PUBLISHED = {name: Counts(*counts, masks=counts[-1]) for name, counts in _PUBLIS
 
 
 class MvtecAd(tfds.core.GeneratorBasedBuilder):
-    """One category of MVTec AD, in its own resolution.
+    """One category of MVTec AD, at its own resolution.
 
     Args:
-        source: the category's folder; needed to prepare it, not to read it.
+        source: the category's folder; needed to prepare the category, not to read it.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -94,9 +95,9 @@ class MvtecAd(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        del dl_manager  # the archive's licence has to be accepted by hand
+        del dl_manager  # the archive's license has to be accepted by hand
         if self._source is None:
-            raise InputError("Prepare MVTec AD by: python -m data.mvtec_ad --source=ARCHIVE_OR_FOLDER")
+            raise InputError("Prepare MVTec AD with: python -m data.mvtec_ad --source=ARCHIVE_OR_FOLDER")
         return {
             "train": self._generate_examples(layouts.list_train(self._source)),
             "test": self._generate_examples(layouts.list_test(self._source)),
@@ -104,7 +105,7 @@ class MvtecAd(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, items: list[reading.Item]) -> Iterator[tuple[str, dict[str, Any]]]:
         for item in items:
-            pixels = reading.read_pixels(Path(str(item.image)))  # decodes: a damaged file is found here
+            pixels = reading.read_pixels(Path(str(item.image)))  # decoding finds damaged files
             empty = np.zeros((*pixels.shape[:2], 1), np.uint8)
             record = {
                 "image": str(item.image),
@@ -117,11 +118,11 @@ class MvtecAd(tfds.core.GeneratorBasedBuilder):
 
 
 def check(category: Path, name: str) -> str:
-    """What a category lacks beside the published counts; empty where it is whole.
+    """What a category lacks compared with the published counts; empty if it is complete.
 
     Args:
-        category: its folder.
-        name: one of PUBLISHED.
+        category: folder of the category.
+        name: a name from PUBLISHED.
     """
     if not (category / "train").is_dir():
         return f"{name}: no folder {category}/train"
@@ -134,29 +135,29 @@ def check(category: Path, name: str) -> str:
 
 
 def prepare(source: Path, categories: list[str], data_dir: Path) -> None:
-    """Prepares categories; those prepared already are left as they are.
+    """Prepares categories; those already prepared are left as they are.
 
     Args:
-        source: the official archive, or a folder of categories, or of the only category asked for.
+        source: the official archive, a folder of categories, or the folder of the only category requested.
         categories: names from PUBLISHED.
         data_dir: TensorFlow Datasets' folder.
 
     Raises:
-        InputError: an unknown category, a damaged archive, or a category that is missing or not whole;
-            nothing is prepared then.
+        InputError: a category is unknown, the archive is damaged, or a category is missing or incomplete; nothing is
+            prepared then.
     """
     unknown = [name for name in categories if name not in PUBLISHED]
     if unknown or not categories:
-        raise InputError(f"--categories={','.join(unknown)} is not known; they are: {', '.join(PUBLISHED)}.")
+        raise InputError(f"--categories={','.join(unknown)} is unknown; the categories are: {', '.join(PUBLISHED)}.")
     if not source.exists():
-        raise InputError(f"--source={source} does not exist; it must be MVTec AD's archive, or a folder of categories.")
+        raise InputError(f"--source={source} does not exist; give MVTec AD's archive or a folder of categories.")
     with _unpacked(source, data_dir) as root:
         places = {name: _find(root, name) for name in categories}
         lacks = [lack for name in categories if (lack := check(places[name], name))]
         if lacks:
             complete = ",".join(name for name in categories if not any(lack.startswith(f"{name}:") for lack in lacks))
-            hint = f" To prepare only what is whole: --categories={complete}" if complete else ""
-            raise InputError(f"{source} is not the whole data set ({'; '.join(lacks)}).{hint}")
+            hint = f" To prepare only complete categories, give --categories={complete}" if complete else ""
+            raise InputError(f"{source} is not the complete data set ({'; '.join(lacks)}).{hint}")
         tfds.disable_progress_bar()
         for name in categories:
             builder = MvtecAd(source=places[name], config=name, data_dir=data_dir)
@@ -166,7 +167,7 @@ def prepare(source: Path, categories: list[str], data_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _unpacked(source: Path, data_dir: Path) -> Iterator[Path]:
-    """The folder itself, or the archive's content in a temporary folder beside the data."""
+    """The folder itself, or the archive's content in a temporary folder next to the data."""
     if source.is_dir():
         yield source
         return
@@ -179,7 +180,7 @@ def _unpacked(source: Path, data_dir: Path) -> Iterator[Path]:
         except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
             if isinstance(error, OSError) and error.errno:  # a full disk, no permission
                 raise
-            raise InputError(f"--source={source} is not a whole tar archive ({error}); fetch it again.") from None
+            raise InputError(f"--source={source} is not a complete tar archive ({error}); fetch it again.") from None
         yield Path(folder)
 
 
@@ -191,7 +192,7 @@ def _find(root: Path, name: str) -> Path:
 
 
 def main() -> None:
-    """Prepares what the flags ask for."""
+    """Prepares the categories that the flags ask for."""
     source = Path(required(_SOURCE)).expanduser()
     prepare(source, _CATEGORIES.value, prepared.data_dir(_DATA_DIR.value))
 

@@ -88,7 +88,7 @@ def test_a_run_of_what_was_added(added, category, tmp_path, monkeypatch, capsys)
 
 def test_a_backbone_without_weights_refuses_them(added, category, tmp_path):
     config = TINY.replaced(data=str(category), backbone="one_convolution", weights="some.npz")
-    with pytest.raises(InputError, match="--weights is given, but no pretrained weights are known for this --backbone"):
+    with pytest.raises(InputError, match="--weights is given, but there are no pretrained weights for this --backbone"):
         cutpaste_tf.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -109,7 +109,7 @@ def test_a_source_of_data(monkeypatch, category, tmp_path):
 
 
 def test_what_is_not_there_is_an_error_that_lists_what_is():
-    with pytest.raises(InputError, match=r"--proxy_task=inverted is not known; it must be one of: cutpaste_3way, "):
+    with pytest.raises(InputError, match=r"--proxy_task=inverted is unknown; it must be one of: cutpaste_3way, "):
         Config.of(proxy_task="inverted")
 
 

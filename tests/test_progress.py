@@ -65,4 +65,4 @@ def test_quiet_shows_warnings_only(category, tmp_path, terminal, capsys):
     command("eval_main.py", f"--run_dir={tmp_path / 'run'}", "--quiet")
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err == "Warning: 6 training images are few; expect a poor density.\n"
+    assert shown.err == "Warning: only 6 training images; expect a poor density.\n"

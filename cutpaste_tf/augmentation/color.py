@@ -22,8 +22,8 @@ class Jitter(NamedTuple):
     Attributes:
         brightness, contrast, saturation: float32 factors; 1 changes nothing.
         hue: float32 shift in turns of the color circle, in [-0.5, 0.5].
-        order: int32 [4], a permutation: the operations (0 brightness, 1 contrast, 2 saturation,
-            3 hue) in the order in which they are applied.
+        order: int32 [4], a permutation: the operations (0 brightness, 1 contrast, 2 saturation, 3 hue) in the order
+            they are applied.
     """
 
     brightness: tf.Tensor
@@ -34,7 +34,7 @@ class Jitter(NamedTuple):
 
 
 def sample_jitter(seed: tf.Tensor, intensity: float) -> Jitter:
-    """Draws factors from U(1 - intensity, 1 + intensity), the hue from U(-intensity, intensity), and an order."""
+    """Draws factors from U(1 - intensity, 1 + intensity), a hue from U(-intensity, intensity), and an order."""
     uniform = tf.random.stateless_uniform([8], seed)
     factors = tf.maximum(0.0, 1.0 + intensity * (2.0 * uniform[:3] - 1.0))
     hue = intensity * (2.0 * uniform[3] - 1.0)
@@ -45,7 +45,7 @@ def apply_jitter(image: tf.Tensor, jitter: Jitter) -> tf.Tensor:
     """Applies a draw to an image (Appendix A.2).
 
     Args:
-        image: uint8 [height, width, 3], or float32 of that shape in [0, 1].
+        image: uint8 [height, width, 3], or float32 with that shape in [0, 1].
         jitter: the draw.
 
     Returns:
@@ -61,7 +61,7 @@ def _traced() -> Any:
 
 
 def _apply(image: tf.Tensor, jitter: Jitter) -> tf.Tensor:
-    # Compiling needs a static shape: whole images have one, patches do not and are small.
+    # Compiling needs a static shape. Whole images have one; patches do not, but they are small.
     fixed = image.shape.is_fully_defined()
     run = _compiled if fixed else lambda function: function
     planes = run(_to_planes)(image)
@@ -80,7 +80,7 @@ def _apply(image: tf.Tensor, jitter: Jitter) -> tf.Tensor:
 
 
 def to_float(image: tf.Tensor) -> tf.Tensor:
-    """uint8 in 0..255, or float32 already in [0, 1], to float32 in [0, 1]."""
+    """Converts uint8 in 0..255, or float32 already in [0, 1], to float32 in [0, 1]."""
     return tf.cast(image, tf.float32) * (1 / 255) if image.dtype == tf.uint8 else image
 
 
@@ -95,8 +95,8 @@ def _rounded(views: list[Any]) -> tf.Tensor:
 
 @functools.cache
 def _compiled(function: Any) -> Any:
-    # XLA fuses each operation into one pass over the image. One function per operation, not one for
-    # the whole jitter: fused over a random order, XLA's recomputation grows out of bounds.
+    # XLA fuses each operation into one pass over the image. There is one function per operation, not one for the whole
+    # jitter: fused over a random order, XLA's recomputation would grow out of bounds.
     return tf.function(function, jit_compile=True)
 
 
@@ -128,7 +128,7 @@ def _saturation(planes: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 def _hue(planes: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
     """Shifts the hue in HSV, keeping value and chroma.
 
-    Working with hue times chroma avoids HSV's division and its special case for grey pixels.
+    Working with hue times chroma avoids HSV's division and its special case for gray pixels.
     """
     red, green, blue = tf.unstack(planes)
     value = tf.maximum(tf.maximum(red, green), blue)

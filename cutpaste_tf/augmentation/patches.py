@@ -1,8 +1,8 @@
 """Draw a patch, paste a patch: CutPaste and CutPaste-Scar (Sections 2.1, 2.2, Appendix A.2).
 
-Images are float32 [height, width, 3], RGB in [0, 1]. Each kind of patch is a `sample_*` function
-that draws a NamedTuple from a seed (int32 [2]) and a `paste_*` function without randomness.
-Positions are (top, left) of boxes in pixels; every box is entirely inside the image.
+Images are float32 [height, width, 3], RGB in [0, 1]. Each kind of patch has a `sample_*` function that draws a
+NamedTuple from a seed (int32 [2]), and a `paste_*` function without randomness. Positions are (top, left) of boxes in
+pixels; every box is entirely inside the image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cutpaste_tf.augmentation import color, rotation
 from cutpaste_tf.backend import tf
 from cutpaste_tf.settings.augmentation import AugmentationSettings
 
-_TRIES = 10  # torchvision's RandomErasing, which A.2 follows, redraws a patch that does not fit as often
+_TRIES = 10  # as many attempts at a patch that fits as torchvision's RandomErasing makes, which A.2 follows
 
 
 class CutPastePatch(NamedTuple):
@@ -35,10 +35,10 @@ class ScarPatch(NamedTuple):
     Attributes:
         height, width: int32, the rectangle's length and width before rotation.
         source_top, source_left: int32, where it is cut out.
-        angle: float32, rotation in radians, counter-clockwise as seen.
+        angle: float32, rotation in radians, counterclockwise as seen.
         box_height, box_width: int32, the bounding box after rotation.
         top, left: int32, where that box is pasted.
-        jitter: the draw of the color jitter; None if it is turned off.
+        jitter: the color jitter's draw; None if it is turned off.
     """
 
     height: tf.Tensor
@@ -76,7 +76,7 @@ def sample_cutpaste(seed: tf.Tensor, size: tuple[int, int], settings: Augmentati
 
 
 def paste_cutpaste(image: tf.Tensor, patch: CutPastePatch) -> tf.Tensor:
-    """Returns the image with its patch, color jittered, pasted at (top, left)."""
+    """Returns the image with its patch, color-jittered, pasted at (top, left)."""
     cut = _crop(image, patch.source_top, patch.source_left, patch.height, patch.width)
     return _replace(image, _jittered(cut, patch.jitter), patch.top, patch.left)
 
@@ -107,9 +107,9 @@ def sample_scar(seed: tf.Tensor, size: tuple[int, int], settings: AugmentationSe
 
 
 def paste_scar(image: tf.Tensor, patch: ScarPatch) -> tf.Tensor:
-    """Returns the image with its patch, color jittered and rotated, pasted at (top, left).
+    """Returns the image with its patch, color-jittered and rotated, pasted at (top, left).
 
-    An alpha mask keeps the image in the corners of the rotated patch's box, and antialiases its edge.
+    An alpha mask keeps the image in the corners of the rotated patch's box and antialiases the patch's edge.
     """
     cut = _crop(image, patch.source_top, patch.source_left, patch.height, patch.width)
     return _paste_rotated(image, _jittered(cut, patch.jitter), patch)
@@ -126,7 +126,7 @@ def sample_swap(seed: tf.Tensor, salient: tf.Tensor, settings: AugmentationSetti
     Args:
         seed: int32 [2].
         salient: bool [height, width]; if all are False, every pixel counts as salient.
-        settings: of the size, which is drawn as for CutPaste.
+        settings: settings for the size, which is drawn as for CutPaste.
     """
     size = (int(salient.shape[0]), int(salient.shape[1]))  # pyright: ignore[reportArgumentType]
     uniform = tf.random.stateless_uniform([3 * _TRIES + 2], seed)
@@ -153,7 +153,7 @@ def paste_swap(image: tf.Tensor, patch: SwapPatches) -> tf.Tensor:
 def _sample_rectangle(
     uniform: tf.Tensor, size: tuple[int, int], settings: AugmentationSettings
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width of a CutPaste patch: the first draw that fits; if none does, the last one, clipped."""
+    """Height and width of a CutPaste patch: the first draw that fits, or the last one, clipped, if none fits."""
     low, high = settings.min_aspect_ratio, settings.max_aspect_ratio
     area = (
         size[0] * size[1] * (settings.min_patch_area + uniform[0] * (settings.max_patch_area - settings.min_patch_area))

@@ -1,8 +1,8 @@
 """From images to batches of views: shuffled, augmented and prefetched by tf.data.
 
-Randomness is an argument throughout: image i of the endless stream is augmented with
-fold_in(seed, i), and pass p over the images is shuffled with fold_in(seed, p). So the same seed
-gives the same bits whatever the parallelism, and the stream can start at any step.
+Randomness is an argument throughout: image i of the endless stream is augmented with fold_in(seed, i), and pass p over
+the images is shuffled with fold_in(seed, p). So the same seed gives the same bits at any degree of parallelism, and the
+stream can start at any step.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ def stream(
 
     Args:
         images: uint8 [count, height, width, 3], the normal training images (4 channels for cutswap, see
-            `saliency.mark`); they are copied once, with their border. A `numpy.memmap` is instead read and
-            padded view by view, without holding it in memory.
+            `saliency.mark`); they are copied once, with their border. A `numpy.memmap` is instead read and padded view
+            by view, without holding it in memory.
         settings: the proxy task and its augmentations.
-        batch_size: views in a step, a multiple of the task's classes.
-        seed: of the run.
+        batch_size: views per step, a multiple of the number of classes.
+        seed: seed of the run.
         start_step: the first batch; a resumed run continues where it stopped.
 
     Returns:
-        Batches of views float32 [batch_size, *view_size, 3] in [0, 1], with `uint8_views` uint8, and
-        labels int32 [batch_size]. The views of an image are adjacent, in the order of their labels.
+        Batches of views float32 [batch_size, *view_size, 3] in [0, 1], or uint8 with `uint8_views`, and labels int32
+        [batch_size]. The views of an image are adjacent, in the order of their labels.
     """
     per_step = batch_size // len(settings.views)
     size = images.shape[1:3]
@@ -64,8 +64,8 @@ def stream(
     dataset = dataset.map(augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(per_step, drop_remainder=True).map(flatten)
     options = tf.data.Options()
-    # One thread per image: faster than many threads for each small operation, and the order in
-    # which a sum is taken, hence its last bit, does not depend on the number of cores.
+    # One thread per image: faster than many threads for each small operation, and the order of summation, hence a
+    # sum's last bit, does not depend on the number of cores.
     options.threading.max_intra_op_parallelism = 1
     return dataset.prefetch(_AHEAD).with_options(options)
 
@@ -86,11 +86,11 @@ def augmentations(images: np.ndarray, settings: AugmentationSettings, *, seed: i
     Args:
         images: as in `stream`.
         settings: the task and its augmentations.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
-        Name of the view -> float32 [count, *view_size, 3] in [0, 1]; the first, which is not augmented
-        beyond the base augmentation, is left out.
+        Name of the view -> float32 [count, *view_size, 3] in [0, 1]; the first view, which has only the base
+        augmentation, is left out.
     """
     padded, size = _padded(images, settings.translate), images.shape[1:3]
     settings = dataclasses.replace(settings, uint8_views=False)
@@ -114,9 +114,9 @@ def every_task(
 
     Args:
         images: uint8 [count, height, width, 3].
-        settings: of the augmentations.
-        seed: of the draws.
-        mark: adds the channel of salient pixels; without it, tasks that need one are omitted.
+        settings: settings of the augmentations.
+        seed: seed of the draws.
+        mark: adds the channel of salient pixels; without it, tasks that need this channel are omitted.
 
     Returns:
         Title of the column -> float32 [count, height, width, 3] in [0, 1].
@@ -133,7 +133,7 @@ def every_task(
 
 
 def pad(images: np.ndarray, translate: float) -> np.ndarray:
-    """Adds a reflected border for random translation by up to that fraction of height and width."""
+    """Adds a reflected border for random translation by up to the fraction `translate` of height and width."""
     below, beside = _margins(images, translate)
     return np.pad(images, ((0, 0), (below, below), (beside, beside), (0, 0)), mode="reflect")
 
@@ -141,8 +141,8 @@ def pad(images: np.ndarray, translate: float) -> np.ndarray:
 def _padded(images: np.ndarray, translate: float) -> Callable[[tf.Tensor], tf.Tensor]:
     """A graph-mode function from an index to the padded image."""
     if not isinstance(images, np.memmap):
-        # Padded once, not per view: reflecting costs ten times as much as cropping. A variable, since tf.data
-        # keeps a copy of its own of every constant that a function captures.
+        # Padded once, not per view, since reflecting costs ten times as much as cropping. A variable, since tf.data
+        # keeps its own copy of every constant that a function captures.
         with tf.device("CPU:0"):  # where tf.data runs; GPU memory is for the network
             padded = tf.Variable(pad(images, translate), trainable=False)  # pyright: ignore[reportArgumentType]
         return lambda index: tf.gather(padded, index)
@@ -175,13 +175,13 @@ def _reflected(image: np.ndarray, margins: Size) -> np.ndarray:
 
 
 def _margins(images: np.ndarray, translate: float) -> Size:
-    """Pixels of the border above and below, and at the left and the right."""
+    """Border pixels above and below, and on the left and right."""
     height, width = images.shape[1:3]
     return min(round(translate * height), height - 1), min(round(translate * width), width - 1)
 
 
 def _positions(count: int, seed: tf.Tensor, start: int) -> tf.data.Dataset:
-    """(position in the stream, index of its image), from position `start` on; each pass is a new shuffle."""
+    """(position in the stream, index of its image) from position `start` on; each pass is shuffled anew."""
     first_pass = start // count
 
     def shuffled(number: tf.Tensor) -> tf.data.Dataset:

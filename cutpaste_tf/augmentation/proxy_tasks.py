@@ -1,10 +1,9 @@
-"""The classification tasks that learn the representation (Sections 2.1, 2.2, 4.1 and 5).
+"""The classification tasks that train the representation (Sections 2.1, 2.2, 4.1 and 5).
 
 A task is a pure function (image, seed, settings, size) -> (views, labels) in graph mode. The image is uint8
 [height + 2 * margin, width + 2 * margin, 3] for the size (height, width), with the reflected border that `pipeline.pad`
-adds for the translation; views are float32 [classes, *view_size, 3] in [0, 1], with `uint8_views` uint8, labels
-int32 [classes].
-CutSwap's images have a fourth channel, `saliency.mark`'s bits, which follows the translation.
+adds for the translation. Views are float32 [classes, *view_size, 3] in [0, 1], or uint8 with `uint8_views`; labels are
+int32 [classes]. CutSwap's images have a fourth channel with `saliency.mark`'s bits, which follows the translation.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.augmentation import AugmentationSettings
 from cutpaste_tf.settings.sizes import Size
 
-SALIENCY_LEVELS = 4  # maps of saliency that CutSwap draws from, the bits of its images' fourth channel
+SALIENCY_LEVELS = 4  # number of saliency maps that CutSwap draws from: the bits of its images' fourth channel
 
 
 # (image, seed, settings, size) -> (views, labels)
@@ -30,8 +29,8 @@ Augmentation: TypeAlias = "Callable[[tf.Tensor, tf.Tensor, AugmentationSettings]
 def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, size: Size) -> tf.Tensor:
     """Random translation and color jitter of an image (A.1), before any task's own augmentation.
 
-    A patch model jitters a random crop, the c(x) of Eq. 3, and contrast changes around the crop's mean grey: jittering
-    the whole image first would be wasted on pixels that are then cropped away.
+    A patch model jitters a random crop, c(x) in Eq. 3, and contrast changes around the crop's mean gray. Jittering the
+    whole image first would waste work on pixels that are then cropped away.
 
     Returns:
         float32 [*view_size, channels]: RGB in [0, 1], then any other channels, unchanged.
@@ -54,7 +53,7 @@ def base_augment(image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettin
 
 
 def _random_corner(within: tuple[int, ...], size: Size, seed: tf.Tensor) -> tf.Tensor:
-    """Top and left, int32 [2], of a uniformly random crop of a size within another."""
+    """Top and left, int32 [2], of a uniformly random crop of one size within another."""
     rows, columns = (within[axis] - size[axis] + 1 for axis in (0, 1))
     corner = tf.random.stateless_uniform([2], seed, maxval=rows, dtype=tf.int32)
     if rows == columns:
@@ -66,7 +65,7 @@ def _random_corner(within: tuple[int, ...], size: Size, seed: tf.Tensor) -> tf.T
 def _base_views(
     image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, size: Size, *, count: int
 ) -> list[tf.Tensor]:
-    """A base-augmented copy of the image for each of the views, drawn independently unless they share it."""
+    """A base-augmented copy of the image for each view, drawn independently unless the views share it."""
     if settings.share_base_augmentation:
         return [base_augment(image, seed, settings, size)] * count
     return [base_augment(image, view_seed, settings, size) for view_seed in tf.unstack(tf.random.split(seed, count))]
@@ -80,13 +79,13 @@ def _stacked(views: list[tf.Tensor], settings: AugmentationSettings) -> tf.Tenso
 def rotation(
     image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, size: Size
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Four rotations by quarter turns, counter-clockwise, as four classes (baseline of Table 1)."""
+    """Four rotations by counterclockwise quarter turns as four classes (baseline of Table 1)."""
     views = _base_views(image, seed, settings, size, count=4)
     return _stacked([tf.image.rot90(view, turns) for turns, view in enumerate(views)], settings), tf.range(4)
 
 
 def against_normal(*augmentations: Augmentation) -> Augment:
-    """The task of classifying normal images and each augmentation, one class each."""
+    """The task of distinguishing normal images and each augmentation, one class each."""
 
     def augment_all(
         image: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings, size: Size
@@ -120,8 +119,8 @@ def _cutpaste_or_scar(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSe
     )
 
 
-# Section 5.1 says how Cutout's box is filled, not how it is drawn: as CutPaste's, so that only the
-# content differs between the columns of Table 4.
+# Section 5.1 says how Cutout's box is filled, but not how it is drawn. Here it is drawn as for CutPaste, so that only
+# the content differs between the columns of Table 4.
 def _cutout(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
     return patches.paste_color(view, patches.sample_cutpaste(seed, _size(view), settings), tf.fill([3], 0.5))
 
@@ -146,8 +145,8 @@ def _color_scar(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings
 def _confetti(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
     """Confetti noise, "that jitters a color of a local patch" (Section 5.1).
 
-    Its source, FCDD (Liznerski et al., ICLR 2021), adds rectangles of one random color to the image and
-    clips. Here it is one rectangle, drawn as for Cutout, with a color from U(-1, 1) per channel.
+    Its source, FCDD (Liznerski et al., ICLR 2021), adds rectangles of one random color to the image and clips. Here it
+    is one rectangle, drawn as for Cutout, with a color from U(-1, 1) per channel.
     """
     patch_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
     patch = patches.sample_cutpaste(patch_seed, _size(view), settings)
@@ -155,9 +154,9 @@ def _confetti(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) 
 
 
 def _cutswap(view: tf.Tensor, seed: tf.Tensor, settings: AugmentationSettings) -> tf.Tensor:
-    """Two patches around pixels of the most salient cluster of one saliency map, swapped (CutSwap).
+    """Swaps two patches around pixels in the most salient cluster of one saliency map (CutSwap).
 
-    The abstract does not say which of the maps a view uses; here it is a random one.
+    The abstract does not say which map a view uses; here it is a random one.
     """
     level_seed, patch_seed = tf.unstack(tf.random.split(seed, 2))
     level = tf.random.stateless_uniform([], level_seed, maxval=SALIENCY_LEVELS, dtype=tf.int32)
@@ -170,7 +169,7 @@ def _size(view: tf.Tensor) -> tuple[int, int]:
     return int(view.shape[0]), int(view.shape[1])  # pyright: ignore[reportArgumentType]
 
 
-# Their views are named in `settings.augmentation.VIEWS`.
+# The views' names are in `settings.augmentation.VIEWS`.
 TASKS: dict[str, Augment] = {
     "cutpaste_3way": against_normal(cutpaste, cutpaste_scar),
     "cutpaste": against_normal(cutpaste),

@@ -9,7 +9,7 @@ def rotated_box(height: tf.Tensor, width: tf.Tensor, angle: tf.Tensor) -> tuple[
     """Height and width, in pixels, of the bounding box of a rotated rectangle."""
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     cosine, sine = tf.abs(tf.cos(angle)), tf.abs(tf.sin(angle))
-    # Less a thousandth of a pixel, so that rounding errors do not widen an unrotated box.
+    # Subtract a thousandth of a pixel, so that rounding errors do not widen an unrotated box.
     box_height = tf.math.ceil(height * cosine + width * sine - 1e-3)
     box_width = tf.math.ceil(height * sine + width * cosine - 1e-3)
     return tf.cast(box_height, tf.int32), tf.cast(box_width, tf.int32)
@@ -21,15 +21,15 @@ def rotate(
     """Rotates a patch about its center into a box.
 
     Returns:
-        Pixels float32 [box_height, box_width, 3], bilinear, extended beyond the patch by its edge; and
-        alpha [box_height, box_width, 1] in [0, 1], the fraction of each pixel that the patch covers.
+        Pixels float32 [box_height, box_width, 3], bilinear, extended beyond the patch by its edge values; and alpha
+        [box_height, box_width, 1] in [0, 1], the fraction of each pixel that the patch covers.
     """
     shape = tf.cast(tf.shape(patch), tf.float32)
     center_y, center_x = (shape[0] - 1.0) / 2.0, (shape[1] - 1.0) / 2.0
     box_y = (tf.cast(box_height, tf.float32) - 1.0) / 2.0
     box_x = (tf.cast(box_width, tf.float32) - 1.0) / 2.0
     cosine, sine = tf.cos(angle), tf.sin(angle)
-    # Maps (x, y) of the box to (x, y) of the patch: the inverse rotation, in image coordinates (y down).
+    # Maps (x, y) in the box to (x, y) in the patch: the inverse rotation, in image coordinates (y points down).
     shift_x = center_x - cosine * box_x + sine * box_y
     shift_y = center_y - sine * box_x - cosine * box_y
     transform = [[cosine, -sine, shift_x, sine, cosine, shift_y, 0.0, 0.0]]

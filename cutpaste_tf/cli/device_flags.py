@@ -5,5 +5,5 @@ from absl import flags
 from cutpaste_tf import devices
 
 DEVICES = flags.DEFINE_string(
-    "devices", devices.AUTO, "Number of GPUs, TPUs or, without any, CPUs that share each batch; auto: all."
+    "devices", devices.AUTO, "Number of GPUs or TPUs, or CPUs if there are none, that share each batch; auto: all."
 )

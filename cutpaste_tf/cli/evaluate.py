@@ -2,13 +2,15 @@
 
   python eval_main.py --run_dir=RUN [--data=DATA] [--synthetic=SHAPE]
 
-DATA holds test/good and test/DEFECT (MVTec AD's layout), or good/ and DEFECT/, or just images, which are then scored
-without an AUC; mvtec_ad/CATEGORY and cifar10/CLASS as in train_main.py; by default what the run was trained on.
-RUN/eval receives metrics.json, scores.csv, embeddings.npz (of a patch model patch_scores.npz), report.html, the page to
-look at, histogram.png and, where there is an AUC, roc.png; with heat maps heatmaps.png and heatmaps/;
-RUN/eval_SHAPE_FILL those of synthetic anomalies (Table 6). Features, density and heat maps can be given anew
-(--feature, --density, --dense, ...): RUN/eval_NAME=VALUE; features, or the scores of patches, are computed once and
-kept.
+DATA holds test/good and test/DEFECT (MVTec AD's layout), or good/ and DEFECT/, or only images, which are then scored
+without an AUC. It can also be mvtec_ad/CATEGORY or cifar10/CLASS, as in train_main.py. The default is the data the run
+was trained on.
+
+RUN/eval receives metrics.json, scores.csv, embeddings.npz (for a patch model patch_scores.npz), report.html (the page
+to look at) and histogram.png; roc.png if there is an AUC; heatmaps.png and heatmaps/ if there are heat maps.
+RUN/eval_SHAPE_FILL receives the same for synthetic anomalies (Table 6). Features, density and heat maps can be changed
+(--feature, --density, --dense, ...); the results then go to RUN/eval_NAME=VALUE. Features, or patch scores, are
+computed once and kept.
 """
 
 from pathlib import Path
@@ -27,30 +29,37 @@ from cutpaste_tf.images.synthetic import SyntheticOptions
 _RUN_DIR = flags.DEFINE_string(
     "run_dir",
     None,
-    "Folder that train_main.py wrote, or export_main.py; several runs, with commas, are one detector, an ensemble.",
+    "Folder that train_main.py or export_main.py wrote. Several runs, separated by commas, form one detector, an "
+    "ensemble.",
 )
 _DATA = flags.DEFINE_string("data", None, "Test images; by default the run's --test_data, or else its --data.")
 _SYNTHETIC = flags.DEFINE_enum("synthetic", None, synthetic.SHAPES, "Score synthetic anomalies of this shape instead.")
-_FILL = flags.DEFINE_enum("synthetic_fill", "color", synthetic.FILLS, "Content: a random color, or natural images.")
+_FILL = flags.DEFINE_enum(
+    "synthetic_fill", "color", synthetic.FILLS, "Fill of the anomalies: a random color, or natural images."
+)
 _IMAGES = flags.DEFINE_string("synthetic_images", "", "Folder of natural images; by default scikit-learn's two.")
 _SEED = flags.DEFINE_integer("synthetic_seed", 0, "Seed of the synthetic anomalies.", lower_bound=0)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write; by default a folder in the run's.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to; by default a folder inside the run.")
 _CALIBRATION = flags.DEFINE_string(
-    "calibration_data", "", "Folder of other normal images, which give the threshold in place of the training images."
+    "calibration_data", "", "Folder of other normal images that set the threshold instead of the training images."
 )
 _THRESHOLD = flags.DEFINE_float(
-    "threshold", None, "Scores above it are anomalous, in place of the threshold that the false alarm rate gives."
+    "threshold", None, "Call scores above this anomalous, instead of using the threshold from the false alarm rate."
 )
 _ALLOW_TRAINED = flags.DEFINE_bool(
-    "allow_trained_images", False, "Score test images that have the pixels of training images, rather than refuse them."
+    "allow_trained_images",
+    False,
+    "Score test images even if they have the same pixels as training images, instead of refusing them.",
 )
-_HEAT_MAPS = flags.DEFINE_bool("heat_maps", None, "Whether to localize; by default with masks or a patch model.")
+_HEAT_MAPS = flags.DEFINE_bool(
+    "heat_maps", None, "Whether to draw heat maps; by default if there are masks or for a patch model."
+)
 _LAYER = flags.DEFINE_string(
-    "gradcam_layer", "", "Layer of an image model's GradCAM; by default what the feature pools."
+    "gradcam_layer", "", "Layer for an image model's GradCAM; by default the one that the feature pools."
 )
 _PAGE = flags.DEFINE_bool("page", True, "Write report.html, for which the test images are read.")
 _BESIDE = flags.DEFINE_string(
-    "beside", "", "Runs or their evaluations of the same test images, with commas, to stand beside."
+    "beside", "", "Runs, or their evaluations on the same test images, to compare with, separated by commas."
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard_images", False, "Show the sheet of heat maps in TensorBoard.")
 define_evaluation_flags()

@@ -1,12 +1,12 @@
-"""Exports a trained run as one model that scores as its evaluation does and needs nothing of this package.
+"""Exports a trained run as one model that scores like its evaluation and does not need this package.
 
   python export_main.py --run_dir=RUN --output=DIR [--format=saved_model|onnx|litert] [--false_alarm_rate=0.01]
 
-DIR receives the model (1/, a SavedModel under its version's number as TensorFlow Serving expects it; or model.onnx, or
-model.tflite), export.json, and what an evaluation needs. A SavedModel takes images of any size and gives score,
-p_value, is_anomalous and heat_map; `python eval_main.py --run_dir=DIR --data=DATA` evaluates it. ONNX and LiteRT
-compute in single precision, and their scores are compared with the evaluation's before they are written. docs/deploy.md
-shows how to use them.
+DIR receives the model, export.json, and what an evaluation needs. The model is model.onnx, model.tflite, or 1/, a
+SavedModel under its version number, as TensorFlow Serving expects. A SavedModel takes images of any size and returns
+score, p_value, is_anomalous and heat_map; `python eval_main.py --run_dir=DIR --data=DATA` evaluates it. ONNX and LiteRT
+models compute in single precision; their scores are compared with the evaluation's before they are written.
+docs/deploy.md shows how to use them.
 """
 
 from pathlib import Path
@@ -20,28 +20,27 @@ from cutpaste_tf.serving.export import ExportOptions
 _RUN_DIR = flags.DEFINE_string(
     "run_dir",
     None,
-    "Folder that train_main.py wrote, or a detector copied from one; several, with commas, are an ensemble.",
+    "Folder that train_main.py wrote, or a detector copied from one. Several, separated by commas, form an ensemble.",
 )
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "Folder to write. Of an export that lies there the last SavedModel stays, as the version before; the rest is "
-    "replaced.",
+    "Folder to write. If it holds an export, the last SavedModel stays as the previous version; the rest is replaced.",
 )
-_FORMAT = flags.DEFINE_enum("format", exporting.SAVED_MODEL, exporting.FORMATS, "What to write.")
+_FORMAT = flags.DEFINE_enum("format", exporting.SAVED_MODEL, exporting.FORMATS, "Format of the model.")
 _RATE = flags.DEFINE_float(
-    "false_alarm_rate", 0.0, "Part of the normal images that may be called anomalous. 0: as the run says, or else 0.05."
+    "false_alarm_rate", 0.0, "Fraction of normal images that may be called anomalous. 0: the run's, or else 0.05."
 )
 _THRESHOLD = flags.DEFINE_float(
-    "threshold", None, "Scores above it are anomalous, in place of the threshold that the false alarm rate gives."
+    "threshold", None, "Call scores above this anomalous, instead of using the threshold from the false alarm rate."
 )
 _CALIBRATION = flags.DEFINE_string(
-    "calibration_data", "", "Folder of other normal images, which give the threshold in place of the training images."
+    "calibration_data", "", "Folder of other normal images that set the threshold instead of the training images."
 )
 _IMAGES = flags.DEFINE_string(
     "comparison_images",
     "",
-    "Folder of normal images that ONNX and LiteRT are compared with the evaluation on; by default those of "
+    "Folder of normal images on which ONNX and LiteRT models are compared with the evaluation; by default those of "
     "--calibration_data, or else the training images.",
 )
 

@@ -1,4 +1,4 @@
-"""Flags <-> settings: a flag for each setting, by its flat name; and the help of all flags, by group."""
+"""Flags <-> settings: a flag for each setting, by its flat name; and help for all flags, by group."""
 
 import re
 import sys
@@ -20,7 +20,7 @@ _DEFINE: dict[type, Callable[..., Any]] = {
     float: flags.DEFINE_float,
     bool: flags.DEFINE_bool,
 }
-_OURS = ("cutpaste_tf.", "data.")  # modules whose flags are shown, beside what is run by its name
+_OURS = ("cutpaste_tf.", "data.")  # modules whose flags the help shows, in addition to the script's own
 
 
 def define_config_flags() -> None:
@@ -31,11 +31,11 @@ def define_config_flags() -> None:
 
 
 def config_from_flags(preset: str, path: Path | None = None) -> Config:
-    """The configuration from a file or a preset, and the flags, which override it.
+    """The configuration given by a file or a preset, and by the flags, which override it.
 
     Args:
-        preset: of `PRESETS`.
-        path: a config.json, or a folder with one, in place of the preset.
+        preset: one of `PRESETS`.
+        path: a config.json, or a folder that has one, in place of the preset.
 
     Raises:
         InputError: a value is not allowed, or the file is missing or damaged.
@@ -50,26 +50,26 @@ def config_from_flags(preset: str, path: Path | None = None) -> Config:
 
 
 def define_evaluation_flags() -> None:
-    """Defines a flag, without default, for every setting that an evaluation can change."""
+    """Defines a flag without a default for every setting that an evaluation can change."""
     for field in NEW_AT_EVALUATION:
         _DEFINE[type(field.default)](field.name, None, f"{_help(field)} By default as in training.")
 
 
 def settings_from_flags() -> dict[str, Any]:
-    """The settings given by the flags of `define_evaluation_flags`."""
+    """The settings given by the flags from `define_evaluation_flags`."""
     values = {field.name: flags.FLAGS[field.name].value for field in NEW_AT_EVALUATION}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def help_text(about: str) -> str:
-    """Help by group: the command's own flags, in the order of definition, then the settings.
+    """Help by group: the command's own flags, in the order they are defined, then the settings.
 
     Args:
         about: what the command does.
     """
     defined = flags.FLAGS.flags_by_module_dict()
     modules = [name for name in defined if name.startswith(_OURS) or name == sys.argv[0]]
-    # The command's own module defines its flags last, after the modules that it imports.
+    # The command's own module defines its flags last, after the modules it imports.
     command_flags = [flag.name for module in reversed(modules) if module != __name__ for flag in defined[module]]
     by_group: dict[str, list[str]] = {"This command": command_flags}
     for field, group in leaves(Config):
@@ -86,7 +86,7 @@ def _entry(name: str) -> str:
     flag = flags.FLAGS[name]
     default, text = flag.default, flag.help or ""
     is_number = isinstance(default, int | float) and not flag.boolean
-    # "Epochs. -1: 256, EfficientNet 64." says what -1 means, which is then shown as the default.
+    # "Epochs. -1: 256, EfficientNet 64." says what -1 means; the help then shows that as the default.
     stands_for = re.search(rf"([;.]) {default:g}: ", text) if is_number else None
     if stands_for:
         shown, by_default = "", {";": "; by default", ".": ". By default"}[stands_for[1]]

@@ -1,4 +1,4 @@
-"""Runs a main, with bad input reported in one line and help by group. Does not load TensorFlow."""
+"""Runs a main, reports bad input in one line and shows help by group. Does not load TensorFlow."""
 
 import contextlib
 import io
@@ -18,19 +18,21 @@ from cutpaste_tf.cli.flags import help_text
 from cutpaste_tf.errors import InputError, SignalError
 
 TFDS_DATA_DIR = flags.DEFINE_string(
-    "tfds_data_dir", "", "Where TensorFlow Datasets keeps sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets."
+    "tfds_data_dir",
+    "",
+    "Folder where TensorFlow Datasets keeps its data sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.",
 )
-QUIET = flags.DEFINE_bool("quiet", False, "Show warnings and errors only.")
+QUIET = flags.DEFINE_bool("quiet", False, "Show only warnings and errors.")
 _HELP = {"--help", "-help", "-h", "-?", "--helpshort", "--helpfull"}
 
 
 def run_main(main: Callable[[], None], about: str | None = None) -> None:
-    """Parses the flags and runs a main; an error that the user can fix is one line on stderr and exit code 2.
+    """Parses the flags and runs a main; an error the user can fix becomes one line on stderr and exit code 2.
 
-    A signal is one line too, with the exit code that shells use: 130 for Ctrl-C, 143 for SIGTERM.
+    A signal becomes one line too, with the exit code that shells use: 130 for Ctrl-C, 143 for SIGTERM.
 
     Args:
-        main: to run.
+        main: the function to run.
         about: what it does, for --help.
     """
 
@@ -48,10 +50,10 @@ def run_main(main: Callable[[], None], about: str | None = None) -> None:
         if flags.FLAGS["verbosity"].using_default_value:
             flags.FLAGS.verbosity = logging.WARNING  # app.run would make libraries verbose
         if len(rest) > 1:
-            _fail(f"Stray arguments: {' '.join(rest[1:])}. Flags are written --name=value.")
+            _fail(f"Stray arguments: {' '.join(rest[1:])}. Write flags as --name=value.")
         return rest
 
-    for stream in (sys.stdout, sys.stderr):  # a file name may have characters that the terminal's encoding lacks
+    for stream in (sys.stdout, sys.stderr):  # a file name may contain characters the terminal's encoding lacks
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
@@ -71,14 +73,14 @@ def run_main(main: Callable[[], None], about: str | None = None) -> None:
 
 
 def folders_of(named: str) -> list[Path]:
-    """The folders in a flag, separated by commas; a folder's name may contain commas too."""
+    """The folders in a flag, separated by commas; a single folder's name may itself contain commas."""
     names = [named] if Path(named).expanduser().is_dir() else named.split(",")
     return [Path(name).expanduser() for name in names if name]
 
 
 @contextlib.contextmanager
 def _raising_on_sigterm() -> Iterator[None]:
-    """Turns SIGTERM, which would end the process silently, into an error; a second one ends it."""
+    """Turns SIGTERM, which would end the process silently, into an error; a second SIGTERM ends the process."""
 
     def end(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)

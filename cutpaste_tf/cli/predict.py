@@ -1,11 +1,11 @@
-"""Scores images with a detector, a row for each as it goes: path, score, p-value, decision.
+"""Scores images with a detector and writes a row for each as it goes: path, score, p-value, decision.
 
   python predict_main.py --detector=RUN --images=FILE|DIR|GLOB|- [--heat_maps=DIR] [--format=csv|jsonl] [--output=FILE]
 
-RUN is the folder of a run, a detector copied from one, or an export as SavedModel. With `-` the names of files come on
-standard input, a line each. Rows go to standard output, everything else to standard error. A patch model's rows have
+RUN is the folder of a run, a detector copied from one, or a SavedModel export. With `-`, file names come on standard
+input, one per line. Rows go to standard output, everything else to standard error. For a patch model, rows also have
 the boxes of the regions above its pixel threshold. DIR receives NAME.heat.npy (or .png), the heat map at the image's
-own size, and NAME.overlay.jpg. An image that cannot be read is a row with its error, and the exit code is then 1.
+own size, and NAME.overlay.jpg. An image that cannot be read gets a row with its error, and the exit code is then 1.
 """
 
 import contextlib
@@ -29,39 +29,41 @@ from cutpaste_tf.serving.stream import PredictionOptions
 _DETECTOR = flags.DEFINE_string(
     "detector",
     None,
-    "Folder of a run, of a detector copied from one, or of an export; several runs, with commas, are an ensemble.",
+    "Folder of a run, a detector copied from one, or an export. Several runs, separated by commas, form an ensemble.",
 )
 _IMAGES = flags.DEFINE_string(
-    "images", None, "A file, a folder with all below it, a pattern as 'photos/*.png', or - for names on standard input."
+    "images",
+    None,
+    "A file, a folder and everything below it, a pattern such as 'photos/*.png', or - for names on standard input.",
 )
 _OUTPUT = flags.DEFINE_string("output", None, "New file for the rows; by default standard output.")
-_FORMAT = flags.DEFINE_enum("format", rows.FORMATS[0], rows.FORMATS, "Rows as CSV, or as lines of JSON.")
+_FORMAT = flags.DEFINE_enum("format", rows.FORMATS[0], rows.FORMATS, "Write rows as CSV or as lines of JSON.")
 _HEAT_MAPS = flags.DEFINE_string("heat_maps", None, "New folder for heat maps and overlays.")
 _MAP_FORMAT = flags.DEFINE_enum(
     "heat_map_format",
     heat_map_files.FORMATS[0],
     heat_map_files.FORMATS,
-    "Heat maps as float32 arrays, or as grey PNG of 16 bits, whose 65535 is heat_of_65535 in the row.",
+    "Write heat maps as float32 arrays or as 16-bit gray PNG, where 65535 stands for heat_of_65535 in the row.",
 )
 _RATE = flags.DEFINE_float(
     "false_alarm_rate",
     0.0,
-    "Part of the normal images that may be called anomalous. 0: as the run says, or else 0.05.",
+    "Fraction of normal images that may be called anomalous. 0: the run's, or else 0.05.",
     lower_bound=0.0,
     upper_bound=1.0,
 )
 _THRESHOLD = flags.DEFINE_float(
-    "threshold", None, "Scores above it are anomalous, in place of the threshold that the false alarm rate gives."
+    "threshold", None, "Call scores above this anomalous, instead of using the threshold from the false alarm rate."
 )
 _BATCH = flags.DEFINE_integer(
     "batch_size",
     0,
-    "Images that are read ahead and scored together; 1 for names that come one by one, as from a camera. 0: as many as "
-    "in an evaluation.",
+    "Number of images to read ahead and score together; use 1 for names that come one by one, as from a camera. 0: as "
+    "many as in an evaluation.",
     lower_bound=0,
 )
 _MEGAPIXELS = flags.DEFINE_float(
-    "max_megapixels", 0.0, "Images with more million pixels are errors. 0: as the run says.", lower_bound=0.0
+    "max_megapixels", 0.0, "Refuse images with more megapixels than this. 0: the run's limit.", lower_bound=0.0
 )
 
 
@@ -98,14 +100,14 @@ def _main() -> None:
 
 @contextlib.contextmanager
 def _output(images: str) -> Iterator[TextIO]:
-    """The output for rows; a file is created, and removed if it stays empty."""
+    """The output for rows; a file is created first, and removed if it stays empty."""
     if not _OUTPUT.value:
         with files.naming("standard output"):
             yield sys.stdout
         return
     path = Path(_OUTPUT.value).expanduser()
     if path.exists():
-        raise InputError(f"--output={path} is there already; name another file.")
+        raise InputError(f"--output={path} already exists; give another file.")
     named_files.refuse_inside(path, images, "--output", is_folder=False)
     files.check_writable(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +115,7 @@ def _output(images: str) -> Iterator[TextIO]:
         with files.naming(path), path.open("x", encoding="utf-8", newline="") as file:
             yield file
     finally:
-        if path.is_file() and not path.stat().st_size:  # refused, stopped, or a full disk, before the first row
+        if path.is_file() and not path.stat().st_size:  # refused, stopped, or disk full before the first row
             path.unlink()
 
 

@@ -2,9 +2,9 @@
 
   python reproduce_main.py --table=1,5 --data_root=MVTEC --output_dir=REPRO [--plan]
 
-MVTEC holds a folder for each category of MVTec AD. REPRO receives runs/, which the tables share, and for each table
-tableN.md, .csv and .html: ours beside the paper's, with a verdict. The same command again goes on where it stopped;
---plan says what there is to do and what it would take, and does nothing.
+MVTEC holds a folder for each category of MVTec AD. REPRO receives runs/, which the tables share, and tableN.md, .csv
+and .html for each table: our results beside the paper's, with a verdict. Run the same command again to continue where
+it stopped. --plan shows what there is to do and what it would take, and runs nothing.
 
   python reproduce_main.py --compare_settings
 
@@ -32,12 +32,12 @@ from cutpaste_tf.reproduction.tables import CATEGORIES, CIFAR10, SCALES, TABLES,
 from cutpaste_tf.settings.network import PRECISIONS
 
 T = TypeVar("T", bound=int | str)
-# Figures that the paper repeats for other categories.
+# Figures the paper repeats for other categories.
 _SAME_FIGURE = {"5": "2", **{str(number): "4" for number in range(7, 22)}}
 _TABLE = flags.DEFINE_list(
     "table",
     [],
-    "Tables to make, as 1,5 or 1..8, or all of MVTec AD's. " + " ".join(f"{title(table)}." for table in TABLES),
+    "Tables to make, such as 1,5 or 1..8, or all for MVTec AD's. " + " ".join(f"{title(table)}." for table in TABLES),
 )
 _FIGURE = flags.DEFINE_list(
     "figure",
@@ -45,36 +45,44 @@ _FIGURE = flags.DEFINE_list(
     "Figures to draw for each category, or all. 2, 5: views of every proxy task. 3: t-SNE of features, also for "
     "TensorBoard's projector. 4, 7..21: 24 images with heat maps. 6: synthetic anomalies.",
 )
-_DATA_ROOT = flags.DEFINE_string("data_root", None, "Folder of the categories.")
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of runs and tables; made where it is missing.")
+_DATA_ROOT = flags.DEFINE_string("data_root", None, "Folder that holds the categories.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for runs and tables; created if missing.")
 _CATEGORIES = flags.DEFINE_list(
-    "categories", list(CATEGORIES), "Categories of the tables, which show no others; by default the paper's fifteen."
+    "categories", list(CATEGORIES), "Show only these categories in the tables; by default the paper's fifteen."
 )
-_COLUMNS = flags.DEFINE_list("columns", [], "Columns of the tables, which show no others; by default all.")
+_COLUMNS = flags.DEFINE_list("columns", [], "Show only these columns in the tables; by default all.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Number of seeds; the paper has 5.", lower_bound=1)
-_SCALE = flags.DEFINE_enum("scale", "paper", list(SCALES), "Schedule: the paper's, a night's on a CPU, or a test's.")
-_PRECISION = flags.DEFINE_enum(
-    "precision", "float32", PRECISIONS, "Arithmetic of the runs, as in train_main.py; the paper names none."
+_SCALE = flags.DEFINE_enum(
+    "scale", "paper", list(SCALES), "Schedule: the paper's, one for a night on a CPU, or one for tests."
 )
-_WEIGHTS = flags.DEFINE_string("weights", "", "File of EfficientNet's ImageNet weights; by default the download.")
-_JOBS = flags.DEFINE_integer("jobs", 0, "Processes at a time; 0: one for each GPU, or one.", lower_bound=0)
-_TRIES = flags.DEFINE_integer("tries", 2, "Tries of a run before it is given up.", lower_bound=1)
+_PRECISION = flags.DEFINE_enum(
+    "precision", "float32", PRECISIONS, "Arithmetic of the runs, as in train_main.py; the paper does not specify it."
+)
+_WEIGHTS = flags.DEFINE_string(
+    "weights", "", "File with EfficientNet's ImageNet weights; by default they are downloaded."
+)
+_JOBS = flags.DEFINE_integer(
+    "jobs", 0, "Number of processes at a time; 0: one for each GPU, or one without GPUs.", lower_bound=0
+)
+_TRIES = flags.DEFINE_integer("tries", 2, "Number of attempts at a run before giving up on it.", lower_bound=1)
 _EXECUTOR = flags.DEFINE_enum(
     "executor",
     "local",
     ["local", "ray"],
-    "Carry the runs out on this machine, or on the nodes of a Ray cluster.",
+    "Execute the runs on this machine or on the nodes of a Ray cluster.",
 )
 _RAY_ADDRESS = flags.DEFINE_string(
-    "ray_address", "auto", "HOST:PORT of the Ray cluster; auto: the one that this machine belongs to."
+    "ray_address", "auto", "HOST:PORT of the Ray cluster; auto: the one this machine belongs to."
 )
-_GPU = flags.DEFINE_bool("gpu", False, "Refuse to begin where there is no GPU, instead of computing on the CPU.")
-_COMPARE = flags.DEFINE_bool("compare_settings", False, "Print every setting, the paper's value beside ours.")
+_GPU = flags.DEFINE_bool("gpu", False, "Refuse to start if there is no GPU, instead of computing on the CPU.")
+_COMPARE = flags.DEFINE_bool("compare_settings", False, "Print every setting, with the paper's value beside ours.")
 _COMPARE_RUNS = flags.DEFINE_string(
-    "compare_runs", "", "Runs, with commas: print the settings that differ, and the figures of their evaluations."
+    "compare_runs", "", "Runs, separated by commas: print the settings in which they differ, and their figures."
 )
 _PLAN = flags.DEFINE_bool(
-    "plan", False, "Say what there is to do and, after measuring for a minute at most, how long it takes; do nothing."
+    "plan",
+    False,
+    "Show what there is to do and, after measuring for at most a minute, how long it takes; run nothing.",
 )
 
 
@@ -93,7 +101,7 @@ def _main() -> None:
             say(line)
         return
     if not (_TABLE.value or _FIGURE.value):
-        raise InputError(f"--table is missing: {', '.join(map(str, TABLES))}, or all; or --figure.")
+        raise InputError(f"--table is missing: give {', '.join(map(str, TABLES))} or all; or give --figure.")
     from cutpaste_tf.reproduction import figures
     from cutpaste_tf.reproduction import reproduce as reproducing
 
@@ -123,13 +131,13 @@ def _main() -> None:
 
 
 def _words(name: str, main: str) -> tuple[str, ...]:
-    """The words that start a command in another process: its main in a checkout, otherwise the installed module."""
+    """The words that start a command in another process: its main in a checkout, or else the installed module."""
     path = Path(__file__).resolve().parents[2] / main
     return (sys.executable, str(path)) if path.is_file() else (sys.executable, "-m", f"cutpaste_tf.cli.{name}")
 
 
 def _chosen(texts: list[str], flag: str, choices: Collection[T]) -> tuple[T, ...]:
-    """The selected choices; 1..3 is a range, a figure may have other numbers, and `all` means all with numbers."""
+    """The selected choices; 1..3 is a range, a figure may have several numbers, and `all` means all with numbers."""
     if texts == ["all"]:
         return tuple(entry for entry in choices if isinstance(entry, int))
     by_name = {str(entry): entry for entry in choices}
@@ -141,7 +149,7 @@ def _chosen(texts: list[str], flag: str, choices: Collection[T]) -> tuple[T, ...
         numbers = range(int(first), int(last) + 1) if dots and first.isdigit() and last.isdigit() else ()
         names += [str(number) for number in numbers] or [name]
     if unknown := [name for name in names if name not in by_name]:
-        raise InputError(f"--{flag}={','.join(unknown)} is not of {', '.join(by_name)}, or all.")
+        raise InputError(f"--{flag}={','.join(unknown)} is unknown; give some of {', '.join(by_name)}, or all.")
     return tuple(dict.fromkeys(by_name[name] for name in names))
 
 

@@ -4,8 +4,8 @@
 
 DATA is a category folder with train/good (MVTec AD's layout), a folder with good/ beside DEFECT/, a folder of normal
 images, demo/NAME for a built-in data set, mvtec_ad/CATEGORY or cifar10/CLASS. RUN receives config.json, train_log.csv,
-augmentations.png, tensorboard/ and detector/. The defaults are the paper's, whose section stands in brackets; the same
-command again resumes a run that was stopped.
+augmentations.png, tensorboard/ and detector/. The defaults are the paper's; brackets give the section. To resume a run
+that was stopped, run the same command again.
 """
 
 from pathlib import Path
@@ -23,13 +23,13 @@ from cutpaste_tf.training import choice, sheet
 from cutpaste_tf.training.execution import JIT_COMPILE, Execution
 from cutpaste_tf.training.train import train
 
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder of the run; made where it is missing.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the run; created if missing.")
 _CHECKPOINT_MINUTES = flags.DEFINE_float("checkpoint_minutes", 5.0, "Minutes between checkpoints.", lower_bound=0.0)
 _PRESET = flags.DEFINE_enum(
     "preset",
     "paper",
     list(PRESETS),
-    "Flags that are set where they are not given. " + " ".join(f"{name}: {shown(name)}." for name in PRESETS),
+    "Flags to set unless they are given. " + " ".join(f"{name}: {shown(name)}." for name in PRESETS),
 )
 _CONFIG = flags.DEFINE_string(
     "config",
@@ -39,19 +39,24 @@ _CONFIG = flags.DEFINE_string(
 _STEPS_PER_EXECUTION = flags.DEFINE_integer(
     "steps_per_execution",
     1,
-    "Steps that are started at once, for a device that is done with a step before the next is started; a divisor of "
-    "--steps_per_epoch.",
+    "Number of steps to launch together, for a device that finishes a step before the next one is launched; must "
+    "divide --steps_per_epoch.",
     lower_bound=1,
 )
 _JIT_COMPILE = flags.DEFINE_enum(
-    "jit_compile", "auto", list(JIT_COMPILE), "Whether XLA compiles the step; auto: yes, but not by TensorFlow on CPUs."
+    "jit_compile",
+    "auto",
+    list(JIT_COMPILE),
+    "Whether to compile the step with XLA; auto: yes, except with TensorFlow on CPUs.",
 )
-_SHOW = flags.DEFINE_bool("show_augmentations", False, "Write RUN/proxy_tasks.png, every task's views; train nothing.")
+_SHOW = flags.DEFINE_bool(
+    "show_augmentations", False, "Write RUN/proxy_tasks.png with every task's views; train nothing."
+)
 _CHOOSE = flags.DEFINE_bool(
     "choose",
     None,
-    "Choose feature, density and image score by made-up anomalies on held-out normal images; writes RUN/choice.csv and "
-    "choice.png. Needs --epochs=0. By default with --preset=quick, if none of what it chooses is given.",
+    "Choose feature, density and image score by made-up anomalies on held-out normal images; write RUN/choice.csv and "
+    "choice.png. Needs --epochs=0. On by default with --preset=quick, unless any setting it chooses is given.",
 )
 define_config_flags()
 
@@ -87,18 +92,18 @@ if __name__ == "__main__":
 
 
 def _chosen(config: Config, output_dir: Path, given: list[str]) -> Config:
-    """The configuration with what is chosen: that of the run if there is one, whose choice was made before.
+    """The configuration with the chosen settings; an existing run keeps the choice it made before.
 
     Args:
-        config: by the flags.
-        output_dir: of the run.
-        given: what the flags give of `choice.CHOSEN`.
+        config: from the flags.
+        output_dir: the run's folder.
+        given: the settings of `choice.CHOSEN` that are given as flags.
     """
     if given:
         names = ", ".join(f"--{name}" for name in given)
-        raise InputError(f"{names}: --choose decides that; leave it out, or --choose.")
+        raise InputError(f"{names} cannot be given with --choose, which decides this; omit one or the other.")
     if not _CHOOSE.value and (reason := choice.reason_against(config, TFDS_DATA_DIR.value)):
-        say(f"--preset=quick takes {shown('quick')}, without a choice: {reason}")
+        say(f"--preset=quick uses {shown('quick')}, without a choice: {reason}")
         return config
     if (output_dir / "config.json").is_file():
         read = Config.read(output_dir / "config.json").flat()

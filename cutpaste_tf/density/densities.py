@@ -28,7 +28,7 @@ DENSITIES: dict[str, Callable[[DensitySettings], Density]] = {
 
 
 def build(settings: DensitySettings) -> Density:
-    """Creates the unfitted density that settings select."""
+    """Creates the unfitted density that the settings select."""
     return DENSITIES[settings.density](settings)
 
 
@@ -42,4 +42,4 @@ def load(path: Path, settings: DensitySettings) -> Density:
         with np.load(path) as arrays:
             return build(settings).restore(dict(arrays))
     except DAMAGE as error:
-        raise InputError(f"{path} is damaged or of another version ({damage(error)}): {COPY_AGAIN}.") from None
+        raise InputError(f"{path} is damaged or from another version ({damage(error)}): {COPY_AGAIN}.") from None

@@ -1,7 +1,7 @@
 """One-class classifiers on features (Section 2.3): fit on normal images, score any image.
 
-As in scikit-learn, `score_samples` is the log density, higher = more normal. The anomaly score is
-its negative, which is taken once, where scores are computed. All computations are in float64.
+As in scikit-learn, `score_samples` is the log density, higher = more normal. The anomaly score is its negative; the
+sign is changed in one place, where scores are computed. All computations are in float64.
 """
 
 import copy
@@ -14,8 +14,8 @@ from cutpaste_tf import arrays
 from cutpaste_tf.density import held_out
 from cutpaste_tf.errors import InputError
 
-# Above this number, features are processed in parts of a quarter: 4 MB in float64 at 512 dimensions, several of which
-# are in memory at a time.
+# Above this number, features are processed in parts of a quarter of it: 4 MB in float64 at 512 dimensions. Several
+# parts are in memory at a time.
 ROWS = 2**12
 
 
@@ -46,11 +46,11 @@ class Density:
         return self
 
     def held_out(self, features: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
-        """Log densities of the features it was fitted to, each by a density fitted without it.
+        """Log densities of the features it was fitted to, each from a density fitted without it.
 
         Args:
             features: [count, dimensions], as for `fit`.
-            groups: int [count]: images of a group are left out together; None: each image alone. Groups, and single
+            groups: int [count]: images in a group are left out together; None: each image alone. Groups, and single
                 images if there is no closed form, are left out in `held_out.FOLDS` folds.
 
         Returns:
@@ -82,7 +82,7 @@ class Density:
         )
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
-        """Log density, float64 [count], of features [count, dimensions]; higher = more normal."""
+        """Log densities, float64 [count], of features [count, dimensions]; higher = more normal."""
         return np.concatenate([self._score(self.prepare(part)) for part in parts(features)])
 
     def score_gradient(self, features: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ class Density:
         gradient = self._score_gradient(prepared)
         if not self.l2_normalize:
             return gradient
-        # Chain rule of x / |x|: the component along x vanishes.
+        # Chain rule for x / |x|: the component along x vanishes.
         tangent = gradient - prepared * np.sum(gradient * prepared, axis=1, keepdims=True)
         return tangent / _length(np.asarray(features, np.float64))
 
@@ -129,13 +129,13 @@ class Density:
 
 
 def check_finite(features: np.ndarray) -> None:
-    """Raises InputError if features are not all finite."""
+    """Raises InputError if any feature is not finite."""
     if not np.isfinite(features).all():
-        raise InputError("The features are not all finite numbers: training has diverged; lower --learning_rate.")
+        raise InputError("Some features are not finite numbers: training has diverged; lower --learning_rate.")
 
 
 def parts(features: np.ndarray) -> Iterator[np.ndarray]:
-    """Features [count, dimensions], in parts if more than ROWS, see `arrays.batches`; with more axes, unsplit."""
+    """Features [count, dimensions], in parts if more than ROWS, see `arrays.batches`; with more axes, not split."""
     if features.ndim != 2 or len(features) <= ROWS:
         return iter([features])
     return arrays.batches(features, ROWS // 4)

@@ -1,4 +1,4 @@
-"""Gaussian densities: one (Eq. 2), one with a shrunk covariance, several."""
+"""Gaussian densities: a single Gaussian (Eq. 2), one with a shrunk covariance, and a mixture."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -12,7 +12,7 @@ from cutpaste_tf.density.density import ROWS, Density, parts
 
 
 class MixtureDensity(Density):
-    """Mixture of Gaussians with full covariances, by scikit-learn's `GaussianMixture`.
+    """Mixture of Gaussians with full covariances, using scikit-learn's `GaussianMixture`.
 
     Args:
         components: number of Gaussians.
@@ -61,13 +61,13 @@ class MixtureDensity(Density):
 
 
 class GaussianDensity(MixtureDensity):
-    """Gaussian density of the features (Eq. 2), by scikit-learn as in A.1.
+    """Gaussian density of the features (Eq. 2), using scikit-learn as in A.1.
 
-    For more than ROWS images the moments are summed in parts, with the same result: scikit-learn would hold four
-    copies of the features in float64.
+    For more than ROWS images the moments are summed in parts, with the same result, because scikit-learn would hold
+    four copies of the features in float64.
 
-    With fewer images than dimensions the covariance is rank-deficient; the ridge `reg_covar` then sets the
-    scale of every direction that the training images do not span.
+    With fewer images than dimensions, the covariance is rank-deficient; the ridge `reg_covar` then sets the scale of
+    every direction that the training images do not span.
 
     Attributes:
         mean_: float64 [dimensions].
@@ -109,7 +109,7 @@ class GaussianDensity(MixtureDensity):
 
 
 class LedoitWolfDensity(GaussianDensity):
-    """Gaussian with a covariance shrunk towards a multiple of the identity (Ledoit and Wolf, 2004).
+    """Gaussian with a covariance shrunk toward a multiple of the identity (Ledoit and Wolf, 2004).
 
     The shrinkage replaces the ridge.
     """
@@ -127,12 +127,12 @@ class LedoitWolfDensity(GaussianDensity):
         self.set_moments(shrunk.location_, shrunk.covariance_)
 
     def _leave_one_out(self, features: np.ndarray) -> np.ndarray | None:
-        """None: the shrinkage depends on every image."""
+        """Returns None, since the shrinkage depends on every image."""
         del features
 
 
 class Moments:
-    """Sums over features from which a point near the mean is subtracted, to keep squares precise."""
+    """Sums over features after subtracting a point near the mean, which keeps squares precise."""
 
     def __init__(self) -> None:
         self.number, self.total, self.seconds = 0, np.float64(0), np.float64(0)

@@ -1,7 +1,7 @@
-"""Held-out scores: each image scored by a density that was fitted without it.
+"""Held-out scores: each image is scored by a density that was fitted without it.
 
-In-sample log densities are too high: with fewer images than dimensions a Gaussian fits every one of them, and a
-threshold from them would call nearly every new normal image anomalous.
+In-sample log densities are too high: with fewer images than dimensions, a Gaussian fits every image, and a threshold
+from these densities would call nearly every new normal image anomalous.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,21 +13,21 @@ FOLDS = 20  # instead of one fit per image
 
 
 def gaussian(features: np.ndarray, reg_covar: float) -> tuple[np.ndarray, np.ndarray]:
-    """Log densities of features by the Gaussian of the others, exactly, without refitting for each.
+    """Log density of each feature under the Gaussian of the others, exact and without refitting for each.
 
     With c = x - mean of the n features, B = sum c c' + (n - 1) r I, h = c' B^-1 c and g = 1 - n h / (n - 1), the
-    Gaussian without x has the squared distance n^2 / (n - 1) h / g to it and the log determinant
+    Gaussian without x has the squared distance n^2 / (n - 1) h / g to x and the log determinant
     log det(B / (n - 1)) + log g (Sherman and Morrison).
 
     Args:
         features: float64 [..., n, dimensions], with n >= 2; leading axes are separate Gaussians.
-        reg_covar: r, the ridge of the covariance's diagonal.
+        reg_covar: r, the ridge on the covariance's diagonal.
 
     Returns:
         Log density of each feature, and the peak of the Gaussian without it; float64 [..., n].
 
     Raises:
-        ValueError: without one of them the covariance is singular.
+        ValueError: the covariance is singular without one of the features.
     """
     count, dimensions = features.shape[-2:]
     centered = features - features.mean(axis=-2, keepdims=True)
@@ -36,7 +36,7 @@ def gaussian(features: np.ndarray, reg_covar: float) -> tuple[np.ndarray, np.nda
         with np.errstate(divide="raise", invalid="raise"):
             return _without_each(*(_by_gram if count <= dimensions else _by_moments)(centered, ridge), dimensions)
     except (np.linalg.LinAlgError, FloatingPointError):
-        raise ValueError("without one of them the covariance is singular") from None
+        raise ValueError("the covariance is singular without one of them") from None
 
 
 def of_fitted(
@@ -46,7 +46,7 @@ def of_fitted(
 
     Args:
         parts: float64 [part, dimensions] each.
-        count: of the features, over all parts.
+        count: number of features in all parts.
         mean, covariance: [dimensions] and [dimensions, dimensions], with the ridge; normalized by `count`.
         reg_covar: the ridge.
 
@@ -81,10 +81,10 @@ def _by_moments(centered: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndar
 
 
 def _by_gram(centered: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """The same via the Gram matrix [..., n, n], which is smaller if images are few.
+    """The same via the Gram matrix [..., n, n], which is smaller if there are few images.
 
-    1 - h is the ridge times the diagonal of (Gram + ridge I)^-1, of which 1 / (n ridge) comes from the centered
-    features summing to zero. More weight on that direction makes this term small, so that no precision is lost.
+    1 - h is the ridge times the diagonal of (Gram + ridge I)^-1. A part of it, 1 / (n ridge), comes from the centered
+    features summing to zero. More weight on that direction makes this term small, so no precision is lost.
     """
     count, dimensions = centered.shape[-2:]
     gram = centered @ centered.swapaxes(-1, -2)
@@ -101,14 +101,14 @@ def _log_determinant(cholesky: np.ndarray) -> np.ndarray:
 
 
 def folds(count: int, groups: np.ndarray | None) -> Iterator[np.ndarray]:
-    """Splits images, or groups of them, at random into at most FOLDS folds to be left out.
+    """Splits images, or groups of images, at random into at most FOLDS folds to leave out.
 
     Args:
-        count: of the images.
-        groups: int [count], the group of each; a group is never split.
+        count: number of images.
+        groups: int [count], the group of each image; a group is never split.
 
     Returns:
-        Sorted indices int [part] of each fold; every image is in one.
+        Sorted indices int [part] of each fold; every image is in one fold.
     """
     groups = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
     number = groups.max() + 1

@@ -9,15 +9,15 @@ from sklearn.neighbors import KernelDensity
 
 from cutpaste_tf.density.density import Density
 
-_PAIRS = 2**24  # of images at a time: 134 MB
+_PAIRS = 2**24  # pairs of images at a time: 134 MB
 
 
 class KernelEstimate(Density):
-    """Gaussian kernel density estimate (DROC's), by scikit-learn's `KernelDensity`.
+    """Gaussian kernel density estimate (DROC's), using scikit-learn's `KernelDensity`.
 
     Args:
-        bandwidth: standard deviation of the kernel; 0: from the features, sqrt(dimensions *
-            variance / 20), which is DROC's kernel exp(-gamma d^2) with gamma = 10 / (dimensions * variance).
+        bandwidth: standard deviation of the kernel; 0: from the features, sqrt(dimensions * variance / 20), which is
+            DROC's kernel exp(-gamma d^2) with gamma = 10 / (dimensions * variance).
         l2_normalize: as in `Density`.
     """
 
@@ -39,7 +39,7 @@ class KernelEstimate(Density):
         return (features - softmax(log_kernels, axis=1) @ self._features) / bandwidth**2
 
     def _leave_one_out(self, features: np.ndarray) -> np.ndarray:
-        """With the bandwidth of all images."""
+        """Uses the bandwidth from all images."""
         features = self.prepare(features)
         count, dimensions = features.shape
         variance = self._estimate.bandwidth**2
@@ -53,7 +53,7 @@ class KernelEstimate(Density):
         return log_densities - np.log(count - 1) - 0.5 * dimensions * np.log(2 * np.pi * variance)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The features, scaled, and the bandwidth."""
+        """The scaled features and the bandwidth."""
         return {"features": self._features, "bandwidth": np.array(self._estimate.bandwidth)}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:

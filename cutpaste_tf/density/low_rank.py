@@ -1,4 +1,4 @@
-"""A Gaussian stored in the span of the features it was fitted to: exact, and small if they are few."""
+"""A Gaussian stored in the span of the features it was fitted to: exact, and small if there are few of them."""
 
 from typing import Self
 
@@ -9,11 +9,11 @@ from cutpaste_tf.density.density import Density
 
 
 class LowRankGaussian(Density):
-    """The Gaussian of `gaussian.GaussianDensity`, stored in the span of the training features.
+    """The same Gaussian as `gaussian.GaussianDensity`, stored in the span of the training features.
 
     With the centered features as the rows of X and r for reg_covar, Woodbury's identity turns the squared distance
     c' (X'X / count + r I)^-1 c into |c|^2 / r - |F c|^2, where F = L^-1 X / sqrt(r) and LL' = XX' + count r I.
-    It is exact; `reg_covar` must be greater than 0. Leading axes of features [..., count, dimensions] are separate
+    This is exact; `reg_covar` must be greater than 0. Leading axes of features [..., count, dimensions] are separate
     Gaussians.
     """
 
@@ -47,7 +47,7 @@ class LowRankGaussian(Density):
         return {"mean": self._mean, "factor": self._factor, "peak": self._peak}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
-        """Restores the state from another density's `to_arrays`; F may have a lower precision than float64."""
+        """Restores the state from another density's `to_arrays`; the precision of F may be lower than float64."""
         self._mean, self._factor, self._peak = (np.asarray(arrays[k], np.float64) for k in ("mean", "factor", "peak"))
         return self
 

@@ -1,8 +1,8 @@
-"""How far a feature is from the nearest normal ones: of images, or of patches from a coreset of them (PatchCore).
+"""Distance from a feature to the nearest normal features: of images, or of a coreset of patches (PatchCore).
 
-Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022. The paper leaves the one-class
-classifier open (Section 2.3). Half the squared distance is the negative log density of a Gaussian of unit variance
-around the nearest feature, relative to its peak.
+Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022. The CutPaste paper leaves the one-class
+classifier open (Section 2.3). Half the squared distance is the negative log density of a unit-variance Gaussian around
+the nearest feature, relative to its peak.
 """
 
 from collections.abc import Iterable
@@ -21,13 +21,13 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import write_arrays
 
 _FILE = "density.npz"
-_HELD = 2**32  # bytes of patch features that are held to choose from, and to be scored without their image
-_CANDIDATES = 10  # drawn at random for each patch that is kept
-_PROJECTED = 128  # dimensions in which patches are chosen: a random projection keeps distances to a tenth or so
+_HELD = 2**32  # bytes of patch features held in order to choose from them and to score them without their image
+_CANDIDATES = 10  # candidates drawn at random for each patch that is kept
+_PROJECTED = 128  # dimensions in which patches are chosen; a random projection keeps distances to a tenth or so
 
 
 class NearestDensity(Density):
-    """A Gaussian of unit variance around the nearest of the features it is fitted to.
+    """A unit-variance Gaussian around the nearest of the features it is fitted to.
 
     Args:
         neighbors: number of nearest features whose log densities are averaged.
@@ -43,7 +43,7 @@ class NearestDensity(Density):
         self._search.fit(features)
 
     def _nearest(self, features: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Distances and indices [count, neighbors]; None: of the features it is fitted to, each from the others."""
+        """Distances and indices [count, neighbors]; None: from each feature it is fitted to, to the others."""
         others = len(self._features) - (features is None)
         return self._search.kneighbors(features, min(self._neighbors, others))
 
@@ -59,17 +59,17 @@ class NearestDensity(Density):
         return features - self._features[indices].mean(axis=1)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The features it is fitted to, prepared, and the number of neighbors."""
+        """The prepared features it is fitted to, and the number of neighbors."""
         return {"features": self._features, "neighbors": np.array(self._neighbors)}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
-        """Takes over what another density's `to_arrays` gave."""
+        """Restores the state from another density's `to_arrays`."""
         self._fit(arrays["features"])
         return self
 
 
 class NearestPatches:
-    """`NearestDensity` of a coreset of all patches, wherever in the image they are.
+    """`NearestDensity` of a coreset of all patches, from all locations in the images.
 
     Args:
         coreset: number of patches to keep.
@@ -77,9 +77,9 @@ class NearestPatches:
         l2_normalize: scale each feature vector to unit length first.
 
     Attributes:
-        held_out: float32 [images, locations], scores of training patches by the patches kept of other images.
+        held_out: float32 [images, locations], scores of training patches from the patches kept from other images.
         scored: indices of these images.
-        peak: the highest score there can be.
+        peak: the highest possible score.
     """
 
     peak = 0.0
@@ -99,15 +99,15 @@ class NearestPatches:
         """Fits to the features of normal images.
 
         Args:
-            features: of each image float32 [locations, dimensions].
-            count: of the images.
-            groups: for `held_out`, images of a group are left out together, in parts as in `Density.held_out`. Where
-                their features take more than 4 GiB, patches are kept of as many images as fit, evenly spaced, and
-                `held_out` is of these.
+            features: float32 [locations, dimensions] for each image.
+            count: number of images.
+            groups: for `held_out`, images in a group are left out together, in folds as in `Density.held_out`. If the
+                features take more than 4 GiB, only as many images as fit, evenly spaced, contribute patches, and
+                `held_out` covers these images.
             inside: bool [count, locations], the patches to fit to; None: all.
 
         Raises:
-            InputError: features are not finite, or the patches that are kept are of too few images.
+            InputError: features are not finite, or the patches that are kept come from too few images.
         """
         held, images = _held(features, count)
         locations, dimensions = held.shape[1:]
@@ -126,7 +126,7 @@ class NearestPatches:
                 continue
             others = ~np.isin(image_of, scored)
             if not others.any():
-                raise InputError(f"--coreset={self._coreset} keeps patches of too few images; raise it.")
+                raise InputError(f"--coreset={self._coreset} keeps patches from too few images; raise it.")
             density = NearestDensity(**self._options).fit(patches[others])
             self.held_out[scored] = -_scores(density, (held[image] for image in scored))
             arrays.release(held)
@@ -137,7 +137,7 @@ class NearestPatches:
         return _scores(self._density, features)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """As `NearestDensity.to_arrays`, of the coreset."""
+        """`NearestDensity.to_arrays` of the coreset."""
         return self._density.to_arrays()
 
     def save(self, folder: Path) -> None:
@@ -152,26 +152,28 @@ class NearestPatches:
 
 
 def _log_density(distances: np.ndarray) -> np.ndarray:
-    """Of distances [count, neighbors]."""
+    """Log densities [count] from distances [count, neighbors]."""
     return -0.5 * np.mean(distances**2, axis=1)
 
 
 def _scores(density: NearestDensity, features: Iterable[np.ndarray]) -> np.ndarray:
-    """Scores [images, locations], one thread an image: threads that share an image wait for each other, on a busy CPU
-    ten times as long as they compute."""
+    """Scores [images, locations], with one thread for each image.
+
+    Threads that share an image wait for each other, on a busy CPU ten times as long as they compute.
+    """
     with threadpool_limits(1):
         return np.stack([*parallel.in_order(density.score_samples, features)])
 
 
 def farthest_first(points: np.ndarray, count: int) -> np.ndarray:
-    """Greedy k-center: each point that is chosen is the farthest from those chosen before (Gonzalez, 1985).
+    """Greedy k-center: each chosen point is the farthest from those chosen before it (Gonzalez, 1985).
 
     Args:
         points: [points, dimensions].
-        count: how many to choose.
+        count: number of points to choose.
 
     Returns:
-        Indices int [count], of all points where there are no more; the first is the farthest from the mean.
+        Indices int [count], or all indices if there are no more points; the first point is the farthest from the mean.
     """
     if count >= len(points):
         return np.arange(len(points))
@@ -183,13 +185,13 @@ def farthest_first(points: np.ndarray, count: int) -> np.ndarray:
     for index in range(1, count):
         last = chosen[index - 1]
         np.minimum(nearest, squares - 2 * (points @ points[last]) + squares[last], out=nearest)
-        nearest[last] = -np.inf  # rounding may leave it above 0
+        nearest[last] = -np.inf  # rounding could leave it above 0
         chosen[index] = np.argmax(nearest)
     return chosen
 
 
 def _projected(points: np.ndarray) -> np.ndarray:
-    """Points in fewer dimensions, float32: what is compared with each of thousands of others is to be small."""
+    """Points in fewer dimensions, float32, since each is compared with thousands of others."""
     points = points.astype(np.float32)
     if points.shape[1] <= _PROJECTED:
         return points
@@ -198,7 +200,7 @@ def _projected(points: np.ndarray) -> np.ndarray:
 
 
 def _held(features: Iterable[np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features [images, locations, dimensions] of as many images as fit, and which they are."""
+    """Features [images, locations, dimensions] of as many images as fit, and these images' indices."""
     held, chosen = np.empty(0), np.empty(0, int)
     for index, image in enumerate(features):
         check_finite(image)

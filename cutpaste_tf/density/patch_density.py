@@ -1,13 +1,12 @@
-"""Densities of patch features: one for all locations of an image, or one for each (A.5).
+"""Densities of patch features: one for all locations of an image, or one for each location (A.5).
 
-Features of an image are float32 [locations, dimensions]; they come one image at a time, as
-`dense.function` makes them, so that memory grows with the number of images only where it must:
-`PerLocationGaussian` keeps locations * images * dimensions numbers, in a temporary file beyond
-128 MiB, `SharedGaussian` as many as fit into 4 GiB.
+Features of an image are float32 [locations, dimensions]. They come one image at a time, as `dense.function` makes them,
+so memory grows with the number of images only where it must: `PerLocationGaussian` keeps locations * images *
+dimensions numbers, in a temporary file beyond 128 MiB, and `SharedGaussian` as many as fit into 4 GiB.
 
-Once fitted, they have `held_out`, the scores float32 [images, locations] of the patches of training images by a density
-fitted without the image (`Density.held_out`), relative to that density's peak, like all patch scores; and `scored`, the
-indices of these images. With fewer than two images there are none.
+Once fitted, a density has `held_out` and `scored`. `held_out`, float32 [images, locations], scores the patches of
+training images by densities fitted without the image (`Density.held_out`), relative to that density's peak, like all
+patch scores. `scored` are the indices of these images. Both are empty with fewer than two images.
 """
 
 from collections.abc import Iterable
@@ -29,9 +28,9 @@ from cutpaste_tf.settings.density import DensitySettings
 
 _FILE = "density.npz"
 _FACTORS = "location_factors.npy"
-_HELD_OUT = 2**32  # bytes of patch features that are kept for held-out scores
-_TOGETHER = 2**16  # patches of an image that are added at a time: 67 MB in float64 of 128 dimensions
-_LOCATIONS = 64  # per batch of fitting and scoring: 55 MB in float64 with 209 images of 512 dimensions
+_HELD_OUT = 2**32  # bytes of patch features kept for held-out scores
+_TOGETHER = 2**16  # patches of an image added at a time: 67 MB in float64 with 128 dimensions
+_LOCATIONS = 64  # locations per batch in fitting and scoring: 55 MB in float64 with 209 images and 512 dimensions
 
 
 class SharedGaussian:
@@ -56,8 +55,8 @@ class SharedGaussian:
         """Fits to the features of normal images.
 
         Args:
-            features: of each image float32 [locations, dimensions].
-            count: of the images.
+            features: float32 [locations, dimensions] for each image.
+            count: number of images.
             groups: for `held_out`, as in `Density.held_out`. Images are left out in folds; if their features take more
                 than 4 GiB, `held_out` covers an evenly spaced subset that fits.
             inside: bool [count, locations], the patches to fit to; None: all.
@@ -112,12 +111,12 @@ class SharedGaussian:
 
     @property
     def peak(self) -> float:
-        """The highest log density there can be."""
+        """The highest possible log density."""
         whitening = self.to_arrays()["precisions_cholesky"][0]
         return float(np.sum(np.log(np.diag(whitening))) - 0.5 * len(whitening) * np.log(2 * np.pi))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """As `GaussianDensity.to_arrays`."""
+        """See `GaussianDensity.to_arrays`."""
         return self._gaussian.to_arrays()
 
     def save(self, folder: Path) -> None:
@@ -137,7 +136,7 @@ class PerLocationGaussian:
     Args:
         l2_normalize: scale each feature vector to unit length first.
         reg_covar: ridge added to each covariance's diagonal, greater than 0.
-        dtype: of the stored factors. By default float32 for features of unit length, which leaves log densities
+        dtype: dtype of the stored factors. By default float32 for features of unit length, which keeps log densities
             correct to a relative 1e-5; otherwise float64, since errors grow with the square of the length.
     """
 
@@ -152,7 +151,7 @@ class PerLocationGaussian:
         groups: np.ndarray | None = None,
         inside: np.ndarray | None = None,
     ) -> "PerLocationGaussian":
-        """Fits as `SharedGaussian.fit`; each image is left out alone unless there are groups."""
+        """Fits like `SharedGaussian.fit`; each image is left out alone unless there are groups."""
         del inside  # a location's density does not depend on the others
         by_location = np.empty(0)
         for index, image_features in enumerate(features):
@@ -171,7 +170,7 @@ class PerLocationGaussian:
                     densities[:, chosen] = log_densities.T
                     without = np.maximum(without, peak.max(axis=0))
                 fitted = self._gaussian().fit(by_location[chosen]).to_arrays()
-                by_location[chosen, :rank] = fitted["factor"]  # over the features, which are not needed again
+                by_location[chosen, :rank] = fitted["factor"]  # overwrites features, which are not needed again
                 means.append(fitted["mean"])
                 peaks.append(fitted["peak"])
         self.held_out, self.scored = (without[:, None] - densities).astype(np.float32), np.arange(scored)
@@ -179,7 +178,7 @@ class PerLocationGaussian:
         return self
 
     def _held_out(self, features: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Log densities of features by the others, and those densities' peaks; float64 [locations, images]."""
+        """Log densities of features under the others' densities, and their peaks; float64 [locations, images]."""
         gaussian = self._gaussian()
         prepared = gaussian.prepare(features)
         if groups is None:
@@ -207,7 +206,7 @@ class PerLocationGaussian:
         return float(self._peaks.max())
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """As `LowRankGaussian.to_arrays`, of all locations."""
+        """`LowRankGaussian.to_arrays` for all locations."""
         return {"mean": self._means, "factor": self._factors, "peak": self._peaks}
 
     def save(self, folder: Path) -> None:
@@ -244,5 +243,5 @@ def build(settings: DensitySettings) -> PatchDensity:
 
 
 def _one_thread() -> AbstractContextManager[object]:
-    """Limits BLAS to one thread: on a busy CPU, two that share small matrices are 200 times slower."""
+    """Limits BLAS to one thread: on a busy CPU, two threads that share small matrices are 200 times slower."""
     return threadpool_limits(1, user_api="blas")

@@ -1,7 +1,7 @@
 """A cache of embeddings in a run's folder, so that trying other densities on the same features takes seconds.
 
-File names are hashes of the network's weights, the settings, how images are read and the content of their files: when
-one of them changes, so does the name, and the old file is not used.
+File names are hashes of the network's weights, the settings, how images are read, and the content of their files. If
+any of these changes, so does the name, and the old file is not used.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class FeatureCache:
     """Cached arrays, one file each.
 
     Args:
-        folder: of the cache; created if missing.
+        folder: folder of the cache; created if missing.
         model: file of the network.
     """
 
@@ -31,10 +31,10 @@ class FeatureCache:
         self._folder, self._model, self._report = folder, model, report
 
     def embedded(self, images: ImageSet, key: str, embed: Callable[[], np.ndarray]) -> np.ndarray:
-        """The result of `embed` for a set of images, from the cache if it is there.
+        """The result of `embed` for a set of images, from the cache if it has it.
 
         Args:
-            images: the images; on a cache hit they get their hashes and thumbnails from the cache, and are not read.
+            images: the images; on a cache hit, they get their hashes and thumbnails from the cache and are not read.
             key: describes everything else that determines the result.
             embed: computes an array [count, ...].
         """
@@ -54,7 +54,7 @@ class FeatureCache:
         return files.cached(self._path(key, settings), calibration.read, make, calibration.write, self._report)
 
     def _path(self, key: str, settings: DataSettings, images: ImageSet | None = None) -> Path:
-        # What determines an image's pixels besides its file: not its location, nor the other images.
+        # Settings that determine an image's pixels in addition to its file, but not its location or the other images.
         region = settings.reading.region
         plain = dataclasses.replace(settings.reading, region="")
         how_read = str(

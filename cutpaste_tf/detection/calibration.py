@@ -3,7 +3,7 @@
 The scores of normal images that the density was not fitted to show how normal images score. A new normal image is
 equally likely to take any rank among them, so its score exceeds the k-th smallest of n with probability at most
 1 - k / (n + 1). This holds as long as new images resemble the calibration images: frames of one scene count as one
-image (`--group_by`), and another camera, lighting or sharpness needs its own images (`--calibration_data`).
+image (`--group_by`), and a different camera, lighting or sharpness needs its own images (`--calibration_data`).
 """
 
 import math
@@ -48,14 +48,14 @@ class Calibration(NamedTuple):
 
     Attributes:
         scores: float64 [n], sorted, of normal images that the density was not fitted to.
-        pixels: the sorted maxima of their heat maps, for a patch model; else empty.
+        pixels: the sorted maxima of their heat maps for a patch model; otherwise empty.
     """
 
     scores: np.ndarray
     pixels: np.ndarray
 
     def decide(self, scores: np.ndarray, settings: DecisionSettings) -> Decisions:
-        """Decides on images by their scores, float64 [count]; raises as `rate`."""
+        """Decides on images by their scores, float64 [count]; raises what `rate` raises."""
         rate = self.rate(settings)
         return self.decide_by(scores, self.threshold(rate), rate)
 
@@ -69,7 +69,7 @@ class Calibration(NamedTuple):
         return float((1 + above) / (len(self.scores) + 1))
 
     def rate(self, settings: DecisionSettings) -> float:
-        """The requested false alarm rate, or the default, raised to the lowest rate that the images allow.
+        """The requested false alarm rate, or the default raised to the lowest rate that the images allow.
 
         Raises:
             InputError: there are too few images for the rate.
@@ -78,23 +78,23 @@ class Calibration(NamedTuple):
         return settings.false_alarm_rate or max(DEFAULT_RATE, 1 / (len(self.scores) + 1))
 
     def threshold(self, rate: float) -> float:
-        """The score above which images are called anomalous: at most a fraction `rate` of the normal ones."""
+        """The score above which images are called anomalous: at most a fraction `rate` of normal images exceed it."""
         return float(self.scores[self._rank(rate) - 1])
 
     def pixel_threshold(self, rate: float) -> float:
-        """The heat above which pixels are called anomalous: a fraction `rate` of the normal images has any."""
+        """The heat above which pixels are called anomalous: a fraction `rate` of normal images has such pixels."""
         return float(self.pixels[self._rank(rate) - 1])
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """The fraction of normal images that score as high, float64 [count], of scores [count]; at least 1 / (n + 1).
+        """The fraction of normal images that score as high, float64 [count], for scores [count]; at least 1 / (n + 1).
 
-        A score is above the threshold of a rate exactly if its p-value is at most the rate.
+        A score is above the threshold for a rate if and only if its p-value is at most the rate.
         """
         lower = np.searchsorted(self.scores, scores, side="left")
         return (1 + len(self.scores) - lower) / (len(self.scores) + 1)
 
     def spread(self, rate: float) -> tuple[float, float]:
-        """The 90 % interval of the true false alarm rate of the threshold, given that the images are a sample."""
+        """The 90 % interval for the threshold's true false alarm rate, given that the images are a sample."""
         rank = self._rank(rate)
         low, high = stats.beta(len(self.scores) + 1 - rank, rank).ppf([0.05, 0.95])
         return float(low), float(high)
@@ -109,26 +109,26 @@ def check(settings: DecisionSettings, count: int) -> None:
     """Checks that this many normal images suffice for the requested false alarm rate.
 
     Raises:
-        InputError: they are too few.
+        InputError: there are too few.
     """
     smallest = 1 / (count + 1)
     if 0 < settings.false_alarm_rate < smallest:
         raise InputError(
             f"--false_alarm_rate={settings.false_alarm_rate:g} is below {math.ceil(1e4 * smallest) / 1e4:g}, the least "
-            f"that {count} normal images can tell (1 / (images + 1)); take that or more, or more images."
+            f"that {count} normal images can resolve (1 / (images + 1)); give at least that, or use more images."
         )
 
 
 def check_one_given(threshold: float | None, false_alarm_rate: float | None) -> None:
-    """Checks that a threshold is a number and no false alarm rate is given beside it; None and 0 mean not given.
+    """Checks that a threshold is a number and that no false alarm rate is given too; None and 0 mean not given.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not a number, or both are given.
     """
     if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"--threshold={threshold} must be a finite number.")
     if threshold is not None and false_alarm_rate:
-        raise InputError("--threshold and --false_alarm_rate are given; leave one of them out.")
+        raise InputError("--threshold and --false_alarm_rate are both given; omit one of them.")
 
 
 def write(path: Path, held_out: np.ndarray, regions: np.ndarray | None = None) -> None:
@@ -143,7 +143,7 @@ def read(path: Path) -> np.ndarray:
     """Reads what `write` wrote.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the file is damaged.
     """
     try:
         with np.load(path) as arrays:
@@ -153,8 +153,10 @@ def read(path: Path) -> np.ndarray:
 
 
 def read_of(detector_dir: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """A detector's held-out scores and their images' regions, as `write` takes them; None if it has none, as scores in
-    version 0.2. Raises as `read`."""
+    """A detector's held-out scores and their images' regions, as `write` takes them; raises what `read` raises.
+
+    Either is None if it is missing, as scores may be in version 0.2.
+    """
     path = detector_dir / runs.CALIBRATION
     if not path.is_file():
         return None, None
@@ -167,7 +169,7 @@ def read_of(detector_dir: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
 
 
 def write_export(folder: Path, calibration: Calibration) -> None:
-    """Writes an export's calibration.npz: an export cannot reduce the scores of patches."""
+    """Writes an export's calibration.npz, already reduced, since an export cannot reduce the scores of patches."""
     write_arrays(folder / runs.CALIBRATION, calibration._asdict())
 
 
@@ -175,14 +177,14 @@ def read_export(folder: Path) -> Calibration:
     """Reads what `write_export` wrote.
 
     Raises:
-        InputError: it is damaged, or of an earlier version.
+        InputError: the file is damaged or from an earlier version.
     """
     path = folder / runs.CALIBRATION
     try:
         with np.load(path) as arrays:
             return Calibration(arrays["scores"], arrays["pixels"])
     except DAMAGE as error:
-        raise InputError(f"{path} is damaged or of an earlier version ({damage(error)}): export again.") from None
+        raise InputError(f"{path} is damaged or from an earlier version ({damage(error)}): export again.") from None
 
 
 def groups(data: TrainingData, group_by: str) -> np.ndarray | None:
@@ -190,13 +192,13 @@ def groups(data: TrainingData, group_by: str) -> np.ndarray | None:
 
     Args:
         data: the images.
-        group_by: `none`; `folder`; or `prefix`: the name without the digits at its end.
+        group_by: `none`; `folder`; or `prefix`: the name without its trailing digits.
 
     Returns:
         int [count]; None if every image is its own group.
 
     Raises:
-        InputError: all of them are one group.
+        InputError: all images form one group.
     """
     keys: dict[str, Callable[[str], str]] = {
         "none": lambda path: path,
@@ -204,7 +206,7 @@ def groups(data: TrainingData, group_by: str) -> np.ndarray | None:
         "prefix": lambda path: str(Path(path).with_suffix("")).rstrip("0123456789"),
     }
     names = [keys[group_by](path) for path in data.images]
-    # With a copy in the fit, an image is not held out: groups that share pixels are merged.
+    # An image is not held out if a copy of it is in the fit, so groups that share pixels are merged.
     _, by_name = np.unique(names, return_inverse=True)
     _, by_pixels = np.unique([*data.images.values()], return_inverse=True)
     pairs = np.ones(len(names)), (by_name, by_pixels + len(names))
@@ -212,7 +214,7 @@ def groups(data: TrainingData, group_by: str) -> np.ndarray | None:
     result = np.unique(parts[by_name], return_inverse=True)[1]
     if group_by != "none" and len(names) > 1 and result.max() == 0:
         raise InputError(
-            f"--group_by={group_by}: all {len(names)} training images are one group ({names[0]}), which leaves none to "
-            "give a threshold; group by something else."
+            f"--group_by={group_by}: all {len(names)} training images form one group ({names[0]}), which leaves none "
+            "to set a threshold; group by something else."
         )
     return None if result.max() + 1 in (1, len(names)) else result

@@ -1,4 +1,4 @@
-"""The images of --calibration_data: normal images that a detector was not fitted to, which set its threshold."""
+"""The images in --calibration_data: normal images to which the detector was not fitted; they set its threshold."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ def listed(
     tfds_data_dir: str = "",
     report: Report,
 ) -> ImageSet:
-    """The calibration images in a folder or set, not read yet, see `read`.
+    """The calibration images in a folder or set, not yet read, see `read`.
 
     Args:
-        detector: to calibrate.
+        detector: the detector to calibrate.
         place: a folder, or the name of a set.
         mend: advice if training images are among them; empty: see `runs.TrainingData.refuse`.
         allow_trained_images: whether training images may be among them.
@@ -51,10 +51,10 @@ def read(images: ImageSet, place: str | Path) -> None:
 
 
 def calibrate(detector: Detector, images: ImageSet, place: str | Path, report: Report) -> None:
-    """Sets a detector's threshold and p-values from the images, and reports it."""
+    """Sets a detector's threshold and p-values from the images and reports this."""
     for line in unread.lines(sources.folder(place), detector.how_read, testing=False):
         report(f"Note: {line}")
-    report(f"Scoring {len(images)} normal images of {place} for the threshold.")
+    report(f"Scoring {len(images)} normal images in {place} to set the threshold.")
     detector.calibrate(images)
 
 

@@ -1,8 +1,8 @@
-"""Detectors of several features and densities as one: the mean of their standardized scores.
+"""Detectors with different features and densities as one: the mean of their standardized scores.
 
-Each member's scores are brought to mean 0 and variance 1 over its held-out training images, so that none outweighs the
-others; heat maps are divided by the median of their maxima over these images. An ensemble (`ensemble.py`) is of
-detectors that differ by their network's seed only, and averages log densities, as the paper does.
+Each member's scores are standardized to mean 0 and variance 1 over its held-out training images, so that no member
+outweighs the others. Heat maps are divided by the median of their maxima over these images. In contrast, the detectors
+of an ensemble (`ensemble.py`) differ only in their network's seed; it averages log densities, as the paper does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Standard(NamedTuple):
     """How a member scores its held-out training images.
 
     Attributes:
-        mean, deviation: of the scores.
+        mean, deviation: mean and standard deviation of the scores.
         heat: median of the heat maps' maxima; 0 without heat maps.
     """
 
@@ -41,14 +41,14 @@ class Standard(NamedTuple):
 
     @classmethod
     def of(cls, member: Detector) -> Self:
-        """Of a fitted member.
+        """The values for a fitted member.
 
         Raises:
             InputError: it has no held-out scores.
         """
         known = member.calibration
         if known is None:
-            raise InputError("A combination needs scores of held-out training images, and there are too few images.")
+            raise InputError("A combination needs scores of held-out training images, but there are too few images.")
         heat = float(np.median(known.pixels)) if len(known.pixels) else 0.0
         return cls(float(known.scores.mean()), max(float(known.scores.std()), 1e-12), heat)
 
@@ -57,10 +57,10 @@ class Combination(FittedDetector):
     """Scores images by the mean of its members' standardized scores.
 
     Args:
-        members: not fitted yet, on one network; at least one has heat maps.
-        network: what they have in common.
-        config: of the run, whose `parts` the members are of.
-        data: the normal images that it is fitted to.
+        members: detectors on one network, not yet fitted; at least one has heat maps.
+        network: the network they share.
+        config: configuration of the run; each member has one of its `parts`.
+        data: the normal images it is fitted to.
     """
 
     description = "a combination"
@@ -97,11 +97,11 @@ class Combination(FittedDetector):
     def fit_features(
         self, features: np.ndarray, groups: np.ndarray | None = None, regions: np.ndarray | None = None
     ) -> Self:
-        """Not supported: the members have features of their own."""
+        """Not supported: each member has its own features."""
         raise NotImplementedError
 
     def score_features(self, features: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
-        """Not supported, as `fit_features`."""
+        """Not supported, like `fit_features`."""
         raise NotImplementedError
 
     def _fit_to(self, training: TrainingImages) -> None:
@@ -120,7 +120,9 @@ class Combination(FittedDetector):
         groups = (self.config.features, self.config.density, self.config.heat_maps)
         if fixed := [name for name in changed if any(name in group.flat() for group in groups)]:
             names = ", ".join(f"--{name}" for name in fixed)
-            raise InputError(f"{names}: the run combines several detectors, each with its own; train one by itself.")
+            raise InputError(
+                f"{names}: the run combines several detectors, each with its own settings; train one by itself."
+            )
         members = [part.configured(part.given.replaced(**changed)) for part in self.parts]
         return type(self)(members, self.network, config, self.data)
 
@@ -133,11 +135,11 @@ class Combination(FittedDetector):
         return [part.embedded(images, report=report) for part in self.parts]
 
     def negative_log_density(self, embedded: list[Any]) -> Any:
-        """A list of the members'."""
+        """The list of the members' results."""
         return [part.negative_log_density(each) for part, each in zip(self.parts, embedded, strict=True)]
 
     def reduce(self, densities: Any, regions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """The mean of standardized scores, and of heat maps."""
+        """The mean of the standardized scores, and of the heat maps."""
         scores, total, count = [], None, 0
         for part, standard, each in zip(self.parts, self.standards, densities, strict=True):
             of_part, maps = part.reduce(each, regions)
@@ -151,7 +153,7 @@ class Combination(FittedDetector):
         return np.mean(scores, axis=0), total
 
     def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
-        """GradCAM of the first member, where no member has patches."""
+        """GradCAM of the first member, used if no member has patches."""
         return self.parts[0].localize(images, report=report)
 
     def _part(self, densities: Any, part: slice) -> Any:
@@ -162,7 +164,7 @@ class Combination(FittedDetector):
 
     @property
     def held_out_(self) -> Any:
-        """A list of the members', or of other images once it is calibrated by them; None if one has none."""
+        """The list of the members' scores, or other images' scores once calibrated on them; None if any is missing."""
         if self._held_out is not None:
             return self._held_out
         known = [part.held_out_ for part in self.parts]
@@ -181,14 +183,14 @@ class Combination(FittedDetector):
                 calibration.write(place / runs.CALIBRATION, part.held_out_, part.held_out_regions_)
 
     def _save_held_out(self, folder: Path) -> None:
-        """The members' are saved with them."""
+        """Does nothing: the members' scores are saved with them."""
 
     def save_density(self, folder: Path) -> None:
-        """Not supported: the members have densities of their own."""
+        """Not supported: each member has its own density."""
         raise NotImplementedError
 
     def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:  # noqa: D102
-        del held_out, regions  # the members have them
+        del held_out, regions  # the members have their own
         for place, part in zip(_places(folder, self.parts), self.parts, strict=True):
             part.restore(place, *calibration.read_of(place))
         self._density, self._held_out_regions = True, self.parts[0].held_out_regions_
@@ -201,5 +203,5 @@ class Combination(FittedDetector):
 
 
 def _places(folder: Path, parts: Sequence[Detector]) -> list[Path]:
-    """Where each member's density is, in a detector's folder."""
+    """Where each member's density is in a detector's folder."""
     return [folder / f"part{number}" for number in range(1, len(parts) + 1)]

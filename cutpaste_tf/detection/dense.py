@@ -2,11 +2,12 @@
 
 Patches are in row-major order: of `rows` x `columns` patches, location i has its top left corner at
 (stride * (i // columns), stride * (i % columns)).
-`exact` passes each patch through the network alone. `fast` runs the network once over the whole image,
-with dilated convolutions where its stride is too coarse; zero padding is then at the image's border
-rather than at each patch's, and a feature also sees pixels around its patch. The last map of a ResNet-18
-sees the whole image, so its heat strays from the defect; the first two stages see 43 and 99 pixels
-(ImageNet stem), and their heat does not: `--dense=fast --feature=layer1`, or layer2 (docs/log/localization.md).
+
+`exact` passes each patch through the network alone. `fast` runs the network once over the whole image, with dilated
+convolutions where the network's stride is too coarse. Zero padding is then at the image's border instead of each
+patch's, and a feature also sees pixels around its patch. The last map of a ResNet-18 sees the whole image, so its heat
+strays from the defect. The first two stages see 43 and 99 pixels (ImageNet stem), and their heat does not stray:
+`--dense=fast --feature=layer1`, or layer2 (docs/log/localization.md).
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.scoring import FeatureSettings
 from cutpaste_tf.settings.sizes import Size
 
-# The most pixels in one forward pass: 512 patches of 32 px. The largest feature map of a
-# ResNet-18 is then 134 MB (32 MB with the ImageNet stem), whatever the number of patches or images.
+# The most pixels in one forward pass: 512 patches of 32 px. The largest feature map of a ResNet-18 is then 134 MB
+# (32 MB with the ImageNet stem), for any number of patches or images.
 _PIXELS = 2**19
-_BYTES = 2**12  # of device memory for each pixel, if it is known and large: 16 times the largest feature map
+_BYTES = 2**12  # device memory for each pixel, if it is known and large: 16 times the largest feature map
 T = TypeVar("T")
 
 
@@ -35,7 +36,7 @@ class PatchEmbedder:
     """Computes the features of images' patches; reuse it for all images.
 
     Args:
-        each: uint8 [count, height, width, 3] -> for each image float32 [locations, dimensions], one after the other.
+        each: uint8 [count, height, width, 3] -> float32 [locations, dimensions] for one image after another.
         size: (height, width) of the images.
     """
 
@@ -48,10 +49,10 @@ class PatchEmbedder:
         return features
 
     def each(self, images: np.ndarray) -> Iterator[np.ndarray]:
-        """The same for each image of uint8 [count, height, width, 3], one after the other.
+        """The same for each image in uint8 [count, height, width, 3], one after another.
 
         Raises:
-            ValueError: the images have another size.
+            ValueError: the images have the wrong size.
         """
         if images.shape[1:] != self._shape:
             raise ValueError(f"images have the shape {images.shape[1:]}, expected {self._shape}")
@@ -70,14 +71,14 @@ def places(size: int | Size, settings: FeatureSettings) -> Size:
 
 
 def locations(size: int | Size, settings: FeatureSettings) -> int:
-    """Number of patches of an image; arguments as of `places`."""
+    """Number of patches of an image; arguments as for `places`."""
     return math.prod(places(size, settings))
 
 
 def inside(regions: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-    """Which patches count, bool [count, rows, columns]: those in whose middle there is a pixel of the region.
+    """Which patches count, bool [count, rows, columns]: those that have a pixel of the region in their middle.
 
-    The middles, as large as the stride, cover the image; those at its border reach to it.
+    The middles are as large as the stride, so they cover the image; those at the border extend to it.
 
     Args:
         regions: bool [count, height, width].
@@ -94,7 +95,7 @@ def function(feature: keras.Model, size: int | Size, settings: FeatureSettings) 
     """Builds the embedder of patches.
 
     Args:
-        feature: image in [0, 1] -> pooled feature, as of `build.feature_model`.
+        feature: image in [0, 1] -> pooled feature, from `build.feature_model`.
         size: (height, width) of the images, or the side of squares.
         settings: extract_size, stride, dense.
     """
@@ -102,7 +103,7 @@ def function(feature: keras.Model, size: int | Size, settings: FeatureSettings) 
 
 
 def exact(feature: keras.Model, size: Size, settings: FeatureSettings) -> PatchEmbedder:
-    """Passes every patch through the network, in batches of one size; the next is cut while the device computes."""
+    """Passes every patch through the network in batches of one size; cuts the next batch while the device computes."""
     count, together = locations(size, settings), batch_size(size, settings)
 
     def each(images: np.ndarray) -> Iterator[np.ndarray]:
@@ -117,10 +118,11 @@ def exact(feature: keras.Model, size: Size, settings: FeatureSettings) -> PatchE
 
 
 def cut(images: np.ndarray, settings: FeatureSettings, together: int) -> Iterator[np.ndarray]:
-    """The patches of images uint8 [count, height, width, 3], one image after the other.
+    """The patches of images uint8 [count, height, width, 3], one image after another.
 
     Returns:
-        Batches float32 [together, extract_size, extract_size, 3] in [0, 1]; an image's last is filled with zeros.
+        Batches float32 [together, extract_size, extract_size, 3] in [0, 1]; an image's last batch is filled up with
+        zeros.
     """
     size, stride = settings.extract_size, settings.stride
     _, across = places(images.shape[1:3], settings)
@@ -137,14 +139,14 @@ def cut(images: np.ndarray, settings: FeatureSettings, together: int) -> Iterato
 
 
 def batch_size(size: int | Size, settings: FeatureSettings) -> int:
-    """Patches in a batch of `exact`: all batches have this size, and the last is nearly full."""
+    """Number of patches in a batch of `exact`: all batches have this size, and the last is nearly full."""
     count = locations(size, settings)
     pixels = max(_PIXELS, devices.memory() // _BYTES) * max(1, len(devices.names()))
     return math.ceil(count / math.ceil(count * settings.extract_size**2 / pixels))
 
 
 def fast(feature: keras.Model, size: Size, settings: FeatureSettings) -> PatchEmbedder:
-    """Runs the network once over each image, or tile; as many at a time as there are devices."""
+    """Runs the network once over each image or tile, as many at a time as there are devices."""
     tiling = Tiling.of(size, settings)
     network = fully_convolutional(feature, tiling.size, settings)
     together = max(1, len(devices.names()))
@@ -167,10 +169,10 @@ class Tiling(NamedTuple):
     """Tiles of one size that cover an image, and the tile that each patch is taken from.
 
     Attributes:
-        size: (height, width) of a tile; the image's where it is smaller.
+        size: (height, width) of a tile; the image's along axes where the image is smaller.
         corners: int [tiles, 2], top and left of each tile, multiples of the stride.
-        tile_of: int [locations], for each patch of the image the tile in whose middle it is.
-        place_of: int [locations], its place among that tile's patches.
+        tile_of: int [locations], for each patch of the image the tile that has it in its middle.
+        place_of: int [locations], the patch's place among that tile's patches.
     """
 
     size: Size
@@ -180,7 +182,7 @@ class Tiling(NamedTuple):
 
     @classmethod
     def of(cls, size: Size, settings: FeatureSettings) -> Self:
-        """The tiles of an image of a size; a single one if tile_size is 0.
+        """The tiles for images of a size; a single tile if tile_size is 0.
 
         Args:
             size: (height, width) of the image.
@@ -202,7 +204,7 @@ class Tiling(NamedTuple):
         return np.stack([image[top : top + height, left : left + width] for top, left in self.corners])
 
     def joined(self, features: Iterator[np.ndarray]) -> np.ndarray:
-        """Features [locations, dimensions] of the image from those of each tile."""
+        """Features [locations, dimensions] of the image from the features of each tile."""
         result = np.empty(0)
         for tile, of_tile in enumerate(features):
             if not tile:
@@ -213,7 +215,7 @@ class Tiling(NamedTuple):
 
 
 def _tiles_along(pixels: int, settings: FeatureSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Tiles along an axis: where each begins, in strides, and which of them each patch is taken from."""
+    """Tiles along an axis: where each tile begins, in strides, and from which tile each patch is taken."""
     count = places(pixels, settings)[0]
     each = places(min(pixels, settings.tile_size or pixels), settings)[0]
     step = max(1, min(each, (settings.tile_size - settings.tile_overlap) // settings.stride))
@@ -235,9 +237,9 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
 def fully_convolutional(feature: keras.Model, size: Size, settings: FeatureSettings) -> keras.Model:
     """The network from an image to the features of all its patches, float32 [batch, locations, dimensions].
 
-    Where a patch's feature map has k x k places, the average is taken over k x k places as far apart and as centered in
-    the patch. Of several maps the first decides which pixels have places; another map, whose places should be between
-    these, is interpolated linearly.
+    If a patch's feature map has k x k places, the average is taken over k x k places that are as far apart and as
+    centered in the patch. With several maps, the first decides which pixels have places. Any other map is interpolated
+    linearly where its places should lie between these.
     """
     inner = next(layer for layer in feature.layers if isinstance(layer, keras.Model))
     step = fast_step(inner, settings)
@@ -261,13 +263,13 @@ def fully_convolutional(feature: keras.Model, size: Size, settings: FeatureSetti
 
 
 class _Taps(NamedTuple):
-    """Where the places of a feature map are that a patch's feature is the average of, in pixels along an axis.
+    """The places in a feature map over which a patch's feature is averaged, in pixels along an axis.
 
     Attributes:
-        number: of places.
-        first: from the patch's border to the first.
-        between: from one to the next: the network's own stride.
-        apart: from one place of the map to the next, dilated.
+        number: number of places.
+        first: distance from the patch's border to the first place.
+        between: distance from one place to the next: the network's own stride.
+        apart: distance from one place of the dilated map to the next.
     """
 
     number: int
@@ -282,21 +284,21 @@ class _Taps(NamedTuple):
 
 
 def _averaged(x: Any, taps: _Taps, shift: int, stride: int, count: Size) -> Any:
-    """Averages [batch, *count, channels] over the places of each patch, of a map of an image without its border.
+    """Averages [batch, *count, channels] over the places of each patch, in the map of an image without its border.
 
     Args:
         x: [batch, height, width, channels].
         taps: the places.
-        shift: pixels that the border has.
-        stride: pixels from one patch to the next.
-        count: of patches along height and width.
+        shift: width of the border in pixels.
+        stride: distance in pixels from one patch to the next.
+        count: number of patches along height and width.
     """
     start, beyond = divmod(max(0, taps.first - shift), taps.apart)
     begins = [start + tap * taps.between // taps.apart for tap in range(taps.number)]
     for axis in (1, 2):
         last, weight = (count[axis - 1] - 1) * stride // taps.apart, beyond / taps.apart
         if begins[-1] + last + 1 >= x.shape[axis]:
-            weight = 0.0  # at the image's end there is no next place to interpolate with
+            weight = 0.0  # at the image's end, there is no next place to interpolate with
 
         def of_patches(x: Any, begin: int, axis: int = axis, last: int = last) -> Any:
             chosen = slice(begin, begin + last + 1, stride // taps.apart)
@@ -311,14 +313,14 @@ def _averaged(x: Any, taps: _Taps, shift: int, stride: int, count: Size) -> Any:
 
 
 def dilate(backbone: keras.Model, step: int) -> keras.Model:
-    """A copy of a ResNet whose feature map has a place every `step` pixels, with the same kernels.
+    """A copy of a ResNet, with the same kernels, whose feature map has a place every `step` pixels.
 
-    Beyond that stride, strided layers keep every place instead, and later layers are dilated by the strides
-    that were removed.
+    Beyond that stride, strided layers keep every place instead, and later layers are dilated by the strides that were
+    removed.
 
     Args:
-        backbone: with explicit padding, as `resnet.resnet18`.
-        step: a power of two, and 4 or more for the ImageNet stem, whose max-pooling is not dilated.
+        backbone: a backbone with explicit padding, such as `resnet.resnet18`.
+        step: a power of two, and at least 4 for the ImageNet stem, whose max-pooling is not dilated.
 
     Raises:
         ValueError: `step` is finer than that.
@@ -346,12 +348,12 @@ def dilate(backbone: keras.Model, step: int) -> keras.Model:
 
 
 def fast_step(backbone: keras.Model, settings: FeatureSettings) -> int:
-    """Pixels between the places that fast scoring needs of a feature map: at most the stride, a power of two."""
+    """Pixels between the feature map places that fast scoring needs: a power of two, at most the stride."""
     return min(settings.stride & -settings.stride, max(_output_strides(backbone)))
 
 
 def _output_strides(backbone: keras.Model) -> list[int]:
-    """Pixels between the places of each feature map that a network gives."""
+    """Pixels between the places of each feature map that a network returns."""
     strides = _strides(backbone)
     return [strides[id(output)] for output in backbone.outputs]
 

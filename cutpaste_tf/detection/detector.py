@@ -1,8 +1,8 @@
 """The common interface of everything that scores images: image models, patch models, ensembles and exports.
 
 As in scikit-learn, `fit` takes normal images and returns the detector, and names of learned attributes end in `_`.
-Scores are negative log densities: higher = more anomalous. Scoring has three steps, so that the first, which needs the
-network, can be cached, and an ensemble can average the second:
+Scores are negative log densities: higher = more anomalous. Scoring has three steps. The first needs the network and can
+be cached; an ensemble averages the results of the second:
 
     images -> `embed` -> `negative_log_density` -> `reduce` -> scores of images, and heat maps
 
@@ -40,7 +40,7 @@ from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.data import DataSettings
 from cutpaste_tf.settings.sizes import Size
 
-_PIXELS = 2**22  # of heat maps that are made only for their maxima
+_PIXELS = 2**22  # pixels per batch of heat maps when only their maxima are needed
 
 
 class Scores(NamedTuple):
@@ -61,14 +61,14 @@ class Detector(abc.ABC):
     """Scores images.
 
     Args:
-        config: of its run; open values are filled in.
-        data: the normal images that it is fitted to, by name and hash; `white` says how files are read.
+        config: configuration of its run; open values are filled in.
+        data: the normal images it is fitted to, by name and hash; `white` says how files are read.
 
     Attributes:
-        config: resolved.
-        given: the configuration before it was resolved, which is saved.
-        given_threshold: the user's threshold; None: the one of the false alarm rate.
-        cache: of the results of `embed` for files; None: no cache.
+        config: the resolved configuration.
+        given: the configuration before it was resolved; this one is saved.
+        given_threshold: the user's threshold; None: the threshold from the false alarm rate.
+        cache: cache for the results of `embed` on files; None: no cache.
         description: what it is, for the user.
         stored_as: file and array name under which an evaluation stores the result of `embed`; empty: not stored.
         maps_come_with_scores: whether scoring always makes heat maps, which then share one scale.
@@ -91,34 +91,34 @@ class Detector(abc.ABC):
 
     @abc.abstractmethod
     def embed(self, images: np.ndarray, *, report: Report = no_report) -> Any:
-        """Embeds images uint8 [count, height, width, 3] as an array [count, ...] that is small enough to cache."""
+        """Embeds images uint8 [count, height, width, 3] as an array [count, ...] small enough to cache."""
 
     @abc.abstractmethod
     def negative_log_density(self, embedded: Any) -> np.ndarray:
-        """From the result of `embed`: float64 [count], or for each patch float32 [count, rows, columns]."""
+        """From the result of `embed`: float64 [count], or float32 [count, rows, columns] for a model of patches."""
 
     @abc.abstractmethod
     def reduce(self, densities: np.ndarray, regions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Scores float64 [count] and, if `maps_come_with_scores`, heat maps float32 [count, height, width].
 
         Args:
-            densities: as `negative_log_density` returns them.
-            regions: bool [count or 1, height, width], the part of the images that counts; None: all.
+            densities: the result of `negative_log_density`.
+            regions: bool [count or 1, height, width], the part of the images that counts; None: all of it.
         """
 
     def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
-        """Heat maps float32 [count, height, width] of images uint8 [count, height, width, 3], if scores have none."""
-        raise InputError(f"{self.description} has no heat maps; leave out --heat_maps.")
+        """Heat maps float32 [count, height, width] of images uint8 [count, height, width, 3] if scoring makes none."""
+        raise InputError(f"{self.description} has no heat maps; omit --heat_maps.")
 
     def prepare(self) -> None:  # noqa: B027  most have nothing to load
-        """Loads what scoring needs now, rather than at the first image."""
+        """Loads what scoring needs now instead of at the first image."""
 
     def attach(self, cache: FeatureCache, training: TrainingImages) -> None:  # noqa: B027  an export needs neither
         """Attaches what its run's folder stores.
 
         Args:
-            cache: of the results of `embed`.
-            training: the run's training images, to fit to if its density is not the saved one.
+            cache: cache for the results of `embed`.
+            training: the run's training images, to fit the density to if the saved one does not apply.
         """
 
     @abc.abstractmethod
@@ -126,7 +126,7 @@ class Detector(abc.ABC):
         """The same detector with other evaluation settings; its density is refitted if they affect it.
 
         Args:
-            config: `given` with the other settings.
+            config: `given` with the new settings.
             gradcam_layer: see `ImageDetector`.
 
         Raises:
@@ -134,43 +134,43 @@ class Detector(abc.ABC):
         """
 
     def _copy_with(self, config: Config) -> Self:
-        """A copy with other settings, none of which affects scores."""
+        """A copy with other settings that do not affect scores."""
         result = copy.copy(self)
         result.given, result.config = config, config.resolved()
         vars(result).pop("how_read", None)
         return result
 
     def training_embeddings(self) -> Embeddings | None:
-        """What its run stores about the training images; None if nothing."""
+        """What its run stores about the training images; None if it stores nothing."""
         return None
 
     @property
     def held_out_(self) -> np.ndarray | None:
-        """`negative_log_density` of normal images by densities fitted without them; None if unknown."""
+        """`negative_log_density` of normal images from densities fitted without them; None if unknown."""
         return self._held_out
 
     @property
     def held_out_regions_(self) -> np.ndarray | None:
-        """The regions of the images of `held_out_`, bool [count or 1, height, width]; None if all counts."""
+        """The regions of the images in `held_out_`, bool [count or 1, height, width]; None if everything counts."""
         return self._held_out_regions
 
     def regions(self, images: np.ndarray) -> np.ndarray | None:
-        """The regions that images uint8 [count, height, width, 3] carry, see `images.regions`; None if all counts."""
+        """The regions that images uint8 [count, height, width, 3] carry, see `images.regions`; None without regions."""
         return regions.inside(images) if self.config.data.reading.region else None
 
     def _take_regions(self, regions: np.ndarray | None) -> None:
-        """Keeps the regions of the images of `held_out_`."""
+        """Stores the regions of the images in `held_out_`."""
         self._held_out_regions = None if regions is None else _without_copies(regions)
 
     @property
     def region(self) -> np.ndarray | None:
-        """The region of all images, bool [height, width]; None if all counts, or each image has its own."""
+        """The region of all images, bool [height, width]; None if everything counts or each image has its own."""
         known = self.held_out_regions_
         return known[0] if known is not None and len(known) == 1 else None
 
     @property
     def members(self) -> list[Detector]:
-        """The detectors of an ensemble; for any other detector, itself."""
+        """The detectors of an ensemble; any other detector has only itself."""
         return [self]
 
     @property
@@ -188,7 +188,7 @@ class Detector(abc.ABC):
 
     @functools.cached_property
     def calibration(self) -> Calibration | None:
-        """How normal images score, which gives threshold and p-values; None if unknown."""
+        """How normal images score, which sets threshold and p-values; None if unknown."""
         held_out = self.held_out_
         if held_out is None or not len(held_out):
             return None
@@ -196,10 +196,10 @@ class Detector(abc.ABC):
         return Calibration(np.sort(scores), np.sort(hottest))
 
     def reduced(self, densities: np.ndarray, regions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Scores float64 [count], and the maxima of the heat maps, empty without any; a few images at a time.
+        """Scores float64 [count], and the maxima of the heat maps (empty without heat maps); a few images at a time.
 
         Args:
-            densities, regions: as of `reduce`.
+            densities, regions: as for `reduce`.
         """
         together = max(1, _PIXELS // math.prod(self.size))
         scores, hottest = [np.empty(0)], [np.empty(0)]
@@ -240,35 +240,35 @@ class Detector(abc.ABC):
         return None if calibration is None else calibration.decide_by(scores, *self.threshold_and_rate(calibration))
 
     def with_threshold(self, threshold: float | None) -> Self:
-        """The same detector with this threshold instead of that of its false alarm rate; None: unchanged.
+        """The same detector with this threshold instead of the one from its false alarm rate; None: unchanged.
 
         Raises:
-            InputError: it has no scores of normal images, which p-values and rates are computed from.
+            InputError: it has no scores of normal images, from which p-values and rates are computed.
         """
         if threshold is None:
             return self
         if self.calibration is None:
             raise InputError(
                 f"--threshold={threshold:g}: {self.description} without scores of normal images has no p-values "
-                "either: train it again, or give --calibration_data."
+                "either; train it again, or give --calibration_data."
             )
         result = copy.copy(self)
         result.given_threshold = threshold
         return result
 
     def _part(self, densities: Any, part: slice) -> Any:
-        """The result of `negative_log_density` for some of the images; there may be none."""
+        """The result of `negative_log_density` for some of the images, possibly none."""
         return densities[part]
 
     def calibrate(self, images: ImageSet) -> None:
-        """Sets threshold and p-values from other normal images, which it was not fitted to."""
+        """Sets threshold and p-values from other normal images, to which it was not fitted."""
         self._held_out = self.negative_log_density(self.embedded(images))
         if self.config.data.reading.region:
             self._take_regions(self.regions(images.examples.images))
         vars(self).pop("calibration", None)
 
     def embedded(self, images: ImageSet, *, report: Report = no_report) -> Any:
-        """The result of `embed` for a set of images, from the cache if it is there."""
+        """The result of `embed` for a set of images, from the cache if it has it."""
 
         def make() -> np.ndarray:
             report(f"Computing {self.config.features.feature} of {images.examples.note}.")
@@ -280,14 +280,14 @@ class Detector(abc.ABC):
 
     @property
     def _cache_key(self) -> str:
-        """What determines the result of `embed`, besides the network and the images."""
+        """What determines the result of `embed` in addition to the network and the images."""
         return str(self.config.features)
 
     def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = no_report) -> Scores:
         """Scores a set of images, from the cache if possible.
 
         Args:
-            images: to score.
+            images: the images to score.
             heat_maps: whether to return heat maps.
         """
         result = self._scores(
@@ -301,7 +301,7 @@ class Detector(abc.ABC):
     def _scores(
         self, embedded: Any, images: Callable[[], np.ndarray], *, heat_maps: bool, report: Report = no_report
     ) -> Scores:
-        """Scores, with the heat maps that come with them or, if requested, are computed of the images."""
+        """Scores, with heat maps that come with the scores or, if requested, are computed from the images."""
         inside = self.regions(images()) if self.config.data.reading.region else None
         scores, maps = self.reduce(self.negative_log_density(embedded), inside)
         if heat_maps and maps is None:
@@ -313,10 +313,10 @@ class Detector(abc.ABC):
     def score(self, images: np.ndarray, *, heat_maps: bool = False) -> Scores:
         """Scores RGB images uint8 [count, height, width, 3] of any size; heat maps have the detector's size.
 
-        Where each image has a region of its own, images are black outside it.
+        If each image has its own region, the images must be black outside it.
 
         Raises:
-            InputError: they have another shape or type.
+            InputError: their shape or type is wrong.
         """
         images = self.resized(images)
         return self._scores(self.embed(images), lambda: images, heat_maps=heat_maps)
@@ -332,14 +332,15 @@ class Detector(abc.ABC):
         """Score, p-value, decision and boxes of one image, as `predict_main.py` gives them.
 
         Args:
-            image: RGB, uint8 [height, width, 3] of any size; or a file, or the content of one, which is read as the
-                training images were.
+            image: RGB, uint8 [height, width, 3] of any size; or a file, or the content of one, which is read like the
+                training images.
             heat_map: whether to return the heat map too, at the image's own size.
-            false_alarm_rate: of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
-            name: of the file, in messages, where its content is given.
+            false_alarm_rate: fraction of normal images that may be called anomalous; 0: the run's, see
+                `DecisionSettings`.
+            name: name of the file for messages, if its content is given.
 
         Raises:
-            InputError: the file cannot be read, the array has another shape or type, or there are too few normal images
+            InputError: the file cannot be read, the array's shape or type is wrong, or there are too few normal images
                 for the rate.
         """
         if isinstance(image, np.ndarray):
@@ -357,21 +358,21 @@ class Detector(abc.ABC):
         return result._replace(heat_map=regions.enlarged(result.heat_map, size, None if inside is None else inside[0]))
 
     def _read(self, source: Path | bytes, name: str) -> tuple[np.ndarray, tuple[int, int]]:
-        """What `score` takes of a file or its content, and its own (width, height)."""
+        """The pixels of a file or its content in the form that `score` expects, and its original (width, height)."""
         return reading.read_resized(source, self.size, self.how_read, name=name)
 
     def resized(self, images: np.ndarray) -> np.ndarray:
-        """Resizes RGB images uint8 [count, height, width, 3] to the detector's size, as the training images were.
+        """Resizes RGB images uint8 [count, height, width, 3] to the detector's size, like the training images.
 
         Raises:
-            InputError: they have another shape or type.
+            InputError: their shape or type is wrong.
         """
         images = resizing.resized(images, self.size)
         region = self.region
         return images if region is None else np.stack([regions.blank(image, region) for image in images])
 
     def save(self, folder: Path) -> None:
-        """Writes everything that the detector needs to a folder, atomically."""
+        """Writes everything the detector needs to a folder, atomically."""
         with whole_folder(folder) as partial:
             self._save(partial)
             self._save_held_out(partial)
@@ -383,8 +384,8 @@ class Detector(abc.ABC):
             calibration.write(folder / runs.CALIBRATION, self.held_out_, self.held_out_regions_)
 
     def _save(self, folder: Path) -> None:
-        """Writes what is specific to its kind."""
-        raise InputError(f"{self.description} consists of other detectors, and cannot be saved.")
+        """Writes what is specific to this kind of detector."""
+        raise InputError(f"{self.description} consists of other detectors and cannot be saved.")
 
     def graph(self, *, single: bool) -> Any:
         """The detector as a TensorFlow graph, see `graphs.graph.DetectorGraph`.
@@ -396,12 +397,12 @@ class Detector(abc.ABC):
 
 
 class FittedDetector(Detector):
-    """A network and a density, which may be fitted when it is first needed.
+    """A network and a density; the density may be fitted when it is first needed.
 
     Attributes:
-        network: to the pooled feature.
-        density: fitted, with `score_samples`.
-        training_features_: float32 [count, dimensions] of the images it was fitted to; [count, 0] if they are too
+        network: the network up to the pooled feature.
+        density: the fitted density, with `score_samples`.
+        training_features_: float32 [count, dimensions] of the images it was fitted to; [count, 0] if there are too
             many to store.
     """
 
@@ -411,7 +412,7 @@ class FittedDetector(Detector):
         super().__init__(config, data)
         self.training_features_ = np.empty((0, 0), np.float32)
         self._density: Any = None
-        self._training: TrainingImages | None = None  # to fit to
+        self._training: TrainingImages | None = None  # the images to fit to
 
     @abc.abstractmethod
     def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:
@@ -419,24 +420,24 @@ class FittedDetector(Detector):
 
         Args:
             images: the images.
-            groups: int [count]: for `held_out_`, images of a group are left out together; None: each alone.
+            groups: int [count]: for `held_out_`, images in a group are left out together; None: each alone.
         """
 
     @abc.abstractmethod
     def fit_features(
         self, features: np.ndarray, groups: np.ndarray | None = None, regions: np.ndarray | None = None
     ) -> Self:
-        """`fit` to the features of normal images.
+        """Like `fit`, but takes the features of normal images.
 
         Args:
             features: float32 [count, ..., dimensions].
-            groups: as of `fit`.
-            regions: of the images, bool [count, height, width]; None if all counts.
+            groups: as for `fit`.
+            regions: regions of the images, bool [count, height, width]; None if everything counts.
         """
 
     @abc.abstractmethod
     def score_features(self, features: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
-        """`negative_log_density` of the images that the features are of; `regions` as of `fit_features`."""
+        """`negative_log_density` of images, from their features; `regions` as for `fit_features`."""
 
     @abc.abstractmethod
     def _fit_to(self, training: TrainingImages) -> None:
@@ -444,11 +445,11 @@ class FittedDetector(Detector):
 
     @abc.abstractmethod
     def save_density(self, folder: Path) -> None:
-        """Writes the density, which `restore` reads."""
+        """Writes the density; `restore` reads it."""
 
     @abc.abstractmethod
     def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:
-        """Loads the density from a detector's folder, and takes its held-out scores, and their images' regions.
+        """Loads the density from a detector's folder; takes the held-out scores and their images' regions as arguments.
 
         Raises:
             InputError: a file is damaged.
@@ -466,7 +467,7 @@ class FittedDetector(Detector):
 
     @abc.abstractmethod
     def _with(self, config: Config, gradcam_layer: str) -> Self:
-        """The same network with other settings, not fitted."""
+        """The same network with other settings, not yet fitted."""
 
     @property
     def density(self) -> Any:  # noqa: D102
@@ -482,5 +483,5 @@ class FittedDetector(Detector):
 
 
 def _without_copies(regions: np.ndarray) -> np.ndarray:
-    """Regions bool [count, height, width], or [1, height, width] if all are the same."""
+    """Regions bool [count, height, width], reduced to [1, height, width] if all are the same."""
     return regions[:1] if (regions == regions[:1]).all() else regions

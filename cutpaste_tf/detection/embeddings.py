@@ -1,4 +1,4 @@
-"""What a run's folder stores about images besides their scores: features, thumbnails, labels."""
+"""What a run's folder stores about images in addition to their scores: features, thumbnails, labels."""
 
 import math
 from pathlib import Path
@@ -11,20 +11,20 @@ from cutpaste_tf.files import DAMAGE, damage, read_arrays, write_arrays
 from cutpaste_tf.images import resizing
 from cutpaste_tf.images.image_set import ImageSet
 
-THUMBNAILS = 2000  # training images at most, for the baseline on raw pixels
+THUMBNAILS = 2000  # at most this many training images, for the baseline on raw pixels
 
 
 class Embeddings(NamedTuple):
     """What evaluation needs to know about images.
 
     Attributes:
-        features: float32 [count, dimensions]. For a patch model the scores of the patches, [count, places, places],
-            or nothing, [count, 0]: its features are too many to store.
-        thumbnails: uint8 [count, 32, 32, 3]; of training images at most THUMBNAILS, evenly spaced.
-        paths: of each image.
+        features: float32 [count, dimensions]. For a patch model, which has too many features to store, the scores of
+            the patches, [count, places, places], or nothing, [count, 0].
+        thumbnails: uint8 [count, 32, 32, 3]; for training images at most THUMBNAILS, evenly spaced.
+        paths: path of each image.
         labels: int32 [count]: 0 normal, 1 anomalous, -1 unknown.
         defects: name of each image's defect.
-        hashes: of each image's pixels, see `reading.Examples`.
+        hashes: hash of each image's pixels, see `reading.Examples`.
     """
 
     features: np.ndarray
@@ -39,7 +39,7 @@ def read(path: Path) -> Embeddings:
     """Reads what `write` wrote.
 
     Raises:
-        InputError: the file is damaged, or written by another version.
+        InputError: the file is damaged or was written by another version.
     """
     try:
         values = read_arrays(path)
@@ -59,7 +59,7 @@ def write(path: Path, embeddings: Embeddings) -> None:
 
 
 def describe(features: np.ndarray, images: ImageSet, *, trained: bool = False) -> Embeddings:
-    """Combines features with what else is known about images; `trained`: these are training images."""
+    """Combines features with what else is known about images; `trained` means that these are training images."""
     every = math.ceil(len(images) / THUMBNAILS) if trained else 1
     small = resizing.thumbnails(images.examples.images[::every]) if trained else images.thumbnails
     return Embeddings(features, small, images.paths, images.labels, images.defects, list(images.hashes))

@@ -20,12 +20,12 @@ class Ensemble(Detector):
     """Scores images by the mean of its members' log densities, and averages their heat maps.
 
     Args:
-        members: detectors of one kind, with the same settings of features, density and heat maps, fitted to the same
+        members: detectors of one kind, with the same settings for features, density and heat maps, fitted to the same
             images.
-        folders: of the members, for messages.
+        folders: folders of the members, for messages.
 
     Raises:
-        InputError: they cannot be combined.
+        InputError: the members cannot form an ensemble.
     """
 
     description = "an ensemble"
@@ -56,24 +56,24 @@ class Ensemble(Detector):
         return np.mean([member.negative_log_density(features) for member, features in pairs], axis=0)
 
     def reduce(self, densities: np.ndarray, regions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """As each member."""
+        """The same as for each member."""
         return self.members[0].reduce(densities, regions)
 
     @property
     def held_out_regions_(self) -> np.ndarray | None:
-        """Of other images if the ensemble is calibrated by them; otherwise those that all members were fitted to."""
+        """The regions of other images if calibrated on them; otherwise of the images all members were fitted to."""
         return self._members[0].held_out_regions_ if self._held_out_regions is None else self._held_out_regions
 
     def localize(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
         """The mean of the members' heat maps."""
         maps = self.members[0].localize(images, report=report)
         for member in self.members[1:]:
-            maps += member.localize(images, report=report)  # in place: they may be in a file
+            maps += member.localize(images, report=report)  # in place, since they may be in a file
         maps /= len(self.members)
         return maps
 
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Ensemble:
-        """The members with other settings; the rest of their configurations stays as it is."""
+        """The members with other settings; the rest of their configurations stays unchanged."""
         changed = {name: value for name, value in config.flat().items() if value != self.given.flat()[name]}
         members = [
             member.configured(member.given.replaced(**changed), gradcam_layer=gradcam_layer) for member in self.members
@@ -82,7 +82,7 @@ class Ensemble(Detector):
 
     @property
     def held_out_(self) -> np.ndarray | None:
-        """The mean over the members; None if one of them has none."""
+        """The mean over the members; None if any of them has none."""
         if self._held_out is None:
             scores = [held_out for member in self.members if (held_out := member.held_out_) is not None]
             self._held_out = np.mean(scores, axis=0) if len(scores) == len(self.members) else None
@@ -111,9 +111,9 @@ def _check(first: Detector, first_folder: Path, other: Detector, folder: Path) -
         ours, theirs = (detector.config.flat()[name] for detector in (first, other))
         if ours != theirs:
             raise InputError(
-                f"{folder} has --{name}={theirs} and {first_folder} {ours}; in an ensemble they must be the same."
+                f"{folder} has --{name}={theirs} but {first_folder} has {ours}; in an ensemble they must be the same."
             )
     if other.data.images != first.data.images:
         raise InputError(
-            f"{folder} was trained on other images than {first_folder}; in an ensemble they must be the same."
+            f"{folder} and {first_folder} were trained on different images; in an ensemble they must be the same."
         )

@@ -1,4 +1,4 @@
-"""An export as a detector: scores images as a program with nothing but TensorFlow would."""
+"""An export as a detector: scores images as a program would that has only TensorFlow."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.base import PATCH_MODEL, only_for
 from cutpaste_tf.settings.config import Config
 
-_PIXELS = 2**21  # in a batch of images of one size: 32 of 256 px
+_PIXELS = 2**21  # pixels in a batch of images of one size: 32 images of 256 px
 
 
 class ExportedDetector(Detector):
-    """An export's SavedModel, with all steps inside the graph, which takes images at their original sizes.
+    """An export's SavedModel. The graph contains all steps and takes images at their original sizes.
 
     Args:
-        folder: written by `export_main.py`.
+        folder: a folder that `export_main.py` wrote.
 
     Raises:
         InputError: the folder is not such an export, or a file in it is damaged.
@@ -46,7 +46,7 @@ class ExportedDetector(Detector):
         if self.record.format != "saved_model":
             raise InputError(
                 f"{folder} is an export with --format={self.record.format}, whose scores differ from the evaluation's "
-                "by what its export.json says; evaluate the run, or an export with --format=saved_model."
+                "by the amount in its export.json; evaluate the run, or an export with --format=saved_model."
             )
         if not (folder / runs.CALIBRATION).is_file():
             raise InputError(f"{folder / runs.CALIBRATION} is missing: {COPY_AGAIN}.")
@@ -62,17 +62,16 @@ class ExportedDetector(Detector):
         return self._scores_read
 
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Detector:
-        """The same export; only settings of decisions and of reading files can differ from those it was made with."""
+        """The same export; only the settings for decisions and for reading files can differ from those at export."""
         groups = ("features", "density", "heat_maps")
         if changed := [name for name in groups if getattr(self.config, name) != getattr(config.resolved(), name)]:
             raise InputError(
-                f"{self._folder} is an export, whose settings of {' and '.join(changed)} are those that it was made "
-                "with: evaluate the run to change them."
+                f"{self._folder} is an export, which fixes the settings of {' and '.join(changed)}; evaluate the run "
+                "to change them."
             )
         if gradcam_layer:
             raise InputError(
-                f"{self._folder} is an export, whose GradCAM uses the map that its feature pools; leave out "
-                "--gradcam_layer."
+                f"{self._folder} is an export, whose GradCAM uses the map that its feature pools; omit --gradcam_layer."
             )
         result = self._copy_with(config)
         if config.decision != self.config.decision:
@@ -97,12 +96,12 @@ class ExportedDetector(Detector):
 
     def reduce(self, densities: np.ndarray, regions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """The result of `embed`."""
-        del regions  # the graph has them
+        del regions  # the graph contains them
         return densities, None
 
     def score_set(self, images: ImageSet, *, heat_maps: bool, report: Report = no_report) -> Scores:
         """Scores the decoded files at their original sizes."""
-        report(f"Scoring {images.description} by the export's own graph.")
+        report(f"Scoring {images.description} with the export's own graph.")
         result = self._run(images.originals(), len(images))
         return result if heat_maps else result._replace(heat_maps=None)
 

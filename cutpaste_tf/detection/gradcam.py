@@ -1,9 +1,9 @@
 """GradCAM of the anomaly score of an image model (Section 4.2; Selvaraju et al., ICCV 2017).
 
-A channel's weight is the mean over places of the anomaly score's gradient; the map is the ReLU of the
-weighted sum of channels. For the feature map that is pooled and scored there is a closed form: at every
-place, the gradient is the density's divided by the number of places. For any other layer, Keras' backend
-differentiates the part of the network in between.
+A channel's weight is the mean of the anomaly score's gradient over all locations; the map is the ReLU of the weighted
+sum of channels. For the feature map that is pooled and scored there is a closed form: at every location, the gradient
+is the density's gradient divided by the number of locations. For any other layer, Keras' backend differentiates the
+part of the network in between.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from cutpaste_tf.progress import Report, no_report, track
 
 
 class GradCam:
-    """Computes heat maps; building its network takes longer than a map, so it is built once.
+    """Computes heat maps. Building its network takes longer than computing a map, so it is built once.
 
     Args:
-        feature: image in [0, 1] -> pooled feature, as of `build.feature_model`.
-        layer: of the backbone, with an output [batch, height, width, channels]; empty for the map that is pooled.
+        feature: image in [0, 1] -> pooled feature, from `build.feature_model`.
+        layer: a layer of the backbone with output [batch, height, width, channels]; empty for the map that is pooled.
 
     Raises:
         InputError: the network has no such layer.
@@ -45,9 +45,9 @@ class GradCam:
         """GradCAM maps, resized to the images' size.
 
         Args:
-            density: fitted to the feature.
+            density: the density fitted to the feature.
             images: uint8 [count, height, width, 3].
-            batch_size: images at a time.
+            batch_size: number of images at a time.
 
         Returns:
             float32 [count, height, width], 0 and above, bilinear; in memory up to 128 MiB, otherwise in a file.
@@ -71,7 +71,7 @@ class GradCam:
 
 
 def check_layer(feature: keras.Model, name: str) -> None:
-    """Checks that the backbone in a network has a layer of that name with a feature map as its output.
+    """Checks that a network's backbone has a layer with this name whose output is a feature map.
 
     Raises:
         InputError: it does not.
@@ -79,11 +79,11 @@ def check_layer(feature: keras.Model, name: str) -> None:
     backbone = _backbone(feature)
     if len(backbone.outputs) > 1:
         raise InputError(
-            f"--gradcam_layer={name}: of several features heat maps are made of their own maps; leave it out."
+            f"--gradcam_layer={name}: with several features, heat maps come from the features' own maps; omit it."
         )
     known = [layer.name for layer in backbone.layers[1:] if len(layer.output.shape) == 4]
     if name not in known:
-        raise InputError(f"--gradcam_layer={name} is not known to {backbone.name}; its layers: {', '.join(known)}.")
+        raise InputError(f"--gradcam_layer={name}: {backbone.name} has no such layer; it has: {', '.join(known)}.")
 
 
 def differentiated(
@@ -95,7 +95,7 @@ def differentiated(
         feature: as in `GradCam`.
         layer: name of the layer.
         batch: float32 [batch, height, width, 3] in [0, 1].
-        weights: the score's gradient [batch, channels] at each place of the last feature map.
+        weights: the score's gradient [batch, channels] at each location of the last feature map.
 
     Returns:
         Both float32 [batch, height, width, channels].
@@ -124,7 +124,7 @@ def _to_numpy(x: Any) -> np.ndarray:
 
 
 def _run(backbone: keras.Model, x: Any, name: str, probe: Any) -> tuple[Any, Any]:
-    """(last output, output of layer `name`) of a backbone, run layer by layer, with `probe` added at layer `name`."""
+    """(last output, output of layer `name`) of a backbone that runs layer by layer, with `probe` added at `name`."""
     values = {id(backbone.inputs[0]): x}
     output = None
     for layer in backbone.layers[1:]:

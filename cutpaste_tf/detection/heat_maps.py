@@ -9,7 +9,7 @@ from cutpaste_tf.settings.sizes import Size
 
 
 def upsample(scores: np.ndarray, size: int | Size, features: FeatureSettings, settings: HeatMapSettings) -> np.ndarray:
-    """Receptive field upsampling (from FCDD, A.5): each score is spread over its patch by a Gaussian.
+    """Receptive field upsampling (from FCDD, A.5): spreads each score over its patch with a Gaussian.
 
     This is a transposed convolution with the stride of the patches and a kernel as large as a patch. The kernel is
     separable, so two matrix products compute it.
@@ -19,7 +19,7 @@ def upsample(scores: np.ndarray, size: int | Size, features: FeatureSettings, se
         size: (height, width) of the images, or the side of squares.
         features: extract_size and stride of the patches.
         settings: smoothing_sigma; with normalize_coverage, each pixel is divided by the sum of the kernels that reach
-            it. Without it, border pixels, which few patches cover, are damped towards 0.
+            it. Without it, border pixels, which few patches cover, are damped toward 0.
 
     Returns:
         float32 [count, height, width], in the unit of the scores; in memory up to 128 MiB, otherwise in a file.
@@ -35,7 +35,7 @@ def upsample(scores: np.ndarray, size: int | Size, features: FeatureSettings, se
 
 
 def spreading(pixels: int, features: FeatureSettings, settings: HeatMapSettings) -> np.ndarray:
-    """The matrix by which `upsample` spreads scores along an axis of so many pixels: float64 [pixels, places]."""
+    """The matrix with which `upsample` spreads scores along an axis of `pixels` pixels: float64 [pixels, places]."""
     size, stride = features.extract_size, features.stride
     places = (pixels - size) // stride + 1
     offsets = np.arange(size) - (size - 1) / 2
@@ -46,7 +46,7 @@ def spreading(pixels: int, features: FeatureSettings, settings: HeatMapSettings)
     if settings.normalize_coverage:
         spread /= np.maximum(spread.sum(axis=1, keepdims=True), 1e-300)  # stride > size leaves pixels uncovered
     else:
-        spread *= stride / kernel.sum()  # away from the border, weights sum to 1 on average
+        spread *= stride / kernel.sum()  # so that weights sum to 1 on average away from the border
     return spread
 
 
@@ -54,10 +54,10 @@ def image_scores(patch_scores: np.ndarray, maps: np.ndarray, settings: HeatMapSe
     """Anomaly scores float64 [count] of images: the maximum of the patch scores or of the heat map.
 
     Args:
-        patch_scores: [count, rows, columns]; the paper takes their maximum in Figure 1 (`patches`).
-        maps: [count, height, width], their heat maps (`map`, the default): a single odd patch has less influence, which
-            was better in 31 of 53 evaluations and worse in 7 (docs/log/localization.md).
-        settings: image_score selects which.
+        patch_scores: [count, rows, columns]; the paper uses their maximum in Figure 1 (`patches`).
+        maps: [count, height, width], their heat maps (`map`, the default). A single odd patch then has less influence,
+            which was better in 31 of 53 evaluations and worse in 7 (docs/log/localization.md).
+        settings: image_score selects one of the two.
     """
     chosen = {"map": maps, "patches": patch_scores}[settings.image_score]
     return np.array([each.max() for each in arrays.rows(chosen)], np.float64)

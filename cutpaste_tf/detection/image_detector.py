@@ -1,4 +1,4 @@
-"""The image model: a density of one feature vector per image (Section 2.3), localized by GradCAM."""
+"""The image model: a density of one feature vector per image (Section 2.3), with GradCAM to localize."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ImageDetector(FittedDetector):
     """Scores images by the density of their pooled feature.
 
     Args:
-        network: from images in [0, 1] to the pooled feature (`build.Networks.feature`), or its file.
-        config: of the run; selects feature and density.
-        data: the normal images that it is fitted to.
-        gradcam_layer: layer of the backbone that heat maps are computed from; empty: the map that the feature pools.
+        network: the network from images in [0, 1] to the pooled feature (`build.Networks.feature`), or its file.
+        config: configuration of the run; selects feature and density.
+        data: the normal images it is fitted to.
+        gradcam_layer: layer of the backbone for heat maps; empty: the map that the feature pools.
     """
 
     description = "an image model"
@@ -45,7 +45,7 @@ class ImageDetector(FittedDetector):
 
     @functools.cached_property
     def feature(self) -> keras.Model:
-        """Network from images in [0, 1] to the feature that is scored, float32 [count, dimensions]."""
+        """Network from images in [0, 1] to the feature to score, float32 [count, dimensions]."""
         return self.network.feature(self.config.features.feature)
 
     def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
@@ -59,7 +59,7 @@ class ImageDetector(FittedDetector):
         *,
         report: Report = no_report,
     ) -> Self:
-        """`fit` to the features float32 [count, dimensions] of normal images, which are black outside their regions.
+        """Like `fit`, but takes features float32 [count, dimensions] of normal images, black outside their regions.
 
         Raises:
             InputError: the density cannot be fitted.
@@ -69,13 +69,13 @@ class ImageDetector(FittedDetector):
         self._density = densities.build(self.config.density).fit(features)
         try:
             self._held_out = -self._density.held_out(features, groups)
-        except InputError as error:  # when some of the images are left out
-            report(f"No threshold can be given: {error}")
+        except InputError as error:  # with some of the images left out
+            report(f"No threshold can be set: {error}")
             self._held_out = np.empty(0)
         return self
 
     def _fit_to(self, training: TrainingImages) -> None:
-        saved = self._density  # is kept: a run of version 0.2 lacks only the held-out scores
+        saved = self._density  # kept, since a run from version 0.2 lacks only the held-out scores
         train = self.training_embeddings()
         if train is None:
             self._held_out = np.empty(0)
@@ -98,7 +98,7 @@ class ImageDetector(FittedDetector):
         return image_features.embed(self.feature, images, report=report)
 
     def score_features(self, features: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
-        """`negative_log_density`, of features."""
+        """`negative_log_density` of features."""
         del regions  # the images are black outside them
         return self.negative_log_density(features)
 

@@ -1,4 +1,4 @@
-"""Features of whole images; dense.py makes those of patches."""
+"""Features of whole images; dense.py computes those of patches."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cutpaste_tf.backend import keras
 from cutpaste_tf.progress import Report, no_report, track
 from cutpaste_tf.settings.sizes import Size
 
-# Pixels that go through a network at a time: 16 images of 256 px; and bytes of a device's memory for each of them,
-# where it is known and large.
+# Pixels that go through a network at a time (16 images of 256 px), and bytes of a device's memory for each of them if
+# its memory is known and large.
 _PIXELS, _BYTES = 2**20, 2**12
 
 
 def embed(feature: keras.Model, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
-    """Features float32 [count, dimensions] of images uint8 [count, height, width, 3], not augmented; many in a file."""
+    """Features float32 [count, dimensions] of unaugmented images uint8 [count, height, width, 3]; in a file if many."""
     size = batch_size(images.shape[1:3])
     embedded, start = np.empty((0, 0), np.float32), 0
     for batch in track(arrays.batches(images, size), -(-len(images) // size), "Batches of images", report):
@@ -31,6 +31,6 @@ def embed(feature: keras.Model, images: np.ndarray, *, report: Report = no_repor
 
 
 def batch_size(size: Size) -> int:
-    """Images of a size (height, width) that go through a network at a time."""
+    """Number of images of a size (height, width) that go through a network at a time."""
     pixels = max(_PIXELS, devices.memory() // _BYTES) * max(1, len(devices.names()))
     return max(1, pixels // math.prod(size))

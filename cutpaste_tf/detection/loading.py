@@ -21,12 +21,12 @@ from cutpaste_tf.settings.config import Config
 
 
 def make(network: keras.Model | Path, config: Config, data: TrainingData, *, gradcam_layer: str = "") -> FittedDetector:
-    """A detector that is not fitted yet.
+    """A detector that is not yet fitted.
 
     Args:
-        network: from images in [0, 1] to the pooled feature, or its file.
+        network: the network from images in [0, 1] to the pooled feature, or its file.
         config: determines the kind.
-        data: the images that it will be fitted to.
+        data: the images it will be fitted to.
         gradcam_layer: see `ImageDetector`.
 
     Raises:
@@ -44,12 +44,12 @@ def make(network: keras.Model | Path, config: Config, data: TrainingData, *, gra
 
 
 def load(folders: str | Path | Sequence[str | Path] | Detector) -> Detector:
-    """Loads the detector of a complete run, a copy of it, or an export; several folders make an ensemble.
+    """Loads the detector of a complete run, a copy of it, or an export; several folders form an ensemble.
 
-    The network is loaded when it is first needed, see `Detector.prepare`. A detector is returned as it is.
+    The network is loaded when it is first needed, see `Detector.prepare`. If given a detector, returns it unchanged.
 
     Raises:
-        InputError: a folder is missing or has no detector, a file is damaged, or the detectors cannot be combined.
+        InputError: a folder is missing or has no detector, a file is damaged, or the detectors cannot form an ensemble.
     """
     if isinstance(folders, Detector):
         return folders
@@ -64,7 +64,7 @@ def places(folders: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def load_one(place: Path) -> Detector:
-    """Loads the detector or export in a folder; errors as `load`."""
+    """Loads the detector or export in a folder; raises what `load` raises."""
     if runs.is_export(place):
         return ExportedDetector(place)
     detector = make(place / runs.MODEL, Config.read(place / "config.json"), TrainingData.read(place))

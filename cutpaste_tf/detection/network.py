@@ -1,4 +1,4 @@
-"""A network that is loaded on first use: scoring cached features needs neither it nor TensorFlow."""
+"""A network that is loaded on first use, since scoring cached features needs neither it nor TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cutpaste_tf.networks import build
 
 
 class Network:
-    """From images in [0, 1] to features.
+    """A network from images in [0, 1] to features.
 
     Args:
-        source: the network to the pooled feature (`build.Networks.feature`), or its file.
+        source: the network up to the pooled feature (`build.Networks.feature`), or its file.
     """
 
     def __init__(self, source: keras.Model | Path):
@@ -32,16 +32,16 @@ class Network:
         return load(self.source) if isinstance(self.source, Path) else self.source
 
     def feature(self, name: str) -> keras.Model:
-        """The network to a feature; errors as `build.feature_model`."""
+        """The network up to a feature; raises what `build.feature_model` raises."""
         return build.feature_model(self.model, name)
 
     def save(self, path: Path) -> None:
-        """Writes the network, in Keras' format."""
+        """Writes the network in Keras' format."""
         self.model.save(path)
 
 
 def load(path: Path) -> keras.Model:
-    """Loads a network that Keras saved.
+    """Loads a network saved by Keras.
 
     Raises:
         InputError: the file is damaged.

@@ -25,18 +25,18 @@ from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.base import IMAGE_MODEL, only_for
 from cutpaste_tf.settings.config import Config
 
-# Bytes of patch features that are scored together: 19 images of 3,249 locations and 512 dimensions, or one larger one.
+# Bytes of patch features scored together: 19 images with 3,249 locations and 512 dimensions, or one larger image.
 _TOGETHER = 2**27
 NO_GRADCAM = "--gradcam_layer is for image models; a patch model's heat maps come from its patches."
 
 
 class PatchDetector(FittedDetector):
-    """Scores images by their patches: patch scores make the heat map, and a maximum is the image's score.
+    """Scores images by their patches: patch scores give the heat map, and a maximum gives the image's score.
 
     Args:
-        network: from images in [0, 1] to the pooled feature, or its file.
-        config: of the run; selects feature, patches and density.
-        data: the normal images that it is fitted to.
+        network: the network from images in [0, 1] to the pooled feature, or its file.
+        config: configuration of the run; selects feature, patches and density.
+        data: the normal images it is fitted to.
     """
 
     description = "a patch model"
@@ -47,11 +47,11 @@ class PatchDetector(FittedDetector):
     def __init__(self, network: keras.Model | Path, config: Config, data: TrainingData):
         super().__init__(config, data)
         self.network = Network(network)
-        self._is_saved = False  # whether the density is the run's: its held-out scores are then not recomputed
+        self._is_saved = False  # whether the density is the run's; its held-out scores are then not recomputed
 
     @functools.cached_property
     def embed_patches(self) -> PatchEmbedder:
-        """The embedder of patches, see `dense.function`; built once, since that is slow."""
+        """The embedder of patches, see `dense.function`; built once, since building is slow."""
         return dense.function(self.network.feature(self.config.features.feature), self.size, self.config.features)
 
     def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
@@ -61,7 +61,7 @@ class PatchDetector(FittedDetector):
     def fit_features(
         self, features: np.ndarray, groups: np.ndarray | None = None, regions: np.ndarray | None = None
     ) -> Self:
-        """`fit` to the features float32 [count, locations, dimensions] of the patches of normal images."""
+        """Like `fit`, but takes the features of normal images' patches, float32 [count, locations, dimensions]."""
         return self._fit_features(features, len(features), groups, regions)
 
     def _fit_features(
@@ -69,7 +69,7 @@ class PatchDetector(FittedDetector):
     ) -> Self:
         inside = None if regions is None else dense.inside(regions, self.config.features).reshape(count, -1)
         if inside is not None and self.config.density.density_mode == "per_location" and np.any(inside != inside[:1]):
-            raise InputError("--density_mode=per_location needs one --region for all images; give shared.")
+            raise InputError("--density_mode=per_location needs one --region for all images; use shared.")
         density = patch_density.build(self.config.density)
         density.fit(features, count, groups, inside)
         self._density, self._held_out = density, self._placed(density.held_out)
@@ -87,7 +87,7 @@ class PatchDetector(FittedDetector):
         self._held_out = self._cached_held_out()
 
     def _cached_held_out(self) -> np.ndarray:
-        """The held-out scores, from the cache if it has them, otherwise by fitting the density."""
+        """The held-out scores, from the cache if it has them, or else by fitting the density."""
 
         def fitted() -> np.ndarray:
             _ = self.density
@@ -119,7 +119,7 @@ class PatchDetector(FittedDetector):
         return self._held_out
 
     def embed(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
-        """Scores of all patches of images uint8 [count, height, width, 3], at least one.
+        """Scores all patches of images uint8 [count, height, width, 3], at least one.
 
         Returns:
             float32 [count, rows, columns]: negative log densities relative to the density's peak, which is 0.
@@ -139,17 +139,17 @@ class PatchDetector(FittedDetector):
         return np.concatenate(parts)
 
     def score_features(self, features: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
-        """`embed` of the features float32 [count, locations, dimensions] of the patches of images."""
+        """Like `embed`, but takes the features of images' patches, float32 [count, locations, dimensions]."""
         scores = self._placed((self.density.peak - self.density.score_samples(features)).astype(np.float32))
         return scores if regions is None else scores * dense.inside(regions, self.config.features)
 
     def _placed(self, scores: np.ndarray) -> np.ndarray:
-        """Scores [count, locations] at the places of their patches, [count, rows, columns]."""
+        """Scores [count, locations] on the grid of their patches, [count, rows, columns]."""
         return scores.reshape(-1, *dense.places(self.size, self.config.features))
 
     @property
     def _cache_key(self) -> str:
-        # Patch scores are cached rather than features, so they depend on the density too.
+        # The cache holds patch scores, not features, so the density matters too.
         return f"{self.config.features} {self.config.density}"
 
     def negative_log_density(self, embedded: np.ndarray) -> np.ndarray:
@@ -157,7 +157,7 @@ class PatchDetector(FittedDetector):
         return embedded
 
     def reduce(self, densities: np.ndarray, regions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """The maxima of the heat maps or of the patch scores; and the heat maps."""
+        """The maxima of the heat maps or of the patch scores, and the heat maps."""
         config = self.config
         maps = heat_maps.upsample(densities, self.size, config.features, config.heat_maps)
         if regions is not None:
@@ -178,7 +178,7 @@ class PatchDetector(FittedDetector):
         try:
             self._density = patch_density.build(self.config.density).load(folder)
         except files.DAMAGE as error:
-            reason = f"The density in {folder} is damaged or of another version ({files.damage(error)})"
+            reason = f"The density in {folder} is damaged or from another version ({files.damage(error)})"
             raise InputError(f"{reason}: {files.COPY_AGAIN}.") from None
         self._held_out, self._held_out_regions = held_out, regions
         return self

@@ -22,7 +22,7 @@ _RIDGE = 1e-6
 
 
 class PixelDetector(Detector):
-    """Scores images by the density of their pixels at 32 x 32."""
+    """Scores images by the density of their pixels at a size of 32 x 32."""
 
     description = "a Gaussian on 32 x 32 pixels"
 
@@ -32,7 +32,7 @@ class PixelDetector(Detector):
         self._pixels = np.empty((0, 0))
 
     def configured(self, config: Config, *, gradcam_layer: str = "") -> Self:
-        """The same detector: settings only affect what is called anomalous."""
+        """The same detector, since settings affect only what is called anomalous."""
         del gradcam_layer
         return self._copy_with(config)
 
@@ -43,7 +43,7 @@ class PixelDetector(Detector):
         return self._held_out
 
     def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:
-        """Fits to normal images uint8 [count, height, width, 3], or an evenly spaced part of many.
+        """Fits to normal images uint8 [count, height, width, 3], or to an evenly spaced subset if there are many.
 
         Args:
             images: the images.

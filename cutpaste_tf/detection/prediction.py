@@ -9,11 +9,11 @@ from cutpaste_tf.detection.calibration import Decisions
 
 
 class Box(NamedTuple):
-    """The box around a region whose heat is above the pixel threshold, in pixels of the image at its own size.
+    """The box around a region whose heat is above the pixel threshold, in pixels of the image at its original size.
 
     Attributes:
-        left: column of its first pixel, from 0.
-        top: row of its first pixel, from 0.
+        left: column of its first pixel, counted from 0.
+        top: row of its first pixel, counted from 0.
         width: number of columns.
         height: number of rows.
         heat: the maximum in the region.
@@ -33,11 +33,11 @@ class Prediction(NamedTuple):
         score: anomaly score, higher = more anomalous.
         p_value: the fraction of normal images that score as high, see `Calibration.p_values`; None, like
             `is_anomalous`, if the detector has no scores of normal images.
-        is_anomalous: whether the score is above the threshold of the false alarm rate.
-        boxes: for a patch model, the regions above its pixel threshold, the hottest first; None for an image model,
-            whose GradCAM maps do not share a scale.
-        heat_map: float32 [height, width], of the detector's size, or from `Detector.predict` of the image's; 0 and
-            above; None if not requested.
+        is_anomalous: whether the score is above the threshold.
+        boxes: for a patch model, the regions above its pixel threshold, hottest first; None for an image model, whose
+            GradCAM maps do not share a scale.
+        heat_map: float32 [height, width], 0 and above, at the detector's size, or at the image's if it comes from
+            `Detector.predict`; None if not requested.
     """
 
     score: float
@@ -64,8 +64,8 @@ def of(
     Args:
         scores: float64 [count].
         maps: float32 [count, height, width], or None.
-        sizes: (width, height) of the images before resizing, in whose pixels boxes are given.
-        decisions: on the scores; None if no threshold is known.
+        sizes: (width, height) of the images before resizing; boxes are in these pixels.
+        decisions: the decisions; None if no threshold is known.
         pixel_threshold: the heat above which pixels are anomalous, see `Detector.pixel_threshold`.
     """
     p_values: list[float | None] = [None] * len(scores)
@@ -81,7 +81,7 @@ def of(
 
 
 def boxes(heat: np.ndarray, limit: float, size: tuple[int, int]) -> tuple[Box, ...]:
-    """Boxes around the connected regions of a heat map [height, width] above a limit, the hottest first.
+    """Boxes around the connected regions of a heat map [height, width] above a limit, hottest first.
 
     Args:
         heat: the heat map.
@@ -101,5 +101,5 @@ def boxes(heat: np.ndarray, limit: float, size: tuple[int, int]) -> tuple[Box, .
 
 
 def _stretched(part: slice, places: int, pixels: int) -> tuple[int, int]:
-    """The range of pixels [start, stop) that a slice of an axis with `places` places covers."""
+    """The range of pixels [start, stop) covered by a slice of an axis with `places` places."""
     return part.start * pixels // places, -(-part.stop * pixels // places)

@@ -1,12 +1,12 @@
 """The folder of an export: its files and its record.
 
-export.json            what `Record` holds
+export.json            the content of `Record`
 config.json            the settings of the run
 calibration.npz        scores of normal images, see calibration.py
-training_data.json     names and hashes of the training images: an evaluation refuses them as test images
+training_data.json     names and hashes of the training images; an evaluation refuses them as test images
 N/                     the SavedModel, named by its version, as TensorFlow Serving expects; the previous one is kept
-model.onnx             instead of it, for ONNX
-model.tflite           instead of it, for LiteRT
+model.onnx             instead of N/, for ONNX
+model.tflite           instead of N/, for LiteRT
 """
 
 from __future__ import annotations
@@ -29,24 +29,25 @@ _PACKAGES = ("cutpaste_tf", "tensorflow", "keras", "numpy", "pillow", "tf2onnx",
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What export.json holds.
+    """The content of export.json.
 
     Attributes:
         format: `saved_model`, `onnx` or `litert`.
         image_size: height and width in pixels of the network's input; in exports older than 0.3 the side of a square.
         version: name of the SavedModel's folder.
-        false_alarm_rate: of the threshold.
+        false_alarm_rate: false alarm rate of the threshold.
         threshold: the score above which images are anomalous.
         threshold_is_given: whether the user gave the threshold, which then determines the rate.
         pixel_threshold: the heat above which pixels are anomalous; None if heat maps do not share a scale.
-        calibration_images: number of normal images that thresholds and p-values come from.
+        calibration_images: number of normal images that set thresholds and p-values.
         training_data: SHA-256 of the names and pixels of the training images.
-        versions: of Python and of the packages used.
+        versions: versions of Python and of the packages used.
         files: SHA-256 of each file of the model, by its path in the folder.
-        difference: between its scores and the evaluation's, see `comparison.Difference`; None if not measured.
-        white: value of files with more than 8 bits that becomes 255, for programs that read files themselves; None,
+        difference: difference between its scores and the evaluation's, see `comparison.Difference`; None if not
+            measured.
+        white: value that becomes 255 in files with more than 8 bits, for programs that read files themselves; None,
             like `background`, in exports older than 0.3.
-        background: RGB 0..255, shown through transparent pixels.
+        background: RGB 0..255, shown behind transparent pixels.
     """
 
     format: str
@@ -71,27 +72,25 @@ class Record:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Reads export.json, and verifies the files that it lists.
+        """Reads export.json and verifies the files it lists.
 
         Raises:
-            InputError: the folder is not an export or has another version, or a file in it is missing or damaged.
+            InputError: the folder is not an export or is from another version, or a file in it is missing or damaged.
         """
         path = folder / runs.EXPORT
         try:
             record = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
-            raise InputError(
-                f"{folder} holds no {runs.EXPORT}; it should be a folder that export_main.py wrote."
-            ) from None
+            raise InputError(f"{folder} has no {runs.EXPORT}; give a folder that export_main.py wrote.") from None
         except (ValueError, TypeError) as error:
             raise InputError(
-                f"{path} is damaged or of another version of cutpaste_tf ({error}): export again."
+                f"{path} is damaged or from another version of cutpaste_tf ({error}): export again."
             ) from None
         for name, digest in record.files.items():
             if not (folder / name).is_file():
                 raise InputError(f"{folder / name} is missing: {COPY_AGAIN}.")
             if _sha256(folder / name) != digest:
-                raise InputError(f"{folder / name} is not the file that was written: export again, or {COPY_AGAIN}.")
+                raise InputError(f"{folder / name} is not the file that was exported: export again, or {COPY_AGAIN}.")
         return record
 
 
@@ -102,12 +101,12 @@ def digests(model: Path) -> dict[str, str]:
 
 
 def training_digest(data: TrainingData) -> str:
-    """SHA-256 of names and pixels, independent of their order."""
+    """SHA-256 of names and pixels, regardless of their order."""
     return hashlib.sha256(json.dumps(sorted(data.images.items())).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the installed packages that exports are made with."""
+    """The versions of Python and of the installed packages used for exports."""
     installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:

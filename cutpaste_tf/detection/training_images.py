@@ -1,4 +1,4 @@
-"""The images that a run was fitted to: what its folder stores about them, or the images themselves."""
+"""The images a run was fitted to: what its folder stores about them, or the images themselves."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -22,11 +22,11 @@ Embed = Callable[[ImageSet], np.ndarray]
 
 
 class TrainingImages:
-    """The normal images of a run, which are listed and read only if its folder does not store enough.
+    """The normal images of a run; they are listed and read only if its folder does not store enough.
 
     Args:
         run_dir: folder of the run.
-        config: of the run.
+        config: configuration of the run.
         data: names and hashes of its training images.
         how_read: how to read files; its `data` is where the images are now.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
@@ -50,7 +50,7 @@ class TrainingImages:
         """The images.
 
         Raises:
-            InputError: they are missing; or, once they are read, they have changed since the run was made.
+            InputError: they are missing; or, once read, they have changed since the run was made.
         """
         items = sources.list_train(
             self._how_read.data, self._how_read, trained=self._data.images, tfds_data_dir=self._tfds_data_dir
@@ -73,19 +73,19 @@ class TrainingImages:
 
         Args:
             features: which features.
-            embed: computes them; None: they are too many to store, and only the rest is needed.
+            embed: computes the features; None: there are too many to store, and only the rest is needed.
             needed: whether to compute them if the run stores nothing, as for a detector that was copied alone.
         """
         if embed is not None and features != self._config.features:
             return embeddings.describe(embed(self.images), self.images)
         path = self._run_dir / runs.TRAIN_EMBEDDINGS
         if not path.is_file() and not needed:
-            self.report(f"Without {path.name}, which was not copied, there is no Gaussian on pixels to compare with.")
+            self.report(f"{path.name} was not copied, so there is no Gaussian on pixels to compare with.")
             return None
         try:
             return embeddings.read(path)
         except (InputError, OSError) as error:
-            self.report(f"{str(error).rstrip('.')}; it is computed again from the training images.")
+            self.report(f"{str(error).rstrip('.')}; recomputing it from the training images.")
         embedded = np.zeros((len(self.images), 0), np.float32) if embed is None else embed(self.images)
         described = embeddings.describe(embedded, self.images, trained=True)
         embeddings.write(path, described)

@@ -1,4 +1,4 @@
-"""Decisions on test images by the threshold from normal images, compared with their labels."""
+"""Compares decisions on test images, by the threshold from normal images, with the images' labels."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from cutpaste_tf.detection.calibration import Calibration, Decisions
 def figures(
     calibration: Calibration, decided: Decisions, labels: np.ndarray, defects: list[str], scores: np.ndarray
 ) -> dict[str, Any]:
-    """The part of metrics.json on decisions.
+    """The part of metrics.json about decisions.
 
     Args:
-        calibration: that they are based on.
-        decided: on each test image.
+        calibration: the calibration they are based on.
+        decided: the decision on each test image.
         labels: [count]: 0 normal, 1 anomalous, others unknown.
         defects: name of each image's defect.
         scores: [count].
 
     Returns:
-        Rates in percent, None if a class is missing; `best_f1_by_test_labels` is for the threshold with the best F1 on
+        Rates in percent, None if a class is missing; `best_f1_by_test_labels` is F1 at the threshold that is best for
         the test images, which is not known in advance.
     """
     known, called = labels >= 0, decided.anomalous
@@ -66,7 +66,7 @@ def figures(
 def line(result: dict[str, Any]) -> str:
     """The decisions in one line."""
     heading = f"threshold {result['threshold']:.6g}, false alarm rate {result['false_alarm_rate']:.3g}"
-    heading += f" (between {result['false_alarm_rate_low']:.2g} and {result['false_alarm_rate_high']:.2g}, by "
+    heading += f" (between {result['false_alarm_rate_low']:.2g} and {result['false_alarm_rate_high']:.2g}, from "
     heading += f"{result['calibration_images']} normal images)"
     parts = []
     if result["false_alarms"] is not None:
@@ -74,7 +74,7 @@ def line(result: dict[str, Any]) -> str:
         parts.append(f"{result['false_positives']} of {normal} normal images are called anomalous")
     if result["recall"] is not None:
         anomalous = result["true_positives"] + result["false_negatives"]
-        parts.append(f"{result['true_positives']} of {anomalous} anomalous ones are found")
+        parts.append(f"{result['true_positives']} of {anomalous} anomalous images are found")
     if not parts:
         parts.append(f"{result['called_anomalous']} images are called anomalous")
     return f"{heading}: {', '.join(parts)}"

@@ -31,19 +31,19 @@ def evaluate(
     """Scores test images with the detector of a run, of several runs as an ensemble, or of an export.
 
     Args:
-        run_dir: the folder of a complete run, a detector copied from one, or an export; or several runs, for an
-            ensemble, the first of which provides the test images and settings; or a fitted detector. The last two need
+        run_dir: the folder of a complete run, a detector copied from one, or an export; or several runs for an
+            ensemble, where the first run gives the test images and settings; or a fitted detector. The last two need
             an `output_dir`.
-        data: the test images: a folder, or the name of a set; empty for the run's own.
-        settings: values by name that replace the run's, of the groups that an evaluation may change; the density is
+        data: the test images, as a folder or the name of a set; empty for the run's own.
+        settings: values by name that replace the run's, in the groups that an evaluation may change; the density is
             refitted if they affect it.
         options: how to evaluate, and what to show.
-        output_dir: to write to; by default a folder in `run_dir`, named after the settings, and after the data if
-            they are not the run's own.
+        output_dir: the folder to write to; by default a folder in `run_dir`, named after the settings, and after the
+            data if they are not the run's own.
         device_count: number of devices to use, or `auto` for all, see devices.py.
 
     Returns:
-        What metrics.json holds, see `results.write`.
+        The content of metrics.json, see `results.write`.
 
     Raises:
         InputError: before any long work.
@@ -69,7 +69,7 @@ def _report_notes(plan: Plan, report: Report) -> None:
         report(f"Note: {line}")
     is_open = plan.options.heat_maps is None and not plan.options.synthetic
     if is_open and not plan.localizes and test_images.lacks_masks(plan.data, plan.tests):
-        report("There are no masks (ground_truth/DEFECT/NAME_mask.png): no heat maps and no pixel figures.")
+        report("There are no masks (ground_truth/DEFECT/NAME_mask.png), so no heat maps and no pixel metrics.")
 
 
 def _title(plan: Plan) -> str:
@@ -78,7 +78,7 @@ def _title(plan: Plan) -> str:
 
 
 def _with_synthetic_anomalies(plan: Plan, report: Report) -> ImageSet:
-    """The normal test images and their copies with an anomaly, which are also written next to the results."""
+    """The normal test images and their copies with an anomaly; both are also written next to the results."""
     assert plan.options.synthetic is not None
     has_regions = bool(plan.detector.config.data.reading.region)
     examples = synthetic.with_twins(
@@ -96,7 +96,7 @@ def _calibrated(plan: Plan, tests: ImageSet, report: Report) -> Plan:
     if plan.normal is not None:
         calibration_images.calibrate(plan.detector, plan.normal, plan.options.calibration_data, report)
         if both := len({*plan.normal.hashes} & {*tests.hashes}):
-            report(f"Warning: {both} of the test images give the threshold as well: their decisions say little.")
+            report(f"Warning: {both} of the test images also set the threshold, so their decisions say little.")
     return plan._replace(detector=plan.detector.with_threshold(plan.options.threshold))
 
 

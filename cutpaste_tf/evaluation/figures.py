@@ -1,4 +1,4 @@
-"""Figures of merit as shown to users: names, meanings, and comparisons with other evaluations."""
+"""Metrics as users see them: names, meanings, and comparisons with other evaluations."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,47 +24,47 @@ _FIGURES = {
     ),
     "pixel_auroc": (
         "pixel AUROC",
-        "The same of pixels inside and outside the marked defects. Large defects weigh more than small ones.",
+        "The same for pixels inside and outside the marked defects. Large defects weigh more than small ones.",
     ),
     "aupro": (
         "AUPRO",
-        "How much of each marked defect the heat covers, every defect counting alike, while at most 30 % of the "
+        "How much of each marked defect the heat covers, with every defect counting equally, while at most 30 % of the "
         "other pixels are hot. 100 % is perfect.",
     ),
 }
-# Key in metrics.json -> name on the page; `_FIGURES` have their own table.
+# Key in metrics.json -> name on the page; those in `_FIGURES` have their own table.
 _FACTS = {
     "threshold": "threshold",
     "false_alarm_rate": "false alarm rate",
-    "calibration_images": "normal images that give the threshold",
+    "calibration_images": "normal images that set the threshold",
     "called_anomalous": "images called anomalous",
     "true_positives": "anomalous images called anomalous",
     "false_negatives": "anomalous images called normal (misses)",
     "false_positives": "normal images called anomalous (false alarms)",
     "true_negatives": "normal images called normal",
     "false_alarms": "false alarms among the normal images",
-    "recall": "recall: anomalous images called so",
-    "precision": "precision: anomalous among those called so",
+    "recall": "recall: anomalous images called anomalous",
+    "precision": "precision: anomalous images among those called anomalous",
     "f1": "F1",
-    "best_f1_by_test_labels": "F1 by the threshold that suits these images best",
+    "best_f1_by_test_labels": "F1 at the threshold that suits these images best",
     "anomalous_without_mask": "anomalous images without a mask",
     "data": "test images",
-    "location": "where they lie",
+    "location": "location of the test images",
     "train_images": "normal training images",
     "test_normal": "normal test images",
     "test_anomalous": "anomalous test images",
-    "test_unlabelled": "unlabelled test images",
+    "test_unlabelled": "unlabeled test images",
     "steps": "training steps",
     "synthetic": "synthetic anomalies",
-    "ensemble": "runs that are one detector",
-    "feature_dimensions": "dimensions of the feature",
+    "ensemble": "runs that form one detector",
+    "feature_dimensions": "feature dimensions",
 }
-# Counts of images of a class, which are meaningless if the class has none.
+# Figures that are meaningless if a class has no images.
 _BY_CLASS = {
     "test_anomalous": ("true_positives", "false_negatives", "recall"),
     "test_normal": ("false_positives", "true_negatives", "false_alarms"),
 }
-_MAY_BE_ZERO = ("anomalous_without_mask", "test_normal", "test_anomalous", "test_unlabelled")  # which says nothing
+_MAY_BE_ZERO = ("anomalous_without_mask", "test_normal", "test_anomalous", "test_unlabelled")  # not shown if 0
 _PERCENT = ("false_alarms", "recall", "precision", "f1", "best_f1_by_test_labels")
 # The scoring settings, which metrics.json also has outside of `settings`.
 _SETTINGS = ("gradcam_layer", *(field.name for field, _ in leaves(Config) if field.name not in _FACTS))
@@ -74,11 +74,11 @@ _METRICS = "metrics.json"
 def of_others(
     places: Sequence[str], location: str | Path, items: Sequence[Item], synthetic: SyntheticOptions | None
 ) -> dict[str, dict[str, Any]]:
-    """The results of other evaluations of the same test images.
+    """The results of other evaluations on the same test images.
 
     Args:
-        places: folders of evaluations, or of runs, whose `eval` is used.
-        location: of the test images.
+        places: folders of evaluations, or of runs, whose `eval` folder is used.
+        location: location of the test images.
         items: the test images.
         synthetic: the synthetic anomalies pasted onto them, if any.
 
@@ -86,7 +86,7 @@ def of_others(
         Contents of metrics.json by place.
 
     Raises:
-        InputError: there is no evaluation, or one of other images.
+        InputError: there is no evaluation, or it used other images.
     """
     others = {}
     for place in places:
@@ -115,12 +115,11 @@ def columns(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) 
 
 
 def table(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
-    """The figures, over all test images and by kind of defect, with those of other evaluations, and the settings that
-    differ.
+    """The metrics over all test images and by kind of defect, those of other evaluations, and settings that differ.
 
     Args:
-        result: what metrics.json holds.
-        others: the same of other evaluations, by place.
+        result: the content of metrics.json.
+        others: the same for other evaluations, by place.
     """
     pixels, every = result["pixel_gaussian_auroc"], (result, *others.values())
     rows, by_defect = [], []
@@ -140,7 +139,7 @@ def table(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) ->
 
 
 def facts(result: Mapping[str, Any]) -> dict[str, str]:
-    """The other meaningful values of metrics.json, by readable names; settings by their flags."""
+    """The other meaningful values in metrics.json, by readable names; settings by their flags."""
     undefined = {key for group, keys in _BY_CLASS.items() if not result[group] for key in keys}
     shown = {}
     for key, name in _FACTS.items():
@@ -154,7 +153,7 @@ def facts(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _differences(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Settings, and other inputs of scores, that differ between evaluations: values by name."""
+    """Settings and other inputs of scores that differ between evaluations: values by name."""
     every = [result, *others.values()]
     has_all = all("settings" in metrics for metrics in every)  # version 0.2 has only the scoring settings
     decisive = [_decisive(metrics, has_all) for metrics in every]
@@ -167,7 +166,7 @@ def _differences(result: Mapping[str, Any], others: Mapping[str, Mapping[str, An
 
 
 def _decisive(metrics: Mapping[str, Any], has_all: bool) -> dict[str, str]:
-    """What determines an evaluation's scores, by name: all settings, or those of scoring."""
+    """What determines an evaluation's scores, by name: all settings, or only the scoring settings."""
     settings = {name: metrics[name] for name in _SETTINGS if name in metrics} | (metrics["settings"] if has_all else {})
     other = {_FACTS[key]: metrics[key] for key in ("train_images", "steps", "ensemble") if key in metrics}
     named = other | {f"--{name}": value for name, value in settings.items()}
@@ -175,7 +174,7 @@ def _decisive(metrics: Mapping[str, Any], has_all: bool) -> dict[str, str]:
 
 
 def line(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
-    """The figures, and the settings that differ, in one line."""
+    """The metrics, and the settings that differ, in one line."""
     parts = []
     for key, (name, _) in _FIGURES.items():
         if result.get(key) is None:
@@ -184,7 +183,7 @@ def line(result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> 
         if key == "image_auroc" and result["pixel_gaussian_auroc"] is not None:
             compared.append(f"{PIXELS} {_percent(result['pixel_gaussian_auroc'])}")
         parts.append(f"{name} {_percent(result[key])}" + (f" ({'; '.join(compared)})" if compared else ""))
-    figures = ", ".join(parts) or "no AUC, which needs images known to be normal and known to be anomalous"
+    figures = ", ".join(parts) or "no AUC, which needs images known to be normal and images known to be anomalous"
     differing = [f"{name} {value} ({'; '.join(rest)})" for name, (value, *rest) in _differences(result, others).items()]
     return figures + (f". Settings that differ: {', '.join(differing)}" if differing else "")
 

@@ -1,4 +1,4 @@
-"""Figures of merit, all in percent; scores are anomaly scores, higher = more anomalous."""
+"""Metrics, all in percent; scores are anomaly scores, higher = more anomalous."""
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -18,7 +18,7 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float | None:
 
 
 def auroc_by_defect(labels: np.ndarray, defects: list[str], scores: np.ndarray) -> dict[str, float]:
-    """AUROC in percent of each kind of defect versus all normal images; empty without normal images."""
+    """AUROC in percent for each kind of defect against all normal images; empty without normal images."""
     names = np.array(defects)
     result = {}
     for defect in sorted(set(names[labels == 1])):

@@ -1,4 +1,4 @@
-"""Figures of merit of heat maps: pixel AUROC and the area under the per-region overlap (Section 4.2)."""
+"""Metrics for heat maps: pixel AUROC and the area under the per-region overlap (Section 4.2)."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -24,19 +24,19 @@ def pixel_metrics(
 ) -> dict[str, Any]:
     """Pixel AUROC and AUPRO in percent, over all images and for each kind of defect with the normal images.
 
-    Exact, and memory grows only with the defects' pixels (some 60 bytes each): maps may be in a file.
+    The values are exact. Memory grows only with the defects' pixels (some 60 bytes each), so maps may be in a file.
 
     Args:
         maps: float32 [count, height, width], higher = more anomalous.
         masks: bool [height, width] of each image; an anomalous image without a mask, or with an empty one, is ignored.
         labels: [count], 0 normal, 1 anomalous; others are ignored.
         defects: name of each image's defect.
-        images: uint8 [count, height, width, 3] that carry regions, see `images.regions`: other pixels do not count.
+        images: uint8 [count, height, width, 3] that carry regions, see `images.regions`; pixels outside do not count.
         limit: false positive rate up to which the per-region overlap is integrated.
 
     Returns:
-        `pixel_auroc`, `aupro`, the same with `_by_defect`, and how many images were ignored. AUCs are None without
-        masks, or if there is only one class of pixels.
+        `pixel_auroc`, `aupro`, both also with `_by_defect`, and how many images were ignored. AUCs are None if there
+        are no masks or only one class of pixels.
     """
     masked = [index for index in np.flatnonzero(labels == ANOMALOUS).tolist() if has_defect(masks[index])]
     normal = np.flatnonzero(labels == NORMAL).tolist()
@@ -70,7 +70,7 @@ def _areas(
     images: np.ndarray | None,
     limit: float,
 ) -> tuple[float | None, float | None]:
-    """(pixel AUROC, AUPRO) in percent; images `masked` have a mask."""
+    """(pixel AUROC, AUPRO) in percent; `masked` are the images that have a mask."""
     scores, weights = [], []
     for index in masked:
         mask = masks[index]
@@ -103,7 +103,7 @@ def _areas(
 def _false_positive_rates(
     thresholds: np.ndarray, negatives: Iterable[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The fractions of negatives above, and not below, each of the sorted thresholds; None without either."""
+    """The fractions of negatives above, and not below, each of the sorted thresholds; None without any of these."""
     above = np.zeros(len(thresholds) + 1, np.int64)
     not_below = np.zeros(len(thresholds) + 1, np.int64)
     for chunk in negatives:
@@ -118,8 +118,8 @@ def _false_positive_rates(
 def _area_under(low: np.ndarray, high: np.ndarray, weights: np.ndarray, limit: float) -> float:
     """Area under the curve of detected weight over false positive rates up to a limit; at best 1.
 
-    A positive is detected from the false positive rate of the negatives above it; where negatives tie with it, the
-    curve is a straight line from `low` to `high`.
+    A positive is detected once the false positive rate reaches that of the negatives above it. Where negatives tie
+    with it, the curve is a straight line from `low` to `high`.
     """
 
     def beyond(rate: np.ndarray) -> np.ndarray:

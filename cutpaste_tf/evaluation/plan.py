@@ -1,4 +1,4 @@
-"""Checks of an evaluation that take seconds: which detector, which images, where results go."""
+"""Checks an evaluation in seconds: which detector, which images, where results go."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Plan(NamedTuple):
 
     Attributes:
         run_dirs: folders of the runs; several for an ensemble, none if a detector was given.
-        detector: with the evaluation's settings.
+        detector: the detector with the evaluation's settings.
         data: the name of the test images.
         tests: the test images.
         normal: other normal images that set the threshold; None: the training images set it.
         localizes: whether to make heat maps.
         folder: where results go.
         others: metrics.json of evaluations to compare with, by folder.
-        options: of the evaluation.
+        options: options of the evaluation.
     """
 
     run_dirs: list[Path]
@@ -58,7 +58,7 @@ def plan(
     output_dir: str | Path | None,
     report: Report,
 ) -> Plan:
-    """Checks what can be checked in seconds; arguments as of `evaluate.evaluate`.
+    """Checks what can be checked in seconds; arguments as for `evaluate.evaluate`.
 
     Raises:
         InputError: the evaluation is not possible as requested.
@@ -79,7 +79,7 @@ def plan(
     is_own = is_trained_on or is_moved or (bool(test_data) and sources.is_same(data, test_data))
     folder = Path(output_dir) if output_dir else _folder(run_dirs[0], settings, options, "" if is_own else data)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
-        raise InputError(f"--output_dir={folder} is not the folder of an evaluation; name another folder.")
+        raise InputError(f"--output_dir={folder} is not the folder of an evaluation; give another folder.")
     normal = _normal_images(detector, options, report)
     calibration.check(detector.config.decision, len(normal) if normal else len(detector.data.images))
     calibration.groups(detector.data, detector.config.density.group_by)
@@ -91,7 +91,7 @@ def plan(
     from cutpaste_tf.evaluation import figures  # matplotlib is slow to load
 
     others = figures.of_others(options.beside, data, tests.items, options.synthetic)
-    # Masks are read before any long work, so that one that does not fit its image is refused early.
+    # Masks are read before any long work, so a mask that does not fit its image is refused early.
     if localizes or options.synthetic or options.page:
         _ = tests.examples
     if normal:
@@ -119,7 +119,7 @@ def _tests(
     trained = detector.data.images if is_trained_on else ()
     items = sources.list_test(data, detector.config.data, trained=trained, tfds_data_dir=options.tfds_data_dir)
     if is_trained_on and all(item.label == test_images.UNKNOWN for item in items):
-        raise InputError(f"{data} holds the training images and no test images; name those by --data.")
+        raise InputError(f"{data} holds the training images but no test images; give those as --data.")
 
     def check(paths: list[str], hashes: Sequence[str]) -> None:
         if not options.allow_trained_images:
@@ -133,7 +133,7 @@ def _normal_images(detector: Detector, options: EvaluationOptions, report: Repor
     if not options.calibration_data:
         return None
     if detector.threshold_is_fixed:
-        raise InputError("An export's threshold is what it was made with; leave out --calibration_data.")
+        raise InputError("An export's threshold is fixed when it is made; omit --calibration_data.")
     return calibration_images.listed(
         detector,
         options.calibration_data,
@@ -147,23 +147,25 @@ def _check_settings(saved: Detector, settings: Mapping[str, Any], options: Evalu
     """Refuses settings that the detector does not use, or that were fixed in training."""
     free = [field.name for field in NEW_AT_EVALUATION]
     if fixed := [name for name in settings if name not in free]:
-        raise InputError(f"{', '.join(fixed)}: an evaluation cannot change that, only: {', '.join(free)}.")
+        raise InputError(f"{', '.join(fixed)}: an evaluation can change only these settings: {', '.join(free)}.")
     if useless := ", ".join(f"--{name}" for name in settings if name in saved.unused_settings):
-        raise InputError(f"{useless}: {saved.description} has no use for it; leave it out.")
+        raise InputError(f"{useless}: {saved.description} does not use this; omit it.")
     density = saved.config.density.replaced(**{name: settings[name] for name in settings if name == "density"})
     if useless := ", ".join(f"--{name}" for name in settings if name in density.unused):
-        raise InputError(f"{useless}: --density={density.density} has no use for it; leave it out.")
+        raise InputError(f"{useless}: --density={density.density} does not use this; omit it.")
     if "region" in settings:
         if not saved.config.data.reading.region or saved.data.region:
-            raise InputError("--region: the detector was fitted to the one that it was trained with; train again.")
+            raise InputError(
+                "--region: the detector was fitted with the region from training; train again to change it."
+            )
         regions.check(settings["region"])
     calibration.check_one_given(options.threshold, settings.get("false_alarm_rate"))
     if options.gradcam_layer and options.heat_maps is False:
-        raise InputError("--gradcam_layer is given, and --noheat_maps; leave one of them out.")
+        raise InputError("--gradcam_layer and --noheat_maps are both given; omit one of them.")
 
 
 def _folder(run_dir: Path, settings: Mapping[str, Any], options: EvaluationOptions, other_data: str) -> Path:
-    """The folder of the results in the run's folder, named after the changed settings."""
+    """The folder for the results in the run's folder, named after the changed settings."""
     reading_names = {field.name for field, _ in leaves(ReadingSettings)}
     named = {name: value for name, value in settings.items() if name not in reading_names}
     named |= {"gradcam_layer": options.gradcam_layer} if options.gradcam_layer else {}
@@ -175,6 +177,6 @@ def _check_tensorboard(run_dirs: Sequence[Path], options: EvaluationOptions, *, 
     if not options.tensorboard_images:
         return
     if not localizes:
-        raise InputError("--tensorboard_images shows heat maps, and there are none: give --heat_maps.")
+        raise InputError("--tensorboard_images shows heat maps, but there are none; add --heat_maps.")
     if len(run_dirs) != 1 or not (run_dirs[0] / tensorboard.FOLDER).is_dir():
         raise InputError(f"--tensorboard_images needs a run that was trained here, with a folder {tensorboard.FOLDER}.")

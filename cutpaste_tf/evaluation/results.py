@@ -1,4 +1,4 @@
-"""The output of an evaluation: figures of merit, scores, pictures, the page."""
+"""The output of an evaluation: metrics, scores, plots, heat maps and the page."""
 
 import json
 from pathlib import Path
@@ -28,8 +28,8 @@ class Evaluated(NamedTuple):
         plan: what was requested.
         title: what was scored, for the user.
         tests: the test images.
-        scores: of them.
-        decisions: by the threshold; None if there is none.
+        scores: the scores of the test images.
+        decisions: the decisions by the threshold; None if there is none.
         train: what the run stores about its training images, if anything.
     """
 
@@ -48,10 +48,10 @@ def write(plan: Plan, title: str, tests: ImageSet, scores: Scores, report: Repor
         plan: what was requested.
         title: what was scored, for the user.
         tests: the test images.
-        scores: of them.
+        scores: the scores of the test images.
 
     Returns:
-        What metrics.json holds; AUROCs in percent, None if a class is missing.
+        The content of metrics.json; AUROCs in percent, None if a class is missing.
     """
     normal = plan.detector.calibration
     decided = plan.detector.decide(scores.scores)
@@ -79,7 +79,7 @@ def _figures_of_merit(evaluated: Evaluated) -> dict[str, Any]:
     pixels = None
     if train is not None:
         baseline = PixelDetector(plan.detector.config, plan.detector.data).fit(train.thumbnails)
-        parts = arrays.batches(tests.thumbnails, 1000)  # in parts, to bound memory
+        parts = arrays.batches(tests.thumbnails, 1000)  # in parts, to limit memory
         baseline_scores = [baseline.negative_log_density(baseline.embed(part)) for part in parts]
         pixels = metrics.auroc(labels, np.concatenate(baseline_scores))
     result = {
@@ -143,7 +143,7 @@ def _write_scores(folder: Path, evaluated: Evaluated, result: dict[str, Any]) ->
 
 
 def _write_embedded(folder: Path, evaluated: Evaluated) -> None:
-    """Writes what scores were computed from: features or patch scores."""
+    """Writes what the scores were computed from: features or patch scores."""
     (file, name), tests, train = evaluated.plan.detector.stored_as, evaluated.tests, evaluated.train
     if not file or evaluated.scores.embedded is None:
         return
@@ -200,9 +200,9 @@ def _report(result: dict[str, Any], folder: Path, report: Report) -> None:
     width = max(14, *(len(defect) + 2 for defect in result["image_auroc_by_defect"]), 0)
     if result["image_auroc"] is None:
         report(
-            f"No AUC: of the {sum(result[k] for k in ('test_normal', 'test_anomalous', 'test_unlabelled'))} images "
-            f"{result['test_normal']} are known normal and {result['test_anomalous']} known anomalous; "
-            "an AUC needs both. The scores are written."
+            f"No AUC: of the {sum(result[k] for k in ('test_normal', 'test_anomalous', 'test_unlabelled'))} images, "
+            f"{result['test_normal']} are known to be normal and {result['test_anomalous']} to be anomalous, but an "
+            "AUC needs both. The scores are written."
         )
     else:
         beside = result["pixel_gaussian_auroc"]
@@ -218,7 +218,7 @@ def _report(result: dict[str, Any], folder: Path, report: Report) -> None:
         report(f"Decisions: {decisions.line(result)}.")
     if result.get("anomalous_without_mask"):
         report(
-            f"{result['anomalous_without_mask']} of {result['test_anomalous']} anomalous images have no mask, or an "
-            "empty one (ground_truth/DEFECT/NAME_mask.png): no pixel figures for them."
+            f"{result['anomalous_without_mask']} of {result['test_anomalous']} anomalous images have no mask "
+            "(ground_truth/DEFECT/NAME_mask.png) or an empty one, so pixel metrics do not cover them."
         )
     report(f"Results: {folder}/ ({', '.join(sorted(path.name for path in folder.iterdir()))})")

@@ -13,17 +13,17 @@ from cutpaste_tf.settings.config import Config
 
 
 def named_for(run_dirs: Sequence[Path], saved: Config) -> str:
-    """The run's test data: from its folder, where they can still change after training, or from its detector."""
+    """The run's test data: from its folder, where the setting can still change after training, or its detector."""
     path = run_dirs[0] / "config.json" if run_dirs else None
     return Config.read(path).data.test_data if path and path.is_file() else saved.data.test_data
 
 
 def is_moved(data: str, detector: Detector) -> bool:
-    """Whether a folder holds the training images of a run that was trained on them elsewhere."""
+    """Whether a folder holds a run's training images that were elsewhere when it was trained."""
     root, trained = sources.folder(data), detector.data.images
     try:
         items = sources.list_train(root, detector.config.data, trained=trained)
-    except (InputError, OSError):  # other data, which may be unsuitable for training
+    except (InputError, OSError):  # different data, which may be unsuitable for training
         return False
     if {item.path for item in items} != set(trained):
         return False
@@ -35,7 +35,7 @@ def is_moved(data: str, detector: Detector) -> bool:
 
 
 def notes(data: str, tests: ImageSet, config: Config) -> list[str]:
-    """What the user should know about test images: what is not read, and which masks look wrong."""
+    """What the user should know about the test images: what is not read, and which masks look wrong."""
     lines = unread.lines(sources.folder(data), config.data, testing=True)
     notices = tests.examples.notices if tests.is_read else ()
     lines += notices[:5]
@@ -43,8 +43,8 @@ def notes(data: str, tests: ImageSet, config: Config) -> list[str]:
     nested = sorted({Path(path).parts[0] for path in tests.paths if len(Path(path).parts) > 1})
     if nested and tests.labels[0] == UNKNOWN:
         lines.append(
-            f"Folders are no labels here ({', '.join(nested[:5])}), since none is called "
-            f"{config.data.reading.normal_name}: give --normal_name if one of them holds normal images."
+            f"These folders do not give labels ({', '.join(nested[:5])}), since none is called "
+            f"{config.data.reading.normal_name}; give --normal_name if one of them holds normal images."
         )
     return lines
 

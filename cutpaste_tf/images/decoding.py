@@ -1,6 +1,6 @@
-"""One image file -> 8-bit RGB, by Pillow: unsupported files are refused with their name, never guessed.
+"""One image file -> 8-bit RGB, with Pillow. Unsupported files are refused by name, never guessed.
 
-Grey becomes three equal channels. With more than 8 bits, 0..white becomes 0..255 (see `find_white`). Transparency is
+Gray becomes three equal channels. With more than 8 bits, 0..white becomes 0..255 (see `find_white`). Transparency is
 composited on a color. EXIF rotation is applied. LAB is converted by its definition; other modes are refused.
 """
 
@@ -22,15 +22,15 @@ from cutpaste_tf.images import folders
 
 WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 _ORIENTATION = 0x0112  # EXIF
-_SIDEWAYS = (5, 6, 7, 8)  # of its values: turned by 90 degrees
-_ROOM = parallel.Room(400e6)  # bytes of decoded pictures in memory at a time
+_SIDEWAYS = (5, 6, 7, 8)  # its values for a turn by 90 degrees
+_ROOM = parallel.Room(400e6)  # bytes of decoded images in memory at a time
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I;16L", "I;16B", "I;16N")
 
-# A large photograph takes one block, which is returned to the system when it is freed; threads would keep
-# smaller ones. Pillow reads the variable when it is imported.
+# A large photograph takes one block, which goes back to the system when it is freed; threads would keep smaller
+# blocks. Pillow reads the variable on import.
 if "PILLOW_BLOCK_SIZE" not in os.environ:
     Image.core.set_block_size(1 << 26)
-with contextlib.suppress(ImportError):  # with it, Pillow reads HEIC
+with contextlib.suppress(ImportError):  # lets Pillow read HEIC
     importlib.import_module("pillow_heif").register_heif_opener()
 
 
@@ -60,11 +60,11 @@ _no_limit = _Limit()
 
 
 class Decoded(NamedTuple):
-    """An image as it was read.
+    """An image that was read.
 
     Attributes:
         image: 8-bit RGB, upright.
-        kind: the format of its pixels, such as `16-bit grey`.
+        kind: the format of its pixels, such as `16-bit gray`.
         turned: whether EXIF rotated or mirrored it.
     """
 
@@ -83,7 +83,8 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
         max_megapixels: largest size, in 10^6 pixels.
 
     Raises:
-        InputError: it is not an image, damaged, too large, or holds several; also if the block fails to decode it.
+        InputError: it is not an image, is damaged, is too large, or holds several images; also if the block fails to
+            decode it.
     """
     if isinstance(source, Path) and source.exists() and not source.is_file():
         raise InputError(f"{name} is not a file but a {'folder' if source.is_dir() else 'pipe or a device'}.")
@@ -92,13 +93,13 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
             megapixels = image.width * image.height / 1e6
             if megapixels > max_megapixels:
                 raise InputError(
-                    f"{name} has {image.width} x {image.height} pixels, {megapixels:.1f} million; that is more than "
-                    f"--max_megapixels={max_megapixels:g}: raise it, or make the picture smaller."
+                    f"{name} has {image.width} x {image.height} pixels ({megapixels:.1f} million), more than "
+                    f"--max_megapixels={max_megapixels:g}; raise the limit or shrink the image."
                 )
-            # The other pictures of an MPO, which phones write as .jpg, are previews of the first.
+            # Phones write MPO files as .jpg; all images in one after the first are previews of it.
             count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             if count > 1:
-                raise InputError(f"{name} holds {count} pages or frames; save each as a file of its own.")
+                raise InputError(f"{name} holds {count} pages or frames; save each as a separate file.")
             yield image
     except InputError:
         raise
@@ -112,9 +113,9 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
 
 @contextlib.contextmanager
 def room(source: Path | bytes) -> Iterator[None]:
-    """Waits until there is memory to decode a picture, and reserves it during the block, see `parallel.Room`.
+    """Waits until there is memory to decode an image, and reserves it during the block, see `parallel.Room`.
 
-    Otherwise a machine with many cores would hold as many large photographs.
+    Otherwise a machine would hold as many large photographs at a time as it has cores.
     """
     try:
         if isinstance(source, Path) and not source.is_file():  # a pipe would wait for its writer
@@ -130,7 +131,7 @@ def room(source: Path | bytes) -> Iterator[None]:
 
 
 def size(source: Path | bytes, name: str, max_megapixels: float) -> tuple[int, int]:
-    """(width, height) of an image as `decode` returns it, by the file's header; errors as `opened`."""
+    """(width, height) of an image as `decode` returns it, from the file's header; raises what `opened` raises."""
     with opened(source, name, max_megapixels) as image:
         width, height = image.size
         return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
@@ -145,7 +146,7 @@ def decode(
         source: the file, or its content.
         name: for messages.
         white: value that becomes 255, in files with more than 8 bits.
-        background: RGB 0..255, shown through transparent pixels.
+        background: RGB 0..255, shown behind transparent pixels.
         max_megapixels: see `opened`.
 
     Raises:
@@ -154,9 +155,9 @@ def decode(
     with opened(source, name, max_megapixels) as image:
         deep, turned = is_deep(image), _orientation(image) != 1
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)  # a copy of a large photograph takes half as long as decoding
+        ImageOps.exif_transpose(image, in_place=True)  # copying a large photograph takes half as long as decoding it
     _check_mode(image, name)
-    color = "grey" if image.mode.startswith(("L", "I;16", "1")) and image.mode != "LAB" else image.mode
+    color = "gray" if image.mode.startswith(("L", "I;16", "1")) and image.mode != "LAB" else image.mode
     kind = "RGB" if color.startswith("RGB") else color
     kind = f"{16 if deep else 8}-bit {kind}{' with transparency' if image.has_transparency_data else ''}"
     if deep:
@@ -165,7 +166,7 @@ def decode(
 
 
 def find_white(sources: Iterable[tuple[Path | bytes, str]], max_megapixels: float) -> int:
-    """The smallest of WHITES that is not below any pixel of the files with more than 8 bits; 255 without such files.
+    """The smallest of WHITES that no pixel exceeds in the files with more than 8 bits; 255 if there are none.
 
     Cameras with 10, 12 or 14 bits store their values in 16-bit files, which do not say how many bits are used.
     """
@@ -178,7 +179,7 @@ def find_white(sources: Iterable[tuple[Path | bytes, str]], max_megapixels: floa
             with room(source):
                 image.load()
                 _check_mode(image, name)
-                # Pillow keeps the upper 8 of 16 bits of a color: 15 means 3840 to 4095.
+                # Pillow keeps the upper 8 bits of a 16-bit color: 15 means 3840 to 4095.
                 pixels = np.asarray(image)
                 return int(pixels.max()) if pixels.dtype != np.uint8 else 256 * int(pixels.max()) + 255
 
@@ -186,7 +187,7 @@ def find_white(sources: Iterable[tuple[Path | bytes, str]], max_megapixels: floa
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an opened file has more than 8 bits; as decoding reduces color to 8, only the raw mode shows it."""
+    """Whether an opened file has more than 8 bits. Only the raw mode shows it, since decoding reduces color to 8."""
     return image.mode.startswith("I;16") or any("16" in str(tile.args) for tile in image.tile)  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -194,10 +195,10 @@ def refuse_turned(image: Image.Image, name: str) -> None:
     """Refuses an opened file that EXIF rotates.
 
     Raises:
-        InputError: it does.
+        InputError: EXIF rotates it.
     """
     if _orientation(image) != 1:
-        raise InputError(f"{name} is turned by its EXIF data; save it upright, so that image and mask match.")
+        raise InputError(f"{name} is rotated by its EXIF data; save it upright so that image and mask match.")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -206,27 +207,27 @@ def _orientation(image: Image.Image) -> int:
 
 def _check_mode(image: Image.Image, name: str) -> None:
     if image.mode in ("I", "F"):
-        raise InputError(f"{name} has 32-bit pixels, whose black and white are not known; save it with 8 or 16 bits.")
+        raise InputError(f"{name} has 32-bit pixels, whose black and white are unknown; save it with 8 or 16 bits.")
     if image.mode not in _MODES:
-        raise InputError(f"{name} has the color mode {image.mode}, which is not supported; save it as grey or RGB.")
+        raise InputError(f"{name} has the color mode {image.mode}, which is not supported; save it as gray or RGB.")
 
 
 def _reduced(image: Image.Image, name: str, white: int) -> Image.Image:
-    """Converts an image with more than 8 bits to 8."""
-    if not image.mode.startswith("I;16"):  # color, of which Pillow has kept the upper 8 of 16 bits
+    """Converts an image with more than 8 bits to 8 bits."""
+    if not image.mode.startswith("I;16"):  # color; Pillow has kept the upper 8 of its 16 bits
         if white != 65535:
             raise InputError(
-                f"{name} has colors of 16 bits, of which the upper 8 are read: their white must be 65535, not {white}. "
-                "Save it with 8 bits a color, or give --white=65535 if it is only dark."
+                f"{name} has 16-bit colors, of which only the upper 8 bits are read. Their white must be 65535, not "
+                f"{white}; save it with 8 bits per color, or give --white=65535 if the image is merely dark."
             )
         return image
     if "transparency" in image.info:
-        raise InputError(f"{name} has 16 bits and a transparent grey; save it without transparency.")
+        raise InputError(f"{name} has 16 bits and a transparent gray; save it without transparency.")
     pixels = np.asarray(image).astype(np.float64)
     if pixels.max() > white:
         raise InputError(
-            f"{name} has pixels up to {pixels.max():.0f}, beyond the white of the training images, {white}; "
-            f"take images of the same camera settings, or train with --white={_next_white(pixels.max())}."
+            f"{name} has pixels up to {pixels.max():.0f}, brighter than the training images' white of {white}; use "
+            f"images taken with the same camera settings, or train with --white={_next_white(pixels.max())}."
         )
     return Image.fromarray(np.round(pixels * (255 / white)).astype(np.uint8))
 

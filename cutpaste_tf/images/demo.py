@@ -1,11 +1,10 @@
 """Draws the built-in data sets, demo/NAME: two categories in MVTec AD's layout, with defects and masks.
 
-    python -m cutpaste_tf.images.demo [NAME ...]     draws into demo/NAME; a training does it by itself
+    python -m cutpaste_tf.images.demo [NAME ...]     draws into demo/NAME; training does this automatically
 
-`fabric` is a texture (woven cloth), `gear` an object (a cast part on a mat). Normal images vary
-in pose, light, color and grain; no defect is a pasted patch of the image. The drawing uses only
-arithmetic that IEEE 754 rounds alike everywhere, so every machine gets the same pixels
-(`demo_drawing.py`).
+`fabric` is a texture (woven cloth), `gear` an object (a cast part on a mat). Normal images vary in pose, light, color
+and grain; no defect is a pasted patch of the image. The drawing uses only arithmetic that IEEE 754 rounds the same way
+everywhere, so every machine gets the same pixels (`demo_drawing.py`).
 """
 
 import hashlib
@@ -23,13 +22,13 @@ from cutpaste_tf.images.demo_drawing import draw_fabric, draw_gear
 from cutpaste_tf.progress import say, track
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-# In the checkout; installed, in the folder where the command is given.
+# In the checkout; if installed, in the current folder.
 FOLDER = (_CHECKOUT if (_CHECKOUT / "pyproject.toml").is_file() else Path.cwd()) / "demo"
 TRAIN, TEST_GOOD, TEST_PER_DEFECT = 150, 40, 16
 
 
 class Category(NamedTuple):
-    """How to draw a category: `draw(rng, defect)` gives RGB in [0, 1] and the defect's mask."""
+    """How to draw a category: `draw(rng, defect)` returns RGB in [0, 1] and the defect's mask."""
 
     draw: Callable[[np.random.Generator, str], tuple[np.ndarray, np.ndarray]]
     defects: tuple[str, ...]
@@ -51,14 +50,14 @@ def place(data: str) -> Path:
 
 
 def draw(data: str) -> Path:
-    """Draws demo/NAME unless it is there; returns its folder.
+    """Draws demo/NAME unless it exists; returns its folder.
 
     Raises:
         InputError: there is no such set.
     """
     name, folder = _name(data), place(data)
     if name not in CATEGORIES:
-        raise InputError(f"--data={data} is not a built-in data set; these are: {_known()}.")
+        raise InputError(f"--data={data} is not a built-in data set; the built-in data sets are: {_known()}.")
     sources = (Path(__file__), Path(__file__).with_name("demo_drawing.py"))
     source = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     stamp = folder / ".drawn_by_sha256"
@@ -101,7 +100,7 @@ CATEGORIES = {
 
 
 def main() -> int:
-    """Draws the categories that the command names, or all."""
+    """Draws the categories given on the command line, or all."""
     names = sys.argv[1:]
     unknown = sorted(set(names) - set(CATEGORIES))
     if unknown:

@@ -1,7 +1,7 @@
-"""How the built-in data set is drawn: pictures of 256 px, and the masks of their defects.
+"""Draws the images of the built-in data sets, 256 px wide and high, and the masks of their defects.
 
-Only arithmetic that IEEE 754 rounds alike everywhere is used, so that every machine gets the same pixels. Images are
-RGB in [0, 1], [SIZE, SIZE, 3]; positions are parts of the side.
+The drawing uses only arithmetic that IEEE 754 rounds the same way everywhere, so every machine gets the same pixels.
+Images are RGB in [0, 1], [SIZE, SIZE, 3]; positions are fractions of the side.
 """
 
 import math
@@ -15,7 +15,7 @@ _Y, _X = np.mgrid[0:SIZE, 0:SIZE] / SIZE + 0.5 / SIZE  # pixel centers, the side
 
 
 def draw_fabric(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.ndarray]:
-    """Plain-woven cloth, slightly turned and stretched, under a sidelong light."""
+    """Plain-woven cloth, slightly rotated and stretched, lit from the side."""
     cosine, sine = _direction(rng.uniform(-0.012, 0.012))
     count = rng.uniform(19.0, 21.0)
     warp_x = 0.012 * (_noise(rng, 4) - 0.5)
@@ -68,7 +68,7 @@ def draw_fabric(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.n
 def draw_gear(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.ndarray]:
     """A cast gear wheel with five bolt holes, at any angle, on a rubber mat.
 
-    Long, because the order of its draws from `rng` makes the images: defects are drawn last.
+    The function is long because the order of its draws from `rng` determines the images; defects are drawn last.
     """
     y, x = _Y - rng.uniform(0.44, 0.56), _X - rng.uniform(0.44, 0.56)
     scale = rng.uniform(0.98, 1.14)
@@ -135,18 +135,18 @@ def draw_gear(rng: np.random.Generator, defect: str) -> tuple[np.ndarray, np.nda
 
 
 def _direction(turns: float) -> tuple[float, float]:
-    """Cosine and sine, rounded so that no machine's last digit shows."""
+    """Cosine and sine, rounded to hide differences between machines in the last digit."""
     return round(math.cos(2 * math.pi * turns), 6), round(math.sin(2 * math.pi * turns), 6)
 
 
 def _bump(position: np.ndarray) -> np.ndarray:
-    """A parabola over each unit: 0 at whole numbers, 1 between."""
+    """A parabola over each unit: 0 at whole numbers, 1 halfway between them."""
     part = position - np.floor(position)
     return 4 * part * (1 - part)
 
 
 def _noise(rng: np.random.Generator, cells: int) -> np.ndarray:
-    """Smooth random field in [0, 1] with so many cells along a side."""
+    """Smooth random field in [0, 1] with `cells` cells along each side."""
     grid = rng.uniform(0, 1, (cells + 2, cells + 2))
     row, column = (_Y * cells).astype(int), (_X * cells).astype(int)
     a, b = _Y * cells - row, _X * cells - column
@@ -164,13 +164,13 @@ def _light(rng: np.random.Generator) -> np.ndarray:
 
 
 def _grain(rng: np.random.Generator, amount: float) -> np.ndarray:
-    """Camera noise [SIZE, SIZE, 1]: near normal as a sum of four uniform draws."""
+    """Camera noise [SIZE, SIZE, 1]: a sum of four uniform draws, which is nearly normal."""
     a, b, c, d = rng.uniform(-0.5, 0.5, (4, SIZE, SIZE))
     return (amount * (a + b + c + d))[..., None]
 
 
 def _coverage(distance: np.ndarray) -> np.ndarray:
-    """Part of each pixel inside an outline, from the distance to it in sides (negative inside)."""
+    """Fraction of each pixel inside an outline, from the distance to it in side lengths (negative inside)."""
     return np.clip(0.5 - distance * SIZE, 0, 1)
 
 
@@ -191,7 +191,7 @@ def _blob(
 def _curve(
     rng: np.random.Generator, *, length: float, bend: float, center: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """Distance to a bent line: a parabola's piece, at any angle."""
+    """Distance to a bent line: a piece of a parabola at any angle."""
     center_y, center_x = center or (rng.uniform(0.25, 0.75), rng.uniform(0.25, 0.75))
     cosine, sine = _direction(rng.uniform(0, 1))
     y, x = _Y - center_y, _X - center_x
@@ -211,7 +211,7 @@ def _on_ring(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tuple[fl
 
 
 def _changed(normal: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Where the defect changed the drawing by 4 % or more, grown by a pixel."""
+    """Where the defect changed the drawing by 4 % or more, grown by one pixel."""
     mask = np.abs(image - normal).max(axis=-1) > 0.04
     padded = np.pad(mask, 1)
     return padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:] | mask

@@ -1,4 +1,4 @@
-"""Walks through folders, following links; and converts file names to text."""
+"""Walks through folders, following links, and converts file names to text."""
 
 import importlib.util
 import os
@@ -20,10 +20,10 @@ EXTENSIONS = (
 
 
 def image_files(folder: Path) -> list[Path]:
-    """All images below a folder, sorted; follows links, and skips what `sidecars` and `litter` list.
+    """All images below a folder, sorted; follows links and skips what `sidecars` and `litter` list.
 
     Raises:
-        InputError: there are other files; or as `entries`.
+        InputError: there are other files, or `entries` raises it.
     """
     files = [path for path in files_below(folder) if not names.is_sidecar(path.name)]
     for path in files:
@@ -33,7 +33,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def sidecars(folder: Path) -> list[Path]:
-    """Files below a folder that are not images but describe them."""
+    """Files below a folder that describe images instead of being images."""
     return [path for path in files_below(folder) if names.is_sidecar(path.name)]
 
 
@@ -46,21 +46,21 @@ def litter(folder: Path) -> list[Path]:
 
 
 def no_image(path: Path) -> str:
-    """The start of a message that a file has an unsupported extension."""
+    """The start of a message about a file with an unsupported extension."""
     return f"{path} is not an image ({', '.join(EXTENSIONS)})"
 
 
 def refusal(path: Path) -> str:
-    """Why a file is not read, if its name says so; else empty."""
+    """Why a file is not read, if its name tells; otherwise empty."""
     return "" if path.suffix.lower() in EXTENSIONS else f"{no_image(path)}{_advice(path)}."
 
 
 def _advice(path: Path) -> str:
-    return ", or `pip install pillow-heif`, which reads it" if path.suffix.lower() in _HEIF else ""
+    return ", or run `pip install pillow-heif` to read it" if path.suffix.lower() in _HEIF else ""
 
 
 def inside(parent: Path) -> list[Path]:
-    """The folders in a folder, sorted, without hidden ones and litter."""
+    """The folders in a folder, sorted, except hidden folders and litter."""
     return sorted(path for path in parent.iterdir() if path.is_dir() and not names.is_litter(path.name))
 
 
@@ -88,18 +88,18 @@ def files_below(folder: Path, above: tuple[Path, ...] = (), *, passed_over: list
 def entries(
     folder: Path, above: tuple[Path, ...] = (), *, passed_over: list[Path] | None = None
 ) -> Iterator[tuple[Path, bool]]:
-    """The entries of a folder, sorted by name, and whether each is a folder; without hidden files and litter.
+    """The entries of a folder, sorted by name, and whether each is a folder; hidden files and litter are skipped.
 
     Args:
-        folder: to list.
+        folder: the folder to list.
         above: its parent folders.
         passed_over: receives the folders that are skipped.
 
     Raises:
-        InputError: the folder is one of `above`: a link leads back to it.
+        InputError: the folder is one of `above`, so a link leads back to it.
     """
     if folder.resolve() in above:
-        raise InputError(f"{folder} is a link to a folder that it lies in; remove it.")
+        raise InputError(f"{folder} is a link to a folder that contains it; remove the link.")
     with os.scandir(folder) as listing:
         every = sorted((entry.name, entry.is_dir()) for entry in listing)
     if passed_over is not None:
@@ -108,7 +108,7 @@ def entries(
 
 
 def shown(path: Path, root: Path) -> str:
-    """A file's name in its data set, as text that can be written anywhere."""
+    """A file's name in its data set, as text that is safe to write anywhere."""
     return printable(path.relative_to(root).as_posix())
 
 

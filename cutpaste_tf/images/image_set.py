@@ -1,4 +1,4 @@
-"""Images of a data set, which are read when their pixels are first needed."""
+"""The images of a data set, read when their pixels are first needed."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from cutpaste_tf.progress import Report, no_report
 from cutpaste_tf.settings.data import DataSettings
 from cutpaste_tf.settings.sizes import Size
 
-# Checks images as soon as their pixels are known, by (paths, hashes); raises InputError if they are not allowed.
+# Checks images as soon as their pixels are known: (paths, hashes) -> None; raises InputError if they are not allowed.
 Check = Callable[[list[str], Sequence[str]], None]
 
 
@@ -27,7 +27,7 @@ class ImageSet:
         items: the images.
         size: (height, width) to resize to, or the side of a square.
         settings: how files are read.
-        check: called once the images are read, or known from a cache.
+        check: called once the images are read or known from a cache.
 
     Attributes:
         items: the images; empty for images that are not files (`of`).
@@ -50,7 +50,7 @@ class ImageSet:
 
     @classmethod
     def of(cls, examples: Examples) -> Self:
-        """A set of images that are already in memory, such as synthetic ones."""
+        """A set of images that are already in memory, such as synthetic images."""
         result = cls([], examples.images.shape[1:3], DataSettings())
         result.examples = examples
         return result
@@ -91,7 +91,7 @@ class ImageSet:
 
     @property
     def hashes(self) -> Sequence[str]:
-        """Of each image's pixels, see `reading.Examples`."""
+        """Hash of each image's pixels, see `reading.Examples`."""
         return self.examples.hashes if self._hashes is None else self._hashes
 
     @property
@@ -102,7 +102,7 @@ class ImageSet:
         return self._thumbnails
 
     def recall(self, hashes: Sequence[str], thumbnails: np.ndarray) -> None:
-        """Takes hashes and thumbnails from a cache, so that the images need not be read for them.
+        """Sets hashes and thumbnails from a cache, so that the images need not be read for them.
 
         Raises:
             InputError: `check` refuses an image.
@@ -111,7 +111,7 @@ class ImageSet:
         self._hashes, self._thumbnails = hashes, thumbnails
 
     def originals(self) -> Iterator[np.ndarray]:
-        """The images at their original sizes, uint8 [height, width, 3]; images that are not files, as they are."""
+        """The images at their original sizes, uint8 [height, width, 3]; images that are not files stay as they are."""
         if not self.items:
             yield from self.examples.images
         for item in self.items:

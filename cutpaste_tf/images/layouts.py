@@ -1,4 +1,4 @@
-"""Folders of images -> items to read. There are three layouts, in which `good` is the value of --normal_name.
+"""Folders of images -> items to read. There are three layouts; in them, `good` stands for the value of --normal_name.
 
     CATEGORY/train/good/*                     MVTec AD's: normal images for training
     CATEGORY/test/good/*, test/DEFECT/*       normal and anomalous images to score
@@ -7,11 +7,11 @@
     FOLDER/good/*, FOLDER/DEFECT/*            a fraction of the normal images is held out for testing
     FOLDER/ground_truth/DEFECT/*
 
-    FOLDER/*                                  all normal for training, unlabelled for testing
+    FOLDER/*                                  all normal for training, unlabeled for testing
 
-Masks may be mixed with the images, see `pairing.py`. Training skips masks, and images whose masks mark a defect; if
-every image of an unlabelled folder has a mask, the masks label the images. Folders may be nested and may be links;
-hidden files and litter are skipped. `unread.py` lists images that a user might expect to be read but are not.
+Masks may be mixed with the images, see `pairing.py`. Training skips masks, and images whose masks mark a defect. If
+every image of an unlabeled folder has a mask, the masks label the images. Folders may be nested and may be links;
+hidden files and litter are skipped. `unread.py` lists images that are not read although a user might expect it.
 """
 
 from collections.abc import Collection
@@ -27,7 +27,7 @@ from cutpaste_tf.images.reading import ANOMALOUS, NORMAL, UNKNOWN, Item
 from cutpaste_tf.settings.data import GOOD, DataSettings
 
 TRUTH = "ground_truth"
-DEFECT = "defect"  # of images that are labelled by a mask only
+DEFECT = "defect"  # for images that are labeled only by a mask
 
 
 class Learnt(NamedTuple):
@@ -37,7 +37,7 @@ class Learnt(NamedTuple):
         folder: the folder.
         images: normal images, including held-out ones.
         masks: files that are masks.
-        marked: images whose masks mark a defect, which are not used.
+        marked: images whose masks mark a defect; they are not used.
     """
 
     folder: Path
@@ -53,33 +53,32 @@ def list_train(
 
     Args:
         root: the folder.
-        settings: gives the normal folder's name, and the fraction of it that is held out if there is no folder for
-            testing.
+        settings: gives the normal folder's name, and the fraction of it to hold out if there is no folder for testing.
         trained: names of the images that a resumed run was trained on, to keep its split.
 
     Raises:
-        InputError: no folder, no normal images, fewer than two, a file that is not an image, or a folder named like
-            defects or masks.
+        InputError: there is no folder, it holds fewer than two normal images, a file is not an image, or a folder is
+            named like defects or masks.
     """
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder; it must be a category folder, or hold normal images.")
+        raise InputError(f"{root} is not a folder; give a category folder or a folder of normal images.")
     training = learnt(root, settings)
     files = training.images
     if is_split(root, settings):
         held_out = _held_out(root, files, settings, trained)
         files = [path for path in files if path not in held_out]
     if len(files) < 2:
-        left_out = f", without {len(training.marked)} whose masks mark a defect" if training.marked else ""
+        left_out = f", not counting {len(training.marked)} whose masks mark a defect" if training.marked else ""
         count = f"{len(files)} image" if len(files) == 1 else f"{len(files)} images"
         raise InputError(
-            f"{training.folder} holds {count}{left_out} ({', '.join(folders.EXTENSIONS)}); at least 2 are needed to "
-            "fit a density, 50 to do it well."
+            f"{training.folder} holds {count}{left_out} ({', '.join(folders.EXTENSIONS)}); fitting a density needs at "
+            "least 2, and 50 to do it well."
         )
     return [Item(folders.shown(path, root), path, (), NORMAL, GOOD) for path in files]
 
 
 def learnt(root: Path, settings: DataSettings) -> Learnt:
-    """The files of the training folder; raises as `list_train`."""
+    """The files of the training folder; raises what `list_train` raises."""
     folder = _train_folder(root, settings.reading.normal_name)
     files = folders.image_files(folder)
     paired = pairing.pair(files, folder)
@@ -96,7 +95,7 @@ def learnt(root: Path, settings: DataSettings) -> Learnt:
 
 
 def _train_folder(root: Path, normal: str) -> Path:
-    """The folder of the training images; raises as `list_train`."""
+    """The folder of the training images; raises what `list_train` raises."""
     inside = [folder.name for folder in folders.inside(root)]
     if "train" in inside:
         folder_checks.refuse_other_normal(root / "train", normal)
@@ -104,10 +103,10 @@ def _train_folder(root: Path, normal: str) -> Path:
         if not folder.is_dir():
             existing = ", ".join(path.name for path in folders.inside(root / "train"))
             advice = (
-                f"train has the folders: {existing}. If one of them is it, give --normal_name."
+                f"train has the folders: {existing}. If one of them holds these images, give its name as --normal_name."
                 if existing
-                else f"train has no folders. If its images are normal, give --data={root}/train, and the test images "
-                "by --test_data."
+                else f"train has no folders. If its images are normal, give --data={root}/train, and give the test "
+                "images as --test_data."
             )
             raise InputError(
                 f"{root} has no folder train/{normal}, where the normal training images should be; {advice}"
@@ -123,42 +122,42 @@ def _train_folder(root: Path, normal: str) -> Path:
 def list_test(root: Path, settings: DataSettings = DataSettings(), *, trained: Collection[str] = ()) -> list[Item]:
     """The test images of a category folder, or every image of a plain folder.
 
-    Images of a plain folder are unlabelled, unless every one has a mask, possibly empty, which labels it.
+    Images of a plain folder are unlabeled unless every image has a mask, possibly empty; then the masks label them.
 
     Args:
         root: the folder.
         settings: gives the normal folder's name.
-        trained: names of training images, which are skipped.
+        trained: names of training images to skip.
 
     Raises:
-        InputError: no folder, no images, a file that is not an image, or ambiguous masks.
+        InputError: there is no folder, there are no images, a file is not an image, or masks are ambiguous.
     """
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder; it must be a category folder with test/*, or hold images.")
+        raise InputError(f"{root} is not a folder; give a category folder with test/* or a folder of images.")
     normal = settings.reading.normal_name
     test = _labelled_folder(root, normal)
     items = _plain(root, settings) if test is None else labelled(root, test, normal)
     is_labelled = any(item.label != UNKNOWN for item in items)
     items = [item for item in items if not is_labelled or item.path not in trained]
     if not items:
-        where = f"{test} holds no images ({', '.join(folders.EXTENSIONS)}) to test in its folders."
-        plain = f"{root} holds no images ({', '.join(folders.EXTENSIONS)}) to test, and no folder test."
+        where = f"The folders in {test} hold no test images ({', '.join(folders.EXTENSIONS)})."
+        plain = f"{root} holds no test images ({', '.join(folders.EXTENSIONS)}) and no folder test."
         raise InputError(where if test else plain)
     return items
 
 
 def labelled(root: Path, test: Path, normal: str) -> list[Item]:
-    """The images in the subfolders of a test folder, labelled by subfolder; raises as `list_test`."""
+    """The images in the subfolders of a test folder, labeled by subfolder; raises what `list_test` raises."""
     folder_checks.refuse_other_normal(test, normal)
     loose = [path for path in sorted(test.iterdir()) if folders.is_image(path)]
     if loose and not folders.inside(test):
         raise InputError(
-            f"{test} holds images and no folders, {normal}/ and those of defects: sort them, or name "
-            f"{test} itself as the test images, which are then labelled by masks that lie beside them, if at all."
+            f"{test} holds images but no folders: sort them into {normal}/ and a folder for each defect, or give "
+            f"{test} itself as the test images. Then only masks beside the images can label them."
         )
     if loose:
         raise InputError(
-            f"{loose[0]} lies beside the folders of {test}; put it in {normal}/ or in its defect's folder."
+            f"{loose[0]} is next to the folders in {test}; move it to {normal}/ or to its defect's folder."
         )
     paired, items = paired_tests(test), []
     for path in paired.images:
@@ -169,19 +168,19 @@ def labelled(root: Path, test: Path, normal: str) -> list[Item]:
 
 
 def _labelled_folder(root: Path, normal: str) -> Path | None:
-    """The folder whose subfolders label test images; None if there is none; raises as `list_test`."""
+    """The folder whose subfolders label test images, or None; raises what `list_test` raises."""
     inside = [folder.name for folder in folders.inside(root)]
     if "test" in inside:
         return root / "test"
     if "train" in inside or (TRUTH in inside and normal not in inside):
-        raise InputError(f"{root} has no folder test; name a folder that has, or that holds only images to score.")
+        raise InputError(f"{root} has no folder test; give a folder that has one, or one that holds only test images.")
     folder_checks.refuse_categories(root)
     folder_checks.refuse_other_normal(root, normal)
     return root if normal in inside else None
 
 
 def _plain(root: Path, settings: DataSettings) -> list[Item]:
-    """The images of a plain folder, labelled if every one has a mask."""
+    """The images of a plain folder, labeled if every image has a mask."""
     paired = pairing.pair(folders.image_files(root), root)
     if len(paired.masks) < len(paired.images):
         return [Item(folders.shown(path, root), path, (), UNKNOWN, "") for path in paired.images]
@@ -191,7 +190,7 @@ def _plain(root: Path, settings: DataSettings) -> list[Item]:
 
 
 def paired_tests(test: Path) -> Paired:
-    """The images in the subfolders of a test folder, and their masks, among them or in a separate folder."""
+    """The images in the subfolders of a test folder, and their masks, which are among them or in a separate folder."""
     truth = _truth(test)
     inside = [folder for folder in folders.inside(test) if folder != truth]
     files = [path for folder in inside for path in folders.image_files(folder)]
@@ -206,7 +205,7 @@ def has_masks(root: Path) -> bool:
 
 
 def test_folder(root: Path, settings: DataSettings) -> Path | None:
-    """The folder whose subfolders label test images; None if there is none."""
+    """The folder whose subfolders label test images, or None."""
     if (root / "test").is_dir():
         return root / "test"
     return root if (root / settings.reading.normal_name).is_dir() else None
@@ -220,7 +219,7 @@ def held_out(root: Path, settings: DataSettings, trained: Collection[str]) -> in
 
 
 def _held_out(root: Path, files: list[Path], settings: DataSettings, trained: Collection[str] | None) -> set[Path]:
-    """The normal images held out for testing: those that the run did not train on, or a seeded random part."""
+    """The normal images held out for testing: those the run did not train on, or a seeded random sample."""
     if trained is not None:
         return {path for path in files if folders.shown(path, root) not in trained}
     count = round(settings.test_split * len(files))
@@ -231,14 +230,14 @@ def _held_out(root: Path, files: list[Path], settings: DataSettings, trained: Co
 
 
 def is_split(root: Path, settings: DataSettings) -> bool:
-    """Whether a folder holds normal images next to other folders of images, and no `train`."""
+    """Whether a folder has normal images next to other folders of images, and no `train`."""
     inside, normal = {folder.name: folder for folder in folders.inside(root)}, settings.reading.normal_name
     others = [folder for name, folder in inside.items() if name not in (normal, TRUTH) and not names.is_masks(name)]
     return normal in inside and "train" not in inside and any(folders.count(folder) for folder in others)
 
 
 def _truth(test: Path) -> Path | None:
-    """The folder of masks with the same layout as `test`: in it or next to it."""
+    """The folder of masks with the same layout as `test`, inside it or next to it."""
     if (test / TRUTH).is_dir():
         return test / TRUTH
     if (test.parent / TRUTH).is_dir():

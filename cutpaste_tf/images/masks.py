@@ -1,8 +1,8 @@
 """Masks: which file belongs to which image, and which of its pixels are the defect.
 
-A mask is in `ground_truth/DEFECT`, named like its image, with or without `_mask` or another suffix of `names`; or it is
-a folder of that name whose files are parts of the mask (MVTec LOCO). Masks may also be among the images, see
-`pairing.py`. Painting and labelling programs mark defects in different ways, see `defect`.
+A mask is in `ground_truth/DEFECT` and is named like its image, with or without `_mask` or another suffix from `names`.
+It may also be a folder with that name, whose files are parts of the mask (MVTec LOCO). Masks may also be among the
+images, see `pairing.py`. Painting and labeling programs mark defects in different ways, see `defect`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,14 @@ def pair(images: Sequence[Path], masks: Mapping[Path, Path]) -> tuple[dict[Path,
 
     Args:
         images: relative to their folder, such as `crack/001.png`.
-        masks: files, and the path of each as if it were next to its image, such as `crack/001_mask.png`, or in a folder
+        masks: files -> the path of each as if it were next to its image, such as `crack/001_mask.png`, or in a folder
             named like the image.
 
     Returns:
         The masks of each image that has any, and the masks that match no image.
 
     Raises:
-        InputError: two images would share a mask, or one image has two of them.
+        InputError: two images would share a mask, or one image has two masks.
     """
     by_name: dict[Path, list[Path]] = {}
     for image in images:
@@ -47,7 +47,7 @@ def pair(images: Sequence[Path], masks: Mapping[Path, Path]) -> tuple[dict[Path,
             continue
         if len(fits) > 1:
             raise InputError(
-                f"The images {fits[0][0]} and {fits[1][0]} would share the mask {place}; give them names of their own."
+                f"The images {fits[0][0]} and {fits[1][0]} would share the mask {place}; give them different names."
             )
         image, is_part = fits[0]
         by_image.setdefault(image, []).append((mask, is_part))
@@ -59,10 +59,10 @@ def pair(images: Sequence[Path], masks: Mapping[Path, Path]) -> tuple[dict[Path,
 
 
 def owners(place: Path, by_name: Mapping[Path, Sequence[Path]]) -> list[tuple[Path, bool]]:
-    """The images that a mask file may belong to, and whether it is one of several parts of the mask.
+    """The images that a mask file may belong to, and whether the file is one of several parts of the mask.
 
     Args:
-        place: its path as if it were next to its image.
+        place: the mask's path as if it were next to its image.
         by_name: images by their path without the extension.
     """
     name = place.parent / place.stem
@@ -78,20 +78,20 @@ def read(
 ) -> tuple[np.ndarray, float]:
     """Reads the mask of an image.
 
-    Nearest-neighbor sampling; if the defect is so thin that nothing is left, every pixel it touches is marked.
+    Uses nearest-neighbor sampling. If the defect is so thin that nothing is left, every pixel it touches is marked.
 
     Args:
         sources: files, or their content, whose union is the defect.
-        name: of the image, for messages.
+        name: the image's name, for messages.
         image_size: required width and height of the mask.
         size: (height, width) to resize to.
         settings: gives max_megapixels, and whether masks are zero on the defect.
 
     Returns:
-        bool [height, width], True on the defect; and the fraction of the original picture that is.
+        bool [height, width], True on the defect; and the fraction of the original image that is defective.
 
     Raises:
-        InputError: a file is not an image, or has another size.
+        InputError: a file is not an image, or its size differs.
     """
     marked = np.zeros(image_size[::-1], bool)
     for source in sources:
@@ -115,21 +115,21 @@ def defect(image: Image.Image, name: str) -> np.ndarray:
     """Which pixels a mask marks, bool [height, width].
 
     If transparency varies: pixels that are not fully transparent. With a palette: every index but 0. In JPEG and other
-    lossy formats: values of at least half the maximum. Otherwise: every value but zero, so that labels 1, 2, 3 all
+    lossy formats: values of at least half the maximum. Otherwise: every nonzero value, so that labels 1, 2 and 3 all
     count.
 
     Raises:
         InputError: its mode is not supported.
     """
     if image.mode not in _MODES:
-        raise InputError(f"{name} has the color mode {image.mode}, which is not supported; save it as grey.")
+        raise InputError(f"{name} has the color mode {image.mode}, which is not supported; save it as gray.")
     if image.has_transparency_data and not image.mode.startswith("I"):
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         if alpha.min() != alpha.max():
             return alpha > 0
     if image.mode in ("P", "PA"):
         return np.asarray(image if image.mode == "P" else image.getchannel("P")) > 0
-    # WebP may be lossless or lossy, and does not say which: a lossless mask has few values.
+    # WebP may be lossless or lossy and does not say which; a lossless mask has few values.
     if image.format in _LOSSY or (image.format == "WEBP" and not image.getcolors(16)):
         values = np.asarray(image.convert("L"))
         return values >= max(1.0, values.max() / 2)

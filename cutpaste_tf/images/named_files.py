@@ -1,7 +1,7 @@
-"""The files that a user wants scored: one file, a folder, a pattern, or names on standard input.
+"""The files a user wants scored: one file, a folder, a pattern, or names on standard input.
 
-They are listed lazily, so that a million files need no more memory than the names of the largest folder. A folder that
-cannot be listed is an entry with an error.
+They are listed lazily, so a million files need no more memory than the names in the largest folder. A folder that
+cannot be listed becomes an entry with an error.
 """
 
 import glob
@@ -17,17 +17,17 @@ from cutpaste_tf.images import folders, names, pairing
 
 STANDARD_INPUT = "-"
 _MASKS = "ground_truth"
-_PARTS = ("train", "test", _MASKS)  # folders that identify a data set, which has masks too
-_LONGEST = 240  # bytes of a name derived from a file's: most systems allow 255
+_PARTS = ("train", "test", _MASKS)  # folders that identify a data set, which also has masks
+_LONGEST = 240  # bytes of a name derived from a file's name; most systems allow 255
 
 
 class NamedFile(NamedTuple):
     """A file to score.
 
     Attributes:
-        path: of the file, or of a folder that cannot be listed.
+        path: path of the file, or of a folder that cannot be listed.
         place: unique relative path for its results in a folder of results.
-        error: why it is not an image; empty if nothing is known against it.
+        error: why it is not an image; empty if no reason is known.
     """
 
     path: Path
@@ -42,7 +42,7 @@ def check(named: str) -> None:
         named: a file, a folder, a pattern such as `photos/*.png`, or `-` for standard input.
 
     Raises:
-        InputError: it does not, or it is the folder of a data set, which has masks too.
+        InputError: it does not, or it is the folder of a data set, which also has masks.
     """
     if named == STANDARD_INPUT:
         return
@@ -51,15 +51,14 @@ def check(named: str) -> None:
         if parts := [name for name in _PARTS if (path / name).is_dir()]:
             inside = next((path / name for name in ("test", "good") if (path / name).is_dir()), path / parts[0])
             raise InputError(
-                f"--images={named} is a data set's folder (it holds {', '.join(parts)}/), where not all is to be "
-                f"scored: name a folder of images, as {inside}."
+                f"--images={named} is a data set's folder (it holds {', '.join(parts)}/), which also holds files that "
+                f"should not be scored; give a folder of images, such as {inside}."
             )
         if next(folders.files_below(path), None) is None:
             raise InputError(f"--images={named} holds no images ({', '.join(folders.EXTENSIONS)}).")
     elif not path.exists() and next(glob.iglob(str(path), recursive=True), None) is None:
         raise InputError(
-            f"--images={named}: there is no such file or folder, and no file that fits it as a pattern"
-            f"{_brackets(path)}."
+            f"--images={named}: there is no such file or folder, and no file matches it as a pattern{_brackets(path)}."
         )
 
 
@@ -67,31 +66,31 @@ def refuse_inside(place: Path, named: str, flag: str, *, is_folder: bool) -> Non
     """Checks that results are not written where they would be scored too.
 
     Args:
-        place: of the results.
+        place: where the results go.
         named: as in `check`.
-        flag: of the place.
-        is_folder: whether the place is a folder of results, rather than a file.
+        flag: the flag that gives the place.
+        is_folder: whether the place is a folder of results rather than a file.
 
     Raises:
-        InputError: they do.
+        InputError: they would be.
     """
     path = Path(named).expanduser()
     results = (place, place / "a.heat.png") if is_folder else (place,)
     fits = not path.exists() and any(result.resolve().match(str(path.absolute())) for result in results)
     if named != STANDARD_INPUT and (fits or place.resolve().is_relative_to(path.resolve())):
         raise InputError(
-            f"{flag}={place} lies in --images={named}, where it would be scored as well; name another place."
+            f"{flag}={place} is inside --images={named}, where it would be scored as well; give another place."
         )
 
 
 def _brackets(path: Path) -> str:
-    """How to escape the brackets of a path, if a part of it exists and is not meant as a pattern."""
+    """How to escape the brackets in a path if a part of it exists and is not meant as a pattern."""
     existing, escaped = Path(), []
     for part in path.parts:
         existing /= part
         escaped.append(glob.escape(part) if existing.exists() else part)
     better = str(Path(*escaped)) if escaped else ""
-    return f"; [ ] are characters of patterns, for [ write [[], as --images='{better}'" if "[[]" in better else ""
+    return f"; [ ] have a meaning in patterns: for [ write [[], as in --images='{better}'" if "[[]" in better else ""
 
 
 def listed(named: str, lines: Iterable[bytes] = (), *, passed_over: list[Path] | None = None) -> Iterator[NamedFile]:
@@ -99,8 +98,8 @@ def listed(named: str, lines: Iterable[bytes] = (), *, passed_over: list[Path] |
 
     Args:
         named: as in `check`.
-        lines: of standard input: one name each, or names separated by zero bytes, as written by `find -print0`.
-        passed_over: receives the folders that are skipped: hidden ones, and those that programs leave behind.
+        lines: lines of standard input: one name each, or names separated by zero bytes, as written by `find -print0`.
+        passed_over: receives the folders that are skipped: hidden folders, and those that programs leave behind.
     """
     path = Path(named).expanduser()
     if named == STANDARD_INPUT:
@@ -124,12 +123,12 @@ def listed(named: str, lines: Iterable[bytes] = (), *, passed_over: list[Path] |
                     passed_over.append(place)
             elif not file.is_dir():
                 yield NamedFile(file, _place(file.relative_to(root)), siblings.refusal(file))
-            elif "**" not in named:  # which matches the contents of folders already
+            elif "**" not in named:  # `**` already matches the contents of folders
                 yield from _below(file, root, (), passed_over)
 
 
 def _split(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Names: one per line, or, from the first zero byte on, separated by zero bytes."""
+    """Names, one per line; from the first zero byte on, they are separated by zero bytes instead."""
     rest, is_zero = b"", False
     for line in lines:
         is_zero = is_zero or b"\0" in line
@@ -151,16 +150,16 @@ class _Siblings:
                 self._files.setdefault((path.parent, path.stem), []).append(path)
 
     def refusal(self, path: Path) -> str:
-        """Why a file is not scored; empty unless it is the mask of another."""
+        """Why a file is not scored; empty unless it is the mask of another file."""
         stem, _ = names.without_mask_suffix(path.stem)
         others = [
             same for name in (stem, path.stem) for same in self._files.get((path.parent, name), ()) if same != path
         ]
         image = pairing.owner(path, others) if others else None
-        return f"{path} is the mask of {image.name}, which is not scored." if image else ""
+        return f"{path} is the mask of {image.name}; masks are not scored." if image else ""
 
     def are_shadowed_by(self, folder: Path) -> bool:
-        """Whether a folder holds masks of these files, judging by names."""
+        """Whether a folder holds masks of these files, judging by their names."""
         if names.is_masks(folder.name):
             return True
         if not names.is_perhaps_masks(folder.name):
@@ -181,7 +180,7 @@ def _below(folder: Path, root: Path, above: tuple[Path, ...], passed_over: list[
     for path, is_folder in every:
         place = path.relative_to(root)
         if is_folder and siblings.are_shadowed_by(path):
-            yield NamedFile(path, place, f"{path} is a folder of masks, which are not scored.")
+            yield NamedFile(path, place, f"{path} is a folder of masks; masks are not scored.")
         elif is_folder:
             yield from _below(path, root, (*above, folder.resolve()), passed_over)
         else:
@@ -197,7 +196,7 @@ def _place(path: Path) -> Path:
 
 
 def beside(place: Path, ending: str) -> Path:
-    """A name for a result: the file's full name, as there may be `a.png` and `a.jpg`, with an ending."""
+    """A name for a result: the file's full name plus an ending, since there may be `a.png` and `a.jpg`."""
     name = f"{place.name}{ending}"
     if len(os.fsencode(name)) > _LONGEST:
         name = f"{hashlib.sha256(os.fsencode(place.name)).hexdigest()[:32]}{ending}"

@@ -1,4 +1,4 @@
-"""Interprets names of files and folders: normal, defective, masks, or litter left by programs.
+"""Interprets names of files and folders: normal, defective, masks, or litter that programs leave behind.
 
 Comparisons ignore case.
 """
@@ -13,12 +13,12 @@ _DEFECTIVE = {
     *("reject", "rejects", "rejected", "scrap", "scrapped", "damage", "damaged", "broken"),
 }
 _WITHOUT = {"no", "non", "not", "without", "free"}
-# Folders of masks. Those of _PERHAPS_MASKS may also hold photographs of labels: only files that match images are masks.
+# Folders of masks. Those in _PERHAPS_MASKS may also hold photographs of labels; only files that match images are masks.
 _MASKS = {"mask", "masks", "gt", "groundtruth", "annotation", "annotations", "segmentation", "segmentations"}
 _MASKS |= {"segmentationclass", "segmentationobject"}
 _PERHAPS_MASKS = {"label", "labels", "seg", "segs", "truth"}
 _IMAGES = {"image", "images", "img", "imgs", "jpegimages"}
-# Such as `000_mask`, `Part0_label`, `10000_GT`, `000-ground-truth`; for several masks of an image `000_mask_1`.
+# Such as `000_mask`, `Part0_label`, `10000_GT`, `000-ground-truth`; `000_mask_1` if an image has several masks.
 _MASK_SUFFIX = re.compile(
     r"(?P<stem>.+?)[_\-. ](?:masks?|gt|labels?|seg|segmentation|annotations?|(?:ground[_\-. ]?)?truth)"
     r"(?P<number>[_\-. ]?\d+)?",
@@ -81,7 +81,7 @@ def is_images(folder: str) -> bool:
 
 
 def without_mask_suffix(stem: str) -> tuple[str, bool]:
-    """The stem of a mask's image, empty if the stem is not a mask's; and whether the image has several masks."""
+    """The stem of the mask's image (empty if `stem` is not a mask's), and whether the image has several masks."""
     match = _MASK_SUFFIX.fullmatch(stem)
     return (match["stem"], match["number"] is not None) if match else ("", False)
 
@@ -92,7 +92,7 @@ def is_litter(name: str) -> bool:
 
 
 def is_sidecar(name: str) -> bool:
-    """Whether a file describes images, by its name."""
+    """Whether a file's name says that it describes images."""
     stem, dot, ending = name.casefold().rpartition(".")
     return f".{ending}" in _SIDECARS if dot and stem else name.casefold() in _SIDECAR_NAMES
 

@@ -1,8 +1,8 @@
 """Separates the images of a folder from the masks among them.
 
-A mask is next to its image, as `000_mask.png` or `10000_GT.png` (KolektorSDD2), or has the same stem, as `000.png` next
-to `000.jpg`, if it has only a few values; or it is in a folder of masks, as `Label/0576_label.PNG` for `0576.PNG`
-(DAGM), or `Masks/Anomaly/000.png` for `Images/Anomaly/000.JPG` (VisA).
+A mask may be next to its image, such as `000_mask.png` or `10000_GT.png` (KolektorSDD2). It may also have the same stem
+if it has only a few values, such as `000.png` next to `000.jpg`. Or it is in a folder of masks, such as
+`Label/0576_label.PNG` for `0576.PNG` (DAGM) or `Masks/Anomaly/000.png` for `Images/Anomaly/000.JPG` (VisA).
 """
 
 import functools
@@ -15,7 +15,7 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import decoding, masks, names
 from cutpaste_tf.settings.data import ReadingSettings
 
-_VALUES = 16  # most values of a mask that has the same stem as its image
+_VALUES = 16  # most values that a mask with the same stem as its image may have
 _LOSSY, _LOSSLESS = (".jpg", ".jpeg", ".jfif", ".heic"), (".png", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -24,7 +24,7 @@ class Paired(NamedTuple):
 
     Attributes:
         images: in their original order.
-        masks: of each image that has any.
+        masks: the masks of each image that has any.
         lost: masks that match no image.
     """
 
@@ -38,12 +38,12 @@ def pair(files: Sequence[Path], folder: Path, truth: Path | None = None, marks: 
 
     Args:
         files: below the folder.
-        folder: that contains them.
-        truth: another folder, with masks only.
+        folder: the folder that contains them.
+        truth: another folder that contains only masks.
         marks: files below `truth`.
 
     Raises:
-        InputError: two images would share a mask, or one image has two of them.
+        InputError: two images would share a mask, or one image has two masks.
     """
     within = {path: path.relative_to(folder) for path in files}
     by_stem: dict[Path, list[Path]] = {}
@@ -60,7 +60,7 @@ def pair(files: Sequence[Path], folder: Path, truth: Path | None = None, marks: 
 
 
 def owner(path: Path, siblings: Collection[Path]) -> Path | None:
-    """The image among its siblings that a file is the mask of; None if it is not a mask."""
+    """The image, among a file's siblings, whose mask the file is; None if it is not a mask."""
     stem, _ = names.without_mask_suffix(path.stem)
     if stem and (match := next((sibling for sibling in siblings if sibling.stem == stem), None)):
         return match
@@ -89,10 +89,10 @@ def _place(path: Path, place: Path, by_stem: Mapping[Path, list[Path]], beside: 
     """The path of a mask as if it were next to its image; None for an image.
 
     Args:
-        path: of a file.
-        place: the same, relative.
-        by_stem: images, and masks next to them, by their relative path without the extension.
-        beside: names of folders of images next to a folder of masks.
+        path: the path of a file.
+        place: the same path, relative.
+        by_stem: images and the masks next to them, by their relative path without the extension.
+        beside: names of folders of images that are next to a folder of masks.
     """
     folders = place.parts[:-1]
     for index, name in enumerate(folders):
@@ -121,5 +121,5 @@ def _has_few_values(path: Path) -> bool:
     try:
         with decoding.opened(path, str(path), max_megapixels=1000) as image:
             return image.mode not in ("I", "F") and not image.mode.startswith("I;") and bool(image.getcolors(_VALUES))
-    except InputError:  # it is refused later, when it is read
+    except InputError:  # reading it will refuse it later
         return False

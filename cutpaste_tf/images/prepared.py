@@ -1,7 +1,7 @@
 """Data sets prepared by TensorFlow Datasets -> items to read: mvtec_ad/CATEGORY, cifar10/CLASS.
 
-Reading needs only the prepared files, not the code that built them, and Pillow decodes the images like
-those of a folder, so that the same images give the same training.
+Reading needs only the prepared files, not the code that built them. Pillow decodes the images like those of a folder,
+so the same images give the same training.
 """
 
 import os
@@ -23,7 +23,7 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def data_dir(folder: str = "") -> Path:
-    """Where TensorFlow Datasets keeps prepared sets: as given, or TFDS_DATA_DIR, or its default."""
+    """Where TensorFlow Datasets keeps prepared sets: the given folder, or TFDS_DATA_DIR, or its default."""
     return Path(folder or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
@@ -36,24 +36,24 @@ def find(folder: Path, name: str, command: str) -> Path:
     """The folder of the newest version of a data set.
 
     Raises:
-        InputError: there is none; the message gives the command that prepares it.
+        InputError: there is none; the message gives the command that prepares one.
     """
     candidates = [path.parent for path in folder.glob("*/dataset_info.json") if _version(path.parent.name)]
     if not candidates:
-        raise InputError(f"{name} is not prepared in {folder}; prepare it by: {command}")
+        raise InputError(f"{name} is not prepared in {folder}; prepare it with: {command}")
     return max(candidates, key=lambda path: _version(path.name))
 
 
 def records(folder: Path, split: str, raw: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The examples of a prepared set's split.
+    """The examples in one split of a prepared set.
 
     Args:
-        folder: of one version of the set.
-        split: its name.
+        folder: the folder of one version of the set.
+        split: the split's name.
         raw: features to return as undecoded bytes.
 
     Raises:
-        InputError: the split or a file of it is missing or damaged.
+        InputError: the split or one of its files is missing or damaged.
     """
     leave_gpus()  # to the other backend, before TensorFlow Datasets initializes TensorFlow
     import tensorflow_datasets as tfds
@@ -79,7 +79,7 @@ def _first_line(error: Exception) -> str:
 
 
 def mvtec_ad(name: str, part: str, folder: Path) -> Iterator[Item]:
-    """The images of a category of MVTec AD; arguments and errors as `sources.Source.read`."""
+    """The images of a category of MVTec AD; arguments and errors as for `sources.Source.read`."""
     command = f"python -m data.mvtec_ad --source=ARCHIVE_OR_FOLDER --categories={name} --data_dir={folder}"
     for record in records(find(folder / "mvtec_ad" / name, f"mvtec_ad/{name}", command), part, ("image", "mask")):
         anomalous = record["label"] == 1
@@ -93,7 +93,7 @@ def mvtec_ad(name: str, part: str, folder: Path) -> Iterator[Item]:
 
 
 def cifar10(normal: str, part: str, folder: Path) -> Iterator[Item]:
-    """One class of CIFAR-10 is normal, the nine others are anomalous (Section 5.4); as `sources.Source.read`."""
+    """One class of CIFAR-10 as normal, the nine others as anomalous (Section 5.4); see `sources.Source.read`."""
     dataset = find(folder / "cifar10", "cifar10", prepare_command("cifar10", folder))
     for record in records(dataset, part, ("image",)):
         name = CIFAR10[record["label"]]

@@ -1,7 +1,7 @@
-"""Public data sets whose split is not by MVTec AD's folders, read as they are unpacked.
+"""Public data sets whose split does not follow MVTec AD's folders, read as they are unpacked.
 
-A folder is recognized by what else is in it or beside it. MVTec AD and MPDD have MVTec AD's folders, and so has MVTec
-LOCO, of which only notes are given.
+A folder is recognized by what else is in it or next to it. MVTec AD and MPDD have MVTec AD's folders. So does MVTec
+LOCO, for which this module gives only notes.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class PublicSet(NamedTuple):
 
 
 def of(root: Path, settings: DataSettings) -> PublicSet | None:
-    """The set that a folder is a category of; None if it is none of those that need more than their folders.
+    """The public set to which a category folder belongs; None if its folders alone give the split.
 
     Args:
-        root: the folder.
-        settings: the held-out part of sets without a split, and how masks are read.
+        root: the category folder.
+        settings: give the fraction to hold out from sets without a split, and how masks are read.
 
     Raises:
         InputError: a file of the split is missing or damaged.
@@ -53,14 +53,14 @@ def of(root: Path, settings: DataSettings) -> PublicSet | None:
 
 
 def pro_limit(root: Path) -> float:
-    """The false positive rate up to which a set's authors integrate the per-region overlap."""
+    """The false positive rate up to which the set's authors integrate the per-region overlap."""
     return 0.05 if (root / "test_public").is_dir() else 0.3
 
 
 def notes(root: Path) -> list[str]:
     """What the user should know about a set that `of` does not need to read."""
     if (root / "test/logical_anomalies").is_dir():
-        measure = "its measure, sPRO, is not computed, and AUPRO, without its saturation thresholds, is another"
+        measure = "its metric, sPRO, is not computed; AUPRO differs, since it has no saturation thresholds"
         return [f"MVTec LOCO: {measure}.", *_validation(root)]
     return []
 
@@ -68,7 +68,7 @@ def notes(root: Path) -> list[str]:
 def _validation(root: Path) -> list[str]:
     place = root / "validation" / GOOD
     count = folders.count(place) if place.is_dir() else 0
-    return [f"Not read: {count} normal images of validation/; for the threshold give --calibration_data={place}."]
+    return [f"Not read: {count} normal images in validation/; to set the threshold, give --calibration_data={place}."]
 
 
 def _items(root: Path, paths: Iterable[Path], label: int, kind: str, masks: Any = None) -> list[Item]:
@@ -78,7 +78,7 @@ def _items(root: Path, paths: Iterable[Path], label: int, kind: str, masks: Any 
 
 def _present(path: Path, listed_in: Path) -> Path:
     if not path.is_file():
-        raise InputError(f"{path} is missing, which {listed_in} lists: unpack the data set again.")
+        raise InputError(f"{listed_in} lists {path}, which is missing; unpack the data set again.")
     return path
 
 
@@ -98,25 +98,25 @@ def _visa(root: Path, settings: DataSettings) -> PublicSet | None:
                 mask = root.parent / row["mask"] if row["mask"] else None
                 items[row["split"]].append(_listed(root, table, root.parent / row["image"], mask, kind))
             except KeyError as error:
-                raise InputError(f"{table} has no {error} as VisA's has; unpack the data set again.") from None
+                raise InputError(f"{table} lacks {error}, which VisA's has; unpack the data set again.") from None
     if not items["train"]:
-        raise InputError(f"{table} lists no training images of {root.name}.")
+        raise InputError(f"{table} lists no training images for {root.name}.")
     return PublicSet(items["train"], items["test"])
 
 
 def _mvtec_ad_2(root: Path, settings: DataSettings) -> PublicSet | None:
-    """MVTec AD 2: test_public beside train; the private test images have no labels."""
+    """MVTec AD 2: test_public next to train; the private test images have no labels."""
     test = root / "test_public"
     if not (test.is_dir() and (root / "train" / GOOD).is_dir()):
         return None
-    lines = ["MVTec AD 2: tested is test_public; AUPRO is integrated up to .05.", *_validation(root)]
+    lines = ["MVTec AD 2: testing uses test_public; AUPRO is integrated up to .05.", *_validation(root)]
     private = [folder for folder in folders.inside(root) if folder.name.startswith("test_private")]
     lines += [f"Not read: {folder.name}, whose images have no labels." for folder in private]
     return PublicSet(layouts.list_train(root, settings), layouts.labelled(root, test, GOOD), tuple(lines))
 
 
 def _btad(root: Path, settings: DataSettings) -> PublicSet | None:
-    """BTAD: `ok` and `ko` in place of `good` and kinds of defects."""
+    """BTAD: `ok` and `ko` instead of `good` and kinds of defects."""
     if not all((root / place).is_dir() for place in ("train/ok", "test/ko", "ground_truth/ko")):
         return None
     named = dataclasses.replace(settings, reading=settings.reading.replaced(normal_name="ok"))
@@ -124,7 +124,7 @@ def _btad(root: Path, settings: DataSettings) -> PublicSet | None:
 
 
 def _kolektor_sdd2(root: Path, settings: DataSettings) -> PublicSet | None:
-    """KolektorSDD2: images in train and test, each with NAME_GT.png beside it, empty for a normal one."""
+    """KolektorSDD2: images in train and test, each with NAME_GT.png next to it, which is empty for normal images."""
     parts = [root / "train", root / "test"]
     if not all(part.is_dir() and next(part.glob("*_GT.png"), None) for part in parts):
         return None
@@ -136,8 +136,11 @@ def _kolektor_sdd2(root: Path, settings: DataSettings) -> PublicSet | None:
 
 
 def _kolektor_sdd(root: Path, settings: DataSettings) -> PublicSet | None:
-    """KolektorSDD: folders kosNN, one for each item. It has no split for learning from normal images only: a part of
-    the items is held out, none of whose images is learnt."""
+    """KolektorSDD: folders kosNN, one for each item.
+
+    It has no split for training on normal images only, so a part of the items is held out, and training uses none of
+    their images.
+    """
     items = [folder for folder in folders.inside(root) if folder.name.startswith("kos")] if root.is_dir() else []
     if len(items) < 3 or not next(items[0].glob("Part*_label.bmp"), None):
         return None
@@ -169,7 +172,7 @@ def _dagm(root: Path, settings: DataSettings) -> PublicSet | None:
 
 
 def _real_iad(root: Path, settings: DataSettings) -> PublicSet | None:
-    """Real-IAD: realiad_jsons/CATEGORY.json beside the folder of the images' resolution."""
+    """Real-IAD: realiad_jsons/CATEGORY.json next to the folder for the images' resolution."""
     del settings
     above = root.parent.parent / "realiad_jsons"
     candidates = [folder / f"{root.name}.json" for folder in (above, above / "realiad_jsons")]
@@ -193,12 +196,12 @@ def _real_iad(root: Path, settings: DataSettings) -> PublicSet | None:
             for part in ("train", "test")
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{table} is damaged ({error}): unpack the data set again.") from None
+        raise InputError(f"{table} is damaged ({error}); unpack the data set again.") from None
     return PublicSet([item for item in train if item.label == NORMAL], test)
 
 
 def _listed(root: Path, table: Path, image: Path, mask: Path | None, kind: str) -> Item:
-    """An image that a set's table lists; `kind` is GOOD for a normal one, whose mask is not read."""
+    """An image that a set's table lists; `kind` is GOOD for a normal image, whose mask is not read."""
     is_normal = kind == GOOD
     masks = (_present(mask, table),) if mask and not is_normal else ()
     return Item(folders.shown(_present(image, table), root), image, masks, NORMAL if is_normal else ANOMALOUS, kind)
@@ -209,7 +212,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _by_mask(folder: Path, settings: DataSettings) -> tuple[pairing.Paired, pairing.Paired]:
-    """Normal and anomalous images of a folder in which every image has a mask, empty for normal ones."""
+    """Normal and anomalous images of a folder in which every image has a mask, which is empty for normal images."""
     paired = pairing.pair(_files(folder), folder)
     marked = pairing.marked(paired.masks, settings.reading)
     normal = [path for path in paired.images if path not in marked]

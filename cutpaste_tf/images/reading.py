@@ -1,8 +1,8 @@
-"""Reads image files with Pillow into memory: uint8 of one size, with labels and masks.
+"""Reads image files into memory with Pillow: uint8 of one size, with labels and masks.
 
-All are read at once, by all cores, before TensorFlow is loaded, so a broken file is found in seconds. Every image
-becomes 8-bit RGB (`decoding.py`) and is resized to one size, antialiased bilinear. JPEG's `draft` mode, which decodes
-at a fraction of the size, would read large photographs several times faster, but it changes the pixels.
+All images are read at once, on all cores, before TensorFlow is loaded, so a broken file is found in seconds. Every
+image becomes 8-bit RGB (`decoding.py`) and is resized to one size, antialiased bilinear. JPEG's `draft` mode, which
+decodes at a fraction of the size, would read large photographs several times faster but would change the pixels.
 """
 
 import collections
@@ -33,7 +33,7 @@ class Item(NamedTuple):
     Attributes:
         path: its name in the data set, such as `test/crack/001.png`.
         image: the file, or its content.
-        masks: files of the mask, or their content, whose union is the defect; empty if there is none.
+        masks: the mask's files, or their content, whose union is the defect; empty if there is no mask.
         label: NORMAL, ANOMALOUS or UNKNOWN.
         defect: name of the defect; `good` for normal images, empty for unknown ones.
     """
@@ -50,14 +50,14 @@ class Examples(NamedTuple):
 
     Attributes:
         images: uint8 [count, height, width, 3], RGB; a `numpy.memmap` beyond MEMORY_LIMIT.
-        paths: of each image, relative to the data set.
+        paths: path of each image, relative to the data set.
         labels: int32 [count]: 0 normal, 1 anomalous, -1 unknown.
-        defects: name of each image's defect; `good` for normal ones, empty for unknown.
-        masks: of each image, bool [height, width], True on the defect; None if there is none.
+        defects: name of each image's defect; `good` for normal images, empty for unknown ones.
+        masks: mask of each image, bool [height, width], True on the defect; None if there is none.
         note: what was read and how it was converted, for the user.
-        white: value of files with more than 8 bits that became 255.
+        white: value that became 255, in files with more than 8 bits.
         notices: lines about images that the user should check.
-        hashes: of each image's pixels; equal for identical images.
+        hashes: hash of each image's pixels; equal for identical images.
     """
 
     images: np.ndarray
@@ -71,7 +71,7 @@ class Examples(NamedTuple):
     hashes: Sequence[str] = ()
 
     def part(self, indices: np.ndarray) -> Self:
-        """The images at the indices [number], in that order."""
+        """The images at the indices, int [number], in that order."""
         return self._replace(
             images=self.images[indices],
             paths=[self.paths[index] for index in indices],
@@ -91,10 +91,10 @@ def duplicate_groups(hashes: Sequence[str]) -> tuple[np.ndarray, int]:
     """Groups images with the same pixels.
 
     Args:
-        hashes: of each image, as in `Examples.hashes`.
+        hashes: hash of each image, as in `Examples.hashes`.
 
     Returns:
-        The group of each image, int64 [count], numbered in the order of their first images; and how many images are
+        The group of each image, int64 [count], with groups numbered by their first images; and how many images are
         copies of an earlier one.
     """
     numbers: dict[str, int] = {}
@@ -114,7 +114,7 @@ class _Read(NamedTuple):
 def read(
     items: Sequence[Item], size: int | Size, settings: DataSettings = DataSettings(), *, report: Report = no_report
 ) -> Examples:
-    """Reads images and masks, resized.
+    """Reads and resizes images and masks.
 
     Args:
         items: the images.
@@ -122,7 +122,8 @@ def read(
         settings: how files are read.
 
     Raises:
-        InputError: a file is not an image, damaged, too large or brighter than white, or a mask does not fit its image.
+        InputError: a file is not an image, is damaged, too large or brighter than white, or a mask does not fit its
+            image.
     """
     height, width = sizes.of(size)
     white = settings.white or decoding.find_white(
@@ -149,7 +150,7 @@ def read(
         pixels[index] = _resized(image, _name(item), (height, width), settings)
         if item.masks and turned:
             raise InputError(
-                f"{_name(item)} is turned by its EXIF data, and whether its mask is turned too is not known; "
+                f"{_name(item)} is rotated by its EXIF data, and it is unknown whether its mask is rotated too; "
                 "save the image upright."
             )
         mask, notice = _read_mask(item, image.size, (height, width), settings) if item.masks else (None, "")
@@ -183,7 +184,7 @@ def read(
 
 
 def sizes_of(items: Iterable[Item], settings: DataSettings) -> list[Size]:
-    """(height, width) of images as they are read, upright; errors as `read`, for files that are no images."""
+    """(height, width) of images as they are read, upright; raises what `read` raises for files that are not images."""
     found = parallel.in_order(
         lambda item: decoding.size(item.image, _name(item), settings.reading.max_megapixels), items
     )
@@ -212,7 +213,7 @@ def read_resized(
 
 
 def _resized(image: Image.Image, name: str, size: Size, settings: DataSettings) -> np.ndarray:
-    """An image uint8 [height, width, 3], black outside its region if there is one."""
+    """The resized image, uint8 [height, width, 3], black outside its region if it has one."""
     pixels = np.asarray(resize(image, size[1], size[0]))
     if not settings.reading.region:
         return pixels
@@ -220,7 +221,7 @@ def _resized(image: Image.Image, name: str, size: Size, settings: DataSettings) 
 
 
 def read_pixels(source: Path | bytes, settings: DataSettings = DataSettings(), *, name: str = "") -> np.ndarray:
-    """Reads an image, a file or its content, at its original size: uint8 [height, width, 3]; errors as `read`."""
+    """Reads an image from a file or its content at its original size, uint8 [height, width, 3]; raises like `read`."""
     limit = settings.reading.max_megapixels
     name = str(source) if isinstance(source, Path) else name
     white = _white(source, name, settings)
@@ -239,7 +240,7 @@ def _name(item: Item) -> str:
 def _read_mask(
     item: Item, image_size: tuple[int, int], size: Size, settings: DataSettings
 ) -> tuple[np.ndarray | None, str]:
-    """An item's mask bool [height, width], and a notice for the user, if any."""
+    """An item's mask, bool [height, width], and a notice for the user, if any."""
     mask, part = masks.read(item.masks, _name(item), image_size, size, settings.reading)
     if settings.reading.region:
         mask &= regions.of_image(_name(item), image_size, size, settings.reading)
@@ -248,7 +249,7 @@ def _read_mask(
         return None, marked if mask.any() else ""
     if part > 0.5:
         return mask, (
-            f"The mask of {item.path} covers {100 * part:.0f} % of the image; if masks are zero on the defect, give "
+            f"The mask of {item.path} covers {100 * part:.0f} % of the image. If masks are zero on the defect, give "
             "--invert_masks."
         )
     return mask, ""

@@ -1,7 +1,7 @@
-"""The region of an image that counts, given by masks: what lies outside is black and neither fitted to nor scored.
+"""The region of an image that counts, given by masks. Pixels outside are black, and are neither fitted nor scored.
 
-An image carries its region itself: a pixel is outside exactly if it is black, (0, 0, 0); black pixels inside become
-(0, 0, 1). So everything that has an image has its region.
+An image carries its own region: a pixel is outside if and only if it is black, (0, 0, 0); black pixels inside become
+(0, 0, 1). So anything that has an image also has its region.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cutpaste_tf.settings.data import ReadingSettings
 from cutpaste_tf.settings.sizes import Size, shown
 
 FILE = "region.png"  # in the folder of a detector that has one region for all images
-_ASPECT = 0.01  # by how much a mask's aspect may differ from its image's
+_ASPECT = 0.01  # how much a mask's aspect ratio may differ from its image's
 
 
 def inside(images: np.ndarray) -> np.ndarray:
@@ -39,48 +39,48 @@ def of_image(name: str, image_size: tuple[int, int], size: Size, settings: Readi
     """The region of an image, bool [height, width].
 
     Args:
-        name: of the image in its data set, or its file.
-        image_size: its own (width, height), whose aspect the mask must have.
+        name: the image's name in its data set, or its file.
+        image_size: its original (width, height); the mask must have the same aspect ratio.
         size: (height, width) to resize to.
-        settings: of `region`, a file, or a folder with a mask for each image.
+        settings: gives `region`, a file or a folder with a mask for each image.
 
     Raises:
-        InputError: there is no mask for the image, it has another aspect, or it marks nothing.
+        InputError: there is no mask for the image, its aspect ratio differs, or it marks nothing.
     """
     path = _file(name, Path(settings.region).expanduser())
     region, mask_size = _read(path, path.stat().st_mtime_ns, size, settings.max_megapixels)
     width, height = mask_size
     if abs(width * image_size[1] / (height * image_size[0]) - 1) > _ASPECT:
         raise InputError(
-            f"The region {path} has {width} x {height} pixels, and {name} {image_size[0]} x {image_size[1]}: they must "
-            "have the same aspect."
+            f"The region {path} has {width} x {height} pixels, but {name} has {image_size[0]} x {image_size[1]}; "
+            "they must have the same aspect ratio."
         )
     return region
 
 
 def is_folder(region: str) -> bool:
-    """Whether a setting names a folder of masks, by image name, rather than one mask for all images."""
+    """Whether a setting names a folder with a mask for each image name rather than one mask for all images."""
     return Path(region).expanduser().is_dir()
 
 
 def check(region: str) -> None:
-    """Checks that a file or folder of masks is there, before any image is read; empty: there is no region.
+    """Checks that a mask or folder of masks exists, before any image is read; empty means that there is no region.
 
     Raises:
-        InputError: it is not.
+        InputError: it does not exist.
     """
     if region and not Path(region).expanduser().exists():
-        raise InputError(f"--region={region} does not exist; name a mask, or a folder of masks by image name.")
+        raise InputError(f"--region={region} does not exist; give a mask, or a folder of masks named like the images.")
 
 
 def content(name: str, region: str) -> bytes:
-    """The content of an image's mask, to recognize changes; empty without a region."""
+    """The content of an image's mask, to detect changes; empty without a region."""
     return _file(name, Path(region).expanduser()).read_bytes() if region else b""
 
 
 @functools.lru_cache(64)
 def _read(path: Path, modified: int, size: Size, max_megapixels: float) -> tuple[np.ndarray, tuple[int, int]]:
-    """A mask resized, nearest-neighbor, and its own (width, height)."""
+    """A mask resized with nearest-neighbor sampling, and its original (width, height)."""
     del modified  # part of the cache key
     with opened(path, str(path), max_megapixels) as image:
         refuse_turned(image, str(path))
@@ -88,13 +88,13 @@ def _read(path: Path, modified: int, size: Size, max_megapixels: float) -> tuple
     height, width = size
     region = np.asarray(Image.fromarray(marked).resize((width, height), Image.Resampling.NEAREST))
     if not region.any():
-        raise InputError(f"The region {path} marks nothing at {shown(size)} px; its pixels must be nonzero inside.")
+        raise InputError(f"The region {path} marks nothing at {shown(size)} px; pixels inside it must be nonzero.")
     region.setflags(write=False)
     return region, own
 
 
 def _file(name: str, region: Path) -> Path:
-    """The mask of an image: the file itself, or in a folder the one whose path ends most like the image's."""
+    """The mask of an image: the file itself, or the file in the folder whose path ends most like the image's."""
     if not region.is_dir():
         check(str(region))
         return region
@@ -107,14 +107,14 @@ def _file(name: str, region: Path) -> Path:
 
 @functools.lru_cache(8)
 def _masks_in(folder: Path) -> dict[tuple[str, ...], Path]:
-    """Masks by the parts of their relative path, without extension or a mask's suffix."""
+    """Masks by the parts of their relative path, without the extension or mask suffix."""
     result: dict[tuple[str, ...], Path] = {}
     for path in folders.image_files(folder):
         place = path.relative_to(folder)
         stem = names.without_mask_suffix(place.stem)[0] or place.stem
         key = (*place.parts[:-1], stem)
         if key in result:
-            raise InputError(f"--region={folder}: {result[key]} and {path} are masks of one name; remove one.")
+            raise InputError(f"--region={folder}: {result[key]} and {path} are masks for the same name; remove one.")
         result[key] = path
     return result
 

@@ -9,10 +9,10 @@ from cutpaste_tf.settings.sizes import Size
 
 
 def resize(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Antialiased bilinear resizing: first the width, rounding to integer grey levels, then the height.
+    """Antialiased bilinear resizing: first the width, rounding to integer gray levels, then the height.
 
-    In two calls, because the order within a single call depends on the version of Pillow, and some pixels would differ
-    by a grey level.
+    This takes two calls because the order within a single call depends on the version of Pillow, and some pixels would
+    differ by one gray level.
     """
     narrowed = image.resize((width, image.height), Image.Resampling.BILINEAR)
     return narrowed.resize((width, height), Image.Resampling.BILINEAR)

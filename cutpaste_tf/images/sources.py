@@ -1,4 +1,4 @@
-"""Resolves names of data to items to read: a folder, demo/NAME, or one of the prepared sets in SOURCES."""
+"""Resolves the name of a data set to items to read: a folder, demo/NAME, or one of the prepared sets in SOURCES."""
 
 import contextlib
 import dataclasses
@@ -15,12 +15,12 @@ from cutpaste_tf.settings.sizes import Size
 
 
 class Source(NamedTuple):
-    """Data sets named KIND/NAME; a folder of that name takes precedence.
+    """Data sets named KIND/NAME; a folder with that name takes precedence.
 
     Attributes:
         names: valid values of NAME.
-        read: (name, `train` or `test`, where TensorFlow Datasets keeps its sets) -> the images of that part. It raises
-            InputError if the set is missing or damaged.
+        read: (name, `train` or `test`, folder where TensorFlow Datasets keeps its sets) -> the images of that part. It
+            raises InputError if the set is missing or damaged.
     """
 
     names: tuple[str, ...]
@@ -34,24 +34,24 @@ SOURCES: dict[str, Source] = {
 
 
 def is_named(data: str) -> bool:
-    """Whether `data` is a name rather than a path: of a built-in set, or of one of SOURCES' sets."""
+    """Whether `data` is the name of a built-in set or of a set in SOURCES, rather than a path."""
     return demo.is_known(data) or _is_prepared(data)
 
 
 def _is_prepared(data: str) -> bool:
-    """Whether `data` names one of SOURCES' sets; an existing folder of images of that name takes precedence."""
+    """Whether `data` names a set in SOURCES; an existing folder of images with that name takes precedence."""
     is_folder = Path(data).is_dir() and not list(Path(data).glob("*/dataset_info.json"))
     return data.partition("/")[0] in SOURCES and not is_folder
 
 
 def folder(data: str | Path) -> Path:
-    """The folder of `data`: of demo/NAME, which is drawn if missing; otherwise `data` as a path.
+    """The folder of `data`: that of demo/NAME, which is drawn if missing, or else `data` as a path.
 
     Raises:
-        InputError: `data` is empty, or is demo/NAME without such a set or folder.
+        InputError: `data` is empty, or is demo/NAME but there is no such set or folder.
     """
     if not str(data):
-        raise InputError("--data is missing: a category folder, a folder of normal images, demo/NAME, ...")
+        raise InputError("--data is missing; give a category folder, a folder of normal images, demo/NAME, ...")
     path = Path(data).expanduser()
     is_drawn = demo.is_known(str(data)) or (demo.is_of_kind(str(data)) and not path.is_dir())
     return demo.draw(str(data)) if is_drawn else path
@@ -67,7 +67,8 @@ def list_train(
     """The normal training images.
 
     Args:
-        data: a folder, see `layouts.py` and `public_sets.py`, demo/NAME, or a set of SOURCES, as `mvtec_ad/bottle`.
+        data: a folder (see `layouts.py` and `public_sets.py`), demo/NAME, or a set in SOURCES such as
+            `mvtec_ad/bottle`.
         settings: how a folder is read.
         trained: see `layouts.list_train`.
         tfds_data_dir: where TensorFlow Datasets keeps its sets; empty for its default.
@@ -90,7 +91,7 @@ def list_normal(data: str | Path, settings: DataSettings, tfds_data_dir: str = "
 
 @contextlib.contextmanager
 def named_by(flag: str) -> Iterator[None]:
-    """Prefixes errors about other data than the run's with their flag."""
+    """Prefixes errors about data that is not the run's with the flag that names it."""
     try:
         yield
     except InputError as error:
@@ -116,19 +117,19 @@ def list_test(
 def read_train(
     data: str | Path, size: int | Size, settings: DataSettings = DataSettings(), *, tfds_data_dir: str = ""
 ) -> Examples:
-    """Reads what `list_train` lists, resized to (height, width), or to a square."""
+    """Reads what `list_train` lists, resized to (height, width) or to a square."""
     return reading.read(list_train(data, settings, tfds_data_dir=tfds_data_dir), size, settings)
 
 
 def read_test(
     data: str | Path, size: int | Size, settings: DataSettings = DataSettings(), *, tfds_data_dir: str = ""
 ) -> Examples:
-    """Reads what `list_test` lists, resized to (height, width), or to a square."""
+    """Reads what `list_test` lists, resized to (height, width) or to a square."""
     return reading.read(list_test(data, settings, tfds_data_dir=tfds_data_dir), size, settings)
 
 
 def canonical(data: str) -> str:
-    """The absolute path for any of `base`, `./base` and `base/`; names of sets stay as they are."""
+    """The absolute path of a folder written as `base`, `./base` or `base/`; names of sets stay as they are."""
     plain = data.rstrip("/" + os.sep)
     if plain and Path(data).expanduser().is_dir() and not is_named(plain):
         return os.path.abspath(Path(data).expanduser())
@@ -146,24 +147,26 @@ def refuse_overlap(train: list[Item], test: list[Item], test_name: str) -> None:
     """Checks that no file is used for both training and testing.
 
     Raises:
-        InputError: some are; the first is named.
+        InputError: some files are; the message names the first.
     """
     learnt = {item.image.resolve() for item in train if isinstance(item.image, Path)}
     shared = [item.image for item in test if isinstance(item.image, Path) and item.image.resolve() in learnt]
     if shared:
         raise InputError(
-            f"{len(shared)} of the test images in {test_name} are training images too, as {shared[0]}: they would be "
-            "learnt as normal. Name folders apart, or give as --data the folder that holds good/ beside the others: a "
-            "part of good/ is then held out."
+            f"{len(shared)} of the test images in {test_name} are also training images, such as {shared[0]}, and would "
+            "be learned as normal. Give separate folders, or give as --data the folder that holds good/ beside the "
+            "others, so that a part of good/ is held out."
         )
 
 
 def _items(data: str, part: str, tfds_data_dir: str) -> list[Item]:
-    """The images of a set, sorted by name; for training only the normal ones."""
+    """The images of a set, sorted by name; for training, only the normal ones."""
     kind, _, name = data.rstrip("/").partition("/")
     source = SOURCES[kind]
     if name not in source.names:
-        raise InputError(f"--data={data} is neither a folder nor known; {kind}/NAME has: {', '.join(source.names)}.")
+        raise InputError(
+            f"--data={data} is neither a folder nor a known set; {kind}/NAME has: {', '.join(source.names)}."
+        )
     items = source.read(name, part, prepared.data_dir(tfds_data_dir))
-    # One by one, so that other images are not kept in memory.
+    # One at a time, so that no other images stay in memory.
     return sorted((item for item in items if part == "test" or item.label == NORMAL), key=lambda item: item.path)

@@ -1,9 +1,9 @@
 """Synthetic anomalies (Section 5.3, Table 6): a shape with foreign content, pasted onto normal test images.
 
-Shapes are digits of MNIST, and dSprites' square, ellipse and heart; they are filled with a random
-color or with a piece of a natural image. The paper gives neither size nor pose: here, as in dSprites,
-shapes other than digits are rotated by a random angle, and size and position are uniform: 10 to 30 %
-of the image's shorter side, entirely inside. NumPy and Pillow only.
+Shapes are MNIST digits and dSprites' square, ellipse and heart. They are filled with a random color or with a piece of
+a natural image. The paper gives neither size nor pose. Here, as in dSprites, shapes other than digits are rotated by a
+random angle, and size and position are uniform: 10 to 30 % of the image's shorter side, entirely inside the image. Uses
+only NumPy and Pillow.
 """
 
 import functools
@@ -50,13 +50,13 @@ class SyntheticOptions(NamedTuple):
 def with_twins(
     normal: Examples, options: SyntheticOptions, tfds_data_dir: str, report: Report, *, has_regions: bool = False
 ) -> Examples:
-    """`make`, with content according to the options.
+    """Calls `make` with the content that the options ask for.
 
     Args:
         normal: test images.
         options: what to paste.
         tfds_data_dir: where TensorFlow Datasets may have MNIST; empty for its default.
-        has_regions: whether the images carry regions, outside which anomalies are cut off.
+        has_regions: whether the images carry regions; anomalies are then cut off at their edges.
     """
     natural, digits = [], np.empty(0)
     if options.fill == "image":
@@ -70,7 +70,7 @@ def with_twins(
 
 
 def _cut_off(twins: Examples) -> Examples:
-    """What `make` makes, with anomalies inside the regions only."""
+    """The result of `make`, with anomalies only inside the regions."""
     count = len(twins.images) // 2
     masks = list(twins.masks)
     for index in range(count):
@@ -85,7 +85,7 @@ def _cut_off(twins: Examples) -> Examples:
 def make(
     normal: Examples, shape: str, fill: str, *, seed: int, natural: list[np.ndarray], digits: np.ndarray
 ) -> Examples:
-    """Adds a copy with an anomaly for each normal image.
+    """Adds, for each normal image, a copy with an anomaly.
 
     Args:
         normal: test images; those not known to be normal are ignored.
@@ -103,7 +103,7 @@ def make(
     """
     chosen = np.flatnonzero(normal.labels == NORMAL)
     if not len(chosen):
-        raise InputError("--synthetic needs test images known to be normal, in test/good; there are none.")
+        raise InputError("--synthetic needs test images that are known to be normal; test/good holds none.")
     count, size = len(chosen), sizes.shown(normal.images.shape[1:3])
     outline = functools.partial(_digit, digits) if shape == "mnist" else OUTLINES[shape]
     pixels = arrays.allocate(2 * count, normal.images.shape[1:])
@@ -114,7 +114,7 @@ def make(
         pixels[count + place], mask = paste(normal.images[index], rng, outline, natural if fill == "image" else None)
         masks.append(mask)
     names = [Path(normal.paths[index]) for index in chosen]
-    unique = [f"{i:04d}_{name.stem[:40]}.png" for i, name in enumerate(names)]  # within the limit on file names
+    unique = [f"{i:04d}_{name.stem[:40]}.png" for i, name in enumerate(names)]  # within the limit for file names
     return Examples(
         pixels,
         [f"test/good/{name}" for name in unique] + [f"test/{shape}/{name}" for name in unique],
@@ -142,7 +142,7 @@ def paste(
         rng: source of all randomness.
         outline: draws the shape.
         natural: images to cut the content from; None fills with a random color.
-        extents: the least and the greatest extent, as fractions of the image's shorter side.
+        extents: the smallest and largest extent, as fractions of the image's shorter side.
 
     Returns:
         The image uint8 [height, width, 3] and the mask bool [height, width].
@@ -161,7 +161,7 @@ def paste(
 
 
 def save(examples: Examples, folder: Path) -> None:
-    """Writes images and masks in MVTec AD's layout, to be viewed or evaluated again."""
+    """Writes images and masks in MVTec AD's layout, for viewing or for another evaluation."""
     for path, image, mask in zip(examples.paths, examples.images, examples.masks, strict=True):
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ def read_digits(tfds_data_dir: Path) -> tuple[np.ndarray, str]:
     """MNIST's test digits if TensorFlow Datasets has prepared them, otherwise scikit-learn's 8 x 8 digits.
 
     Returns:
-        uint8 [count, height, width], white on black; and what they are, for the user.
+        uint8 [count, height, width], white on black; and a description for the user.
     """
     command = prepared.prepare_command("mnist", tfds_data_dir)
     try:
@@ -185,9 +185,9 @@ def read_digits(tfds_data_dir: Path) -> tuple[np.ndarray, str]:
         from sklearn.datasets import load_digits
 
         digits = np.round(load_digits().images * (255 / 16)).astype(np.uint8)  # pyright: ignore[reportAttributeAccessIssue]
-        return digits, f"scikit-learn's {len(digits)} digits of 8 x 8 pixels; to take MNIST's instead: {command}"
+        return digits, f"scikit-learn's {len(digits)} digits of 8 x 8 pixels; to use MNIST's instead, run: {command}"
     digits = np.stack([record["image"][..., 0] for record in prepared.records(folder, "test", ())])
-    return digits, f"{len(digits)} digits of MNIST"
+    return digits, f"{len(digits)} MNIST digits"
 
 
 def read_natural(folder: str) -> tuple[list[np.ndarray], str]:
@@ -203,7 +203,7 @@ def read_natural(folder: str) -> tuple[list[np.ndarray], str]:
     files = folders.image_files(Path(folder).expanduser()) if Path(folder).expanduser().is_dir() else []
     if not files:
         raise InputError(f"--synthetic_images={folder} is not a folder of images.")
-    return [reading.read_pixels(file) for file in files], f"{len(files)} images of {folder}"
+    return [reading.read_pixels(file) for file in files], f"{len(files)} images in {folder}"
 
 
 def _piece(rng: np.random.Generator, natural: list[np.ndarray], extent: int) -> np.ndarray:
@@ -226,7 +226,7 @@ def _digit(digits: np.ndarray, rng: np.random.Generator, extent: int) -> np.ndar
 
 
 def _turned(rng: np.random.Generator, extent: int) -> tuple[np.ndarray, np.ndarray]:
-    """Supersampled coordinates (x, y up) of a box, rotated by a random angle; the inscribed circle has radius 1."""
+    """Supersampled coordinates (x, y up) of a box rotated by a random angle; the inscribed circle has radius 1."""
     axis = (np.arange(extent * _FINE) + 0.5) / (extent * _FINE) * 2 - 1
     angle = rng.uniform(0, 2 * np.pi)
     x, y = axis[None, :], -axis[:, None]

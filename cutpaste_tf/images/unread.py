@@ -1,4 +1,4 @@
-"""Lines about files that a user may expect to be read as images but are not, or are read as something else."""
+"""Lines about files that are not read as images, or are read as something else, although a user may expect it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ def lines(root: Path, settings: DataSettings = DataSettings(), *, testing: bool)
     """What is not read from a folder that `layouts` has listed.
 
     Args:
-        root: the folder; for the name of a prepared set there are no lines.
+        root: the folder; the name of a prepared set gives no lines.
         settings: gives the normal folder's name.
-        testing: whether the test images are read; otherwise the training images.
+        testing: whether the test images are read rather than the training images.
     """
     if not root.is_dir():
         return []
@@ -39,25 +39,25 @@ def lines(root: Path, settings: DataSettings = DataSettings(), *, testing: bool)
 
 
 def passed_over(places: Sequence[Path]) -> list[str]:
-    """A line about folders of `folders.litter`, if there are any."""
+    """A line about the folders that `folders.litter` found, if there are any."""
     if not places:
         return []
     count, kinds = sum(map(folders.count, places)), sorted({place.name for place in places})
     return [
-        f"Passed over: {count} images in {len(places)} folders that a desktop, an archiver or a NAS leaves behind "
-        f"({', '.join(map(folders.printable, kinds))}), as {_shown(places[0])}."
+        f"Skipped: {count} images in {len(places)} folders that a desktop, an archiver or a NAS leaves behind "
+        f"({', '.join(map(folders.printable, kinds))}), such as {_shown(places[0])}."
     ]
 
 
 def _of_training(training: layouts.Learnt) -> list[str]:
     texts = []
     if training.masks:
-        texts = [f"Not learnt: {len(training.masks)} masks that lie among the images, as {_shown(training.masks[0])}."]
+        texts = [f"Not learned: {len(training.masks)} masks among the images, such as {_shown(training.masks[0])}."]
     if training.marked:
         count = len(training.marked) + len(training.images)
         texts += [
-            f"Not learnt: {len(training.marked)} of {count} images, whose masks mark a defect, as "
-            f"{_shown(training.marked[0])}; if masks are zero on the defect, give --invert_masks."
+            f"Not learned: {len(training.marked)} of {count} images, whose masks mark a defect, such as "
+            f"{_shown(training.marked[0])}. If masks are zero on the defect, give --invert_masks."
         ]
     return texts + _of_all(training.folder)
 
@@ -67,12 +67,12 @@ def _of_tests(test: Path) -> list[str]:
     texts = []
     if paired.lost:
         texts = [
-            f"Not read: {len(paired.lost)} masks that match no image, as {_shown(paired.lost[0])}; a mask is named as "
-            "its image, with or without _mask, in the folder of its defect."
+            f"Not read: {len(paired.lost)} masks that match no image, such as {_shown(paired.lost[0])}. A mask must be "
+            "in its defect's folder and be named like its image, with or without _mask."
         ]
     parts = {path.relative_to(test).parts[0] for path in paired.images}
     texts += [
-        f"{_shown(test / part)} is tested as a kind of defect; if it holds masks, none is named as an image."
+        f"{_shown(test / part)} is tested as a kind of defect; if it holds masks, none of them is named like an image."
         for part in sorted(parts)
         if names.is_perhaps_masks(part)
     ]
@@ -88,21 +88,22 @@ def _of_plain(root: Path, settings: DataSettings) -> list[str]:
     if len(paired.masks) == len(paired.images):
         marked = len(pairing.marked(paired.masks, settings.reading))
         return [
-            f"Labels are those of the masks that lie among the images, as {_shown(masks[0])}: {marked} of "
-            f"{len(paired.images)} images are anomalous, the others, whose masks are empty, normal."
+            f"The masks among the images, such as {_shown(masks[0])}, give the labels: {marked} of "
+            f"{len(paired.images)} images are anomalous; the others have empty masks and are normal."
         ]
     without = next(path for path in paired.images if path not in paired.masks)
     return [
-        f"Not read: {len(masks)} masks that lie among the images, as {_shown(masks[0])}; they are no labels, since "
-        f"{len(paired.images) - len(paired.masks)} of {len(paired.images)} images have none, as {_shown(without)}: put "
-        f"normal images in {settings.reading.normal_name}/ and others in the folder of their defect."
+        f"Not read: {len(masks)} masks among the images, such as {_shown(masks[0])}. They cannot be labels, since "
+        f"{len(paired.images) - len(paired.masks)} of {len(paired.images)} images have none, such as "
+        f"{_shown(without)}: put normal images in {settings.reading.normal_name}/ and the others in a folder for their "
+        "defect."
     ]
 
 
 def _of_all(folder: Path) -> list[str]:
     texts = passed_over(folders.litter(folder))
     if sidecars := folders.sidecars(folder):
-        texts += [f"Not read: {len(sidecars)} files that are not images, as {_shown(sidecars[0])}."]
+        texts += [f"Not read: {len(sidecars)} files that are not images, such as {_shown(sidecars[0])}."]
     return texts
 
 

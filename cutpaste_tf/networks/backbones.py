@@ -11,16 +11,17 @@ from cutpaste_tf.networks import efficientnet, resnet, weights
 
 
 def _no_weights(*_: object) -> NoReturn:
-    raise InputError("--weights is given, but no pretrained weights are known for this --backbone.")
+    raise InputError("--weights is given, but there are no pretrained weights for this --backbone; omit it.")
 
 
 class Backbone(NamedTuple):
-    """A backbone; what settings need to know about it is in `settings.network.BACKBONE_FACTS`.
+    """A backbone; what the settings need to know about it is in `settings.network.BACKBONE_FACTS`.
 
     Attributes:
         build: stem -> the network up to its last feature map, for RGB of any size, [batch, height, width, channels].
             Its `name` is the backbone's.
-        check_weights: (value of --weights, stem); raises InputError if they do not fit. Does not load TensorFlow.
+        check_weights: (value of --weights, stem); raises InputError if the weights do not fit. Does not load
+            TensorFlow.
         set_weights: (network, value of --weights, stem); sets the weights.
         features: network -> its layers by feature name.
     """

@@ -1,7 +1,7 @@
 """Sets batch norm's statistics from images, without training.
 
-In an untrained network they are mean 0 and variance 1, so that batch norm normalizes nothing. With statistics of the
-images, the network is as after training with a learning rate of zero.
+In an untrained network they are mean 0 and variance 1, so batch norm normalizes nothing. With the images' statistics,
+the network is in the same state as after training with a learning rate of zero.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from cutpaste_tf.settings.sizes import Size
 
 
 def calibrate_batch_norm(network: keras.Model, batches: Iterable[np.ndarray]) -> None:
-    """Sets moving mean and variance to the means of those of the batches, weighted by batch size.
+    """Sets moving mean and variance to the means of the batches' values, weighted by batch size.
 
-    Nothing else in the network changes; previous statistics are discarded, and frozen batch norm is left alone.
+    Nothing else in the network changes; previous statistics are discarded, and frozen batch norm is left unchanged.
 
     Args:
-        network: from float32 [batch, height, width, 3] in [0, 1], as `build.Networks.feature`.
-        batches: such images, each batch normalized by its own statistics, as in training.
+        network: a network with input float32 [batch, height, width, 3] in [0, 1], such as `build.Networks.feature`.
+        batches: such images; each batch is normalized by its own statistics, as in training.
     """
     layers = list(_batch_norms(network))
     momenta = [layer.momentum for layer in layers]
     count = 0
     try:
         for batch in batches:
-            for layer in layers:  # the update is moving * momentum + batch's * (1 - momentum)
+            for layer in layers:  # the update is moving * momentum + batch * (1 - momentum)
                 layer.momentum = count / (count + len(batch))
             network(batch, training=True)
             count += len(batch)
@@ -38,13 +38,13 @@ def calibrate_batch_norm(network: keras.Model, batches: Iterable[np.ndarray]) ->
 
 
 def batches(images: np.ndarray, view_size: Size, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Every image once, in the order of a shuffle, for `calibrate_batch_norm`.
+    """Every image once, in shuffled order, for `calibrate_batch_norm`.
 
     Args:
         images: uint8 [n, height, width, 3].
-        view_size: of what the network learns from; where it is smaller than the images, a random crop of each.
-        batch_size: of all batches but the last.
-        seed: of the shuffle and the crops.
+        view_size: size of the network's training views; if smaller than the images, a random crop of each is used.
+        batch_size: size of all batches but the last.
+        seed: seed for the shuffle and the crops.
 
     Yields:
         float32 [<= batch_size, *view_size, 3] in [0, 1].

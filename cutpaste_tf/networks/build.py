@@ -1,7 +1,7 @@
 """Backbone, pooled feature, projection head and logits (Section 4, Appendix A.1).
 
-Networks take float32 [batch, height, width, 3], RGB in [0, 1], of any size; normalization, if any,
-is a layer inside. Everything here is Keras 3 and runs on TensorFlow and JAX.
+Networks take float32 [batch, height, width, 3], RGB in [0, 1], of any size. If there is normalization, it is a layer
+inside. Everything here is Keras 3 and runs on TensorFlow and JAX.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cutpaste_tf.settings.network import NetworkSettings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# Variances by `NetworkSettings.normalization`, which divides by their square roots.
+# `NetworkSettings.normalization` -> variances; the normalization divides by their square roots.
 _VARIANCES = {"imagenet": np.square(IMAGENET_STD), "imagenet_sqrt_std": np.array(IMAGENET_STD)}
 
 
@@ -31,8 +31,8 @@ class Networks(NamedTuple):
         backbone: image [batch, height, width, 3] -> feature map.
         feature: image -> pooled feature [batch, channels], used by detection.
         embedding: image -> last linear layer of the head [batch, head_dims[-1]].
-        classifier: image -> logits [batch, classes] of the proxy task, used by training; for uint8 views, see
-            `from_uint8`.
+        classifier: image -> logits [batch, classes] of the proxy task, used by training; see `from_uint8` for uint8
+            views.
     """
 
     backbone: keras.Model
@@ -42,11 +42,11 @@ class Networks(NamedTuple):
 
 
 def build(settings: NetworkSettings, classes: int) -> Networks:
-    """Builds the networks of a run with new random weights, from the seed that is set in Keras.
+    """Builds the networks of a run with new random weights, from the seed set in Keras.
 
     Args:
-        settings: of a resolved configuration.
-        classes: of the proxy task.
+        settings: settings from a resolved configuration.
+        classes: number of classes of the proxy task.
 
     Raises:
         ValueError: a setting is not resolved.
@@ -58,8 +58,8 @@ def build(settings: NetworkSettings, classes: int) -> Networks:
 
 
 def from_uint8(network: keras.Model) -> keras.Model:
-    """The same network for uint8 images, which are scaled to [0, 1] on its device, as by `color.to_float`."""
-    with _policy(network.dtype_policy.name):  # which tells Keras whether to scale the loss
+    """The same network for uint8 images; it scales them to [0, 1] on its device, like `color.to_float`."""
+    with _policy(network.dtype_policy.name):  # tells Keras whether to scale the loss
         image = keras.Input((None, None, 3), dtype="uint8", name="image")
         scaled = keras.layers.Rescaling(1 / 255, dtype="float32", name="from_uint8")(image)
         return keras.Model(image, network(scaled), name=network.name)
@@ -67,7 +67,7 @@ def from_uint8(network: keras.Model) -> keras.Model:
 
 @contextlib.contextmanager
 def _policy(precision: str) -> Iterator[None]:
-    """Sets the precision of networks that are built in the block."""
+    """Sets the precision of networks built in the block."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -113,12 +113,12 @@ def feature_model(embedding: keras.Model, feature: str) -> keras.Model:
 
     Args:
         embedding: `Networks.feature`, built or loaded.
-        feature: `pool` (of the last feature map), `level7` (EfficientNet), `layer1` to `layer4` (ResNet-18),
-            or the name of a layer of the backbone with an output [batch, height, width, channels]; several, separated
-            by commas, are concatenated, on the places of the coarsest.
+        feature: `pool` (from the last feature map), `level7` (EfficientNet), `layer1` to `layer4` (ResNet-18), or the
+            name of a layer of the backbone with output [batch, height, width, channels]. Several, separated by commas,
+            are concatenated at the resolution of the coarsest.
 
     Returns:
-        image -> float32 [batch, channels], the average over places.
+        image -> float32 [batch, channels], the average over locations.
 
     Raises:
         InputError: the backbone has no such feature.
@@ -135,7 +135,7 @@ def feature_model(embedding: keras.Model, feature: str) -> keras.Model:
             near = difflib.get_close_matches(name, known, 1)
             raise InputError(
                 f"--feature={feature}: {backbone.name} has no '{name}'"
-                + (f"; is {near[0]} meant?" if near else ".")
+                + (f"; did you mean {near[0]}?" if near else ".")
                 + f" It has pool, {', '.join(named)}, and its layers by name, from {[*maps][1]} to {[*maps][-1]}."
             )
     if len(set(names)) < len(names):
@@ -168,9 +168,9 @@ def _remove_drop_connect(backbone: keras.Model) -> None:
 def freeze_batch_norm(backbone: keras.Model) -> None:
     """Freezes a backbone's batch norm, so that it computes the same in training as in inference (A.4).
 
-    Calling it with `training=False` inside a model is not enough: in Keras 3 the outer model's `training`
-    overrides it. Frozen batch norm keeps gamma and beta as well as its statistics: the paper freezes
-    "the batchnorm layers [...] as suggested by the Keras guide", whose code makes them untrainable.
+    Calling it with `training=False` inside a model is not enough: in Keras 3, the outer model's `training` overrides
+    it. Frozen batch norm keeps gamma and beta as well as its statistics: the paper freezes "the batchnorm layers [...]
+    as suggested by the Keras guide", whose code makes them untrainable.
     """
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

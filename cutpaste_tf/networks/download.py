@@ -1,6 +1,6 @@
-"""Downloads pretrained weights once, verified, into Keras' cache.
+"""Downloads pretrained weights once into Keras' cache and verifies them.
 
-As with Hugging Face's own tools, HF_ENDPOINT names a mirror of huggingface.co, and HF_HUB_OFFLINE=1 forbids downloads.
+As for Hugging Face's own tools, HF_ENDPOINT names a mirror of huggingface.co, and HF_HUB_OFFLINE=1 forbids downloads.
 """
 
 import logging
@@ -19,9 +19,9 @@ class Remote(NamedTuple):
     """A file to download.
 
     Attributes:
-        url: of the file.
-        digest: of its content, such as `sha256:...`.
-        name: in the cache.
+        url: URL of the file.
+        digest: hash of its content, such as `sha256:...`.
+        name: its name in the cache.
     """
 
     url: str
@@ -38,15 +38,15 @@ class Remote(NamedTuple):
 _HUGGING_FACE = "https://huggingface.co"
 
 
-# torchvision's IMAGENET1K_V1 weights as timm publishes them, BSD-3-Clause. Not keras-hub's resnet_18_imagenet, which
-# was trained differently (timm's a1_in1k), with other padding.
+# torchvision's IMAGENET1K_V1 weights as published by timm, BSD-3-Clause. Not keras-hub's resnet_18_imagenet, which was
+# trained differently (timm's a1_in1k) and with different padding.
 RESNET18 = Remote(
     f"{_HUGGING_FACE}/timm/resnet18.tv_in1k/resolve/bbd144b3e5565108aad885f145491d11bc6ce807/model.safetensors",
     "sha256:694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
     "resnet18.tv_in1k.safetensors",
 )
 
-# Without top, as published by Keras, under the names of its cache, so that existing downloads are reused.
+# Without top, as published by Keras. The names are those in Keras' cache, so that existing downloads are reused.
 EFFICIENTNET = {
     f"efficientnet_b{size}": Remote(
         f"https://storage.googleapis.com/keras-applications/efficientnetb{size}_notop.h5",
@@ -74,24 +74,22 @@ def cache() -> Path:
 
 
 def fetch(remote: Remote, flag: str) -> Path:
-    """The file, downloaded atomically unless it is in the cache, and verified by its hash.
+    """Path of the file, which is downloaded atomically unless it is in the cache, and verified by its hash.
 
     Args:
         remote: the file.
-        flag: that requested it, for messages.
+        flag: the flag that requested it, for messages.
 
     Raises:
-        InputError: it cannot be downloaded, or has another hash; the message says how to do it by hand.
+        InputError: it cannot be downloaded, or its hash is wrong; the message says how to download it by hand.
     """
     path = cache() / remote.name
     kind, _, digest = remote.digest.partition(":")
     if path.is_file() and pooch.file_hash(str(path), kind) == digest:
         return path
-    by_hand = f"fetch {remote.address} by hand and put it at {path}, or name a file of weights"
+    by_hand = f"download {remote.address} by hand and put it at {path}, or give a weights file"
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true"):
-        raise InputError(
-            f"--{flag}=imagenet is not in the cache, and HF_HUB_OFFLINE forbids to download it; {by_hand}."
-        )
+        raise InputError(f"--{flag}=imagenet is not in the cache, and HF_HUB_OFFLINE forbids downloads; {by_hand}.")
     progress.say(f"Downloading {remote.address} to {path}, once.")
     pooch.get_logger().setLevel(logging.WARNING)
     try:
@@ -100,12 +98,12 @@ def fetch(remote: Remote, flag: str) -> Path:
             remote.digest,
             fname=remote.name,
             path=path.parent,
-            progressbar=progress.shows_bars(),  # in a log it would print ten lines a second
+            progressbar=progress.shows_bars(),  # in a log, it would print ten lines per second
         )
     except ValueError:  # pooch has deleted the file
         raise InputError(
-            f"--{flag}=imagenet: the download has another hash than the published file, and was deleted; try again, or "
-            f"{by_hand}."
+            f"--{flag}=imagenet: the downloaded file's hash does not match the published one, so it was deleted; try "
+            f"again, or {by_hand}."
         ) from None
     except (RequestException, OSError) as error:
         reason = (error.strerror if not isinstance(error, RequestException) else None) or type(error).__name__

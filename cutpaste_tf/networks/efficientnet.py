@@ -1,9 +1,9 @@
 """EfficientNet backbones (Table 3, Appendix A.4) from keras.applications, and their ImageNet weights.
 
-keras.applications normalizes inside its network, in one of two ways: with `weights="imagenet"` it adds
-a second rescaling that is missing from a network built for a weights file, so the same weights give
-different networks. Here the network begins after both; the input is normalized by (x - mean) / std, as
-elsewhere in this project, and weights are copied layer by layer, regardless of their source.
+keras.applications normalizes inside its network in one of two ways: with `weights="imagenet"` it adds a second
+rescaling, which a network built for a weights file lacks, so the same weights give different networks. Here the network
+begins after both; the input is normalized by (x - mean) / std, as elsewhere in this project, and weights are copied
+layer by layer, regardless of their source.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cutpaste_tf.networks.download import EFFICIENTNET, fetch
 from cutpaste_tf.networks.weights import read_keras_weights
 
 _FIRST = "stem_conv_pad"  # the first layer after keras.applications' own normalization
-# Layers of keras.applications before and after the part that is used here.
+# Layers of keras.applications before and after the part used here.
 _LEFT_OUT = ("rescaling", "normalization", "predictions", "top_dropout", "avg_pool")
 
 
@@ -31,21 +31,21 @@ def efficientnet(name: str) -> keras.Model:
     """
     application = _application(name)(weights=None, include_top=False, input_shape=(None, None, 3))
     part = keras.Model(application.get_layer(_FIRST).input, application.output, name=name)
-    return keras.models.clone_model(part)  # a clone's layers belong to one graph only, so that parts can be extracted
+    return keras.models.clone_model(part)  # a clone's layers belong to only one graph, so that parts can be extracted
 
 
 def level7(backbone: keras.Model) -> str:
-    """The layer of the paper's level 7: the last sum of block 6 (levels count from 1, the stem is 1)."""
+    """The layer for the paper's level 7: the last sum of block 6 (levels count from 1, and the stem is 1)."""
     names = (layer.name for layer in reversed(backbone.layers))
     return next(name for name in names if name.startswith("block6") and name.endswith("_add"))
 
 
 def read_weights(name: str, weights: str) -> dict[str, list[np.ndarray]]:
-    """Arrays by layer of a backbone's weights.
+    """A backbone's weights: arrays by layer.
 
     Args:
-        name: of the backbone.
-        weights: `imagenet`, downloaded if missing, or a Keras weights file, with or without top.
+        name: name of the backbone.
+        weights: `imagenet`, which is downloaded if missing, or a Keras weights file with or without top.
 
     Raises:
         InputError: the file is missing or damaged, or cannot be downloaded.
@@ -57,11 +57,12 @@ def set_weights(backbone: keras.Model, weights: str) -> None:
     """Copies ImageNet weights into an `efficientnet`.
 
     Args:
-        backbone: what to fill.
+        backbone: the network to fill.
         weights: as in `read_weights`.
 
     Raises:
-        InputError: as there, or the file is from another network (names the first layer that does not fit).
+        InputError: as in `read_weights`, or the file is from another network (the message names the first layer that
+            does not fit).
     """
     arrays = read_weights(backbone.name, weights)
     layers = [layer for layer in backbone.layers if layer.weights]
@@ -72,19 +73,19 @@ def set_weights(backbone: keras.Model, weights: str) -> None:
         shapes, needed = [array.shape for array in values], [tuple(weight.shape) for weight in layer.weights]
         if shapes != needed:
             raise InputError(
-                f"--weights={weights} is of another network than {backbone.name}: the layer {layer.name} "
-                f"needs arrays of {needed}, the file has {shapes or 'none'}."
+                f"--weights={weights} is not from {backbone.name}: the layer {layer.name} needs arrays of shape "
+                f"{needed}, but the file has {shapes or 'none'}."
             )
         fitting[layer.name] = values
     extra = [name for name in stored if not name.split("/")[-1].startswith((*_LEFT_OUT, "dense"))]
     if extra:
-        raise InputError(f"--weights={weights} is of another network than {backbone.name}, which has no {extra[0]}.")
+        raise InputError(f"--weights={weights} is not from {backbone.name}, which has no {extra[0]}.")
     for layer in layers:
         layer.set_weights(fitting[layer.name])
 
 
 def _by_class(layers: list[keras.layers.Layer], arrays: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
-    """Renames stored layers, which Keras 3 names by class and position (`conv2d`, `conv2d_1`, ...), to the model's."""
+    """Gives stored layers, which Keras 3 names by class and position (`conv2d`, `conv2d_1`, ...), the model's names."""
     left, counts = dict(arrays), {}
     result = {}
     for layer in layers:

@@ -15,9 +15,9 @@ FEATURES = {f"layer{stage}": f"layer{stage}_1" for stage in range(1, 5)}
 def resnet18(stem: str) -> keras.Model:
     """ResNet-18 (v1, post-activation) up to its last feature map, [batch, height, width, 512].
 
-    Layers are named as in torchvision, with `_` for `.`; strided convolutions pad explicitly, as
-    PyTorch does, so that its ImageNet weights fit. The outputs of the four stages are the layers
-    `layer1_1`, `layer2_1`, `layer3_1` and `layer4_1`.
+    Layers are named as in torchvision, with `_` for `.`. Strided convolutions pad explicitly, as in PyTorch, so that
+    its ImageNet weights fit. The outputs of the four stages are the layers `layer1_1`, `layer2_1`, `layer3_1` and
+    `layer4_1`.
 
     Args:
         stem: `imagenet` (7x7 stride 2 and max-pool) or `small` (3x3 stride 1).
@@ -38,7 +38,7 @@ def resnet18(stem: str) -> keras.Model:
 
 
 def set_weights(backbone: keras.Model, path: str, stem: str) -> None:
-    """Fills a `resnet18` from torchvision's arrays; arguments and errors as `weights.read_resnet18`."""
+    """Fills a `resnet18` from torchvision's arrays; arguments and errors as for `weights.read_resnet18`."""
     set_arrays(backbone, weights.read_resnet18(path, stem))
 
 

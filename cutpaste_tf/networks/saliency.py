@@ -1,11 +1,10 @@
-"""Saliency by LayerCAM, and the salient pixels that CutSwap samples, computed once before training.
+"""Saliency with LayerCAM, and the salient pixels that CutSwap samples, computed once before training.
 
-CutSwap is a follow-up of the paper; this implements its abstract: "we first employ LayerCAM to extract multilevel
+CutSwap is a follow-up to the paper. This implements its abstract: "we first employ LayerCAM to extract multilevel
 image features as saliency maps and then perform clustering to obtain multiple centroids. [...] on
-each map, we select a pixel pair from the cluster with the highest centroid saliency". What the
-abstract leaves open is decided here: the network is torchvision's ImageNet ResNet-18, its four
-stages are the levels, the class is the one it predicts, and the values of each map are clustered by
-k-means, k = 5.
+each map, we select a pixel pair from the cluster with the highest centroid saliency". The abstract leaves some choices
+open. Here the network is torchvision's ImageNet ResNet-18, its four stages are the levels, the class is the one it
+predicts, and the values of each map are clustered by k-means with k = 5.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ def mark(
 
     Args:
         images: uint8 [count, height, width, 3].
-        arrays: of an ImageNet ResNet-18 with its classifier, by torchvision's names.
-        batch_size: images at a time.
+        arrays: arrays of an ImageNet ResNet-18 with its classifier, by torchvision's names.
+        batch_size: number of images at a time.
 
     Returns:
-        uint8 [count, height, width, 4]; bit l of the last channel is set where the pixel is in the most
-        salient cluster of level l.
+        uint8 [count, height, width, 4]; bit l of the last channel is set where the pixel is in the most salient cluster
+        of level l.
     """
     maps = layer_cam(arrays)
     marked = stores.allocate(len(images), (*images.shape[1:3], 4))
@@ -60,10 +59,10 @@ def mark(
 def layer_cam(arrays: dict[str, np.ndarray]) -> Callable[[np.ndarray], list[np.ndarray]]:
     """LayerCAM (Jiang et al., TIP 2021): ReLU of the sum over channels of ReLU(gradient) * activation.
 
-    The gradient is that of the logit of the class that the network predicts.
+    The gradient is that of the logit of the class the network predicts.
 
     Args:
-        arrays: of an ImageNet ResNet-18 with its classifier.
+        arrays: arrays of an ImageNet ResNet-18 with its classifier.
 
     Returns:
         A function from uint8 [batch, height, width, 3] to a map float32 [batch, height, width] for each of STAGES.

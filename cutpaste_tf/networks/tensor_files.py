@@ -1,4 +1,4 @@
-"""Files of named arrays, .safetensors and .npz, read without TensorFlow."""
+"""Reads files of named arrays, .safetensors and .npz, without TensorFlow."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ _ERRORS = (*DAMAGE, SafetensorError)
 
 
 class NotTensorsError(ValueError):
-    """A file has no readable arrays, or is damaged."""
+    """A file has no readable arrays or is damaged."""
 
 
 class PickleFileError(ValueError):
@@ -21,12 +21,12 @@ class PickleFileError(ValueError):
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Reads all arrays of a file by name; the suffix determines the format, .npz if unknown.
+    """Reads all arrays in a file by name. The suffix determines the format; an unknown suffix is read as .npz.
 
     Raises:
         FileNotFoundError: the file does not exist.
         PickleFileError: its suffix is PyTorch's.
-        NotTensorsError: it is damaged, or has another format.
+        NotTensorsError: it is damaged or has another format.
     """
     if not path.exists():
         raise FileNotFoundError(path)

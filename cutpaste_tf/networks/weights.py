@@ -1,6 +1,6 @@
 """Reads and checks files of pretrained weights, without TensorFlow.
 
-Files for ResNet-18 have arrays with torchvision's names (`layer1.0.conv1.weight`), convolutions as [out, in, height,
+Files for ResNet-18 have arrays with torchvision's names (`layer1.0.conv1.weight`) and convolutions as [out, in, height,
 width]. Files for EfficientNet are Keras weights files.
 """
 
@@ -18,7 +18,7 @@ STAGE_WIDTHS = (64, 128, 256, 512)
 
 
 def resnet18_shapes(stem: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the arrays of torchvision's ResNet-18, without classifier."""
+    """Names and shapes of the arrays in torchvision's ResNet-18, without the classifier."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def conv_and_norm(conv: str, norm: str, shape: tuple[int, ...]) -> None:
@@ -44,14 +44,14 @@ def read_resnet18(weights: str, stem: str, *, classifier: bool = False, flag: st
     """Reads the arrays of a ResNet-18.
 
     Args:
-        weights: a file that `tensor_files` reads, or `imagenet`: torchvision's, downloaded if missing.
+        weights: a file that `tensor_files` reads, or `imagenet` for torchvision's, which is downloaded if missing.
         stem: the network's stem, `imagenet` or `small`.
         classifier: whether the classification layer `fc` is needed too.
-        flag: of the file, for messages.
+        flag: the flag that gave the file, for messages.
 
     Raises:
-        InputError: the file is missing, cannot be downloaded or read, or is of another network (names the first array
-            that is missing or does not fit).
+        InputError: the file is missing, cannot be downloaded or read, or is from another network (the message names the
+            first array that is missing or does not fit).
     """
     path = download.fetch(download.RESNET18, flag) if weights == "imagenet" else Path(weights).expanduser()
     option = f"--{flag}={weights}"
@@ -61,13 +61,13 @@ def read_resnet18(weights: str, stem: str, *, classifier: bool = False, flag: st
         raise InputError(f"{option} does not exist; give a file, or imagenet.") from None
     except tensor_files.PickleFileError:
         raise InputError(
-            f"{option} is a pickle of PyTorch's, which could run anything. Where PyTorch is installed, convert it: "
+            f"{option} is a PyTorch pickle, which could run arbitrary code. Convert it where PyTorch is installed: "
             f"safetensors.torch.save_file(torch.load({str(path)!r}, weights_only=True), "
             f"{str(path.with_suffix('.safetensors'))!r}); then give that file."
         ) from None
     except tensor_files.NotTensorsError as error:
         raise InputError(
-            f"{option} is not a file of torchvision's ResNet-18 arrays ({', '.join(tensor_files.READERS)}), or is "
+            f"{option} is not a file of torchvision's ResNet-18 arrays ({', '.join(tensor_files.READERS)}), or it is "
             f"damaged ({error})."
         ) from None
     shapes = resnet18_shapes(stem) | ({"fc.weight": (1000, 512), "fc.bias": (1000,)} if classifier else {})
@@ -75,26 +75,26 @@ def read_resnet18(weights: str, stem: str, *, classifier: bool = False, flag: st
         name for name in arrays if name not in shapes and not name.startswith("fc.") and not name.endswith("tracked")
     ]
     if extra:
-        raise InputError(f"{option} is of another network: a ResNet-18 has no array {extra[0]}.")
+        raise InputError(f"{option} is from another network: a ResNet-18 has no array {extra[0]}.")
     for name, shape in shapes.items():
         if name not in arrays:
-            raise InputError(f"{option} has no array {name}, so it is not a ResNet-18's.")
+            raise InputError(f"{option} has no array {name}, so it is not from a ResNet-18.")
         if arrays[name].shape != shape:
             hint = "; try --stem=imagenet" if name == "conv1.weight" and stem == "small" else ""
             raise InputError(
-                f"{option} is of another network: {name} has the shape {arrays[name].shape}, a ResNet-18 with the "
-                f"{stem} stem needs {shape}{hint}."
+                f"{option} is from another network: {name} has the shape {arrays[name].shape}, but a ResNet-18 with "
+                f"the {stem} stem needs {shape}{hint}."
             )
     return {name: arrays[name] for name in shapes}
 
 
 def read_saliency_network(weights: str) -> dict[str, np.ndarray]:
-    """Reads the ImageNet ResNet-18 with classifier for CutSwap's saliency; as `read_resnet18`."""
+    """Reads the ImageNet ResNet-18 with its classifier, for CutSwap's saliency; see `read_resnet18`."""
     return read_resnet18(weights, "imagenet", classifier=True, flag="saliency_weights")
 
 
 def read_keras_weights(path: str) -> dict[str, list[np.ndarray]]:
-    """Arrays by layer of a Keras weights file, in the layout of Keras 3 (`.weights.h5`) or older (`.h5`).
+    """Arrays by layer of a Keras weights file, in the layout of Keras 3 (`.weights.h5`) or the older one (`.h5`).
 
     Raises:
         InputError: the file is missing, damaged, or not a weights file.
@@ -106,7 +106,7 @@ def read_keras_weights(path: str) -> dict[str, list[np.ndarray]]:
         with h5py.File(file) as opened:
             return dict(_stored_layers(opened))
     except (OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"--weights={path} is not a Keras weights file, or is damaged ({error}).") from None
+        raise InputError(f"--weights={path} is not a Keras weights file, or it is damaged ({error}).") from None
 
 
 def _stored_layers(file: Any) -> Iterator[tuple[str, list[np.ndarray]]]:

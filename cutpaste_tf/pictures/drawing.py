@@ -1,4 +1,4 @@
-"""Configures Matplotlib independently of the user's environment and settings; and finds fonts for any name."""
+"""Configures Matplotlib independently of the user's environment and settings, and finds fonts for any name."""
 
 import contextlib
 import functools
@@ -21,14 +21,14 @@ from PIL import ImageFont
 from cutpaste_tf.files import write_whole
 
 LINE = 13  # pixels from one line of `font` to the next
-# Fallbacks for letters that the first font lacks, if installed.
+# Fallbacks, if installed, for letters that the first font lacks.
 _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei",
           "Noto Sans Arabic", "Noto Sans Devanagari", "Arial Unicode MS")  # fmt: skip
 
 
 @contextlib.contextmanager
 def own_style() -> Iterator[None]:
-    """Matplotlib's defaults instead of the user's settings; letters without a font are boxes, without warnings."""
+    """Matplotlib's defaults instead of the user's settings; letters without a font become boxes without warnings."""
     with matplotlib.style.context("default", after_reset=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
         matplotlib.rcParams["font.family"] = list(_installed())
@@ -56,7 +56,7 @@ def label(text: str) -> str:
 
 
 def font(text: str, size: int = 10) -> ImageFont.FreeTypeFont:
-    """A font for Pillow, with a size in pixels, that has the letters of a text, if one is installed."""
+    """A font for Pillow, of a size in pixels, that has all letters of a text if such a font is installed."""
     letters = {ord(letter) for letter in text}
     files = _installed()
     return _font(next((file for file in files.values() if letters <= _letters(file)), files[_FONTS[0]]), size)
@@ -66,7 +66,7 @@ _font = functools.cache(ImageFont.truetype)
 
 
 def wrapped(text: str, width: float, size: int = 10) -> list[str]:
-    """Wraps a text to a width in pixels, between words, or within words that are too long."""
+    """Wraps a text to a width in pixels, between words or within words that are too long."""
     lines = [""]
     for word in text.split(" "):
         joined = f"{lines[-1]} {word}".strip()
@@ -84,29 +84,33 @@ def wrapped(text: str, width: float, size: int = 10) -> list[str]:
 
 
 def fitted(text: str, inches: float, points: float) -> str:
-    """Wraps a text in Matplotlib to a width in inches."""
-    return "\n".join(wrapped(label(text), 100 * 72 * inches / points, 100))  # large, since small sizes are rounded
+    """Wraps a text for Matplotlib to a width in inches."""
+    return "\n".join(
+        wrapped(label(text), 100 * 72 * inches / points, 100)
+    )  # a large size, since small ones are rounded
 
 
 def digits(scores: np.ndarray) -> int:
-    """Decimals that show three digits of the range of the middle 80 % of the scores, which a single one far away does
-    not widen; so they are written in every picture and on the page."""
+    """Number of decimals that shows three digits of the range of the middle 80 % of the scores.
+
+    A single distant score does not widen this range. All plots and the page use this number.
+    """
     low, high = np.quantile(scores, [0.1, 0.9]) if len(scores) else (0.0, 0.0)
     extent = float(high - low) or (float(np.ptp(scores)) if len(scores) else 0.0)
     return min(max(3 - math.ceil(math.log10(extent)), 0), 6) if extent > 0 else 1
 
 
 class ScoreAxis(NamedTuple):
-    """An axis of scores that resolves the scores of normal images, however far away others are.
+    """An axis of scores that resolves the scores of normal images, however far away other scores are.
 
-    It is linear, or, if the normal images would share a bar or two, the inverse hyperbolic sine: linear around their
-    median, logarithmic far from it.
+    It is linear unless the normal images would then share a bar or two. In that case it is the inverse hyperbolic sine:
+    linear around their median, logarithmic far from it.
 
     Attributes:
         low: score at its start.
         high: score at its end.
-        middle: median of the normal images' scores; of all scores, if few are known to be normal.
-        width: of the interval that contains half of those; 0 for a linear axis.
+        middle: median of the normal images' scores, or of all scores if few images are known to be normal.
+        width: width of the interval that contains half of these scores; 0 for a linear axis.
     """
 
     low: float
@@ -116,7 +120,7 @@ class ScoreAxis(NamedTuple):
 
     @classmethod
     def of(cls, scores: np.ndarray, is_normal: np.ndarray, threshold: float | None = None) -> "ScoreAxis":
-        """The axis for scores [count], at least one, and a threshold; `is_normal`, bool [count], may be all False."""
+        """The axis for at least one score, [count], and a threshold; `is_normal`, bool [count], may be all False."""
         every = scores if threshold is None else np.append(scores, threshold)
         low, high = float(every.min()), float(every.max())
         most = scores[is_normal] if np.sum(is_normal) > 3 else scores
@@ -126,14 +130,14 @@ class ScoreAxis(NamedTuple):
         return cls(low, high) if is_straight else cls(low, high, float(middle), width)
 
     def places(self, scores: np.ndarray | float) -> np.ndarray:
-        """Scores -> 0 at the start to 1 at the end."""
+        """Scores -> positions from 0 at the start to 1 at the end."""
         if self.high <= self.low:
             return np.full_like(scores, 0.5, np.float64)
         begin, end = self._stretched(self.low), self._stretched(self.high)
         return (self._stretched(scores) - begin) / (end - begin)
 
     def ticks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Five positions and their scores; one for an axis without extent."""
+        """Five positions and their scores, or one for an axis without extent."""
         if self.high <= self.low:
             return np.array([0.5]), np.array([self.low])
         places = np.linspace(0, 1, 5)

@@ -1,4 +1,4 @@
-"""A heat map as files: its values at the image's own size, and a picture of it over the image."""
+"""Writes a heat map to files: its values at the image's own size, and an overlay on the image."""
 
 import io
 from collections.abc import Iterable
@@ -15,9 +15,9 @@ from cutpaste_tf.pictures import heat_map_plots
 from cutpaste_tf.pictures.heat_map_plots import Scale
 
 FORMATS = ("npy", "png")
-_MOST = 65535  # of 16 bits
+_MOST = 65535  # largest 16-bit value
 _LONGEST = 65500  # largest width or height of a JPEG in pixels
-_TOGETHER = 2**20  # pixels per batch of coloring, which takes 100 bytes each
+_TOGETHER = 2**20  # pixels per batch in coloring, which takes 100 bytes for each
 
 
 def write(
@@ -35,14 +35,14 @@ def write(
     Args:
         place: the file's name among the results.
         image: uint8 [height, width, 3].
-        heat: the map, float32 [height, width], 0 and above; resized to the image's size, bilinear.
-        boxes: (left, top, width, height) in pixels of the image, drawn onto the overlay.
-        region: bool of the map's shape, the part of the image that counts; None: all.
+        heat: the map, float32 [height, width], 0 and above; it is resized to the image's size, bilinear.
+        boxes: (left, top, width, height) in pixels of the image, drawn on the overlay.
+        region: bool, with the map's shape: the part of the image that counts; None: all of it.
         pixel_threshold: the heat above which pixels are anomalous, if known, see `Scale.of`.
-        format: one of FORMATS: float32 [height, width]; or 16-bit grey, in which 65535 is the map's maximum.
+        format: one of FORMATS: float32 [height, width]; or 16-bit gray, where 65535 is the map's maximum.
 
     Returns:
-        The columns of the image's row: the paths `heat_map` and `overlay`, and for `png` the heat of 65535.
+        The columns for the image's row: the paths `heat_map` and `overlay`, and for `png` the heat of 65535.
     """
     height, width = image.shape[:2]
     enlarged = regions.enlarged(heat, (width, height), region)
@@ -73,7 +73,7 @@ def as_png(heat: np.ndarray) -> tuple[bytes, float]:
 
 
 def _overlay(image: np.ndarray, heat: np.ndarray, boxes: Iterable[tuple[int, int, int, int]], scale: Scale) -> bytes:
-    """A JPEG."""
+    """The overlay as a JPEG."""
     rows = max(1, _TOGETHER // image.shape[1])
     parts = [slice(start, start + rows) for start in range(0, len(image), rows)]
     picture = Image.fromarray(

@@ -1,4 +1,4 @@
-"""Pictures of heat maps: one for each test image, and a sheet like the paper's Figure 4."""
+"""Draws heat maps: one picture for each test image, and a sheet like the paper's Figure 4."""
 
 import collections
 import math
@@ -25,12 +25,13 @@ _LONGEST = 1024  # largest width or height of a panel in pixels
 
 
 class Scale(NamedTuple):
-    """The common color scale of all heat maps. It uses the square root: scores are squared distances, and otherwise one
-    gross defect would make all others dark.
+    """The common color scale of all heat maps.
+
+    It uses the square root: scores are squared distances, and otherwise one gross defect would make all others dark.
 
     Attributes:
-        low: score of the coldest color, and below.
-        high: score of the hottest, and above.
+        low: scores up to this have the coldest color.
+        high: scores from this on have the hottest color.
         threshold: the heat above which pixels are anomalous, if known.
     """
 
@@ -47,8 +48,9 @@ class Scale(NamedTuple):
             pixel_threshold: the heat above which pixels are anomalous; None if unknown, as for an image model.
 
         Returns:
-            From 0 to nine times the threshold, which is then at a third of the scale for any maps; without a threshold,
-            from the median to the 99.9th percentile of the scores of all pixels, or of 16 million of them.
+            A scale from 0 to nine times the threshold, so that the threshold is at a third of the scale for any maps.
+            Without a threshold, from the median to the 99.9th percentile of the scores of all pixels, or of 16 million
+            of them.
         """
         if pixel_threshold:
             return cls(0.0, 9 * pixel_threshold, pixel_threshold)
@@ -70,13 +72,13 @@ def save(
     pixel_threshold: float | None = None,
     report: Report = no_report,
 ) -> None:
-    """Writes heatmaps/DEFECT/NAME.png for each image, and heatmaps.png, the sheet.
+    """Writes heatmaps/DEFECT/NAME.png for each image, and the sheet heatmaps.png.
 
     Args:
-        folder: to write to, itself written atomically.
+        folder: folder to write to, which is itself written atomically.
         examples: images and masks.
         maps: float32 [count, height, width].
-        captions: what to write above each.
+        captions: the text above each heat map.
         pixel_threshold: the heat above which pixels are anomalous, if known, see `Scale.of`.
     """
     scale = Scale.of(maps, pixel_threshold)
@@ -86,7 +88,7 @@ def save(
     for index, name in enumerate(track(examples.paths, len(maps), "Drawing heat maps", report)):
         relative = Path(name.removeprefix("test/"))
         path = root / relative.with_suffix(".png")
-        if path in taken:  # 000.jpg beside 000.png
+        if path in taken:  # 000.jpg next to 000.png
             name = f"{relative.name}.png"
             path = path.with_name(name if len(os.fsencode(name)) <= 255 else f"{index}.png")
         taken.add(path)
@@ -103,7 +105,7 @@ def save(
 
 
 def save_comparison(path: Path, examples: Examples, maps: Mapping[str, np.ndarray]) -> None:
-    """Figures 7 to 21: a column for each image, with rows for input, mask, and the heat maps of several methods.
+    """Figures 7 to 21: a column for each image, with rows for the input, the mask and several methods' heat maps.
 
     Args:
         path: the PNG to write.
@@ -115,7 +117,7 @@ def save_comparison(path: Path, examples: Examples, maps: Mapping[str, np.ndarra
     for index, (image, mask) in enumerate(zip(examples.images, examples.masks, strict=True)):
         every = [panels(image, mask, heats[index], scales[name]) for name, heats in maps.items()]
         columns.append(np.concatenate([every[0][0], every[0][1], *(overlay for *_, overlay in every)]))
-    labels = [f"{defect or 'unlabelled'}" for defect in examples.defects]
+    labels = [f"{defect or 'unlabeled'}" for defect in examples.defects]
     sheet = np.concatenate([_text(labels, columns[0].shape[1]), np.concatenate(columns, axis=1)])
     width = sheet.shape[1]
     legends = [
@@ -129,8 +131,10 @@ def save_comparison(path: Path, examples: Examples, maps: Mapping[str, np.ndarra
 def panels(
     image: np.ndarray, mask: np.ndarray | None, heat: np.ndarray, scale: Scale
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Input, input with the mask's outline, heat map, heat map over the input; uint8 [height, width, 3] each,
-    enlarged if they are too small to write above, and reduced if they are very large."""
+    """Input, input with the mask's outline, heat map, and overlay on the input; uint8 [height, width, 3] each.
+
+    They are enlarged if they are too small for a text above them, and reduced if they are very large.
+    """
     image, heat = reduced(image, _LONGEST), reduced(heat, _LONGEST)
     outlined = image.copy()
     if mask is not None:
@@ -145,7 +149,7 @@ def panels(
 
 
 def reduced(pixels: np.ndarray, longest: int) -> np.ndarray:
-    """An image or a heat map, averaged if its height or width is more than `longest`."""
+    """An image or a heat map, reduced by averaging if its height or width exceeds `longest`."""
     if max(pixels.shape[:2]) <= longest:
         return pixels
     picture = Image.fromarray(pixels)
@@ -154,17 +158,17 @@ def reduced(pixels: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _any(masks: Sequence[np.ndarray | None]) -> bool:
-    """Whether a mask marks anything."""
+    """Whether any mask marks anything."""
     return any(mask is not None and mask.any() for mask in masks)
 
 
 def _without_outline(every: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The `panels` but the second."""
+    """All `panels` except the second."""
     return [every[0], *every[2:]]
 
 
 def colored(image: np.ndarray, heat: np.ndarray, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
-    """A heat map in colors, and its overlay on the grey image; uint8 [height, width, 3]."""
+    """A heat map in colors, and its overlay on the gray image; uint8 [height, width, 3]."""
     level = scale.level(heat)
     colors = _COLORS[(255 * level).astype(np.uint8)]
     opacity = 0.15 + 0.5 * level[:, :, None]
@@ -173,8 +177,11 @@ def colored(image: np.ndarray, heat: np.ndarray, scale: Scale) -> tuple[np.ndarr
 
 
 def _sheet(examples: Examples, maps: np.ndarray, captions: list[str], scale: Scale) -> np.ndarray:
-    """A column for each of up to twelve images, fewer if they are wide, every kind of defect in turn: input, heat map,
-    overlay, and where any of them has a mask, input with its outline."""
+    """A column for each of up to twelve images, or fewer if they are wide, covering every kind of defect in turn.
+
+    A column has the input, the heat map and the overlay; if any of the images has a mask, also the input with the
+    mask's outline.
+    """
     height, width = maps.shape[1:]
     chosen = _chosen(examples.defects, max(3, round(_COLUMNS * min(1, height / width))))
     masks = [examples.masks[index] for index in chosen]
@@ -188,19 +195,19 @@ def _sheet(examples: Examples, maps: np.ndarray, captions: list[str], scale: Sca
 
 
 def _label(examples: Examples, index: int, caption: str) -> str:
-    """The file, its kind unless the file's folders say it, and the caption."""
-    path, kind = Path(examples.paths[index]), examples.defects[index] or "unlabelled"
+    """The file, its kind unless the file's folders give it, and the caption."""
+    path, kind = Path(examples.paths[index]), examples.defects[index] or "unlabeled"
     name = str(path).removeprefix("test/")
     return f"{name}  {caption}" if kind in path.parts else f"{kind}: {name}  {caption}"
 
 
 def _chosen(defects: list[str], columns: int) -> list[int]:
-    """Indices of that many images for the sheet, normal ones first."""
+    """Indices of `columns` images for the sheet, normal ones first."""
     kinds = sorted(set(defects), key=lambda kind: (kind != GOOD, kind))
     places = {kind: [index for index, defect in enumerate(defects) if defect == kind] for kind in kinds}
     share: collections.Counter[str] = collections.Counter()
     while sum(share.values()) < min(columns, len(defects)):
-        for kind in reversed(kinds):  # a normal image last, if there is room
+        for kind in reversed(kinds):  # a normal image comes last, if there is room
             if share[kind] < len(places[kind]) and sum(share.values()) < columns:
                 share[kind] += 1
     return [places[kind][i] for kind in kinds for i in np.linspace(0, len(places[kind]) - 1, share[kind]).astype(int)]

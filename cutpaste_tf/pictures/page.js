@@ -4,7 +4,7 @@ const NORMAL = 0, ANOMALOUS = 1;
 const byId = (id) => document.getElementById(id);
 const all = data.scores.map((_, index) => index);
 const written = (score) => score.toFixed(data.digits);
-const kindOf = (index) => data.defects[index] || "unlabelled";
+const kindOf = (index) => data.defects[index] || "unlabeled";
 // At position p of the slider the p lowest of these are normal, and those above are anomalous.
 const levels = [...new Set(data.scores)].sort((a, b) => a - b);
 const counts = { normal: 0, anomalous: 0 };
@@ -87,9 +87,9 @@ function rateWords(position) {
       break;
     }
   }
-  const words = count ? `Expected false alarm rate, by ${count} other normal images: ${rank === count ? "at most " : ""}` +
+  const words = count ? `Expected false alarm rate, from ${count} other normal images: ${rank === count ? "at most " : ""}` +
     `${(100 * part).toPrecision(2)} %. ` : "";
-  return [words, "Given by ", ...flags.flatMap((flag, number) =>
+  return [words, "Set it with ", ...flags.flatMap((flag, number) =>
     [number ? " or " : "", element("code", { textContent: flag })])];
 }
 
@@ -105,7 +105,7 @@ function setThreshold(position) {
   const parts = [];
   if (counts.normal) parts.push(`false alarms: ${percent(falseAlarms, counts.normal)} normal images`);
   if (counts.anomalous) parts.push(`misses: ${percent(counts.anomalous - found, counts.anomalous)} anomalous images`);
-  if (unknown) parts.push(`called anomalous: ${percent(called.length - falseAlarms - found, unknown)} unlabelled images`);
+  if (unknown) parts.push(`called anomalous: ${percent(called.length - falseAlarms - found, unknown)} unlabeled images`);
   byId("counts").textContent = parts.join("; ");
   byId("counts").dataset.falseAlarms = falseAlarms;
   byId("counts").dataset.misses = counts.anomalous - found;
@@ -130,12 +130,12 @@ function show(made) {
 
 function startingPosition() {
   if (data.threshold !== null) {
-    byId("threshold-note").textContent = `Suggested, by normal images alone: ${data.threshold}.`;
+    byId("threshold-note").textContent = `Suggested from normal images alone: ${data.threshold}.`;
     return suggested;
   }
   const what = counts.normal ? "normal images" : "images";
   byId("threshold-note").textContent =
-    `It starts where one in twenty ${what} would be called anomalous: a place to look from, not a suggestion.`;
+    `It starts where one in twenty ${what} would be called anomalous: a starting point, not a suggestion.`;
   const base = (counts.normal ? all.filter((index) => data.labels[index] === NORMAL) : all)
     .map((index) => data.scores[index]).sort((a, b) => a - b);
   return levels.indexOf(base[base.length - 1 - Math.floor(base.length / 20)]) + 1;

@@ -1,4 +1,4 @@
-"""RUN/eval/report.html: figures, curves, and the images by score, on a page that works offline, without a server."""
+"""RUN/eval/report.html: metrics, curves, and images by score, on a page that works offline and without a server."""
 
 import base64
 import io
@@ -18,20 +18,20 @@ from cutpaste_tf.pictures import drawing, heat_map_plots
 from cutpaste_tf.progress import Report, no_report, track
 
 NAME, FOLDER = "report.html", "report_images"
-INLINE, _INLINE_BYTES = 300, 12_000_000  # images, and their bytes, at most in the page itself; more lie beside it
-_SIDE = 512  # pixels at most of an image in the page
+INLINE, _INLINE_BYTES = 300, 12_000_000  # most images, and bytes, in the page itself; otherwise they are next to it
+_SIDE = 512  # largest side in pixels of an image on the page
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
 )
 
 
 class Figure(NamedTuple):
-    """A row of the page's table of figures.
+    """A row in the page's table of metrics.
 
     Attributes:
-        name: of the figure.
-        meaning: of it, in a sentence.
-        values: as text, by column: this evaluation, then those it is compared with.
+        name: name of the metric.
+        meaning: its meaning in a sentence.
+        values: values as text, by column: this evaluation, then those it is compared with.
     """
 
     name: str
@@ -43,9 +43,9 @@ class Summary(NamedTuple):
     """The page's summary of the evaluation.
 
     Attributes:
-        title: of the page.
-        columns: of the table of figures, this evaluation first.
-        figures: its rows; none without labels.
+        title: title of the page.
+        columns: columns of the table of metrics, this evaluation first.
+        figures: rows of the table; none without labels.
         facts: more about the evaluation, by displayed name.
     """
 
@@ -76,7 +76,7 @@ class Limits(NamedTuple):
 
     Attributes:
         threshold: the score above which images are called anomalous.
-        normal_scores: [n], of the normal images that the threshold comes from, in any order; the page uses them to
+        normal_scores: [n], scores of the normal images that set the threshold, in any order; the page uses them to
             show the false alarm rate of a threshold.
         pixel_threshold: the heat above which pixels are anomalous, see `Scale.of`.
     """
@@ -95,13 +95,13 @@ def save(
     *,
     report: Report = no_report,
 ) -> None:
-    """Writes the page, and next to it the images, if they are too many for one file.
+    """Writes the page, and next to it the images if there are too many for one file.
 
     Args:
-        folder: to write to, itself written atomically.
-        summary: of the evaluation.
+        folder: folder to write to, which is itself written atomically.
+        summary: summary of the evaluation.
         examples: the test images, [count, height, width, 3], with masks.
-        results: of them.
+        results: results for the test images.
         limits: the thresholds.
     """
     size, photographs, overlays = _pictures(folder, examples, results.maps, limits.pixel_threshold, report)
@@ -123,7 +123,7 @@ def save(
         "normalScores": [] if limits.normal_scores is None else sorted(map(_written, limits.normal_scores)),
         "pValues": None if p_values is None else [f"{p_value:.2g}" for p_value in p_values],
     }
-    place = f"in {FOLDER}/, which must stay beside this file" if (folder / FOLDER).is_dir() else "in this file"
+    place = f"in {FOLDER}/, which must stay next to this file" if (folder / FOLDER).is_dir() else "in this file"
     text = _ENVIRONMENT.get_template("page.html").render(
         **summary._replace(title=drawing.label(summary.title))._asdict(),
         note=f"The pictures of {len(scores)} images, {size / 1e6:.1f} MB, are {place}.",
@@ -137,14 +137,16 @@ def save(
 def _pictures(
     folder: Path, examples: Examples, maps: np.ndarray | None, pixel_threshold: float | None, report: Report
 ) -> tuple[int, list[str], list[str]]:
-    """Bytes of all pictures, and the addresses of the photographs and of those with their heat map, if there are any:
-    files in `folder`/FOLDER, or, of few small ones, their contents."""
+    """Bytes of all pictures, and the addresses of the photographs and of their overlays, if there are heat maps.
+
+    Addresses are files in `folder`/FOLDER, or, for few small pictures, their contents.
+    """
     (folder / FOLDER).mkdir()
     scale = None if maps is None else heat_map_plots.Scale.of(maps, pixel_threshold)
     files: dict[str, list[Path]] = {"": [], "_heat": []}
     images = enumerate(arrays.rows(examples.images))
     for index, image in track(images, len(examples.paths), "Drawing the page's pictures", report):
-        small = heat_map_plots.reduced(image, 2 * _SIDE)  # some more, for the filter below
+        small = heat_map_plots.reduced(image, 2 * _SIDE)  # larger than needed, for the filter below
         pictures = {"": small}
         if maps is not None and scale is not None:
             heat = heat_map_plots.reduced(maps[index], 2 * _SIDE)
@@ -175,7 +177,7 @@ def _jpeg(picture: np.ndarray) -> bytes:
 
 
 def _written(score: float) -> float:
-    """A score, formatted as in scores.csv."""
+    """A score, rounded as in scores.csv."""
     return float(f"{score:.6f}")
 
 
@@ -189,7 +191,7 @@ def _marked(mask: np.ndarray | None) -> list[tuple[int, int, int, int]]:
 
 
 def _parts(boxes: Iterable[tuple[int, int, int, int]], size: tuple[int, int]) -> list[list[float]]:
-    """Converts boxes from pixels to percent of the image's width and height."""
+    """Converts boxes from pixels to percentages of the image's width and height."""
     height, width = size
     whole = width, height, width, height
     return [[round(100 * int(n) / pixels, 2) for n, pixels in zip(box, whole, strict=True)] for box in boxes]

@@ -1,4 +1,4 @@
-"""Pictures of a run, as PNG files."""
+"""Plots of a run, as PNG files."""
 
 import textwrap
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def save_augmentations(
         path: the PNG to write.
         views: float32 [batch, height, width, 3] in [0, 1], as the network sees them.
         labels: int [batch].
-        names: of the classes, in the order of their labels.
+        names: names of the classes, in the order of their labels.
         columns: maximum number of images.
     """
     rows = [views[labels == label][:columns] for label in range(len(names))]
@@ -58,7 +58,7 @@ def save_sheet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def _panel(views: np.ndarray, side: float) -> tuple[float, float]:
-    """Width and height of views' panels in inches: a square of `side` has the same area as nearly as text allows."""
+    """Width and height of views' panels in inches, with the area of a square of `side` as nearly as text allows."""
     aspect = min(4.0, max(0.25, views.shape[2] / views.shape[1])) ** 0.5
     return side * aspect, side / aspect
 
@@ -71,7 +71,7 @@ def save_roc(path: Path, labels: np.ndarray, scores: np.ndarray, title: str) -> 
         path: the PNG to write.
         labels: [count], 0 normal, 1 anomalous, both present.
         scores: [count], anomaly scores.
-        title: above the curve.
+        title: title above the curve.
     """
     false_positives, true_positives, _ = roc_curve(labels, scores)
     figure, ((axis,),) = drawing.subplots(1, 1, figsize=(4.5, 4.5))
@@ -88,20 +88,20 @@ def save_roc(path: Path, labels: np.ndarray, scores: np.ndarray, title: str) -> 
 def save_histogram(
     path: Path, defects: list[str], scores: np.ndarray, title: str, *, threshold: float | None = None
 ) -> None:
-    """Anomaly scores by kind of defect, one row each, normal images first.
+    """Anomaly scores by kind of defect, one row for each, normal images first.
 
     Args:
         path: the PNG to write.
-        defects: name of each image's defect, `good` for normal ones, empty for unknown.
+        defects: name of each image's defect, `good` for normal images, empty for unknown ones.
         scores: [count], anomaly scores.
-        title: above the rows.
+        title: title above the rows.
         threshold: the score above which images are called anomalous, if any.
     """
     names = np.array(defects)
     kinds = sorted(set(defects), key=lambda name: (name != GOOD, name))
     score_axis = drawing.ScoreAxis.of(scores, names == GOOD, threshold)
     places, bins = score_axis.places(scores), np.linspace(0, 1, 41)
-    texts = [drawing.fitted(f"{kind or 'unlabelled'} ({np.sum(names == kind)})", 6, 9) for kind in kinds]
+    texts = [drawing.fitted(f"{kind or 'unlabeled'} ({np.sum(names == kind)})", 6, 9) for kind in kinds]
     title = drawing.fitted(title, 6, 10)
     lines = "".join([title, *texts]).count("\n")
     size = 6.5, 0.7 + 1.3 * len(kinds) + 0.15 * lines
@@ -114,7 +114,7 @@ def save_histogram(
             axis.axvline(float(score_axis.places(threshold)), color="black", linestyle="dashed", linewidth=1)
     figure.suptitle(title, fontsize=10, parse_math=False)
     notes = [] if threshold is None else ["dashed: threshold"]
-    notes += ["far scores drawn together"] if score_axis.width else []
+    notes += ["distant scores drawn closer together"] if score_axis.width else []
     axes[-1, 0].set_xlabel("anomaly score" + (f" ({'; '.join(notes)})" if notes else ""))
     ticks, values = score_axis.ticks()
     axes[-1, 0].set_xticks(ticks, [f"{value:.{drawing.digits(scores)}f}" for value in values])
@@ -131,7 +131,7 @@ def save_points(path: Path, points: np.ndarray, kinds: np.ndarray, title: str) -
         path: the PNG to write.
         points: [count, 2].
         kinds: name of each point's kind.
-        title: above the points.
+        title: title above the points.
     """
     figure, ((axis,),) = drawing.subplots(1, 1, figsize=(6, 5))
     for kind, mark in zip(dict.fromkeys(kinds), "o^sxD*+v", strict=False):
@@ -150,7 +150,7 @@ def save_bars(path: Path, values: dict[str, float], title: str) -> None:
     Args:
         path: the PNG to write.
         values: name -> percent.
-        title: above the bars.
+        title: title above the bars.
     """
     figure, ((axis,),) = drawing.subplots(1, 1, figsize=(9, 0.6 + 0.26 * len(values)))
     places = np.arange(len(values))[::-1]

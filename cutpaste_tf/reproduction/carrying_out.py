@@ -1,7 +1,7 @@
-"""Executes the work of a plan, and keeps the tables up to date.
+"""Executes the work of a plan and keeps the tables up to date.
 
-An executor is a function from runs to their outcomes, in any order: `local` uses threads that wait for processes on
-this machine, `ray_cluster` the workers of a cluster.
+An executor is a function from runs to their outcomes, in any order. `local` uses threads that wait for processes on
+this machine; `ray_cluster` uses the workers of a cluster.
 """
 
 import contextlib
@@ -36,10 +36,10 @@ def carry_out(
     """Executes the runs that are not done; the caller holds the folder's lock.
 
     Args:
-        work: of `plan`.
+        work: the result of `plan`.
         job: what its runs have in common.
-        executor: carries them out.
-        write_tables: is called after each run, and at the end.
+        executor: executes the runs.
+        write_tables: called after each run and at the end.
 
     Returns:
         The runs that were given up.
@@ -58,15 +58,15 @@ def carry_out(
                 report(f"done    {name}   {outcome.seconds:.0f} s")
             try:
                 write_tables()
-            except (OSError, InputError) as error:  # a full disk, a share that is away: the runs go on, and so do we
-                report(f"Warning: the tables stay as they are for now ({error}).")
+            except (OSError, InputError) as error:  # a full disk or an unavailable share: the runs go on, and so do we
+                report(f"Warning: the tables cannot be updated for now ({error}).")
     write_tables()
     return failures
 
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Makes of SIGTERM and SIGHUP what Ctrl-C is, so that the block ends its processes; nohup's choice stays."""
+    """Treats SIGTERM and SIGHUP like Ctrl-C, so that the block ends its processes; signals ignored by nohup stay so."""
     before = {}
     if threading.current_thread() is threading.main_thread():  # only this thread can set handlers
         numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -74,7 +74,7 @@ def _ended_by_signals() -> Iterator[None]:
         before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
     def stop(*_: object) -> None:
-        for number in before:  # a closing terminal sends several: the next would interrupt checkpoints
+        for number in before:  # a closing terminal sends several, and the next one would interrupt checkpoints
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
@@ -88,22 +88,22 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def local(jobs: int = 0, *, gpu: bool = False) -> Executor:
-    """Threads that each wait for a process.
+    """An executor with threads that each wait for a process.
 
     Args:
-        jobs: processes at a time, which share the cores; on a machine with several GPUs each has one of its own. 0: one
+        jobs: processes at a time, which share the cores; on a machine with several GPUs, each has its own GPU. 0: one
             for each GPU, or one.
-        gpu: refuse where the backend finds no GPU.
+        gpu: refuse if the backend finds no GPU.
 
     Raises:
-        InputError: it finds none.
+        InputError: `gpu` is set, and the backend finds no GPU.
     """
     visible = gpus()
     jobs = jobs or max(1, len(visible))
     if gpu and not _has_gpu():
         raise InputError(
-            f"--gpu: {environment.backend()} finds no GPU here (the driver, or CUDA_VISIBLE_DEVICES, names "
-            f"{len(visible)}). Install its build for GPUs, or leave --gpu out."
+            f"--gpu: {environment.backend()} finds no GPU here (the driver or CUDA_VISIBLE_DEVICES lists "
+            f"{len(visible)}). Install its GPU build, or omit --gpu."
         )
 
     def execute(todo: Sequence[Work], job: Job) -> Generator[Outcome, None, None]:
@@ -132,7 +132,7 @@ def local(jobs: int = 0, *, gpu: bool = False) -> Executor:
 
 
 def share(slot: int, jobs: int, visible: Sequence[str]) -> Share:
-    """The share of a slot: part of the cores, and, if there are several jobs, one of the GPUs."""
+    """The share of a slot: part of the cores and, if there are several jobs, one of the GPUs."""
     if jobs == 1:
         return Share()
     every = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
@@ -145,7 +145,7 @@ def share(slot: int, jobs: int, visible: Sequence[str]) -> Share:
 
 
 def gpus() -> list[str]:
-    """The GPUs in CUDA_VISIBLE_DEVICES, or else those that NVIDIA's driver lists."""
+    """The GPUs in CUDA_VISIBLE_DEVICES, or else those listed by NVIDIA's driver."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name for name in named.split(",") if name]
@@ -157,7 +157,7 @@ def gpus() -> list[str]:
 
 
 def _has_gpu() -> bool:
-    """Asked of a process of its own, since one that has found a GPU keeps its memory."""
+    """Whether there is a GPU; asks a separate process, since one that has found a GPU keeps its memory."""
     code = (
         f"import sys; sys.path.insert(0, {PACKAGES!r})\n"
         "from cutpaste_tf.backend import keras\n"

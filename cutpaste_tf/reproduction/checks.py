@@ -1,4 +1,4 @@
-"""Checks before the first run: every category can be trained on and tested, and there is room on the disk."""
+"""Checks before the first run: every category can be used for training and testing, and the disk has room."""
 
 import hashlib
 import shutil
@@ -30,10 +30,10 @@ class Seen(NamedTuple):
 
 
 def categories(request: Request, *, is_drawn: bool) -> dict[str, Seen]:
-    """Checks that every category can be trained on and tested.
+    """Checks that every category can be used for training and testing.
 
     Raises:
-        InputError: one cannot.
+        InputError: one of them cannot be.
     """
     seen = {}
     metrics: dict[str, set[str]] = {category: set() for category in (request.categories if is_drawn else ())}
@@ -45,8 +45,8 @@ def categories(request: Request, *, is_drawn: bool) -> dict[str, Seen]:
         data = Run(category, (), 0).data(request.data_root)
         if not sources.is_named(data) and not sources.folder(data).is_dir():
             raise InputError(
-                f"--data_root={request.data_root} has no category {category}: expected a folder {data}; name those "
-                "that are there by --categories."
+                f"--data_root={request.data_root} has no category {category}: expected a folder {data}; give the "
+                "existing categories as --categories."
             )
         settings = Config.of(data=data).data
         trained = sources.list_train(data, settings, tfds_data_dir=request.tfds_data_dir)
@@ -54,27 +54,27 @@ def categories(request: Request, *, is_drawn: bool) -> dict[str, Seen]:
         labels = {item.label for item in tests}
         if not {NORMAL, ANOMALOUS} <= labels:
             raise InputError(
-                f"{data} has no {'normal' if NORMAL not in labels else 'anomalous'} test images, so that it can have "
-                "no AUROC; name other --categories."
+                f"{data} has no {'normal' if NORMAL not in labels else 'anomalous'} test images, so no AUROC can be "
+                "computed; give other --categories."
             )
         if "pixel_auroc" in required and not any(item.masks for item in tests):
             raise InputError(
-                f"{data} has no masks (ground_truth/DEFECT/NAME_mask.png), so that it can have no pixel AUROC, which "
-                "Table 2 is of; name other --categories or --table."
+                f"{data} has no masks (ground_truth/DEFECT/NAME_mask.png), so the pixel AUROC for Table 2 cannot be "
+                "computed; give other --categories or --table."
             )
         seen[category] = Seen(data, len(trained), _listed([*trained, *tests]))
     return seen
 
 
 def weights(work: Sequence[Work], request: Request) -> None:
-    """Checks that the file of ImageNet weights is there, if a run begins with it.
+    """Checks that the file with ImageNet weights exists, if a run starts from it.
 
     Raises:
-        InputError: it is not.
+        InputError: it does not exist.
     """
     begins = any(dict(task.run.settings).get("weights") == request.weights for task in work)
     if request.weights and begins and not Path(request.weights).expanduser().is_file():
-        raise InputError(f"--weights={request.weights} is not a file; leave --weights out for the download.")
+        raise InputError(f"--weights={request.weights} is not a file; omit --weights to download the weights.")
 
 
 def space(work: Sequence[Work], request: Request, seen: Mapping[str, Seen]) -> None:
@@ -90,7 +90,7 @@ def space(work: Sequence[Work], request: Request, seen: Mapping[str, Seen]) -> N
     if free < needed:
         raise InputError(
             f"{folder} has {free / 1e9:.1f} GB left; {runs_left} runs take about {needed / 1e9:.1f} GB. "
-            "Make room, name another --output_dir, or ask for fewer --columns, --categories or --seeds."
+            "Make room, give another --output_dir, or request fewer --columns, --categories or --seeds."
         )
 
 
@@ -104,8 +104,8 @@ def same_data(request: Request, seen: Mapping[str, Seen]) -> None:
         path = _record(request, category)
         if path.is_file() and path.read_text(encoding="utf-8") != data.listed:
             raise InputError(
-                f"{request.output_dir} holds runs of other images of {category}, by their names and sizes; name "
-                f"another --output_dir, or delete {path} if they are the same."
+                f"{request.output_dir} holds runs on other images of {category}, judging by names and sizes; give "
+                f"another --output_dir, or delete {path} if the images are the same."
             )
 
 

@@ -11,8 +11,8 @@ from cutpaste_tf.settings.base import leaves
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.scoring import DEFAULT_RATE
 
-# What the paper says (A.1 to A.5, and the sections and tables that a setting's source names), by the names of our
-# settings; words where it is no value of ours. Of what is not here the paper says nothing.
+# What the paper says (A.1 to A.5, and the sections and tables named in a setting's source), by the names of our
+# settings; in words if it is not one of our values. The paper says nothing about settings that are not listed.
 PUBLISHED: dict[str, Any] = {
     "image_size": (256, 256),
     "proxy_task": "cutpaste_3way",
@@ -52,7 +52,7 @@ PUBLISHED: dict[str, Any] = {
     "smoothing_sigma": "some",
     "image_score": "patches",
 }
-# What is different for other models: a heading, what makes it one of them, and what the paper says of it.
+# What differs for other models: a heading -> the settings that make it such a model, and what the paper says about it.
 OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "EfficientNet-B4, fine-tuned (Section 4.3, A.4)": (
         {"backbone": "efficientnet_b4", "weights": "imagenet"},
@@ -81,18 +81,18 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
 }
 _NOT_COMPARED = ("data", "test_data", "seed")
-# Where a setting's source does not say whose the value is: (name, ours) -> what stands in its place.
+# For settings whose source does not say whose value it is: (name, our value) -> what to show instead.
 _WHOSE = {
     ("share_base_augmentation", "True"): "our reading of Eq. 1, 3",
-    ("base_jitter", "0.1"): "A.1; its size ours, as the patch's",
+    ("base_jitter", "0.1"): "A.1; our size, same as the patch's",
     ("aspect_sampling", "union"): "our reading of A.2: a fair coin between the two",
-    ("batch_size", "128"): "DROC's rule: 32 of each class; A.1 names none for four",
+    ("batch_size", "128"): "DROC's rule: 32 of each class; A.1 gives none for four",
     ("normalization", "imagenet"): "ours, by std; TensorFlow up to 2.5 divided EfficientNet's by its root (#49930)",
-    ("drop-connect", "off"): "ours; A.4 follows a guide of Keras whose code leaves it on",
+    ("drop-connect", "off"): "ours; A.4 follows a Keras guide whose code leaves it on",
 }
 # Differences from the paper's model that are not settings.
 _FIXED = {"drop-connect": "off"}
-# Values that mean others.
+# Values that stand for others.
 _MEANT = {
     ("false_alarm_rate", "0.0"): f"{DEFAULT_RATE:g}",
     ("kde_bandwidth", "0.0"): "sqrt(d * variance / 20)",
@@ -101,9 +101,9 @@ _MEANT = {
 
 
 def compared_settings() -> list[str]:
-    """A line for each setting: name, the paper's value, ours by default, and whose choice it is.
+    """A line for each setting: name, the paper's value, our default, and where it comes from.
 
-    First as for an image model with a ResNet-18; then, for other models, what is different there.
+    The first lines are for an image model with a ResNet-18; then follows what differs for other models.
     """
     default = Config.of(data="category").resolved().flat()
     sources = {field.name: field.metadata["source"] or "ours" for field, _ in leaves(Config)}

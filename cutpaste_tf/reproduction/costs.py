@@ -1,4 +1,4 @@
-"""The cost of a plan: hours of training, and room on the disk."""
+"""The cost of a plan: hours of training and disk space."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,15 +11,15 @@ from cutpaste_tf.reproduction.plan import Request, Work
 from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.config import Config
 
-# Bytes of a run: its weights, twice while it is trained on; features, scores, pictures.
+# Bytes of a run: its weights (twice during training), features, scores, plots and heat maps.
 _SIZES = {"efficientnet_b4": 250e6}
-_SIZE = 60e6  # of any other, a ResNet-18
+_SIZE = 60e6  # bytes of any other run, with a ResNet-18
 _DIMENSIONS = 512  # of a ResNet-18's pooled features
-Kind = str  # of runs that train at one speed, in words
+Kind = str  # a kind of runs that train at the same speed, in words
 
 
 def described(work: Sequence[Work], request: Request) -> Iterator[str]:
-    """Lines about the plan: what is done, what is left, and how long it takes, by logged or measured speeds."""
+    """Lines about the plan: what is done, what is left, and how long it takes, from logged or measured speeds."""
     root = request.output_dir
     left: dict[Kind, int] = {}  # views to train on
     evaluations, finished = 0, 0
@@ -37,18 +37,20 @@ def described(work: Sequence[Work], request: Request) -> Iterator[str]:
     yield f"{finished} of {len(work)} runs are done."
     yield from _hours(left, work, request)
     if evaluations:
-        yield f"Left, and not in these: {evaluations} evaluations."
+        yield f"Also left, not included above: {evaluations} evaluations."
 
 
 def _hours(left: Mapping[Kind, int], work: Sequence[Work], request: Request) -> Iterator[str]:
-    """Lines about the time of the remaining training, and the speeds that it is based on."""
-    speeds = {kind: (views, "as the last run here") for kind, views in _speeds(work, request).items() if kind in left}
+    """Lines about the time for the remaining training and the speeds it is based on."""
+    speeds = {
+        kind: (views, "as in the last run here") for kind, views in _speeds(work, request).items() if kind in left
+    }
     if unknown := sorted(left.keys() - speeds, key=lambda kind: -left[kind]):
-        yield f"Measuring the speed of {len(unknown)} kinds of runs, {speed.SECONDS:.0f} s at most."
+        yield f"Measuring the speed of {len(unknown)} kinds of runs, for at most {speed.SECONDS:.0f} s."
         of_kind = {_kind(task.run.config(request.data_root)): dict(task.run.settings) for task in reversed(work)}
         measured = speed.measure([of_kind[kind] for kind in unknown])
         for index, (views, batch) in measured.items():
-            speeds[unknown[index]] = views, f"measured now, in steps of {batch}"
+            speeds[unknown[index]] = views, f"measured just now in steps of {batch}"
     if speeds:
         hours = sum(left[kind] / views for kind, (views, _) in speeds.items()) / 3600
         yield f"Left: {hours:.1f} hours of training, one run at a time:"
@@ -56,15 +58,15 @@ def _hours(left: Mapping[Kind, int], work: Sequence[Work], request: Request) -> 
         yield f"  {kind}: {left[kind] / views / 3600:.1f} hours at {views:.1f} views/s, {how}."
     for kind in unknown:
         if kind not in speeds:
-            yield f"  {kind}: {left[kind]} views, whose speed could not be measured in that time."
+            yield f"  {kind}: {left[kind]} views; their speed could not be measured in that time."
 
 
 def size(work: Sequence[Work], request: Request, images: Mapping[str, int]) -> float:
     """Approximate bytes that the remaining runs need.
 
     Args:
-        work: of the plan.
-        request: that it is of.
+        work: the work of the plan.
+        request: the request the plan is for.
         images: number of training images of each category.
     """
     return sum(
@@ -89,7 +91,7 @@ def _kind(config: Config) -> Kind:
 
 
 def _speeds(work: Sequence[Work], request: Request) -> dict[Kind, float]:
-    """Views/s of training in the last logged epoch of each kind of run."""
+    """Training views/s in the last logged epoch of each kind of run."""
     speeds = {}
     for task in work:
         if views := _last_logged(request.output_dir / "runs" / task.run.name, "images_per_second"):

@@ -1,6 +1,6 @@
-"""The paper's figures, for any category: each drawn from the runs that the tables share.
+"""The paper's figures for any category, drawn from the runs that the tables share.
 
-2 and 5: views of every proxy task. 3: t-SNE of features. 4, and 7 to 21: heat maps by GradCAM and of patches. 6:
+2 and 5: views of every proxy task. 3: t-SNE of features. 4 and 7 to 21: heat maps from GradCAM and from patches. 6:
 samples of synthetic anomalies.
 """
 
@@ -22,8 +22,8 @@ from cutpaste_tf.pictures import heat_map_plots, plots
 from cutpaste_tf.reproduction.plan import Request
 from cutpaste_tf.reproduction.tables import SYNTHETIC, TABLES, Column
 
-_IMAGES = 24  # of figures 7 to 21
-_POINTS = 200  # of each kind at most, in figure 3
+_IMAGES = 24  # in figures 7 to 21
+_POINTS = 200  # at most, of each kind in figure 3
 _IMAGE_MODEL, _PATCH_MODEL = TABLES[1]["cutpaste_3way"], TABLES[2]["cutpaste_3way"]
 _PROJECTOR = """embeddings {
   tensor_name: "features"
@@ -31,7 +31,7 @@ _PROJECTOR = """embeddings {
   metadata_path: "metadata.tsv"
 }
 """
-# Figure -> the columns whose runs of seed 0 it is drawn from.
+# Figure -> the columns whose runs with seed 0 it is drawn from.
 COLUMNS: dict[int, tuple[Column, ...]] = {
     2: (),
     3: (_IMAGE_MODEL,),
@@ -44,13 +44,13 @@ def draw(number: int, category: str, place: str | Path, request: Request) -> Pat
     """Draws a figure for a category.
 
     Args:
-        number: one of COLUMNS.
-        category: name of it.
-        place: its folder.
-        request: whose runs to draw from.
+        number: a key of COLUMNS.
+        category: name of the category.
+        place: folder of the category.
+        request: the request whose runs to draw from.
 
     Returns:
-        The PNG.
+        Path of the PNG.
     """
     path = request.output_dir / f"figure{number}_{category.replace('/', '_')}.png"
     draws: dict[int, Callable[[Path, str | Path, str, Request], None]] = {
@@ -68,12 +68,12 @@ def _detector(column: Column, category: str, request: Request) -> Detector:
 
 
 def _spread(indices: np.ndarray, count: int) -> np.ndarray:
-    """At most so many of the indices, evenly."""
+    """At most `count` of the indices, evenly spaced."""
     return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).astype(int)]
 
 
 def _chosen(examples: Examples, count: int) -> Examples:
-    """At most so many test images, a quarter of them normal."""
+    """At most `count` test images, a quarter of them normal."""
     normal = _spread(np.flatnonzero(examples.labels == NORMAL), count // 4)
     anomalous = _spread(np.flatnonzero(examples.labels == ANOMALOUS), count - len(normal))
     return examples.part(np.concatenate([normal, anomalous]))
@@ -107,7 +107,7 @@ def _embedded(path: Path, place: str | Path, category: str, request: Request) ->
     perplexity = min(30.0, (len(features) - 1) / 3)
     points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(features)
     plots.save_points(path, points, names, f"{category}: features by t-SNE")
-    # What TensorBoard's projector reads, by `tensorboard --logdir=FOLDER`, or projector.tensorflow.org.
+    # Files for TensorBoard's projector (`tensorboard --logdir=FOLDER`) or projector.tensorflow.org.
     folder = path.with_suffix("")
     folder.mkdir(exist_ok=True)
     write_whole(folder / "tensors.tsv", "".join("\t".join(f"{x:.6g}" for x in row) + "\n" for row in features).encode())

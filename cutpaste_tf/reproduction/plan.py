@@ -1,4 +1,4 @@
-"""From tables to runs: each run once, with all the evaluations that the tables need of it."""
+"""From tables to runs: each run appears once, with all the evaluations that the tables need."""
 
 import functools
 import json
@@ -18,17 +18,17 @@ class Request(NamedTuple):
     """What to reproduce.
 
     Attributes:
-        tables: of `TABLES`.
-        columns: of them; empty for all.
-        categories: folders of `data_root`, of the tables of MVTec AD.
+        tables: keys of `TABLES`.
+        columns: columns of these tables; empty for all.
+        categories: folders in `data_root`, for the tables on MVTec AD.
         seeds: number of seeds.
         scale: one of SCALES.
-        data_root: holds the categories.
-        weights: file of EfficientNet's ImageNet weights; empty for the download.
+        data_root: folder that holds the categories.
+        weights: file with EfficientNet's ImageNet weights; empty to download them.
         output_dir: where runs and tables go.
-        drawn: columns whose runs of seed 0 figures are drawn from.
-        tfds_data_dir: where TensorFlow Datasets keeps prepared sets, MNIST's digits for one; empty for its default.
-        precision: arithmetic of every run, as train_main.py names it.
+        drawn: columns whose runs with seed 0 are needed to draw figures.
+        tfds_data_dir: where TensorFlow Datasets keeps prepared sets, such as MNIST's digits; empty for its default.
+        precision: arithmetic of every run, as in train_main.py.
     """
 
     tables: tuple[int | str, ...]
@@ -56,12 +56,12 @@ class Request(NamedTuple):
         return range(self.seeds if column.random else 1)
 
     def run(self, column: Column, category: str, seed: int) -> "Run":
-        """A column's run."""
+        """A column's run for a category and a seed."""
         settings = self._settings(column, default_image_size(category))
         return Run(category, _without_defaults(tuple(sorted(settings.items()))), seed)
 
     def _settings(self, column: Column, image_size: int) -> dict[str, Any]:
-        """A column's settings at scale and precision."""
+        """A column's settings at the requested scale and precision."""
         scale = dict(SCALES[self.scale])
         if scale.get("image_size", 0) > image_size:  # nothing is enlarged
             del scale["image_size"], scale["stem"]
@@ -80,9 +80,9 @@ class Request(NamedTuple):
         return settings
 
 
-@functools.cache  # thousands of runs have a few dozen settings
+@functools.cache  # thousands of runs share a few dozen settings
 def _without_defaults(settings: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
-    """The settings that decide something, so that equal runs have equal settings."""
+    """The settings that make a difference, so that equal runs have equal settings."""
     complete = Config.of(**dict(settings)).resolved()
     return tuple((name, value) for name, value in settings if _without(dict(settings), name) != complete)
 
@@ -95,12 +95,12 @@ def _without(settings: Mapping[str, Any], name: str) -> Config | None:
 
 
 class Run(NamedTuple):
-    """A run: named by its settings, its category and its seed.
+    """A run, named after its settings, its category and its seed.
 
     Attributes:
-        category: that it is trained on.
+        category: the category it is trained on.
         settings: (name, value), sorted, without defaults.
-        seed: of the run.
+        seed: seed of the run.
     """
 
     category: str
@@ -109,7 +109,7 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its folder, below `runs`; a setting that is a file is named without its folder."""
+        """Name of its folder below `runs`; for a setting that is a file, only the file's name is used."""
         words = [f"{name}={Path(str(value)).name}" for name, value in self.settings]
         return f"{self.category}/{'+'.join(words) or 'default'}/seed{self.seed}"
 
@@ -118,7 +118,7 @@ class Run(NamedTuple):
         return self.category if sources.is_named(self.category) else f"{data_root}/{self.category}"
 
     def flags(self, data_root: str) -> list[str]:
-        """Of train_main.py."""
+        """Its flags for train_main.py."""
         settings = [f"--{name}={value}" for name, value in self.settings]
         return [f"--data={self.data(data_root)}", f"--seed={self.seed}", *settings]
 
@@ -131,7 +131,7 @@ class Work(NamedTuple):
     """A run and its evaluations.
 
     Attributes:
-        run: to execute.
+        run: the run to execute.
         evaluations: flags of eval_main.py by folder.
     """
 
@@ -157,14 +157,14 @@ def metrics_of(folder: Path) -> dict[str, Any] | None:
 
 
 def plan(request: Request) -> list[Work]:
-    """The work of a request, seed by seed, so that every cell gets a value early.
+    """The work for a request, ordered by seed, so that every cell gets a value early.
 
     Raises:
         InputError: a column is unknown, or a combination of settings is not possible.
     """
     columns = {name for number in request.tables for name in TABLES[number]}
     if unknown := sorted(set(request.columns) - columns):
-        raise InputError(f"--columns={','.join(unknown)} is not known; these tables have {', '.join(sorted(columns))}.")
+        raise InputError(f"--columns={','.join(unknown)} is unknown; these tables have {', '.join(sorted(columns))}.")
     by_run: dict[Run, dict[str, tuple[str, ...]]] = {}
     for seed in range(request.seeds):
         for number in request.tables:

@@ -10,17 +10,17 @@ from cutpaste_tf.files import read_csv
 from cutpaste_tf.reproduction.tables import CIFAR10
 
 _FOLDER = Path(__file__).parent / "published"
-_OWN = "paper"  # source of a number that is of the paper's own method
+_OWN = "paper"  # source of numbers for the paper's own method
 
 
 class Published(NamedTuple):
-    """A number of the paper.
+    """A number in the paper.
 
     Attributes:
-        auc: in percent.
-        standard_error: of the mean over five seeds; None where the paper gives none.
-        source: of another's method, such as `[52]`; empty: the paper's method.
-        same: count of published numbers that it is the mean of, see `mean`; 0: it is itself published.
+        auc: AUC in percent.
+        standard_error: standard error of the mean over five seeds; None if the paper gives none.
+        source: source of another method, such as `[52]`; empty: the paper's method.
+        same: how many published numbers it is the mean of, see `mean`; 0: the number itself is published.
     """
 
     auc: float
@@ -30,7 +30,7 @@ class Published(NamedTuple):
 
 
 def mean(numbers: Sequence[Published | None]) -> Published | None:
-    """The mean of published numbers and of their errors, as the paper computes them; None if one is missing."""
+    """The mean of published numbers and of their errors, as in the paper; None if any number is missing."""
     there = [number for number in numbers if number is not None]
     if not there or len(there) < len(numbers):
         return None
@@ -41,7 +41,7 @@ def mean(numbers: Sequence[Published | None]) -> Published | None:
 
 @functools.cache
 def table(number: int | str) -> dict[tuple[str, str], Published]:
-    """A table of the paper: (row, column) -> number; rows as `carpet`, `texture`, `all`, columns as `cutpaste_3way`."""
+    """A table of the paper: (row, column) -> number; rows like `carpet`, `texture` or `all`, columns like `scar`."""
     if number == CIFAR10:
         return {
             ("all", method): value for (quantity, method), value in _in_text().items() if quantity.startswith("CIFAR")
@@ -53,7 +53,7 @@ def table(number: int | str) -> dict[tuple[str, str], Published]:
         numbers[_ROWS.get(category, category), row["method"]] = Published(
             float(row["auc"]), float(error) if error else None
         )
-    if number == 2:  # what Section 4.2 says beside it
+    if number == 2:  # Section 4.2 gives this number in the text
         (numbers["all", "gradcam"],) = [
             value for (_, method), value in _in_text().items() if method.startswith("gradcam")
         ]
@@ -61,7 +61,7 @@ def table(number: int | str) -> dict[tuple[str, str], Published]:
 
 
 def _in_text() -> dict[tuple[str, str], Published]:
-    """(quantity, method) -> what the paper says in its text."""
+    """(quantity, method) -> the number in the paper's text."""
     return {
         (row["quantity"], row["method"]): Published(
             float(row["value"]), None, "" if row["source"] == _OWN else row["source"]
@@ -70,5 +70,5 @@ def _in_text() -> dict[tuple[str, str], Published]:
     }
 
 
-# One name for the rows of means, which the paper's tables call differently.
+# The same names for the rows of means in all tables; the paper's tables use different names.
 _ROWS = {"texture_average": "texture", "object_average": "object", "average": "all"}

@@ -1,4 +1,4 @@
-"""Executes runs on a Ray cluster with shared folders: a task for each, restarted elsewhere if its node dies."""
+"""Executes runs on a Ray cluster with shared folders. Each run is a task and is restarted if its node dies."""
 
 import collections
 import logging
@@ -15,15 +15,15 @@ from cutpaste_tf.reproduction.carrying_out import PACKAGES, Executor
 from cutpaste_tf.reproduction.plan import Work
 from cutpaste_tf.reproduction.runner import Job, Outcome
 
-_RETRIES = 20  # of a run whose node or worker died
+_RETRIES = 20  # for a run whose node or worker died
 
 
 def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
     """Joins a cluster.
 
     Args:
-        address: of the cluster, as HOST:PORT, or `auto` for the one that this machine belongs to.
-        jobs: tasks at a time, which share the cluster's cores; 0: one for each of its GPUs, or one for each node.
+        address: address of the cluster as HOST:PORT, or `auto` for the one this machine belongs to.
+        jobs: tasks at a time, which share the cluster's cores; 0: one for each GPU, or one for each node.
         gpu: refuse a cluster without GPUs.
 
     Raises:
@@ -33,13 +33,13 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
         import ray
         from ray.exceptions import RayError, RayTaskError
     except ImportError:
-        raise InputError("--executor=ray needs Ray: pip install 'ray>=2.40,<3' here and on every node.") from None
+        raise InputError("--executor=ray needs Ray; run pip install 'ray>=2.40,<3' here and on every node.") from None
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"--ray_address={address}: there is no Ray cluster to join ({str(error).splitlines()[0]}); start one by "
-            "ray start --head, and give the address that it prints."
+            f"--ray_address={address}: there is no Ray cluster to join ({str(error).splitlines()[0]}); start one with "
+            "ray start --head, and give the address it prints."
         ) from None
     cores, gpus = _share([node["Resources"] for node in ray.nodes() if node["Alive"]], jobs)
     if gpu and not gpus:
@@ -47,11 +47,11 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
     variables = {"OMP_NUM_THREADS": str(cores)} | ({} if gpus else {"TF_NUM_INTRAOP_THREADS": str(cores)})
     folder, packages = str(Path.cwd()), PACKAGES
 
-    # Defined here, its code is sent along: a worker can import nothing of ours before it knows where that is.
+    # Defined here so that its code is sent along: a worker cannot import our package before it knows where it is.
     def task(content: bytes) -> bytes:
         os.chdir(folder)
         sys.path.insert(0, packages)
-        # Ray cancels by it, and a node that was started in a script's background ignores it.
+        # Ray cancels with SIGINT, which a node started in the background of a script ignores.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         from cutpaste_tf.reproduction import runner
 
@@ -73,8 +73,8 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
                 try:
                     yield pickle.loads(ray.get(first))
                 except RayTaskError as error:
-                    raise InputError(f"A worker of Ray failed on {work.run.name}: {error.cause}") from None
-                except RayError as error:  # its process died _RETRIES times, perhaps for lack of memory
+                    raise InputError(f"A Ray worker failed on {work.run.name}: {error.cause}") from None
+                except RayError as error:  # its process died _RETRIES times, perhaps out of memory
                     yield Outcome(work, str(error).strip().splitlines()[0])
         finally:
             for each in waiting:
@@ -86,10 +86,10 @@ def executor(address: str, jobs: int, *, gpu: bool = False) -> Executor:
 
 
 def _share(nodes: Sequence[Mapping[str, float]], jobs: int) -> tuple[int, int]:
-    """Cores and GPUs of a task, so that the cluster runs `jobs` tasks at a time."""
-    nodes = [node for node in nodes if node.get("CPU")]  # a head may have none
+    """Cores and GPUs for each task, so that the cluster runs `jobs` tasks at a time."""
+    nodes = [node for node in nodes if node.get("CPU")]  # a head node may have none
     if not nodes:
-        raise InputError("No node of the Ray cluster has cores to give: ray start --num-cpus=N.")
+        raise InputError("No node of the Ray cluster has cores to offer; start one with ray start --num-cpus=N.")
     with_gpu = [node for node in nodes if node.get("GPU")]
     if with_gpu:
         return max(1, int(min(node["CPU"] // node["GPU"] for node in with_gpu))), 1

@@ -16,7 +16,7 @@ class Machines(NamedTuple):
     Attributes:
         jobs: processes at a time; 0: one for each GPU, or one; on a Ray cluster without GPUs, one for each node.
         gpu: refuse to start without a GPU.
-        ray_address: of a Ray cluster; empty: this machine.
+        ray_address: address of a Ray cluster; empty: this machine.
     """
 
     jobs: int = 0
@@ -34,12 +34,12 @@ def reproduce(
     only_plan: bool = False,
     report: Report = say,
 ) -> list[Outcome]:
-    """Executes the runs of tables, and writes the tables; called again, it continues where it stopped.
+    """Executes the runs for tables and writes the tables; if called again, it continues where it stopped.
 
     Args:
         request: what to reproduce.
         commands: how to start the mains.
-        machines: that execute the runs.
+        machines: the machines that execute the runs.
         tries: attempts at a run before it is given up.
         drawings: numbers of the figures to draw, see `figures.COLUMNS`.
         only_plan: only report what there is to do and what it would take.
@@ -91,6 +91,6 @@ def _draw(
         for category in request.categories:
             needed = {request.run(column, category, 0).name for column in figures.COLUMNS[number]}
             if missing := sorted(needed & given_up):
-                report(f"Warning: figure {number} of {category} is not drawn without {', '.join(missing)}.")
+                report(f"Warning: figure {number} for {category} is not drawn, since it needs {', '.join(missing)}.")
                 continue
             report(f"Figure {number}: {figures.draw(number, category, seen[category].place, request)}")

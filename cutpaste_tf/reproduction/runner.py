@@ -1,6 +1,6 @@
 """Executes a run of a plan: training and evaluations, each in a separate process, retried on failure.
 
-A process that was interrupted is resumed by the next.
+If a process was interrupted, the next one resumes its work.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from cutpaste_tf.reproduction.plan import Request, Work
 
 LOG = "log.txt"  # output of a run's processes
 _PAUSE = 0.2  # seconds between polls of a process
-GRACE = 30.0  # seconds in which a terminated process may save a checkpoint, before it is killed
+GRACE = 30.0  # seconds that a terminated process has to save a checkpoint before it is killed
 
 
 class Commands(NamedTuple):
     """How to start the commands.
 
     Attributes:
-        train: words of train_main.py.
-        evaluate: words of eval_main.py.
+        train: the words that start train_main.py.
+        evaluate: the words that start eval_main.py.
     """
 
     train: tuple[str, ...]
@@ -37,8 +37,8 @@ class Job(NamedTuple):
     """What all runs of a plan have in common.
 
     Attributes:
-        request: that the plan is of.
-        commands: to start.
+        request: the request the plan is for.
+        commands: how to start the commands.
         tries: attempts at a run before it is given up.
     """
 
@@ -51,8 +51,8 @@ class Share(NamedTuple):
     """What a run's processes may use of the machine.
 
     Attributes:
-        environment: additional variables.
-        cores: indices of processor cores, if the system supports affinity; empty: all.
+        environment: additional environment variables.
+        cores: indices of processor cores, if the system supports affinity; empty: all cores.
     """
 
     environment: Mapping[str, str] = MappingProxyType({})
@@ -65,7 +65,7 @@ class Outcome(NamedTuple):
     Attributes:
         work: the run and its evaluations.
         failure: the last line of the process that failed; empty if the run is done.
-        seconds: that it took.
+        seconds: how long it took.
     """
 
     work: Work
@@ -78,10 +78,10 @@ class StoppedError(Exception):
 
 
 class Processes:
-    """Processes that are all terminated, with no new ones started, if the block ends with an error.
+    """Processes; if the block ends with an error, all of them are terminated and no new ones are started.
 
-    They have their own process groups: Ctrl-C reaches only us, so that no process seems to fail before we know why, and
-    we terminate them. Those still running after GRACE, or at a second Ctrl-C, are killed.
+    They have their own process groups, so Ctrl-C reaches only us: no process seems to fail before we know why, and we
+    terminate them. Those still running after GRACE, or at a second Ctrl-C, are killed.
     """
 
     def __init__(self) -> None:
@@ -107,18 +107,18 @@ class Processes:
                     process.wait(max(0.0, deadline - time.monotonic()))
         finally:
             for process in running:
-                process.kill()  # of one that has ended nothing
+                process.kill()  # does nothing if the process has ended
 
     def run(self, words: Sequence[str], place: Path, share: Share) -> str:
-        """Runs a command, and appends its output to the run's log.
+        """Runs a command and appends its output to the run's log.
 
         Args:
-            words: of the command.
+            words: the words of the command.
             place: folder of the run.
             share: what it may use.
 
         Returns:
-            Its last line if it failed, otherwise empty.
+            Its last line if it failed, otherwise an empty string.
 
         Raises:
             StoppedError: it was ended by `__exit__`.
@@ -140,7 +140,7 @@ class Processes:
                     process_group=0 if os.name == "posix" else None,
                 )
                 if share.cores and hasattr(os, "sched_setaffinity"):
-                    with contextlib.suppress(OSError):  # it has exited, or its container has other cores
+                    with contextlib.suppress(OSError):  # it has exited, or its container has different cores
                         os.sched_setaffinity(process.pid, share.cores)
                 self._running.add(process)
             while (code := process.poll()) is None:
@@ -158,13 +158,13 @@ class Processes:
 
 
 def attend(task: Work, job: Job, share: Share, processes: Processes) -> Outcome:
-    """Executes what is missing of a run, with retries.
+    """Executes the missing parts of a run, with retries.
 
     Args:
         task: the run and its evaluations.
-        job: of the plan.
+        job: the plan's job.
         share: what its processes may use.
-        processes: to start them.
+        processes: starts the processes.
 
     Raises:
         StoppedError: the processes were stopped.
@@ -173,7 +173,7 @@ def attend(task: Work, job: Job, share: Share, processes: Processes) -> Outcome:
     for _ in range(job.tries):
         try:
             failure = _attempt(task, job, share, processes)
-        except OSError as error:  # such as a full disk: the other runs continue
+        except OSError as error:  # such as a full disk; the other runs continue
             failure = str(error)
         if not failure:
             break
@@ -181,7 +181,7 @@ def attend(task: Work, job: Job, share: Share, processes: Processes) -> Outcome:
 
 
 def _attempt(task: Work, job: Job, share: Share, processes: Processes) -> str:
-    """Trains and evaluates what is missing; returns the last line of a failure."""
+    """Trains and evaluates what is missing; returns the last line of a failed process."""
     request, place = job.request, job.request.output_dir / "runs" / task.run.name
     shared = [f"--tfds_data_dir={request.tfds_data_dir}"] if request.tfds_data_dir else []
     if not runs.is_complete(place):

@@ -13,15 +13,15 @@ from cutpaste_tf.reproduction.carrying_out import PACKAGES
 from cutpaste_tf.settings.config import Config
 
 SECONDS = 60.0  # in total
-_STEPS, _SECONDS = 3, 3.0  # of a measurement, each at least
-_IMAGES = 2  # whose views make a step on a CPU, where views/s hardly depend on the batch
+_STEPS, _SECONDS = 3, 3.0  # a measurement takes at least this many of each
+_IMAGES = 2  # images whose views form a step on a CPU, where views/s hardly depend on the batch
 
 
 class Speed(NamedTuple):
     """A measured speed.
 
     Attributes:
-        views: trained on per second.
+        views: views per second.
         batch: views in a step.
     """
 
@@ -37,7 +37,7 @@ def measure(runs: Sequence[Mapping[str, Any]], seconds: float = SECONDS) -> dict
         seconds: total time limit.
 
     Returns:
-        Index of a run -> its speed, except for runs without time left, or that cannot be trained here.
+        Index of a run -> its speed, except for runs that had no time left or that cannot be trained here.
     """
     code = f"import sys; sys.path.insert(0, {PACKAGES!r}); from cutpaste_tf.reproduction import speed; speed.main()"
     payload = json.dumps([dict(settings) for settings in runs]).encode()
@@ -53,7 +53,7 @@ def measure(runs: Sequence[Mapping[str, Any]], seconds: float = SECONDS) -> dict
 
 
 def main() -> None:
-    """Runs in the process: reads settings from stdin, and prints a line for each."""
+    """Runs in the other process: reads settings from stdin and prints a line for each."""
     for index, settings in enumerate(json.load(sys.stdin)):
         config = Config.of(**{name: value for name, value in settings.items() if name != "weights"})
         speed = _speed(config.resolved())
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _speed(config: Config) -> Speed:
-    """The speed of the phase that trains all layers, or the only one."""
+    """The speed of the phase that trains all layers, or of the only phase."""
     from cutpaste_tf.augmentation import pipeline
     from cutpaste_tf.backend import keras
     from cutpaste_tf.training import fitting

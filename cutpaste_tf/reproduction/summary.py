@@ -1,8 +1,8 @@
 """Cells of our tables: means over seeds with their errors, beside the paper's.
 
-Over seeds: mean and standard error (ddof 1); an ensemble's error by the jackknife. A group's value is the mean over its
-categories, and its error the mean of their errors, as in the paper; where only some of a group's categories are asked
-for, the paper's number beside it is its mean over the same ones.
+Over seeds: mean and standard error (ddof 1); an ensemble's error comes from the jackknife. A group's value is the mean
+over its categories, and its error is the mean of their errors, as in the paper. If only some of a group's categories
+are requested, the paper's number beside it is the paper's mean over the same categories.
 """
 
 import math
@@ -21,11 +21,11 @@ from cutpaste_tf.reproduction.published import Published
 from cutpaste_tf.reproduction.tables import CATEGORIES, Column
 
 _NORMAL_95 = 1.96
-_PAPER_SEEDS = 5  # of an ensemble
+_PAPER_SEEDS = 5  # in an ensemble
 
 
 class Categories(NamedTuple):
-    """The categories of a mean: how many are in it, how many were requested, how many the paper's has."""
+    """The categories of a mean: how many it includes, how many were requested, and how many the paper's includes."""
 
     there: int
     requested: int
@@ -33,15 +33,15 @@ class Categories(NamedTuple):
 
 
 class Ours(NamedTuple):
-    """A number of ours.
+    """One of our numbers.
 
     Attributes:
-        mean: in percent.
+        mean: the mean in percent.
         standard_error: None with one seed.
-        seeds: number of seeds that are in it.
-        requested: number of seeds that should be.
-        categories: that it is the mean of.
-        random: whether another seed gives another number, so that it needs an error to be compared.
+        seeds: number of seeds it includes.
+        requested: number of seeds it should include.
+        categories: the categories it is the mean of.
+        random: whether another seed gives another number, so that a comparison needs an error.
     """
 
     mean: float
@@ -58,21 +58,21 @@ class Ours(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A cell of a table: ours, if there is any yet, and the paper's, if it has it."""
+    """A cell of a table: our number, if there is one yet, and the paper's, if it has one."""
 
     ours: Ours | None
     paper: Published | None
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the paper's, in percent, where both are of the same method and categories."""
+        """Ours minus the paper's, in percent, if both are for the same method and categories."""
         if self.ours is None or self.paper is None or self.paper.source:
             return None
         there, _, whole = self.ours.categories
         return self.ours.mean - self.paper.auc if there == (self.paper.same or whole) else None
 
     def verdict(self, scale: str) -> str:
-        """What the comparison says, in a word or two."""
+        """The result of the comparison in a word or two."""
         if self.ours is None:
             return "not yet"
         if self.paper is None:
@@ -94,10 +94,10 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """One of the paper's tables, ours.
+    """Our version of one of the paper's tables.
 
     Attributes:
-        name: of its files.
+        name: name of its files.
         title: its heading.
         rows, columns: names.
         cells: by (row, column).
@@ -148,11 +148,11 @@ def _by_category(number: int | str, columns: Mapping[str, Column], request: Requ
 
 
 def _by_model(number: int | str, columns: Mapping[str, Column], request: Request) -> _Cells:
-    """Rows are models, columns shapes and their average, each the mean over the categories (Table 6)."""
+    """Rows are models; columns are shapes and their average; each value is the mean over the categories (Table 6)."""
     paper, requested = published.table(number), request.categories
     whole = (
         len(CATEGORIES) if set(requested) <= set(CATEGORIES) else len(requested)
-    )  # with others no mean of the paper's
+    )  # with other categories there is no mean in the paper
     shapes = list(dict.fromkeys(name.split(" ")[1] for name in columns))
     models = list(dict.fromkeys(column.row for column in columns.values()))
     cells = {}
@@ -171,7 +171,7 @@ def _by_model(number: int | str, columns: Mapping[str, Column], request: Request
 
 
 def _of_seeds(column: Column, category: str, request: Request) -> Ours | None:
-    """A category's cell."""
+    """Our number in a category's cell."""
     run, requested = request.run(column, category, 0), len(request.seeds_of(column))
     folders = [
         request.output_dir / "runs" / run._replace(seed=seed).name / column.folder for seed in request.seeds_of(column)
@@ -187,7 +187,7 @@ def _of_seeds(column: Column, category: str, request: Request) -> Ours | None:
 
 
 def _ensemble(folders: Sequence[Path]) -> Ours | None:
-    """Image AUROC of the mean of several runs' log densities, with the jackknife's error over the runs."""
+    """Image AUROC for the mean of several runs' log densities, with the jackknife error over the runs."""
     scores: list[dict[str, float]] = []
     labels: dict[str, int] = {}
     for folder in folders:

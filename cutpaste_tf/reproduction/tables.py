@@ -1,7 +1,7 @@
-"""Which runs and evaluations each table of the paper is made of (Section 4, 5, Appendix B).
+"""The runs and evaluations that make up each table of the paper (Section 4, 5, Appendix B).
 
-A run belongs to no table: it is its settings, a category and a seed, so that columns of several tables with the same
-settings are the same runs.
+A run belongs to no table. It is defined by its settings, a category and a seed, so columns of different tables with the
+same settings use the same runs.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ from cutpaste_tf.images.synthetic import FILLS, SHAPES
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 OBJECTS = ("bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper")
 CATEGORIES = (*TEXTURES, *OBJECTS)
-# Shapes and contents of Table 6 and Figure 6, in the paper's order: digits only in a color.
+# Shapes and fills of Table 6 and Figure 6, in the paper's order; digits have only a color.
 SYNTHETIC = [(shape, fill) for fill in FILLS for shape in SHAPES if (shape, fill) != ("mnist", "image")]
 GROUPS = {"texture": TEXTURES, "object": OBJECTS, "all": CATEGORIES}
-CIFAR10 = "cifar10"  # the table, and the set
+CIFAR10 = "cifar10"  # both the table and the set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Column:
     """A column of a table.
 
     Attributes:
-        settings: of its runs, where they are not the defaults.
-        evaluation: flags of eval_main.py that make the evaluation.
-        folder: of that evaluation in the run's.
-        metric: of metrics.json.
-        ensemble: whether it is one score, of the mean of all seeds' log densities, instead of a mean of AUCs.
-        random: whether a seed changes it; else one run is all.
-        row: that it belongs to, in Table 6, whose rows are models; else rows are categories.
+        settings: settings of its runs that differ from the defaults.
+        evaluation: flags of eval_main.py for the evaluation.
+        folder: folder of the evaluation in the run's folder.
+        metric: key in metrics.json.
+        ensemble: whether it is one AUC, of the mean of all seeds' log densities, instead of a mean of AUCs.
+        random: whether it depends on the seed; otherwise there is only one run.
+        row: the row it belongs to in Table 6, whose rows are models; in other tables rows are categories.
     """
 
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -48,7 +48,7 @@ def _task(name: str) -> Column:
 
 
 def _synthetic(model: Column, row: str) -> dict[str, Column]:
-    """Table 6 for a model: shapes with a random color, then those of natural images (Section 5.3)."""
+    """Table 6 for a model: shapes filled with a random color, then with natural images (Section 5.3)."""
     columns = {}
     for shape, fill in SYNTHETIC:
         flags = ("--noheat_maps", f"--synthetic={shape}", f"--synthetic_fill={fill}")
@@ -59,18 +59,18 @@ def _synthetic(model: Column, row: str) -> dict[str, Column]:
 
 _TRANSFER = {"backbone": "efficientnet_b4", "weights": "imagenet"}
 _UNTRAINED = {**_TRANSFER, "epochs": 0}
-# Networks without a step of learning, which the paper does not have: with batch norm as it is initialized (mean 0 and
-# variance 1: a feature does not depend on an image's brightness), and with its statistics of the training images.
+# Untrained networks, which are not in the paper: one with batch norm as initialized (mean 0 and variance 1, so a
+# feature does not depend on an image's brightness), and one with batch norm's statistics from the training images.
 _BASELINES = {
     "untrained": Column({"epochs": 0}),
     "untrained_calibrated": Column({"epochs": 0, "calibrate_batch_norm": True}),
 }
 _LOCALIZED: dict[str, Any] = {"evaluation": ("--heat_maps",), "folder": "eval_localized"}
 _LEVEL7: dict[str, Any] = {"evaluation": ("--noheat_maps", "--feature=level7"), "folder": "eval_level7"}
-# The split counts as it is: test images that a class has among its training images as well stay in it.
+# The split is used as it is: test images that are also among the training images of the class stay in.
 _AS_PUBLISHED: dict[str, Any] = {"evaluation": ("--noheat_maps", "--allow_trained_images")}
 
-# Numbers are the paper's; what it says in its text of CIFAR-10 has a name.
+# Table numbers are the paper's; its results on CIFAR-10, given in the text, have a name instead.
 TABLES: dict[int | str, dict[str, Column]] = {
     1: {
         **{name: _task(name) for name in ("rotation", "cutout", "scar", "cutpaste", "cutpaste_scar", "cutpaste_3way")},
@@ -123,7 +123,7 @@ TITLES: dict[int | str, str] = {
 
 
 def name(table: int | str) -> str:
-    """A table's name, as of its files."""
+    """A table's name, as used for its files."""
     return f"table{table}" if isinstance(table, int) else table
 
 
@@ -133,16 +133,16 @@ def title(table: int | str) -> str:
 
 
 def groups(table: int | str) -> dict[str, tuple[str, ...]]:
-    """The groups of categories that a table has means of; the last is of all."""
+    """The groups of categories for which a table has means; the last group has all categories."""
     if table == CIFAR10:
         return {"all": tuple(f"{CIFAR10}/{name}" for name in prepared.CIFAR10)}
     return GROUPS
 
 
-# What a scale gives in place of these (A.1) stands for them, and what Table 7 has instead is changed in proportion.
+# A scale's values replace these (A.1); other values in Table 7 are changed in proportion.
 PROPORTIONAL = {"epochs": 256, "learning_rate": 0.03}
-# Settings that a scale gives in place of the paper's. `short` is for a night on a CPU, where a learning rate of 0.03
-# takes longer to leave chance than the whole schedule lasts (docs/log/learning-curves.md); `tiny` is for tests.
+# Settings of each scale that replace the paper's. `short` is for a night on a CPU, where a learning rate of 0.03 takes
+# longer to leave chance than the whole schedule lasts (docs/log/learning-curves.md); `tiny` is for tests.
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},
     "short": {

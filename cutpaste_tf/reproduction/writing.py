@@ -31,19 +31,19 @@ small { display: block; font-size: 12px; color: #555d66 }
 
 
 def write(table: Table, request: Request) -> None:
-    """Writes tableN.md, .csv and .html, or those of its name.
+    """Writes tableN.md, .csv and .html, or files with the table's own name.
 
     Args:
-        table: to write.
-        request: that it is of; says the folder, the scale and the precision.
+        table: the table to write.
+        request: the request it belongs to; gives the folder, the scale and the precision.
     """
     folder, scale = request.output_dir, request.scale
     note = (
-        "Ours: mean ± standard error in percent (number of seeds); beneath it the paper's, then ours minus that, and "
-        "whether it lies within the joint error at 95 %, above or below. A group's error is the mean of its errors, an "
-        "ensemble's the jackknife's over its seeds. "
-        "(same N): the paper's mean over the same N categories, where not all of a group were asked for."
-        + ("" if scale == "paper" else f" Scale {scale}: NOT the paper's schedule, so that nothing can be concluded.")
+        "Each cell shows our mean ± standard error in percent (number of seeds). Below it are the paper's number, ours "
+        "minus the paper's, and whether the difference is within, above or below the joint error at 95 %. A group's "
+        "error is the mean of its errors; an ensemble's is the jackknife error over its seeds. "
+        "(same N) means the paper's mean over the same N categories, if only part of a group was requested."
+        + ("" if scale == "paper" else f" Scale {scale}: NOT the paper's schedule, so no conclusions can be drawn.")
         + ("" if request.precision == "float32" else f" Trained in {request.precision}.")
     )
     write_whole(folder / f"{table.name}.md", _markdown(table, note, scale).encode(errors="backslashreplace"))
@@ -58,7 +58,7 @@ def _cells(table: Table, row: str) -> list[Cell]:
 
 
 def lines(cell: Cell, scale: str) -> tuple[str, str, str]:
-    """A cell's three lines: ours, the paper's, and what the comparison says."""
+    """A cell's three lines: our number, the paper's, and the result of the comparison."""
     ours, paper, difference = "-", "paper -", ""
     if cell.ours is not None:
         there, _, whole = cell.ours.categories
@@ -86,7 +86,7 @@ def _markdown(table: Table, note: str, scale: str) -> str:
 
 
 def _rows(table: Table, scale: str) -> list[dict[str, Any]]:
-    """Of tableN.csv: one for each cell."""
+    """The rows of tableN.csv, one for each cell."""
     rows = []
     for row in table.rows:
         for column, cell in zip(table.columns, _cells(table, row), strict=True):

@@ -1,7 +1,7 @@
 """Measures how much the scores of a single-precision export differ from the evaluation's.
 
-The images are normal ones and their mirror images: the density was not fitted to the latter, so their scores are near
-the threshold and above, where decisions can differ.
+The images are normal images and their mirror images. The density was not fitted to the mirror images, so their scores
+are near the threshold and above, where decisions can differ.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Difference(NamedTuple):
     Attributes:
         images: number of images scored both ways, including mirrored ones.
         score: difference of a score, in its unit.
-        score_of_range: the same as a fraction of the range of scores, those of the calibration included.
+        score_of_range: the same as a fraction of the range of scores, including those of the calibration.
         p_value: difference of a p-value.
         heat_map: difference of a pixel of a heat map, as a fraction of the maps' maximum.
     """
@@ -54,8 +54,8 @@ def compare(outputs: Outputs, detector: Detector, threshold: float, images: np.n
     assert maps is not None
     if wrong := int(np.sum(outputs.is_anomalous != (scores > threshold))):
         raise InputError(
-            f"In single precision {wrong} of {len(images)} images are decided differently from the evaluation "
-            f"(scores differ by up to {np.abs(outputs.score - scores).max():.3g}): take --format=saved_model, or "
+            f"In single precision, {wrong} of {len(images)} images get a different decision than in the evaluation "
+            f"(scores differ by up to {np.abs(outputs.score - scores).max():.3g}); use --format=saved_model or "
             "another --false_alarm_rate."
         )
     extent = np.ptp(np.concatenate([scores, detector.calibration.scores]))

@@ -34,12 +34,12 @@ class ExportOptions(NamedTuple):
 
     Attributes:
         format: one of FORMATS.
-        false_alarm_rate: of normal images above the threshold, see `DecisionSettings`; 0: the run's.
-        threshold: the score above which an image is anomalous; None: the threshold of the false alarm rate.
+        false_alarm_rate: fraction of normal images above the threshold, see `DecisionSettings`; 0: the run's.
+        threshold: the score above which an image is anomalous; None: the threshold from the false alarm rate.
         calibration_data: folder of normal images, not used for training, that set threshold and p-values; empty: the
             training images set them.
         comparison_images: folder of normal images to compare a single-precision format on; empty: those of
-            `calibration_data`, otherwise the training images.
+            `calibration_data`, or else the training images.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
     """
 
@@ -58,16 +58,16 @@ def export(
     options: ExportOptions = ExportOptions(),  # noqa: B008  immutable
     report: Report = say,
 ) -> dict[str, Any]:
-    """Writes the detector of a run, or of several as an ensemble, as a model that does not need this package.
+    """Writes the detector of a run, or of several runs as an ensemble, as a model that does not need this package.
 
     Args:
-        run_dir: the folder of a complete run, or a detector copied from one; or several runs, for an ensemble.
+        run_dir: the folder of a complete run, or a detector copied from one; or several runs for an ensemble.
         output: the folder to write, atomically. If it is an export, its last SavedModel is kept as the previous
             version; the rest is replaced.
         options: how to export.
 
     Returns:
-        What export.json holds, see `record.Record`.
+        The content of export.json, see `record.Record`.
 
     Raises:
         InputError: before any long work; or if decisions in single precision differ from the evaluation's.
@@ -101,7 +101,7 @@ def export(
         )
         detector.data.write(partial)
         calibration.write_export(partial, normal)
-        # An evaluation of the export decides as the export does.
+        # An evaluation of the export decides like the export itself.
         config = detector.given.replaced(false_alarm_rate=rate)
         (partial / "config.json").write_text(config.to_json(), encoding="utf-8")
         result.write(partial)
@@ -115,7 +115,7 @@ def _model_file(format: str, version: int) -> str:
 
 
 def _next_version(output: Path, partial: Path) -> int:
-    """The next version's number; the previous version is kept, since a server may be using it."""
+    """The number of the next version; the previous version is kept, since a server may be using it."""
     versions = [int(path.name) for path in output.glob("*") if path.name.isdigit()] if output.is_dir() else []
     if versions:
         shutil.copytree(output / str(max(versions)), partial / str(max(versions)))
@@ -127,18 +127,18 @@ def _check(
 ) -> tuple[Detector, np.ndarray]:
     """The detector, and images to compare formats on, after all checks that do not need the network."""
     if options.format not in FORMATS:
-        raise InputError(f"--format={options.format} is not known; it must be one of: {', '.join(FORMATS)}.")
+        raise InputError(f"--format={options.format} is unknown; it must be one of: {', '.join(FORMATS)}.")
     if not 0 <= options.false_alarm_rate < 1:
         raise InputError(f"--false_alarm_rate={options.false_alarm_rate} must be between 0 and 1.")
     if environment.backend() != "tensorflow":
         raise InputError(
-            f"An export is written by TensorFlow, and KERAS_BACKEND is {environment.backend()}: give "
-            "KERAS_BACKEND=tensorflow, also for a run that was trained on another."
+            f"TensorFlow writes exports, but KERAS_BACKEND is {environment.backend()}; set KERAS_BACKEND=tensorflow, "
+            "even for a run that was trained on another backend."
         )
     calibration.check_one_given(options.threshold, options.false_alarm_rate)
     for folder in loading.places(run_dir):
         if runs.is_export(folder):
-            raise InputError(f"--run_dir={folder} is an export already; name the run that it was made of.")
+            raise InputError(f"--run_dir={folder} is already an export; give the run it was made from.")
     detector = loading.load(run_dir)
     if options.false_alarm_rate:
         detector = detector.configured(detector.given.replaced(false_alarm_rate=options.false_alarm_rate))
@@ -147,11 +147,13 @@ def _check(
     if options.format != SAVED_MODEL:
         single_precision.check(options.format)
     if detector.config.data.reading.region and not detector.data.region:
-        raise InputError("An export has one --region for all images, and the run one for each: it cannot be exported.")
+        raise InputError(
+            "The run cannot be exported: an export has one --region for all images, but the run has one for each image."
+        )
     if output.exists() and not output.is_dir():
-        raise InputError(f"--output={output} is a file; name a folder.")
+        raise InputError(f"--output={output} is a file; give a folder.")
     if output.is_dir() and any(output.iterdir()) and not runs.is_export(output):
-        raise InputError(f"--output={output} is not the folder of an export; name another folder.")
+        raise InputError(f"--output={output} is not the folder of an export; give another folder.")
     files.check_writable(output)
     images = _comparison_images(detector, options) if options.format != SAVED_MODEL else np.empty(0)
     return detector, images
@@ -171,12 +173,12 @@ def _write_model(
 
 
 def _calibration(detector: Detector, options: ExportOptions, report: Report) -> Calibration:
-    """How normal images score: the training images, or those in --calibration_data."""
+    """How normal images score: the training images or those in --calibration_data."""
     if options.calibration_data:
         images = calibration_images.listed(
             detector,
             options.calibration_data,
-            mend="Name images that were not trained on.",
+            mend="Give images that were not used for training.",
             tfds_data_dir=options.tfds_data_dir,
             report=report,
         )
@@ -186,14 +188,14 @@ def _calibration(detector: Detector, options: ExportOptions, report: Report) -> 
         calibration_images.calibrate(detector, images, options.calibration_data, report)
     if detector.calibration is None:
         raise InputError(
-            f"The detector, {detector.description}, has no scores of normal images, which thresholds come from: it "
-            "was made by an earlier version of cutpaste_tf, or from too few images; train it again."
+            f"The detector, {detector.description}, has no scores of normal images, which set the threshold: it was "
+            "made by an earlier version of cutpaste_tf or from too few images; train it again."
         )
     return detector.calibration
 
 
 def _comparison_images(detector: Detector, options: ExportOptions) -> np.ndarray:
-    """Images uint8 [count, height, width, 3] to compare formats on: those in the named folder, or training images."""
+    """Images uint8 [count, height, width, 3] to compare formats on: those in the given folder, or training images."""
     named = options.comparison_images or options.calibration_data
     place, trained = (named, None) if named else (detector.config.data.data, detector.data.images)
     try:
@@ -202,8 +204,8 @@ def _comparison_images(detector: Detector, options: ExportOptions) -> np.ndarray
         if named:
             raise
         raise InputError(
-            "This format is compared with the evaluation on the training images, which are not where they were "
-            f"({str(error).rstrip('.')}): name a folder of normal images by --comparison_images."
+            "This format is compared with the evaluation on the training images, which are no longer where they were "
+            f"({str(error).rstrip('.')}); give a folder of normal images as --comparison_images."
         ) from None
     chosen = [items[index] for index in comparison.chosen(len(items))]
     return comparison.with_mirrored(reading.read(chosen, detector.size, detector.how_read).images)
@@ -211,7 +213,7 @@ def _comparison_images(detector: Detector, options: ExportOptions) -> np.ndarray
 
 def _report(written: Record, output: Path, report: Report) -> None:
     report(
-        f"Threshold {written.threshold:.6g}: {100 * written.false_alarm_rate:.3g} % false alarms, by the scores of "
+        f"Threshold {written.threshold:.6g}: {100 * written.false_alarm_rate:.3g} % false alarms, from the scores of "
         f"{written.calibration_images} normal images."
     )
     if difference := written.difference:
@@ -226,7 +228,7 @@ def _report(written: Record, output: Path, report: Report) -> None:
 
 @contextlib.contextmanager
 def _write_errors(folder: Path) -> Iterator[None]:
-    """Turns errors of a full disk or an unwritable folder, from TensorFlow or Python, into one line."""
+    """Turns TensorFlow's or Python's errors about a full disk or an unwritable folder into one line."""
     try:
         yield
     except OSError as error:

@@ -29,15 +29,15 @@ def predict(
     """Scores images and writes a row for each as soon as it is scored.
 
     Args:
-        detector: the folder of a complete run, a detector copied from one, or an export as SavedModel; or several runs,
-            for an ensemble; or a fitted detector itself.
+        detector: the folder of a complete run, a detector copied from one, or a SavedModel export; or several runs for
+            an ensemble; or a fitted detector itself.
         images: a file, a folder, a pattern, or `-` for the names in `lines`.
         output: where rows are written.
-        options: of the rows, heat maps and decisions.
+        options: options for rows, heat maps and decisions.
         lines: names of files, one per line.
 
     Returns:
-        What was scored, and how many could not be read.
+        What was scored, and how many files could not be read.
 
     Raises:
         InputError: before any long work.
@@ -48,7 +48,7 @@ def predict(
     folder = options.heat_maps
     if folder is not None:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise InputError(f"--heat_maps={folder} is there already and not an empty folder; name another one.")
+            raise InputError(f"--heat_maps={folder} already exists and is not an empty folder; give another folder.")
         named_files.refuse_inside(folder, images, "--heat_maps", is_folder=True)
         files.check_writable(folder)
     opened = _configured(loading.load(detector), options).with_threshold(options.threshold)
@@ -84,21 +84,21 @@ def _description(detector: Detector, place: str, options: PredictionOptions) -> 
     if detector.calibration is not None:
         threshold, rate = detector.threshold_and_rate(detector.calibration)
         return (
-            f"{text}; threshold {threshold:.6g}, {100 * rate:.3g} % false alarms by "
+            f"{text}; threshold {threshold:.6g}, {100 * rate:.3g} % false alarms, from "
             f"{len(detector.calibration.scores)} normal images"
         )
     if options.false_alarm_rate:
         raise InputError(
             f"--false_alarm_rate={options.false_alarm_rate:g}: the detector in {place} has no scores of normal "
-            "images, which thresholds come from: train it again."
+            "images, which set the threshold; train it again."
         )
-    return f"{text}; it has no scores of normal images, and decides nothing"
+    return f"{text}; it has no scores of normal images, so it makes no decisions"
 
 
 def _report(summary: Summary, report: Report, *, decides: bool) -> None:
     scored = summary.images - summary.errors
     rate = f", {scored / summary.seconds:.1f} images/s" if scored else ""
-    failed = f"; {summary.errors} more could not be read, see the rows with an error" if summary.errors else ""
+    failed = f"; {summary.errors} more could not be read, see the rows with errors" if summary.errors else ""
     decided = f": {summary.anomalous} anomalous" if decides else ""
     report(f"Scored {scored} images in {summary.seconds:.1f} s{rate}{decided}{failed}.")
     if summary.trained_on:

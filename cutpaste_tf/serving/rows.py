@@ -1,4 +1,4 @@
-"""Rows of results, written one by one: CSV, or JSON lines."""
+"""Rows of results, written one by one as CSV or JSON lines."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ class Rows:
 
     Args:
         output: where rows are written.
-        format: one of FORMATS: `csv`, all columns, with a header; or `jsonl`, for each image only what it has.
+        format: one of FORMATS: `csv` has all columns and a header; `jsonl` has only what there is for each image.
         columns: all possible columns.
     """
 
@@ -30,8 +30,8 @@ class Rows:
         """Writes the row of an image.
 
         Args:
-            path: of the image.
-            prediction: of the image; None if it could not be read.
+            path: path of the image.
+            prediction: prediction for the image; None if it could not be read.
             written: further columns.
             error: why it could not be read.
         """

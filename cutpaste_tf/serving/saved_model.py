@@ -1,4 +1,4 @@
-"""A graph as a SavedModel, for TensorFlow Serving, or for TensorFlow without this package."""
+"""A graph as a SavedModel, for TensorFlow Serving or for TensorFlow without this package."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def write(folder: Path, graph: Graph, size: Size) -> None:
     Its endpoint `serve`, also called `serving_default`, takes `images` uint8 [count, height, width, 3] of any size.
 
     Args:
-        folder: to write.
-        graph: in double precision.
+        folder: the folder to write.
+        graph: the graph in double precision.
         size: (height, width) of its input.
     """
     resize = resizing.Resizer(size)

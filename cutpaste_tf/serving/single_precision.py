@@ -1,7 +1,7 @@
-"""A graph in single precision as one file, for ONNX Runtime or LiteRT, that takes resized images.
+"""A single-precision graph as one file for ONNX Runtime or LiteRT; it takes resized images.
 
-Neither runtime resizes as Pillow does, so images must have the detector's size; and without double precision, scores
-differ from the evaluation's, see `comparison.py`.
+Neither runtime resizes like Pillow, so images must have the detector's size. Without double precision, scores differ
+from the evaluation's, see `comparison.py`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings.sizes import Size
 
 _TOGETHER = 8  # images per batch
-_OPSET = 17  # of ONNX: the newest that was tested with tf2onnx
+_OPSET = 17  # the newest ONNX opset that was tested with tf2onnx
 
 
 class Format(NamedTuple):
-    """A kind of file.
+    """A file format.
 
     Attributes:
-        file: its name.
-        packages: needed to write and run it.
+        file: name of the file.
+        packages: packages needed to write and run it.
         convert: a tf.function of images uint8 [count, height, width, 3] -> the file's content.
-        load: (file, number of threads, 0 for the runtime's default) -> a function from images uint8 [count, height,
+        load: (file, number of threads or 0 for the runtime's default) -> a function from images uint8 [count, height,
             width, 3] to the outputs by name.
     """
 
@@ -60,7 +60,7 @@ def _load_onnx(path: Path, threads: int) -> Callable[[np.ndarray], dict[str, np.
 
 
 def _to_litert(function: Any) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:  # only from a SavedModel do inputs and outputs get names
+    with tempfile.TemporaryDirectory() as folder:  # inputs and outputs get names only from a SavedModel
         module: Any = tf.Module()
         module.serve = function
         module.retained_variables = function.get_concrete_function().graph.variables  # only tracked variables are saved
@@ -89,16 +89,16 @@ def check(name: str) -> None:
     """
     for package in FORMATS[name].packages:
         if importlib.util.find_spec(package) is None:
-            raise InputError(f"--format={name} needs the package {package}: pip install 'cutpaste_tf[export]'.")
+            raise InputError(f"--format={name} needs the package {package}; run pip install 'cutpaste_tf[export]'.")
 
 
 def write(path: Path, name: str, graph: Graph, size: Size) -> None:
     """Writes a graph in one of FORMATS.
 
     Args:
-        path: of the file.
-        name: of the format.
-        graph: in single precision.
+        path: path of the file.
+        name: name of the format.
+        graph: the graph in single precision.
         size: (height, width) of its input.
 
     Raises:
@@ -110,7 +110,7 @@ def write(path: Path, name: str, graph: Graph, size: Size) -> None:
         content = FORMATS[name].convert(function)
     except Exception as error:  # converters raise all kinds of exceptions
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"The detector cannot be written as {name} ({reason}); take --format=saved_model.") from error
+        raise InputError(f"The detector cannot be written as {name} ({reason}); use --format=saved_model.") from error
     path.write_bytes(content)
 
 
@@ -118,12 +118,12 @@ def score(path: Path, name: str, images: np.ndarray) -> Outputs:
     """Scores images uint8 [count, height, width, 3] with a file, a few at a time.
 
     Raises:
-        InputError: the format's runtime cannot read it.
+        InputError: the format's runtime cannot read the file.
     """
     try:
         run = FORMATS[name].load(path, 0)
         parts = [run(images[start : start + _TOGETHER]) for start in range(0, len(images), _TOGETHER)]
     except Exception as error:  # as above
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{path.name} was written and cannot be run ({reason}); take --format=saved_model.") from error
+        raise InputError(f"{path.name} was written but cannot be run ({reason}); use --format=saved_model.") from error
     return Outputs(*(np.concatenate([part[field] for part in parts]) for field in Outputs._fields))

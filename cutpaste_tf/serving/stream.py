@@ -1,4 +1,4 @@
-"""Files -> rows, batch by batch: scored and written while all cores read the next files."""
+"""Files -> rows, batch by batch; while a batch is scored and written, all cores read the next files."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -26,13 +26,13 @@ class PredictionOptions(NamedTuple):
     """How to predict.
 
     Attributes:
-        format: of the rows, one of `rows.FORMATS`.
+        format: format of the rows, one of `rows.FORMATS`.
         heat_maps: a new or empty folder for heat maps; None: no heat maps.
         heat_map_format: one of `heat_map_files.FORMATS`.
-        false_alarm_rate: of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
-        threshold: the score above which an image is anomalous; None: the threshold of the false alarm rate.
-        batch_size: images that are read ahead and scored together; 0: as in an evaluation.
-        max_megapixels: images with more million pixels are errors; 0: the run's limit.
+        false_alarm_rate: fraction of normal images that may be called anomalous; 0: the run's, see `DecisionSettings`.
+        threshold: the score above which an image is anomalous; None: the threshold from the false alarm rate.
+        batch_size: number of images to read ahead and score together; 0: as in an evaluation.
+        max_megapixels: images with more megapixels are errors; 0: the run's limit.
     """
 
     format: str = row_formats.FORMATS[0]
@@ -52,7 +52,7 @@ class Summary(NamedTuple):
         anomalous: number of images above the threshold.
         trained_on: number of training images, whose scores are too low.
         errors: number of files that could not be read.
-        seconds: from the first file to the last row.
+        seconds: time from the first file to the last row.
     """
 
     images: int
@@ -63,7 +63,7 @@ class Summary(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A file that was read: pixels uint8 [height, width, 3] and its original (width, height); or None and an error."""
+    """A file after reading: pixels uint8 [height, width, 3] and the original (width, height), or None and an error."""
 
     file: NamedFile
     pixels: np.ndarray | None
@@ -87,10 +87,10 @@ def run(
     """Scores files and writes a row for each, in order; a file that cannot be read gets a row with its error.
 
     Args:
-        detector: with its network loaded.
-        files: to score.
+        detector: the detector, with its network loaded.
+        files: the files to score.
         rows: where results are written.
-        options: of heat maps and batches.
+        options: options for heat maps and batches.
     """
     size, batch_size = detector.size, options.batch_size
     trained = frozenset(detector.data.images.values())
@@ -123,7 +123,7 @@ def run(
 
 
 def _batches(read: Iterator[_Read], size: int) -> Iterator[list[_Read]]:
-    """Batches with `size` images each; leading errors are passed on without waiting for an image."""
+    """Batches of `size` images each; errors at the start are passed on without waiting for an image."""
     batch: list[_Read] = []
     count = 0
     for image in read:
@@ -139,7 +139,7 @@ def _batches(read: Iterator[_Read], size: int) -> Iterator[list[_Read]]:
 def _scored(
     detector: Detector, batch: list[_Read], options: PredictionOptions
 ) -> Iterator[tuple[_Read, Prediction | None, dict[str, Any]]]:
-    """Each file, its prediction, and the columns of the heat maps that were written."""
+    """Each file, its prediction, and the columns about the heat maps that were written."""
     pixels = [image.pixels for image in batch if image.pixels is not None]
     predictions: list[Prediction] = []
     if pixels:
@@ -157,7 +157,7 @@ def _scored(
 
 
 def _write_maps(detector: Detector, image: _Read, result: Prediction, options: PredictionOptions) -> dict[str, Any]:
-    """Writes an image's heat map, if requested; the image is read again, so that few are in memory."""
+    """Writes an image's heat map if requested; reads the image again, so that few images are in memory."""
     if options.heat_maps is None or result.heat_map is None:
         return {}
     return heat_map_files.write(

@@ -5,7 +5,7 @@ import dataclasses
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings.base import Settings, setting
 
-# Proxy task -> names of the views that it makes of an image, in the order of their labels.
+# Proxy task -> names of the views it makes of an image, in the order of their labels.
 VIEWS: dict[str, tuple[str, ...]] = {
     "cutpaste_3way": ("normal", "cutpaste", "scar"),
     "cutpaste": ("normal", "cutpaste"),
@@ -28,13 +28,13 @@ class AugmentationSettings(Settings):
 
     proxy_task: str = setting(
         "cutpaste_3way",
-        "Classification task that learns the representation.",
+        "Classification task that trains the representation.",
         source="Sections 2.1, 2.2, Tables 1, 4, 5",
         choices=VIEWS,
     )
     patch_size: int = setting(
         0,
-        "Side of the random crops to learn from, for a patch model, 64 in the paper; 0: whole images.",
+        "Side of the random crops to train a patch model on, 64 in the paper; 0: whole images.",
         source="Section 2.4",
         at_least=0,
     )
@@ -42,36 +42,36 @@ class AugmentationSettings(Settings):
     # Before any task's own augmentation: "random translation and color jitters" (A.1).
     translate: float = setting(
         0.125,
-        "Largest translation, as a part of the side (reflected border).",
-        source="A.1; its size DROC's",
+        "Largest translation, as a fraction of the side (reflected border).",
+        source="A.1; size from DROC",
     )
     base_jitter: float = setting(
         0.1,
         "Color jitter of whole images: brightness, contrast, saturation, hue.",
-        source="A.1; its size as the patch's",
+        source="A.1; same size as the patch's",
         at_least=0,
     )
-    # Eq. 1 and 3 put the same augmented x, or crop c(x), into g(x) and g(CP(x)); DROC draws for each view.
+    # Eq. 1 and 3 put the same augmented x, or crop c(x), into g(x) and g(CP(x)); DROC draws one for each view.
     share_base_augmentation: bool = setting(
-        True, "One base augmentation, and crop, for all views of an image.", source="Eq. 1, 3"
+        True, "Use the same base augmentation and crop for all views of an image.", source="Eq. 1, 3"
     )
 
     uint8_views: bool = setting(
-        False, "Round views to 8 bits: a quarter of the bytes on the way to the device, which scales them."
+        False, "Round views to 8 bits: a quarter of the bytes to transfer to the device, which rescales them."
     )
 
-    min_patch_area: float = setting(0.02, "Smallest CutPaste patch, as a part of the image's area.", source="A.2")
+    min_patch_area: float = setting(0.02, "Smallest CutPaste patch, as a fraction of the image's area.", source="A.2")
     max_patch_area: float = setting(
-        0.15, "Largest CutPaste patch, as a part of the image's area.", source="A.2; Table 8"
+        0.15, "Largest CutPaste patch, as a fraction of the image's area.", source="A.2; Table 8"
     )
     min_aspect_ratio: float = setting(0.3, "Smallest height / width of a CutPaste patch.", source="A.2")
     max_aspect_ratio: float = setting(3.3, "Largest height / width of a CutPaste patch.", source="A.2")
-    # A.2's "(0.3, 1) U (1, 3.3)" as we read it: wide and high patches are equally likely. torchvision's RandomErasing
-    # sampled uniformly, which makes 77 % of them high, later log-uniformly.
+    # Our reading of A.2's "(0.3, 1) U (1, 3.3)": wide and tall patches are equally likely. torchvision's RandomErasing
+    # first sampled uniformly, which makes 77 % of them tall, and later log-uniformly.
     aspect_sampling: str = setting(
         "union",
-        "Law of height / width: union, a fair coin between below 1 and above 1, uniform in either (our reading); "
-        "uniform from smallest to largest, 77 % above 1; log_uniform.",
+        "Distribution of height / width. union (our reading): a fair coin picks below 1 or above 1, uniform within "
+        "each; uniform: from smallest to largest, 77 % above 1; log_uniform.",
         source="A.2",
         choices=("union", "uniform", "log_uniform"),
     )
@@ -83,10 +83,12 @@ class AugmentationSettings(Settings):
     scar_min_length: int = setting(10, "Smallest length of a scar in pixels.", source="A.2", at_least=1)
     scar_max_length: int = setting(25, "Largest length of a scar in pixels.", source="A.2")
     scar_rotation: float = setting(
-        45.0, "Largest rotation of a scar in degrees, either way.", source="A.2", at_least=0, at_most=90
+        45.0, "Largest rotation of a scar in degrees, in either direction.", source="A.2", at_least=0, at_most=90
     )
     saliency_weights: str = setting(
-        "", "ImageNet ResNet-18 with classifier, for cutswap's saliency; empty: --weights, or else imagenet, as there."
+        "",
+        "ImageNet ResNet-18 with its classifier, for cutswap's saliency, given as in --weights; empty: --weights, or "
+        "else imagenet.",
     )
 
     def check(self) -> None:
@@ -111,5 +113,5 @@ class AugmentationSettings(Settings):
 
     @property
     def needs_saliency(self) -> bool:
-        """Whether the task's images have a fourth channel, of salient pixels."""
+        """Whether the task's images have a fourth channel that marks salient pixels."""
         return self.proxy_task in NEED_SALIENCY

@@ -1,7 +1,7 @@
-"""The base of all groups of settings: help, range and choices of a value are given where it is defined.
+"""The base of all groups of settings: a value is defined together with its help, range and choices.
 
-A group is a frozen dataclass, one for each subpackage, that checks itself. Groups contain values or groups; in flat
-form, as flags, every value has a unique name.
+A group is a frozen dataclass that checks itself; each subpackage has one. Groups contain values or other groups. In
+flat form, as flags, every value has a unique name.
 """
 
 import dataclasses
@@ -28,16 +28,16 @@ def setting(
     only: str = "",
     convert: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """A value of a group, with everything that is known about it.
+    """A value of a group and everything known about it.
 
     Args:
         default: its default, which also determines its type.
         text: help for its flag.
-        source: the paper's section it is from, or "DROC", the authors' earlier code.
+        source: the section of the paper it comes from, or "DROC", the authors' earlier code.
         choices: allowed names; a dict or a list can be extended later.
         at_least, at_most, above: its range.
         only: PATCH_MODEL or IMAGE_MODEL, if the other kind of model does not use it.
-        convert: makes the value from other forms of it, such as a flag's text; raises InputError.
+        convert: makes the value from other forms, such as a flag's text; raises InputError.
     """
     metadata = {"help": text, "source": source, "choices": choices, "only": only, "convert": convert}
     return dataclasses.field(default=default, metadata={**metadata, "range": (at_least, at_most, above)})
@@ -48,7 +48,8 @@ class Settings:
     """A group of settings.
 
     Attributes:
-        new_at_evaluation: whether an evaluation can change the group's values, which affect scores, not training.
+        new_at_evaluation: whether an evaluation can change the group's values because they affect only scores, not
+            training.
 
     Raises:
         InputError: a value is out of range, or a name is unknown.
@@ -66,7 +67,7 @@ class Settings:
         self.check()
 
     def check(self) -> None:
-        """Checks rules other than ranges, such as those for several values; overridden by groups."""
+        """Checks rules other than ranges, such as rules across several values; groups override it."""
 
     def flat(self) -> dict[str, Any]:
         """Name -> value, including inner groups."""
@@ -86,7 +87,7 @@ class Settings:
         names = {field.name for field, _ in leaves(cls)}
         for name in sorted(set(values) - names):
             near = difflib.get_close_matches(name, names, 1)
-            raise InputError(f"There is no setting {name}" + (f"; is {near[0]} meant?" if near else "."))
+            raise InputError(f"There is no setting {name}" + (f"; did you mean {near[0]}?" if near else "."))
         return cls(
             **{
                 field.name: _kind(field).of(**_chosen(field, values)) if is_group(field) else values[field.name]
@@ -96,7 +97,7 @@ class Settings:
         )
 
     def replaced(self, **values: Any) -> Self:
-        """A copy with other values, by name; errors as `of`."""
+        """A copy with other values, by name; raises what `of` raises."""
         return self.of(**{**self.flat(), **values})
 
     @classmethod
@@ -107,14 +108,16 @@ class Settings:
             InputError: a name, a type or a value is not allowed.
         """
         if unknown := sorted(set(values) - {field.name for field in dataclasses.fields(cls)}):
-            raise InputError(f"Unknown settings {', '.join(unknown)}: written by another version of cutpaste_tf?")
+            raise InputError(
+                f"Unknown settings {', '.join(unknown)}: were they written by another version of cutpaste_tf?"
+            )
         return cls(
             **{f.name: parsed(f, values[f.name]) for f in dataclasses.fields(cls) if f.name in values},
         )
 
 
 def integers(name: str, example: str) -> Callable[[Any], tuple[int, ...]]:
-    """A `convert` for whole numbers, separated by commas in a flag; the name and an example are for its error."""
+    """A `convert` for whole numbers, which a flag separates by commas; the error message uses `name` and `example`."""
 
     def convert(value: Any) -> tuple[int, ...]:
         parts = [part for part in value.split(",") if part] if isinstance(value, str) else value
@@ -122,7 +125,7 @@ def integers(name: str, example: str) -> Callable[[Any], tuple[int, ...]]:
             return tuple(operator.index(int(part) if isinstance(part, str) else part) for part in parts)
         except (TypeError, ValueError):
             text = value if isinstance(value, str) else repr(value)
-            raise InputError(f"--{name}={text} must be whole numbers, as in {example}.") from None
+            raise InputError(f"--{name}={text} must be whole numbers, such as {example}.") from None
 
     return convert
 
@@ -133,7 +136,7 @@ def is_group(field: dataclasses.Field[Any]) -> bool:
 
 
 def leaves(group: type[Settings]) -> Iterator[tuple[dataclasses.Field[Any], type[Settings]]]:
-    """All values of a group and its inner groups, each with its group."""
+    """All values of a group and its inner groups, each with the group it belongs to."""
     for field in dataclasses.fields(group):
         if is_group(field):
             yield from leaves(_kind(field))
@@ -142,7 +145,7 @@ def leaves(group: type[Settings]) -> Iterator[tuple[dataclasses.Field[Any], type
 
 
 def only_for(group: type[Settings], kind: str) -> list[str]:
-    """Names of the settings that only PATCH_MODEL, or only IMAGE_MODEL, uses."""
+    """Names of the settings that only one kind of model uses: PATCH_MODEL or IMAGE_MODEL."""
     return [field.name for field, _ in leaves(group) if field.metadata["only"] == kind]
 
 
@@ -160,7 +163,7 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
     choices, (at_least, at_most, above) = field.metadata["choices"], field.metadata["range"]
     option = f"--{field.name}={value}"
     if choices and value not in choices:
-        raise InputError(f"{option} is not known; it must be one of: {', '.join(choices)}.")
+        raise InputError(f"{option} is unknown; it must be one of: {', '.join(choices)}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{option} must be a finite number.")
     if isinstance(value, (int, float)):
@@ -176,7 +179,7 @@ def parsed(field: dataclasses.Field[Any], value: Any) -> Any:
     """The value of a field, from JSON.
 
     Raises:
-        InputError: it has another type.
+        InputError: its type is wrong.
     """
     if is_group(field):
         if not isinstance(value, dict):

@@ -4,7 +4,7 @@ import dataclasses
 
 from cutpaste_tf.settings.base import IMAGE_MODEL, PATCH_MODEL, Settings, setting
 
-# Of features of whole images, and of those the ones of patches.
+# Densities for features of whole images, and the ones among them that work for patches.
 DENSITY_NAMES = ["gaussian", "ledoit_wolf", "kde", "mixture", "nearest"]
 PATCH_DENSITIES = ("gaussian", "nearest")
 # Settings that only some densities use.
@@ -22,7 +22,7 @@ _USED_BY = {
 class DensitySettings(Settings):
     """The density of normal features (Section 2.3).
 
-    The defaults are those of scikit-learn's GaussianMixture, which A.1 names.
+    The defaults are those of scikit-learn's GaussianMixture, the implementation A.1 names.
     """
 
     new_at_evaluation = True
@@ -30,37 +30,39 @@ class DensitySettings(Settings):
     density: str = setting(
         "gaussian",
         "Density fitted to the features of the normal training images; nearest: half the squared distance to the "
-        "nearest ones, of patches to those of a coreset.",
+        "nearest features, which for patches are those of a coreset.",
         source="Section 2.3, Eq. 2",
         choices=DENSITY_NAMES,
     )
-    l2_normalize: bool = setting(True, "Scale features to unit length before the density.", source="DROC")
+    l2_normalize: bool = setting(True, "Scale features to unit length before fitting the density.", source="DROC")
     reg_covar: float = setting(
         1e-6, "Ridge added to the covariance's diagonal (gaussian, mixture).", source="A.1", at_least=0
     )
     kde_bandwidth: float = setting(
         0.0,
-        "Bandwidth of kde; 0: sqrt(dimensions * variance / 20), DROC's.",
+        "Bandwidth of kde; 0: sqrt(dimensions * variance / 20), as in DROC.",
         source="DROC",
         at_least=0,
         only=IMAGE_MODEL,
     )
-    mixture_components: int = setting(5, "Gaussians of mixture.", at_least=1, only=IMAGE_MODEL)
+    mixture_components: int = setting(5, "Number of Gaussians in mixture.", at_least=1, only=IMAGE_MODEL)
     neighbors: int = setting(
-        1, "Nearest features whose distances nearest takes the mean of.", source="PatchCore", at_least=1
+        1, "Number of neighbors over which nearest averages the distances.", source="PatchCore", at_least=1
     )
-    coreset: int = setting(3000, "Patches that nearest keeps.", source="PatchCore", at_least=1, only=PATCH_MODEL)
+    coreset: int = setting(
+        3000, "Number of patches that nearest keeps.", source="PatchCore", at_least=1, only=PATCH_MODEL
+    )
     density_mode: str = setting(
         "auto",
-        "One density for all locations, or one each; auto: each if the category is aligned.",
+        "One density for all locations, or one per location; auto: one per location if the category is aligned.",
         source="A.5",
         choices=("auto", "shared", "per_location"),
         only=PATCH_MODEL,
     )
     group_by: str = setting(
         "none",
-        "For the threshold: near-duplicates among the training images, as frames of a scene, that count as one: those "
-        "of a folder, or whose names differ in the digits at their end (prefix).",
+        "For the threshold, count near-duplicate training images, such as frames of a scene, as one: images in the "
+        "same folder, or images whose names differ only in their trailing digits (prefix).",
         source="ours",
         choices=("none", "folder", "prefix"),
     )

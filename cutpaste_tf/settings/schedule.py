@@ -12,7 +12,7 @@ class Phase(NamedTuple):
 
     Attributes:
         start, end: its first step, and the step after its last.
-        learning_rate: at its start; decays to 0 along one cosine cycle.
+        learning_rate: the initial value; it decays to 0 along one cosine cycle.
         head_only: whether the backbone is frozen.
     """
 
@@ -31,32 +31,34 @@ class ScheduleSettings(Settings):
 
     epochs: int = setting(
         -1,
-        "Epochs of all layers; with head_epochs 0, 0 trains nothing. -1: 256, EfficientNet 64.",
+        "Epochs for all layers; 0 together with head_epochs 0 trains nothing. -1: 256, EfficientNet 64.",
         source="A.3: 65k steps; A.4",
         at_least=-1,
     )
     head_epochs: int = setting(
-        -1, "Epochs of the head alone, before. -1: 0, EfficientNet 10.", source="A.4", at_least=-1
+        -1, "Epochs for the head alone, before those for all layers. -1: 0, EfficientNet 10.", source="A.4", at_least=-1
     )
-    steps_per_epoch: int = setting(256, "Parameter updates that make one epoch.", source="A.3, footnote 5", at_least=1)
+    steps_per_epoch: int = setting(256, "Parameter updates per epoch.", source="A.3, footnote 5", at_least=1)
     batch_size: int = setting(
         0,
-        "Views in a step, all classes together. 0: 32 of each, EfficientNet 24 in all.",
+        "Views per step, over all classes. 0: 32 of each class, EfficientNet 24 in total.",
         source="A.1: 64, 96 for 3-way; A.4",
         at_least=0,
     )
-    # Without warm-up, along one cosine cycle to 0 in each phase.
+    # No warm-up; one cosine cycle to 0 in each phase.
     learning_rate: float = setting(
         0.0, "Initial learning rate for all layers. 0: 0.03, EfficientNet 0.0001.", source="A.1; A.4"
     )
-    head_learning_rate: float = setting(0.03, "Initial learning rate for the head alone.", source="A.4", above=0)
+    head_learning_rate: float = setting(
+        0.03, "Initial learning rate while only the head is trained.", source="A.4", above=0
+    )
     momentum: float = setting(0.9, "Momentum of SGD (no Nesterov).", source="A.1", at_least=0)
     l2: float = setting(
-        3e-5, "L2 coefficient c: c * sum(w^2) / 2 is added to the loss.", source="A.1; halving DROC's", at_least=0
+        3e-5, "L2 coefficient c: c * sum(w^2) / 2 is added to the loss.", source="A.1; the half from DROC", at_least=0
     )
-    l2_batch_norm: bool = setting(True, "Whether L2 covers batch norm's gamma and beta.", source="DROC")
+    l2_batch_norm: bool = setting(True, "Apply L2 to batch norm's gamma and beta too.", source="DROC")
     calibrate_batch_norm: bool = setting(
-        False, "Replace batch norm's moving statistics, after the last step, by those of the training images."
+        False, "After the last step, replace batch norm's moving statistics with those of the training images."
     )
 
     def check(self) -> None:
@@ -68,7 +70,7 @@ class ScheduleSettings(Settings):
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """The phases of training that have steps: the head alone, then all layers (A.4).
+        """The training phases that have steps: first only the head, then all layers (A.4).
 
         Raises:
             ValueError: their lengths are not resolved.

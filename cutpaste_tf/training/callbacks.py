@@ -1,8 +1,8 @@
 """What training shows, logs and saves: a bar or progress lines, train_log.csv, TensorBoard's files, checkpoints.
 
-Steps are counted as they begin: on JAX, a callback at the end of each step would make Keras fetch every metric from the
-device each time. Metrics are read only when a line or a checkpoint is due. With several steps per execution, Keras
-calls back for the first of them only: a line or a checkpoint waits for the end of the execution.
+Steps are counted when they begin: on JAX, a callback at the end of each step would make Keras fetch every metric from
+the device each time. Metrics are read only when a line or a checkpoint is due. With several steps per execution, Keras
+calls back only for the first of them, so a line or a checkpoint waits for the end of the execution.
 """
 
 import math
@@ -23,12 +23,12 @@ class ProgressLog(keras.callbacks.Callback):
     """Shows progress, and writes train_log.csv and TensorBoard's files, one row per epoch.
 
     Cross-entropy, L2 and accuracy are means over all steps of the epoch, even if it was resumed midway, see
-    `Checkpoints`; images_per_second covers only the steps since.
+    `Checkpoints`; images_per_second covers only the steps since it was resumed.
 
     Args:
         settings: length and batch size of training.
-        folder: of the run.
-        step: number of steps done before.
+        folder: folder of the run.
+        step: number of steps already done.
         learning_rate: returns the learning rate of the last step.
     """
 
@@ -56,15 +56,15 @@ class ProgressLog(keras.callbacks.Callback):
         self._shown_at = time.monotonic()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Begins a phase, or the rest of an epoch; speed is measured from the end of its first step."""
+        """Begins a phase or the rest of an epoch; speed is measured from the end of its first step."""
         self._timed_from = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes when and where the epoch began."""
+        """Records when and where the epoch began."""
         self._epoch, self._epoch_began, self._first = epoch, time.monotonic(), self._step
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Updates the bar, or shows a line now and then."""
+        """Updates the bar, or shows a line from time to time."""
         self._step = self._first + batch
         if self._bar is not None:
             self._bar.update(self._step - self._bar.n)
@@ -113,7 +113,7 @@ class ProgressLog(keras.callbacks.Callback):
             self._bar.set_postfix_str(figures)
 
     def _figures(self, logs: dict[str, Any]) -> str:
-        cross_entropy = float(logs["cross_entropy"])  # waits for the device, so before the clock is read
+        cross_entropy = float(logs["cross_entropy"])  # waits for the device, so this comes before reading the clock
         return (
             f"cross-entropy {cross_entropy:.4f}  L2 {float(logs['loss']) - cross_entropy:.4f}  "
             f"accuracy {float(logs['accuracy']):.3f}  lr {self._learning_rate():.5f}"
@@ -137,9 +137,9 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         settings: length of training.
         path: the file to write.
-        step: number of steps done before, as saved in the file.
-        minutes: between checkpoints.
-        stop: tells when to stop, by raising a `SignalError`.
+        step: number of steps already done, as saved in the file.
+        minutes: time between checkpoints.
+        stop: says when to stop; training then stops with a `SignalError`.
     """
 
     def __init__(self, settings: ScheduleSettings, path: Path, step: int, minutes: float, stop: Stop):
@@ -149,7 +149,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._is_within = step % settings.steps_per_epoch > 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes where the epoch begins; Keras has just reset its metrics."""
+        """Records where the epoch begins; Keras has just reset its metrics."""
         self._first = self._step
         if self._is_within:
             checkpoint.restore_metrics(self.model, self._path)  # pyright: ignore[reportArgumentType]
@@ -160,14 +160,14 @@ class Checkpoints(keras.callbacks.Callback):
         self._step, number = self._first + batch, self._stop.number
         is_due = batch and time.monotonic() - self._saved_at >= self._seconds
         if is_due or (number and self._step > self._saved):
-            # On JAX, accessing self.model updates the variables, which is slow: only do it here.
+            # On JAX, accessing self.model updates the variables, which is slow, so do it only here.
             self._save(self.model.get_metrics_result())  # pyright: ignore[reportOptionalMemberAccess]
         if number:
             self._end(number)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves if a checkpoint is due, and at the end."""
-        # The epoch's last step is saved here, after its row was logged: a resumed run starts after both.
+        # The epoch's last step is saved here, after its row was logged, so a resumed run starts after both.
         self._step, number = self._first + (self.params or {})["steps"], self._stop.number
         is_due = time.monotonic() - self._saved_at >= self._seconds
         if is_due or self._step == self._settings.total_steps or number:
@@ -178,7 +178,7 @@ class Checkpoints(keras.callbacks.Callback):
     def _end(self, number: int) -> None:
         total = self._settings.total_steps
         position = f"after step {self._step} of {total}" if self._step else f"before the first of {total} steps"
-        raise SignalError(number, f"Stopped {position}; the same command goes on from there.")
+        raise SignalError(number, f"Stopped {position}; run the same command to continue from there.")
 
     def _save(self, metrics: dict[str, Any]) -> None:
         if metrics and not math.isfinite(float(metrics["loss"])):
@@ -204,5 +204,5 @@ def _logged(path: Path) -> list[dict[str, Any]]:
         for row in rows:
             int(row["step"])
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it to go on without the log so far.") from None
+        raise InputError(f"{path} is damaged ({error}): delete it to continue without the log so far.") from None
     return rows

@@ -14,7 +14,7 @@ from cutpaste_tf.files import DAMAGE, damage, write_arrays
 
 
 def save(classifier: keras.Model, path: Path, step: int) -> None:
-    """Writes weights, batch-norm statistics, optimizer state, the number of steps done, and the sums of the metrics."""
+    """Writes weights, batch-norm statistics, optimizer state, the number of steps done, and the metrics' sums."""
     variables = (*_state(classifier, with_optimizer=True), *_metrics(classifier))
     write_arrays(path, {**{key: np.asarray(variable) for key, variable in variables}, "step": np.array(step)})
 
@@ -25,15 +25,13 @@ def saved_step(path: Path) -> int:
         return 0
     try:
         with np.load(path) as arrays:
-            return int(dict(arrays)["step"])  # reads everything, to detect damage
+            return int(dict(arrays)["step"])  # reading everything detects damage
     except DAMAGE as error:
-        raise InputError(
-            f"{path} is damaged ({damage(error)}): delete it to begin again from the first step."
-        ) from None
+        raise InputError(f"{path} is damaged ({damage(error)}): delete it to start over from the first step.") from None
 
 
 def restore(classifier: keras.Model, path: Path, *, with_optimizer: bool) -> None:
-    """Restores what `save` wrote; without the optimizer if a phase begins here, which has its own."""
+    """Restores what `save` wrote; skips the optimizer if a new phase begins here, since each phase has its own."""
     with np.load(path) as arrays:
         for key, variable in _state(classifier, with_optimizer=with_optimizer):
             variable.assign(arrays[key])
@@ -43,7 +41,7 @@ def restore_metrics(classifier: keras.Model, path: Path) -> None:
     """Restores the metrics; version 0.2 did not save them, so they stay as they are."""
     with np.load(path) as arrays:
         if f"metrics{len(classifier.metrics_variables):04d}" in arrays:
-            # On TensorFlow the first step creates their variables; here a dummy step does.
+            # On TensorFlow, the first step creates their variables; here a dummy step does so.
             logits = np.zeros((1, *classifier.output_shape[1:]), np.float32)
             classifier.compute_metrics(None, np.zeros(1, np.int64), logits)
         for key, variable in _metrics(classifier):

@@ -1,10 +1,10 @@
-"""Chooses features, density and image score by normal images alone.
+"""Chooses features, density and image score from normal images alone.
 
 Some normal images are held out. Each candidate is fitted to the others and scores the held-out images with made-up
-anomalies: scars, and small or faint patches, spots and shapes. Large and strong ones are found by every candidate and
-decide nothing. Candidates are ranked by how many of them they find at 1 % false alarms; the mean of the best three's
-standardized scores is taken, which is more certain than the best (docs/log/choice.md). One pass through the network for
-patches, and one for whole images, serve all candidates. Test images are not read.
+anomalies: scars, and small or faint patches, spots and shapes. Every candidate finds large and strong anomalies, so
+these would decide nothing. Candidates are ranked by how many anomalies they find at 1 % false alarms. The choice is the
+mean of the standardized scores of the best three, which is more certain than the best (docs/log/choice.md). One pass
+through the network for patches and one for whole images serve all candidates. Test images are not read.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting, preparation
 
 CHOSEN = (*configs.CHOSEN, "combine")
-_TOGETHER = 3  # best candidates of different features or densities, whose mean decides
-_HELD_OUT = 30  # images at most; their anomalies, eight of each, take most of the time
-_LEAST = 12  # images, or groups of them
+_TOGETHER = 3  # number of best candidates, with different features or densities, whose mean is used
+_HELD_OUT = 30  # images at most; their anomalies, eight for each, take most of the time
+_LEAST = 12  # images, or groups of images
 _FALSE_ALARMS = 0.01
 _PATCHES = {"patch_size": 64, "extract_size": 32, "stride": 8, "dense": "fast"}
 _STAGES = ("layer1", "layer2", "layer3")  # that describe patches
@@ -47,7 +47,7 @@ _DENSITIES: tuple[dict[str, Any], ...] = (
     {"density_mode": "per_location"},
     {"density": "nearest", "l2_normalize": False, "normalize_coverage": True},
 )
-# Kind of made-up anomaly -> changes of the augmentation's settings, opacity.
+# Kind of made-up anomaly -> changes to the augmentation settings, opacity.
 _PASTED: dict[str, tuple[dict[str, Any], float]] = {
     "scar": ({"proxy_task": "cutpaste_scar"}, 1.0),
     "thin scar": ({"proxy_task": "cutpaste_scar", "scar_max_width": 6}, 1.0),
@@ -56,7 +56,7 @@ _PASTED: dict[str, tuple[dict[str, Any], float]] = {
     "tiny patch": ({"proxy_task": "cutpaste", "min_patch_area": 0.001, "max_patch_area": 0.004}, 1.0),
     "faint spot": ({"proxy_task": "confetti", "min_patch_area": 0.002, "max_patch_area": 0.02}, 0.2),
 }
-_ELLIPSE = 0.04, 0.12  # of the image's shorter side, the least and the greatest extent
+_ELLIPSE = 0.04, 0.12  # smallest and largest extent, as fractions of the image's shorter side
 _ELLIPSE_OPACITY = 0.15
 
 
@@ -64,11 +64,11 @@ class Candidate(NamedTuple):
     """A way to score images, and how well it finds made-up anomalies.
 
     Attributes:
-        settings: its values of settings in CHOSEN.
-        power: kind of anomaly -> percent of them that are found at 1 % false alarms.
-        scores: name of the images -> standardized scores: of those fitted to, where each is held out; of the held-out
-            ones; and of each kind of anomaly.
-        seconds: of fitting and scoring, without the network.
+        settings: its values for the settings in CHOSEN.
+        power: kind of anomaly -> percentage found at 1 % false alarms.
+        scores: name of the images -> standardized scores: of the images it was fitted to, each scored while held out;
+            of the held-out images; and of each kind of anomaly.
+        seconds: time for fitting and scoring, without the network.
     """
 
     settings: dict[str, Any]
@@ -78,37 +78,37 @@ class Candidate(NamedTuple):
 
     @property
     def mean_power(self) -> float:
-        """What candidates are ranked by, in percent."""
+        """The figure that candidates are ranked by, in percent."""
         return float(np.mean([*self.power.values()]))
 
     @property
     def density(self) -> str:
-        """`whole` for whole images; of patches `shared`, `per_location` or `nearest`."""
+        """`whole` for whole images; `shared`, `per_location` or `nearest` for patches."""
         return self.settings.get("density_mode", self.settings.get("density", "whole"))
 
     @property
     def name(self) -> str:
-        """What tells it from the others."""
+        """What distinguishes it from the others."""
         return " ".join([self.settings["feature"], self.density, self.settings.get("image_score", "")]).strip()
 
 
 def choose(
     config: Config, output_dir: str | Path, *, tfds_data_dir: str = "", report: Report = say
 ) -> tuple[Config, list[Candidate]]:
-    """Ranks candidates; writes choice.csv and choice.png.
+    """Ranks candidates and writes choice.csv and choice.png.
 
     Args:
-        config: of a run that trains nothing, with defaults for CHOSEN.
-        output_dir: the run's folder, created if it does not exist.
+        config: configuration of a run that trains nothing, with defaults for CHOSEN.
+        output_dir: the run's folder, created if missing.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
         report: receives lines for the user.
 
     Returns:
-        The configuration with the best candidate's settings; all candidates, best first.
+        The configuration with the chosen settings, and all candidates, best first.
 
     Raises:
-        InputError: before any long work: the run would train, a setting is given that is to be chosen, or the images
-            are too few.
+        InputError: before any long work, if the run would train, if a setting that should be chosen is given, or if
+            there are too few images.
     """
     environment.check()
     output_dir = Path(output_dir).expanduser()
@@ -134,7 +134,7 @@ def choose(
     together = _power({name: np.mean([each.scores[name] for each in chosen], axis=0) for name in chosen[0].scores})
     names = ", ".join(f"{candidate.name} ({candidate.mean_power:.1f} %)" for candidate in chosen)
     report(
-        f"Chosen of {len(ranked)}, by what they find at 1 % false alarms: {names}; together they find "
+        f"Chosen from {len(ranked)} by how much they find at 1 % false alarms: {names}; together they find "
         f"{np.mean([*together.values()]):.1f} %. All: {output_dir}/choice.csv, choice.png"
     )
     report("As flags: " + " ".join(f"--{name}={shlex.quote(str(value))}" for name, value in settings.items()))
@@ -142,7 +142,7 @@ def choose(
 
 
 def _different(ranked: list[Candidate]) -> list[Candidate]:
-    """The best candidates, none of which differs from a better one by its image score only; with heat maps first."""
+    """The best candidates, those with heat maps first; skips any that differs from a better one only by image score."""
     result: dict[tuple[str, str], Candidate] = {}
     for candidate in ranked:
         result.setdefault((candidate.settings["feature"], candidate.density), candidate)
@@ -155,7 +155,7 @@ def _as_text(candidate: Candidate) -> str:
 
 
 def _power(scores: dict[str, np.ndarray]) -> dict[str, float]:
-    """Kind of anomaly -> percent of them above the threshold for _FALSE_ALARMS, by `Candidate.scores`."""
+    """Kind of anomaly -> percentage above the threshold for _FALSE_ALARMS, from `Candidate.scores`."""
     normal = np.concatenate([scores[_FITTED], scores[_NORMAL]])
     threshold = np.quantile(normal, 1 - _FALSE_ALARMS)
     return {
@@ -164,23 +164,24 @@ def _power(scores: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def reason_against(config: Config, tfds_data_dir: str = "") -> str:
-    """Why nothing can be chosen for a run, as far as can be said without reading images; empty if it can.
+    """Why nothing can be chosen for a run, judged without reading images; empty if nothing speaks against it.
 
     Raises:
         InputError: there are no images.
     """
     if config.resolved().schedule.total_steps:
-        return "--choose is for networks that are not trained by this run; give --epochs=0 as well."
+        return "--choose is for networks that this run does not train; add --epochs=0."
     if config.features.tile_size:
         return (
-            "--choose takes images whole: choose on small ones (--image_size), and give what it names with the tiles."
+            "--choose needs whole images: choose on small ones (--image_size), then give the flags it prints together "
+            "with the tiles."
         )
     count = len(sources.list_train(config.data.data, config.data, tfds_data_dir=tfds_data_dir))
     return _too_few(count) if count < _LEAST else ""
 
 
 def _too_few(count: int) -> str:
-    return f"--choose needs at least {_LEAST} normal images, to hold a third of them out; there are {count}."
+    return f"--choose needs at least {_LEAST} normal images, to hold out a third of them; there are {count}."
 
 
 def _check(config: Config, tfds_data_dir: str) -> None:
@@ -189,15 +190,20 @@ def _check(config: Config, tfds_data_dir: str) -> None:
     values = config.flat()
     changed = [field.name for field, _ in leaves(Config) if values[field.name] != field.default]
     if given := ", ".join(f"--{name}" for name in changed if name in CHOSEN):
-        raise InputError(f"{given}: --choose decides it; leave out one of them.")
+        raise InputError(f"{given} cannot be given with --choose, which decides this; omit one or the other.")
 
 
 def _split(groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the images that are held out, one of each of at most a third of the groups, and of the other groups.
+    """Splits groups of images into held-out and other groups.
 
     Args:
-        groups: int [count], of copies of an image, or frames of a scene, see `calibration.groups`.
-        seed: of the draw.
+        groups: int [count], the group of each image; a group holds copies of an image, or frames of a scene, see
+            `calibration.groups`.
+        seed: seed of the draw.
+
+    Returns:
+        Indices of the held-out images, one from each held-out group (at most a third of the groups), and indices of
+        the images in the other groups.
     """
     names, first = np.unique(groups, return_index=True)
     if len(names) < _LEAST:
@@ -211,7 +217,7 @@ def made_up(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
     Args:
         images: uint8 [count, height, width, 3].
-        seed: of the anomalies.
+        seed: seed of the anomalies.
 
     Returns:
         Kind -> uint8 [count, height, width, 3].
@@ -238,14 +244,14 @@ def _blended(images: np.ndarray, changed: np.ndarray, opacity: float) -> np.ndar
     return np.round(images + opacity * (changed.astype(np.float32) - images)).astype(np.uint8)
 
 
-# Names of the images beside those of the kinds of anomalies.
+# Names of image sets, in addition to the kinds of anomalies.
 _FITTED, _NORMAL = "fitted", "normal"
 
 
 def _measured(
     config: Config, images: dict[str, np.ndarray], groups: np.ndarray | None, report: Report
 ) -> list[Candidate]:
-    """Every candidate, fitted to _FITTED, whose groups are given, with its power to find the anomalies."""
+    """Every candidate, fitted to the _FITTED images (with their `groups`), and its power to find the anomalies."""
     resolved = config.resolved()
     nets = fitting.initial_networks(resolved)
     whole = (*BACKBONES[nets.backbone.name].features(nets.backbone), "pool")
@@ -304,7 +310,7 @@ def _of_family(
 
 
 class _Features:
-    """Features of several stages, of patches or of whole images; each stage is some of their channels."""
+    """Features from several stages, for patches or whole images; each stage is a range of channels."""
 
     def __init__(
         self,
@@ -340,7 +346,7 @@ class _Features:
         return [*self._rows]
 
     def of(self, stages: tuple[str, ...], name: str) -> np.ndarray:
-        """Float32 [images, ..., dimensions] of the images of a name."""
+        """Features of the images with this name: float32 [images, ..., dimensions]."""
         channels = np.concatenate([self._channels[stage] for stage in stages])
         return self._features[self._rows[name]][..., channels]
 
@@ -351,7 +357,7 @@ def _width(feature: keras.Model) -> int:
 
 
 def _write(folder: Path, ranked: list[Candidate]) -> None:
-    """Writes choice.csv and choice.png: a row for each candidate, best first."""
+    """Writes choice.csv and choice.png, with a row for each candidate, best first."""
     from cutpaste_tf.pictures import plots  # matplotlib is slow to load
 
     folder.mkdir(parents=True, exist_ok=True)

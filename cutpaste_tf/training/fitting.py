@@ -58,7 +58,7 @@ def compile_classifier(
     """Sets the network's loss, optimizer and schedule: cross-entropy + L2, momentum SGD, one cosine cycle.
 
     L2 is part of the loss, as in DROC: c * sum(w^2) / 2 over the weights that the phase trains. SGD's `weight_decay` is
-    decoupled from the loss and would be a different method. In float16 Keras scales the loss, and skips steps whose
+    decoupled from the loss and would be a different method. In float16, Keras scales the loss and skips steps whose
     gradients overflow.
     """
     for variable in classifier.trainable_variables:
@@ -67,7 +67,7 @@ def compile_classifier(
     classifier.compile(
         keras.optimizers.SGD(learning_rate_schedule(phase), momentum=settings.momentum),  # pyright: ignore[reportArgumentType]
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # Keras' loss includes L2, which dominates at the start; the cross-entropy shows what was learnt.
+        # Keras' loss includes L2, which dominates at first; the cross-entropy shows what was learned.
         metrics=[keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=True), "accuracy"],
         steps_per_execution=execution.steps_per_execution,
         jit_compile=JIT_COMPILE[execution.jit_compile],  # pyright: ignore[reportArgumentType]
@@ -90,21 +90,21 @@ def fit(
     execution: Execution = Execution(),
     report: Report,
 ) -> None:
-    """Trains the classifier through its phases to the last step, from the folder's checkpoint if there is one.
+    """Trains the classifier through its phases to the last step, starting from the folder's checkpoint if it has one.
 
-    Ctrl-C and SIGTERM end it after the current step, with a checkpoint; a second signal ends it at once.
+    Ctrl-C and SIGTERM end training after the current step, with a checkpoint; a second signal ends it at once.
 
     Args:
-        nets: as of `initial_networks`.
+        nets: the result of `initial_networks`.
         images: as in `pipeline.stream`.
-        config: of the run.
-        folder: of the run.
+        config: configuration of the run.
+        folder: folder of the run.
         checkpoint_minutes: time between checkpoints.
         execution: how steps are executed.
 
     Raises:
         InputError: the checkpoint is damaged, or training diverges.
-        SignalError: a signal ended it; the message says after which step.
+        SignalError: a signal ended training; the message says after which step.
     """
     from cutpaste_tf.training.callbacks import Checkpoints, ProgressLog  # importing its Keras subclasses loads Keras
 
@@ -115,7 +115,7 @@ def fit(
     phase, classifier = schedule.phases[0], nets.classifier
 
     def learning_rate() -> float:
-        """The learning rate of the last step; steps that loss scaling skipped do not count."""
+        """The learning rate of the last step; steps skipped by loss scaling do not count."""
         return float(learning_rate_schedule(phase)(max(0, int(np.asarray(classifier.optimizer.iterations)) - 1)))
 
     freezes_batch_norm = config.network.freeze_batch_norm == "yes"
@@ -146,7 +146,7 @@ def _fit_segment(
     callbacks: Sequence[keras.callbacks.Callback],
     execution: Execution,
 ) -> None:
-    """Trains one of `_segments`."""
+    """Trains one segment from `_segments`."""
     first, steps, epochs = segment
     finished_epochs = first // config.schedule.steps_per_epoch
     stream = pipeline.stream(
@@ -170,7 +170,7 @@ def _fit_segment(
 
 
 def _execute_together(classifier: keras.Model, steps: int) -> None:
-    """Sets the number of steps per execution: unless it divides those of `fit`, Keras runs too many."""
+    """Sets the number of steps per execution. It must divide the steps of `fit`, or Keras runs too many."""
     if classifier.steps_per_execution != steps:
         classifier.steps_per_execution = steps
         classifier.train_function = None  # Keras rebuilds it

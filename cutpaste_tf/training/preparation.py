@@ -1,4 +1,4 @@
-"""What training checks and reads before it starts: the run's folder, the images, weight files."""
+"""What training checks and reads before it starts: the run's folder, the images and the weight files."""
 
 import collections
 from collections.abc import Collection
@@ -23,11 +23,12 @@ from cutpaste_tf.settings.density import DensitySettings
 def with_size(config: Config, output_dir: Path, tfds_data_dir: str, report: Report) -> Config:
     """The configuration with the size that `--image_size=HEIGHT,auto` or `auto` leaves to the images.
 
-    The median aspect of the training images gives the width, or the medians of both the size, by the files' headers,
-    rounded to what patches need, or to 32 px. A run that has begun keeps its size.
+    The files' headers give the size. With `HEIGHT,auto`, the median aspect ratio of the training images gives the
+    width; with `auto`, the median height and width give the size. Results are rounded to what patches need, or to
+    32 px. A run that has begun keeps its size.
 
     Args:
-        config: as given.
+        config: the configuration as given.
         output_dir: the run's folder.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
 
@@ -51,8 +52,8 @@ def with_size(config: Config, output_dir: Path, tfds_data_dir: str, report: Repo
     else:
         height, width = given[0], fitting(given[0] * float(np.median(every[:, 1] / every[:, 0])))
     least, most = (sizes.shown((int(rows), int(columns))) for rows, columns in (every.min(axis=0), every.max(axis=0)))
-    images = f"of {least}" if least == most else f"of {least} to {most}, by their median"
-    report(f"Images {images} px become {sizes.shown((height, width))} px (--image_size={height},{width}).")
+    images = f"of {least} px" if least == most else f"of {least} to {most} px (size from their median)"
+    report(f"Images {images} become {sizes.shown((height, width))} px (--image_size={height},{width}).")
     return config.replaced(image_size=(height, width))
 
 
@@ -66,7 +67,7 @@ def checked_items(given: Config, output_dir: Path, tfds_data_dir: str, report: R
     """The training images, after all checks that need neither pixels nor TensorFlow.
 
     Args:
-        given: the unresolved configuration: if data have moved, their first name still determines the defaults.
+        given: the unresolved configuration; if the data have moved, their original name still determines the defaults.
         output_dir: the run's folder.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
 
@@ -82,7 +83,7 @@ def checked_items(given: Config, output_dir: Path, tfds_data_dir: str, report: R
     if not is_started:
         _check_density(config.density)
     if config.schedule.head_epochs and not config.network.weights:
-        report("Warning: without --weights the frozen backbone keeps its random weights.")
+        report("Warning: without --weights, the frozen backbone keeps its random weights.")
     items = list_train(config, output_dir, tfds_data_dir, trained)
     if test_data := config.data.test_data:
         tested = sources.list_test(test_data, config.data, tfds_data_dir=tfds_data_dir)
@@ -92,10 +93,10 @@ def checked_items(given: Config, output_dir: Path, tfds_data_dir: str, report: R
 
 
 def _check_density(settings: DensitySettings) -> None:
-    """Refuses values that would have no effect, or not the one that was meant."""
+    """Refuses values that would have no effect or an unintended one."""
     values, defaults = settings.flat(), DensitySettings().flat()
     if useless := ", ".join(f"--{name}" for name in settings.unused if values[name] != defaults[name] != "auto"):
-        raise InputError(f"{useless}: --density={settings.density} has no use for it; leave it out.")
+        raise InputError(f"{useless}: --density={settings.density} does not use this; omit it.")
     if settings.density == "nearest" and settings.neighbors > settings.coreset:
         raise InputError(f"--neighbors={settings.neighbors} is more than the --coreset={settings.coreset} patches.")
 
@@ -105,15 +106,17 @@ def list_train(config: Config, output_dir: Path, tfds_data_dir: str, trained: Co
     root = sources.folder(config.data.data)
     places = [root / "train", root / "test"] if (root / "train").is_dir() else [root]
     if root.is_dir() and any(output_dir.resolve().is_relative_to(place.resolve()) for place in places):
-        raise InputError(f"--output_dir={output_dir} lies among the images of {config.data.data}; name another folder.")
+        raise InputError(
+            f"--output_dir={output_dir} is inside the image folders of {config.data.data}; give another folder."
+        )
     return sources.list_train(config.data.data, config.data, trained=trained, tfds_data_dir=tfds_data_dir)
 
 
 def check_weights(config: Config) -> None:
-    """Checks that weight files exist and fit, and downloads those that need it.
+    """Checks that weight files exist and fit, and downloads weights if necessary.
 
     Raises:
-        InputError: they do not.
+        InputError: a file is missing or does not fit.
     """
     network, augmentation = config.network, config.augmentation
     if network.weights:
@@ -123,14 +126,16 @@ def check_weights(config: Config) -> None:
 
 
 def read(items: list[Item], config: Config, report: Report) -> Examples:
-    """Reads the training images, and checks that they suffice for the requested density and threshold.
+    """Reads the training images and checks that they suffice for the requested density and threshold.
 
     Raises:
-        InputError: a file is damaged, or they do not.
+        InputError: a file is damaged, or the images do not suffice.
     """
     examples = reading.read(items, config.data.size, config.data, report=report)
     if config.density.density == "mixture" and config.density.mixture_components > len(examples.images):
-        raise InputError(f"--mixture_components={config.density.mixture_components} is more than the training images.")
+        raise InputError(
+            f"--mixture_components={config.density.mixture_components} exceeds the number of training images."
+        )
     calibration.groups(TrainingData.of(examples), config.density.group_by)
     calibration.check(config.decision, len(examples.images))
     return examples
@@ -142,8 +147,8 @@ def notes(root: Path, items: list[Item], config: Config, examples: Examples) -> 
     Args:
         root: their folder; for a prepared set, a path that is not a folder.
         items: the images.
-        config: of the run.
-        examples: the images, read.
+        config: configuration of the run.
+        examples: the images after reading.
     """
     lines = [*unread.lines(root, config.data, testing=False), *examples.notices]
     groups, copies = reading.duplicate_groups(examples.hashes)
@@ -151,18 +156,18 @@ def notes(root: Path, items: list[Item], config: Config, examples: Examples) -> 
         copy = next(index for index, group in enumerate(groups) if group in groups[:index])
         first = list(groups).index(groups[copy])
         lines.append(
-            f"{copies} of {len(groups)} training images are copies of others (same pixels), as {examples.paths[copy]} "
-            f"of {examples.paths[first]}; for the threshold they count as one."
+            f"{copies} of {len(groups)} training images are copies of others (same pixels), such as "
+            f"{examples.paths[copy]} of {examples.paths[first]}; for the threshold, copies count as one image."
         )
     counts = collections.Counter(str(Path(item.path).parent) for item in items)
     if len(counts) > 1:
         listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common(8))
-        lines.append(f"all of these folders are learnt as normal: {listed}.")
+        lines.append(f"all of these folders are learned as normal: {listed}.")
     held_out = layouts.held_out(root, config.data, examples.paths)
     if held_out:
         normal, part = config.data.reading.normal_name, config.data.test_split
         lines.append(
-            f"{held_out} of {held_out + len(items)} images of {normal}/ are held out for testing "
+            f"{held_out} of {held_out + len(items)} images in {normal}/ are held out for testing "
             f"(--test_split={part:g})."
         )
     return lines

@@ -1,4 +1,4 @@
-"""A picture of every proxy task's views of a data set, without training."""
+"""A sheet with every proxy task's views of a data set, made without training."""
 
 import functools
 from pathlib import Path
@@ -18,9 +18,9 @@ _ROWS = 5
 
 
 def show_augmentations(config: Config, output_dir: Path, *, tfds_data_dir: str = "") -> None:
-    """Writes OUTPUT_DIR/proxy_tasks.png: every task's augmentations of a few training images.
+    """Writes OUTPUT_DIR/proxy_tasks.png with every task's augmentations of a few training images.
 
-    Arguments and errors as in `train.train`.
+    Arguments and errors as for `train.train`.
     """
     environment.check()
     config = config.resolved()
@@ -33,7 +33,7 @@ def show_augmentations(config: Config, output_dir: Path, *, tfds_data_dir: str =
     except InputError as error:
         if config.augmentation.saliency_weights:
             raise
-        say(f"Without cutswap, for whose saliency there is no network: {error}")
+        say(f"Skipping cutswap, since there is no network for its saliency: {error}")
     preparation.check_weights(config)
     examples = reading.read(items, config.data.size, config.data)
     output_dir.mkdir(parents=True, exist_ok=True)

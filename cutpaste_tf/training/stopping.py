@@ -16,7 +16,7 @@ class Stop:
     """A request to stop.
 
     Attributes:
-        number: of the signal that was received; 0: none.
+        number: number of the signal that was received; 0 if none was.
     """
 
     def __init__(self) -> None:
@@ -25,10 +25,10 @@ class Stop:
 
 @contextlib.contextmanager
 def requests() -> Iterator[Stop]:
-    """Records signals instead of letting them end the block, which can check for them.
+    """Records signals instead of letting them end the block; the block can check for them.
 
-    A second signal has its original effect. A signal that the process ignores stays ignored, and outside the main
-    thread, where Python cannot handle signals, nothing changes.
+    A second signal has its original effect. A signal that the process ignores stays ignored. Outside the main thread,
+    where Python cannot handle signals, nothing changes.
 
     Raises:
         SignalError: at the end of the block, if a signal was received.
@@ -40,7 +40,7 @@ def requests() -> Iterator[Stop]:
         stop.number = number
         _restore(before)
         with contextlib.suppress(OSError):  # print would fail if the signal interrupted another print
-            os.write(2, b"\nStopping when the step at hand is done and saved. The same again stops at once.\n")
+            os.write(2, b"\nStopping once the current step is done and saved. Repeat to stop at once.\n")
 
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in _SIGNALS}

@@ -1,6 +1,6 @@
-"""TensorBoard's files of a run: RUN/tensorboard, with a subfolder for each evaluation.
+"""A run's files for TensorBoard: RUN/tensorboard, with a subfolder for each evaluation.
 
-The settings go to the HParams page, which compares runs by the figures of their evaluations.
+The settings go to the HParams page, which compares runs by the metrics of their evaluations.
 """
 
 import os
@@ -19,7 +19,7 @@ FOLDER = "tensorboard"
 
 def writer(folder: Path) -> Any:
     """A summary writer for a folder."""
-    return tf.summary.create_file_writer(os.fsencode(folder))  # TensorFlow refuses names that are not UTF-8 as text
+    return tf.summary.create_file_writer(os.fsencode(folder))  # as text, TensorFlow refuses names that are not UTF-8
 
 
 def write_views(run_dir: Path, views: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> None:
@@ -29,7 +29,7 @@ def write_views(run_dir: Path, views: np.ndarray, labels: np.ndarray, names: tup
         run_dir: folder of the run.
         views: float32 [batch, height, width, 3] in [0, 1], as the network sees them.
         labels: int [batch].
-        names: of the classes, in the order of their labels.
+        names: names of the classes, in the order of their labels.
     """
     with writer(run_dir / FOLDER).as_default(step=0):
         for label, name in enumerate(names):
@@ -43,7 +43,7 @@ def write_settings(run_dir: Path, settings: Mapping[str, Any]) -> None:
     with writer(run_dir / FOLDER).as_default(step=0):
         api.hparams(
             {name: _hyperparameter(value) for name, value in settings.items()},
-            trial_id=folders.printable(str(run_dir)),  # by path: runs of the same name would share a row
+            trial_id=folders.printable(str(run_dir)),  # the path, since runs with the same name would share a row
         )
 
 
@@ -54,12 +54,12 @@ def write_evaluation(
 
     Args:
         run_dir: folder of the run.
-        name: of the evaluation.
-        metrics: what metrics.json holds.
+        name: name of the evaluation.
+        metrics: the content of metrics.json.
         pictures: uint8 [height, width, 3] by name.
     """
     if not os.access(run_dir / FOLDER, os.W_OK):
-        report(f"{run_dir / FOLDER} cannot be written: TensorBoard will not show this evaluation.")
+        report(f"{run_dir / FOLDER} is not writable, so TensorBoard will not show this evaluation.")
         return
     with writer(run_dir / FOLDER / name).as_default(step=metrics["steps"]):
         for tag in ("image_auroc", "pixel_auroc", "aupro"):

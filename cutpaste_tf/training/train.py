@@ -36,7 +36,7 @@ def train(
     """Trains a run, or resumes it; does nothing if it is complete.
 
     Args:
-        config: the configuration; it is saved as given, together with the values that were filled in.
+        config: the configuration; it is saved as given, along with the values that were filled in.
         output_dir: the run's folder; created if missing.
         checkpoint_minutes: time between checkpoints.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
@@ -56,16 +56,16 @@ def train(
         execution.check_devices()
         examples = preparation.read(items, config, report)
         nets = _checked_networks(config, output_dir)
-        root = sources.folder(config.data.data)  # before data get their first name, which may no longer exist
+        root = sources.folder(config.data.data)  # before the data get their original name, which may no longer exist
         stack.enter_context(files.locked(output_dir))
         given = runs.open_run(output_dir, given, TrainingData.of(examples, config.data.reading.region))
         report(f"Training on {given.data.data}: {examples.note}.")
         for line in preparation.notes(root, items, given.resolved(), examples):
             report(f"Note: {line}")
         if len(examples.images) < 20:
-            report(f"Warning: {len(examples.images)} training images are few; expect a poor density.")
+            report(f"Warning: only {len(examples.images)} training images; expect a poor density.")
         if runs.is_complete(output_dir):
-            report(f"The run in {output_dir} is complete already.")
+            report(f"The run in {output_dir} is already complete.")
         else:
             run = _Run(given, output_dir, checkpoint_minutes, execution, report)
             run.carry_out(nets or fitting.initial_networks(given.resolved()), examples)
@@ -73,7 +73,7 @@ def train(
 
 
 def _checked_networks(config: Config, output_dir: Path) -> Networks | None:
-    """The networks, if they are needed to check that the feature exists; otherwise None."""
+    """The networks if they are needed to check that the feature exists; otherwise None."""
     is_plain = config.network.backbone == "resnet18" and config.features.feature == "pool"
     if is_plain or runs.is_complete(output_dir):
         return None
@@ -83,7 +83,7 @@ def _checked_networks(config: Config, output_dir: Path) -> Networks | None:
 
 
 class _Run:
-    """A run in a folder claimed by `runs.open_run`; a checkpoint in it is resumed."""
+    """A run in a folder that `runs.open_run` has claimed; if it has a checkpoint, the run is resumed."""
 
     def __init__(self, given: Config, folder: Path, checkpoint_minutes: float, execution: Execution, report: Report):
         self._given, self._config, self._folder = given, given.resolved(), folder
@@ -120,12 +120,12 @@ class _Run:
         (self._folder / runs.CHECKPOINT).unlink(missing_ok=True)
 
     def _write_suspects(self, detector: Detector) -> None:
-        """Lists the training images by how the detector scores them where it does not know them, highest first."""
+        """Lists the training images by the scores they get when the detector does not know them, highest first."""
         held_out, paths = detector.held_out_, [*detector.data.images]
         if held_out is None or not len(held_out):  # too few images
             return
         scores, _ = detector.reduced(held_out, detector.held_out_regions_)
-        if len(scores) != len(paths):  # patches of too many
+        if len(scores) != len(paths):  # too many images for their patches to be held out
             return
         order = np.argsort(-scores, kind="stable")
         rows = [{"path": folders.printable(paths[index]), "score": f"{scores[index]:.6f}"} for index in order]
@@ -134,7 +134,7 @@ class _Run:
         self._report(f"Least like the others: {first}; all: {self._folder / runs.SUSPECTS}")
 
     def _show_views(self, images: np.ndarray) -> None:
-        """Draws the network's first views, in a stream of their own, whose memory is freed before training."""
+        """Draws the network's first views from a separate stream, whose memory is freed before training."""
         from cutpaste_tf.pictures import plots  # matplotlib is slow to load
 
         settings, schedule, seed = self._config.augmentation, self._config.schedule, self._config.seed
@@ -146,11 +146,11 @@ class _Run:
 
 
 def _next_command(config: Config, run_dir: Path, examples: Examples) -> str:
-    """The next command for a run: score its test images, or photographs if it has none."""
+    """The next command for a run: score its test images, or other photographs if it has none."""
     run = shlex.quote(str(run_dir))
     if preparation.has_test_images(config, set(examples.paths)):
         return f"python eval_main.py --run_dir={run}"
     return (
-        f"python predict_main.py --detector={run} --images=FOLDER   or, where FOLDER holds test images: "
+        f"python predict_main.py --detector={run} --images=FOLDER   or, if FOLDER holds test images: "
         f"python eval_main.py --run_dir={run} --data=FOLDER"
     )

@@ -72,12 +72,12 @@ def test_libraries_say_what_they_do_only_when_asked(options, is_heard):
     [
         (["--output_dir=OUT"], "--data is missing"),
         (["--data=CATEGORY"], "--output_dir is missing"),
-        (["--data=demo/nothing", "--output_dir=OUT"], "these are: demo/fabric, demo/gear"),
+        (["--data=demo/nothing", "--output_dir=OUT"], "sets are: demo/fabric, demo/gear"),
         (["--data=OUT", "--output_dir=OUT"], "is not a folder"),
         (["--data=CATEGORY", "--output_dir=OUT", "--proxy_task=x"], "must be one of: cutpaste_3way, cutpaste,"),
         (["--data=CATEGORY", "--output_dir=OUT", "--backbone=vgg"], "must be one of: resnet18"),
         (["--data=CATEGORY", "--output_dir=OUT", "--batch_size=64"], "not divisible by the 3 classes"),
-        (["--data=CATEGORY", "--output_dir=OUT", "--head_dims=a"], "must be whole numbers, as in 512,128"),
+        (["--data=CATEGORY", "--output_dir=OUT", "--head_dims=a"], "must be whole numbers, such as 512,128"),
         (["--data=CATEGORY", "--output_dir=OUT", "--weights=none.npz"], "none.npz does not exist"),
         (
             ["--data=CATEGORY", "--output_dir=OUT", "--weights=imagenet"],
@@ -95,7 +95,7 @@ def test_libraries_say_what_they_do_only_when_asked(options, is_heard):
         (["--data=CATEGORY", "--output_dir=OUT", "--nothing=1"], "Unknown command line flag 'nothing'"),
         (["--data=CATEGORY", "--output_dir=OUT", "stray"], "Stray arguments: stray"),
         (["--data=CATEGORY", "--output_dir=/proc/run"], "cannot be written"),
-        (["--data=CATEGORY", "--output_dir=CATEGORY/test/run"], "lies among the images"),
+        (["--data=CATEGORY", "--output_dir=CATEGORY/test/run"], "is inside the image folders"),
         (["--data=CATEGORY", "--output_dir=OUT", "--learning_rate=nan"], "must be a finite number"),
         (["--data=CATEGORY", "--output_dir=CATEGORY/ground_truth/square/000_mask.png"], "is a file"),
     ],
@@ -172,10 +172,10 @@ def test_predictions_refuse_before_the_network_is_loaded(category, tmp_path, run
         ([f"--images={test}/none*.png"], "there is no such file or folder"),
         ([f"--images={tmp_path / 'empty'}"], "holds no images"),
         ([f"--images={test}", f"--output={category / 'test/rows.csv'}"], "would be scored as well"),
-        ([f"--images={test}", f"--output={tmp_path / 'full/a.txt'}"], "is there already"),
+        ([f"--images={test}", f"--output={tmp_path / 'full/a.txt'}"], "already exists"),
         ([f"--images={test}", f"--heat_maps={tmp_path / 'full'}"], "not an empty folder"),
         ([f"--images={test}", f"--heat_maps={category / 'test/maps'}"], "would be scored as well"),
-        ([f"--images={test}", "--false_alarm_rate=0.1"], "is below 0.1429, the least that 6 normal images can tell"),
+        ([f"--images={test}", "--false_alarm_rate=0.1"], "is below 0.1429, the least that 6 normal images can resolve"),
         ([f"--images={test}", "--format=xml"], "should be one of <csv|jsonl>"),
     ]:
         names = {argument.partition("=")[0] for argument in arguments}
@@ -259,7 +259,7 @@ def test_every_setting_has_a_name_of_its_own_and_is_found_by_it():
     names = [field.name for field, _ in leaves(Config)]
     assert len(names) == len(set(names))
     assert list(Config().flat()) == names
-    with pytest.raises(InputError, match="There is no setting epoch; is epochs meant"):
+    with pytest.raises(InputError, match="There is no setting epoch; did you mean epochs"):
         Config.of(epoch=3)
 
 
@@ -274,7 +274,7 @@ def test_a_preset_sets_flags_and_flags_come_before_it(run, tmp_path, name):
     (tmp_path / "run/config.json").write_text(config.replaced(data=str(tmp_path), seed=3, epochs=7).to_json())
     flags = [f"--preset={name}", f"--data={tmp_path}", f"--output_dir={tmp_path / 'run'}", "--epochs=7"]
     code, _, error = run("train_main.py", *flags)
-    assert (code, "holds a run with seed=3 (now 0); name" in error) == (2, True), error
+    assert (code, "holds a run with seed=3 (now 0); give" in error) == (2, True), error
 
 
 def test_what_is_left_open_is_filled_in_anew():

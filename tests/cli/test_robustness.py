@@ -27,7 +27,7 @@ def test_a_refused_command_changes_nothing(category, tmp_path):
     with files.locked(folder):
         runs.open_run(folder, config, data)
         before = (folder / "config.json").read_bytes()
-        with pytest.raises(InputError, match="Another process is at work"):
+        with pytest.raises(InputError, match="Another process is using"):
             cutpaste_tf.train(config.replaced(density="kde"), folder, checkpoint_minutes=5)
         assert (folder / "config.json").read_bytes() == before
 
@@ -64,7 +64,7 @@ def test_a_damaged_record_of_an_evaluation_is_replaced(tiny_run, category, tmp_p
 
 def test_an_evaluation_takes_nobody_s_place(tiny_run, category):
     before = sorted(path.name for path in tiny_run.iterdir())
-    with pytest.raises(InputError, match="is not the folder of an evaluation; name another folder"):
+    with pytest.raises(InputError, match="is not the folder of an evaluation; give another folder"):
         cutpaste_tf.evaluate(tiny_run, category, output_dir=tiny_run)
     assert sorted(path.name for path in tiny_run.iterdir()) == before
 
@@ -99,7 +99,7 @@ def test_a_second_evaluation_into_one_folder_is_refused(tiny_run, category, monk
 
     def score_twice(*arguments, **options):
         monkeypatch.setattr(ImageDetector, "score_set", score)
-        with pytest.raises(InputError, match="Another process is at work"):
+        with pytest.raises(InputError, match="Another process is using"):
             cutpaste_tf.evaluate(tiny_run, category)
         return score(*arguments, **options)
 
@@ -140,7 +140,7 @@ def test_a_damaged_checkpoint_is_named(category, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/checkpoint.npz").write_bytes(os.urandom(5000))
     with pytest.raises(
-        InputError, match=r"checkpoint\.npz is damaged \(not a file of arrays\): delete it to begin again"
+        InputError, match=r"checkpoint\.npz is damaged \(not a file of arrays\): delete it to start over"
     ):
         cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
 
@@ -251,7 +251,7 @@ def test_tensorflow_leaves_the_gpus_to_another_backend(monkeypatch):
         raise RuntimeError("Visible devices cannot be modified after being initialized")
 
     monkeypatch.setattr(backend.tf.config, "set_visible_devices", too_late)
-    with pytest.warns(UserWarning, match="was at work before cutpaste_tf was"):
+    with pytest.warns(UserWarning, match="was in use before cutpaste_tf"):
         backend.leave_gpus()
 
 

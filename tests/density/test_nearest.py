@@ -112,7 +112,7 @@ def test_what_is_saved_scores_the_same(tmp_path):
 
 def test_what_cannot_be_is_refused():
     train = _features(4, 3, 5)
-    with pytest.raises(InputError, match="--coreset=1 keeps patches of too few images; raise it"):
+    with pytest.raises(InputError, match="--coreset=1 keeps patches from too few images; raise it"):
         NearestPatches(coreset=1).fit(iter(train), 4)
     train[2, 1, 0] = np.nan
     with pytest.raises(InputError, match="training has diverged"):

@@ -72,7 +72,7 @@ def test_near_duplicates_are_told_by_folder_or_name(group_by, expected):
     actual = calibration.groups(data, group_by)
     np.testing.assert_array_equal(actual, expected)
     if group_by != "none":
-        with pytest.raises(InputError, match=rf"--group_by={group_by}: all 2 training images are one group"):
+        with pytest.raises(InputError, match=rf"--group_by={group_by}: all 2 training images form one group"):
             calibration.groups(TrainingData({path: path for path in paths[:2]}, 255), group_by)
 
 
@@ -172,11 +172,11 @@ def test_other_normal_images_can_give_the_threshold(copied_run, category, tmp_pa
     shown = capsys.readouterr().out
     assert "Warning" not in shown.partition("Scoring")[2]
     cutpaste_tf.evaluate(run, category, options=EvaluationOptions(calibration_data=category / "test/good"))
-    assert "Warning: 3 of the test images give the threshold as well" in capsys.readouterr().out
+    assert "Warning: 3 of the test images also set the threshold" in capsys.readouterr().out
     images = sources.read_train(fresh, config.data.size).images
     np.testing.assert_allclose(result["threshold"], loading.load(run).score(images).scores.max(), rtol=1e-5)
     assert result["calibration_images"] == 6
-    with pytest.raises(InputError, match=r"--calibration_data=.*: 6 of 6 images have the pixels of training"):
+    with pytest.raises(InputError, match=r"--calibration_data=.*: 6 of 6 images have the same pixels as training"):
         cutpaste_tf.evaluate(run, category, options=EvaluationOptions(calibration_data=category / "train/good"))
 
 
@@ -206,7 +206,7 @@ def test_patches_given_anew_have_a_threshold_that_is_kept(copied_run, category, 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"group_by": "folder"}, "training images are one group"),
+        ({"group_by": "folder"}, "training images form one group"),
         ({"false_alarm_rate": 0.01}, "the least that 6 normal"),
     ],
 )

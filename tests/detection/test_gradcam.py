@@ -90,7 +90,7 @@ def test_any_layer_s_gradient_is_the_score_s_slope(setting):
 
 def test_an_unknown_layer_is_refused(setting):
     nets, _, _ = setting
-    with pytest.raises(InputError, match=r"--gradcam_layer=conv9 is not known to resnet18; its layers: .*layer4_1"):
+    with pytest.raises(InputError, match=r"--gradcam_layer=conv9: resnet18 has no such layer; it has: .*layer4_1"):
         gradcam.GradCam(nets.feature, layer="conv9")
 
 
@@ -111,5 +111,5 @@ def test_features_of_several_stages_have_maps_at_the_coarsest_stage(setting):
     assert feature.get_layer("pool").input.shape[1:] == (None, None, 256 + 512)
     assert scores.heat_maps.shape == (3, 64, 64)
     assert scores.heat_maps.max() > 0
-    with pytest.raises(InputError, match="--gradcam_layer=layer3_1: of several features"):
+    with pytest.raises(InputError, match="--gradcam_layer=layer3_1: with several features"):
         gradcam.check_layer(feature, "layer3_1")

@@ -148,16 +148,16 @@ def test_a_combination_that_cannot_be_is_refused(text, message):
 
 def test_what_a_kind_has_not_is_refused(detectors, category, tmp_path):
     for kind, settings, message in [
-        ("image", {"stride": 8}, "--stride: an image model has no use for it"),
-        ("patch", {"kde_bandwidth": 0.2}, "--kde_bandwidth: a patch model has no use for it"),
+        ("image", {"stride": 8}, "--stride: an image model does not use this"),
+        ("patch", {"kde_bandwidth": 0.2}, "--kde_bandwidth: a patch model does not use this"),
         ("combination", {"density": "nearest"}, "--density: the run combines several detectors"),
-        ("export of an ensemble", {"density": "kde"}, "whose settings of density are those that it was made with"),
+        ("export of an ensemble", {"density": "kde"}, "which fixes the settings of density"),
     ]:
         with pytest.raises(InputError, match=message):
             cutpaste_tf.evaluate(detectors[kind], category, settings=settings, output_dir=tmp_path)
     with pytest.raises(InputError, match="a Gaussian on 32 x 32 pixels cannot be exported"):
         detectors["pixels"].graph(single=False)
-    with pytest.raises(InputError, match="has no heat maps; leave out --heat_maps"):
+    with pytest.raises(InputError, match="has no heat maps; omit --heat_maps"):
         detectors["pixels"].score(np.zeros((1, 8, 8, 3), np.uint8), heat_maps=True)
 
 
@@ -180,7 +180,7 @@ def test_a_threshold_can_be_given_in_place_of_a_rate(kind, detectors, category, 
     )
     assert by_rate["threshold"] <= threshold
     rate = {"false_alarm_rate": 0.3}
-    with pytest.raises(InputError, match="--threshold and --false_alarm_rate are given"):
+    with pytest.raises(InputError, match="--threshold and --false_alarm_rate are both given"):
         cutpaste_tf.evaluate(detector, category, settings=rate, options=options, output_dir=tmp_path / "eval")
 
 
@@ -228,10 +228,10 @@ def test_a_threshold_is_a_number(threshold):
 
 def test_settings_that_a_density_does_not_use_are_refused(detectors, category, tmp_path):
     config = PATCH.replaced(data=str(category), density_mode="auto")
-    with pytest.raises(InputError, match="--coreset: --density=gaussian has no use for it"):
+    with pytest.raises(InputError, match="--coreset: --density=gaussian does not use this"):
         cutpaste_tf.train(config.replaced(coreset=9), tmp_path / "run", report=no_report)
     few = config.replaced(density="nearest", coreset=2, neighbors=5)
     with pytest.raises(InputError, match="--neighbors=5 is more than the --coreset=2 patches"):
         cutpaste_tf.train(few, tmp_path / "run", report=no_report)
-    with pytest.raises(InputError, match="--neighbors: --density=gaussian has no use for it"):
+    with pytest.raises(InputError, match="--neighbors: --density=gaussian does not use this"):
         cutpaste_tf.evaluate(detectors["patch"], category, output_dir=tmp_path / "eval", settings={"neighbors": 2})

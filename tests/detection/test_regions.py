@@ -128,7 +128,7 @@ def test_every_image_may_have_its_own(kind, sets, tmp_path):
     assert not prediction.heat_map[:, 40:].any()
     with pytest.raises(InputError, match=r"has no mask for .*; it should be new\.png"):
         detector.predict(write_image(tmp_path / "new.png", np.zeros((64, 64, 3), np.uint8)))
-    with pytest.raises(InputError, match="it cannot be exported"):
+    with pytest.raises(InputError, match="The run cannot be exported"):
         cutpaste_tf.export(tmp_path / "run", tmp_path / "export", report=no_report)
 
 

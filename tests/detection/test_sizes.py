@@ -183,7 +183,7 @@ def test_large_images_are_scored_by_tiles_at_their_own_size(tmp_path):
     ("settings", "message"),
     [
         ({"tile_size": 100, "stride": 8}, "multiple of --stride=8; the nearest is 104"),
-        ({"tile_size": 96, "stride": 8, "tile_overlap": 96}, "leaves nothing of tiles"),
+        ({"tile_size": 96, "stride": 8, "tile_overlap": 96}, "leaves nothing of 96 px tiles"),
         ({"tile_size": 256, "patch_size": 0}, "--tile_size: only for patch models"),
         ({"image_size": "auto", "patch_size": 0}, "for patch models; give HEIGHT,auto"),
     ],

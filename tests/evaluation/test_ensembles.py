@@ -50,12 +50,12 @@ def test_what_is_no_ensemble_is_refused(copied_run, category, tmp_path):
         cutpaste_tf.evaluate([first, first])
     patches = copied_run(PATCHES, category, tmp_path / "patches")
     with pytest.raises(
-        InputError, match=r"patches has --patch_size=32 and .*first 0; in an ensemble they must be the same"
+        InputError, match=r"patches has --patch_size=32 but .*first has 0; in an ensemble they must be the same"
     ):
         cutpaste_tf.evaluate([first, patches], output_dir=tmp_path / "x")
     other = draw_category(tmp_path / "other")
     (other / "train/good/000.png").unlink()
     cutpaste_tf.train(TINY.replaced(epochs=0, data=str(other)), tmp_path / "third")
-    with pytest.raises(InputError, match=r"third was trained on other images than .*first"):
+    with pytest.raises(InputError, match=r"third and .*first were trained on different images"):
         cutpaste_tf.evaluate([first, tmp_path / "third"], output_dir=tmp_path / "x")
     assert not (tmp_path / "x").exists()

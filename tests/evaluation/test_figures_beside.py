@@ -27,10 +27,10 @@ def test_facts_are_those_that_exist_by_names_for_people():
         "threshold": "29",
         "false alarm rate": "0.05",
         "false alarm rate, 90 % interval of the true one": "0.0017 to 0.095",
-        "normal images that give the threshold": "30",
+        "normal images that set the threshold": "30",
         "images called anomalous": "0",
         "normal training images": "30",
-        "unlabelled test images": "2",
+        "unlabeled test images": "2",
         "training steps": "9",
         "--density": "gaussian",
     }

@@ -54,13 +54,13 @@ def test_good_beside_bad_is_split_by_a_seed(parts):
 def test_a_run_keeps_its_split(parts, tmp_path, capsys):
     config = TINY.replaced(data=str(parts), epochs=0)
     cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
-    assert "2 of 10 images of good/ are held out for testing" in capsys.readouterr().out
+    assert "2 of 10 images in good/ are held out for testing" in capsys.readouterr().out
     noise(parts / "good/later.png", 50)
     cutpaste_tf.evaluate(tmp_path / "run", parts)
     result = json.loads((tmp_path / "run/eval/metrics.json").read_text())
     assert (result["train_images"], result["test_normal"], result["test_anomalous"]) == (8, 3, 10)
     cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
-    assert "complete already" in capsys.readouterr().out
+    assert "already complete" in capsys.readouterr().out
 
 
 def test_what_is_trained_on_is_not_tested_on(parts, tmp_path):
@@ -68,11 +68,11 @@ def test_what_is_trained_on_is_not_tested_on(parts, tmp_path):
         config = TINY.replaced(epochs=0, data=str(data), test_data=str(test_data))
         cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
 
-    with pytest.raises(InputError, match=r"10 of the test images in .*parts are training images too"):
+    with pytest.raises(InputError, match=r"10 of the test images in .*parts are also training images"):
         train(parts / "good", parts)
     (parts / "good").rename(parts / "lot1")
     (parts / "bad").rename(parts / "lot2")
-    with pytest.raises(InputError, match=r"10 of the test images in .*lot2 are training images too"):
+    with pytest.raises(InputError, match=r"10 of the test images in .*lot2 are also training images"):
         train(parts, parts / "lot2")
     assert not (tmp_path / "run").exists()
     config = TINY.replaced(epochs=0, data=str(parts / "lot1"))
@@ -94,7 +94,7 @@ def test_linked_folders_are_read_and_loops_refused(category, tmp_path):
     (category / "train/good/batch2").symlink_to(tmp_path / "store")
     assert len(sources.list_train(category)) == 9
     (category / "train/good/again").symlink_to(category / "train")
-    with pytest.raises(InputError, match="again/good is a link to a folder that it lies in"):
+    with pytest.raises(InputError, match="again/good is a link to a folder that contains it"):
         sources.list_train(category)
 
 
@@ -107,12 +107,12 @@ def test_what_is_not_read_is_named(category):
 
 def test_the_normal_folder_may_have_another_name(category):
     (category / "test/good").rename(category / "test/Good")
-    with pytest.raises(InputError, match=r"Good looks like normal images.* --normal_name=Good"):
+    with pytest.raises(InputError, match=r"Good looks like a folder of normal images.* --normal_name=Good"):
         sources.list_test(category)
     for parent in ("train", "test"):
         next((category / parent).glob("[gG]ood")).rename(category / parent / "ok")
     (category / "test/square").rename(category / "test/ko")
-    with pytest.raises(InputError, match=r"ok looks like normal images.*--normal_name=ok"):
+    with pytest.raises(InputError, match=r"ok looks like a folder of normal images.*--normal_name=ok"):
         sources.list_train(category)
     named = DataSettings.of(normal_name="ok")
     assert len(sources.list_train(category, named)) == 6
@@ -134,7 +134,7 @@ def test_the_white_of_deep_images_is_the_cameras(tmp_path, bits):
         deep(tmp_path / f"{seed}.png", seed, 0, 2**bits - 1)
     examples = sources.read_train(tmp_path, 32)
     assert examples.white == 2**bits - 1
-    assert f"16-bit grey, white {2**bits - 1}" in examples.note
+    assert f"16-bit gray, white {2**bits - 1}" in examples.note
     pixels = np.asarray(Image.open(tmp_path / "0.png"), np.float64)
     np.testing.assert_array_equal(examples.images[0, ..., 0], np.round(pixels * 255 / (2**bits - 1)))
     assert sources.read_train(tmp_path, 32, DataSettings.of(white=65535)).white == 65535
@@ -155,7 +155,7 @@ def test_test_images_are_scaled_as_the_training_images(tmp_path):
     np.testing.assert_allclose(alone, detector.score(dark.images).scores, rtol=1e-4)
     deep(tmp_path / "test/bright.png", 5, 4)
     with pytest.raises(
-        InputError, match=r"bright\.png has pixels up to 65520, beyond the white .* 4095.*--white=65535"
+        InputError, match=r"bright\.png has pixels up to 65520, brighter than the .* white of 4095.*--white=65535"
     ):
         cutpaste_tf.evaluate(tmp_path / "run", tmp_path / "test")
 
@@ -188,7 +188,9 @@ def test_exotic_colors_are_converted_or_refused(tmp_path):
 def test_large_pictures_are_read_up_to_a_limit(tmp_path):
     Image.new("L", (12000, 8000), 120).save(tmp_path / "scan.png")
     assert reading.read_pixels(tmp_path / "scan.png").shape == (8000, 12000, 3)
-    with pytest.raises(InputError, match=r"12000 x 8000 pixels, 96\.0 million; .*--max_megapixels=50: raise it"):
+    with pytest.raises(
+        InputError, match=r"12000 x 8000 pixels \(96\.0 million\), .*--max_megapixels=50; raise the limit"
+    ):
         reading.read_pixels(tmp_path / "scan.png", DataSettings.of(max_megapixels=50))
 
 
@@ -219,7 +221,7 @@ def test_one_folder_has_many_names(tiny_run, category, tmp_path, monkeypatch, ca
     config = TINY.replaced(epochs=0)
     for name in ("category/", "./category", str(category)):
         cutpaste_tf.train(config.replaced(data=name), tmp_path / "run", checkpoint_minutes=5)
-        assert "complete already" in capsys.readouterr().out
+        assert "already complete" in capsys.readouterr().out
         cutpaste_tf.evaluate(tmp_path / "run", name)
     assert [path.name for path in (tmp_path / "run").glob("eval*")] == ["eval"]
 
@@ -238,9 +240,9 @@ def test_data_that_have_moved_are_known_again(tiny_run, category, tmp_path, caps
     config = TINY.replaced(epochs=0)
     moved = category.rename(tmp_path / "moved")
     cutpaste_tf.train(config.replaced(data=str(moved)), tmp_path / "run", checkpoint_minutes=5)
-    assert "complete already" in capsys.readouterr().out
+    assert "already complete" in capsys.readouterr().out
     cutpaste_tf.evaluate(tmp_path / "run", moved, settings={"feature": "layer1"})
     assert (tmp_path / "run/eval_feature=layer1/metrics.json").is_file()
     noise(moved / "train/good/000.png", 1)
-    with pytest.raises(InputError, match=r"holds a run with data=.*category \(now .*moved, other images\)"):
+    with pytest.raises(InputError, match=r"holds a run with data=.*category \(now .*moved, different images\)"):
         cutpaste_tf.train(config.replaced(data=str(moved)), tmp_path / "run", checkpoint_minutes=5)

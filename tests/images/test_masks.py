@@ -112,7 +112,9 @@ def test_a_mask_beside_an_image_that_exif_turns_is_refused(category):
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(category / "test/square/000.png", exif=exif)
-    with pytest.raises(InputError, match=r"square/000\.png is turned by its EXIF data, and whether its mask is"):
+    with pytest.raises(
+        InputError, match=r"square/000\.png is rotated by its EXIF data, and it is unknown whether its mask is"
+    ):
         sources.read_test(category, 40)
 
 

@@ -85,12 +85,12 @@ def test_what_is_not_whole_is_refused_and_nothing_is_prepared(source, tmp_path):
     place = tmp_path / "tfds"
     (source / "cable/test/good/000.png").unlink()
     (source / "cable/ground_truth/square/001_mask.png").unlink()
-    expected = r"cable: test_normal 2 of 3, masks 2 of 3\).* only what is whole: --categories=bottle"
+    expected = r"cable: test_normal 2 of 3, masks 2 of 3\).* only complete categories, give --categories=bottle"
     with pytest.raises(InputError, match=expected):
         mvtec_ad.prepare(source, ["bottle", "cable"], place)
     with pytest.raises(InputError, match="carpet: no folder"):
         mvtec_ad.prepare(source, ["carpet"], place)
-    with pytest.raises(InputError, match="--categories=mug is not known; they are: bottle, cable"):
+    with pytest.raises(InputError, match="--categories=mug is unknown; the categories are: bottle, cable"):
         mvtec_ad.prepare(source, ["mug"], place)
     with pytest.raises(InputError, match="does not exist"):
         mvtec_ad.prepare(source / "none", ["bottle"], place)
@@ -111,7 +111,7 @@ def test_a_damaged_archive_is_named(source, tmp_path):
     (tmp_path / "cut.tar.xz").write_bytes(intact.read_bytes()[:-5000])
     (tmp_path / "text.tar").write_text("hello")
     for name in ("cut.tar.xz", "text.tar"):
-        with pytest.raises(InputError, match=f"{name} is not a whole tar archive"):
+        with pytest.raises(InputError, match=f"{name} is not a complete tar archive"):
             mvtec_ad.prepare(tmp_path / name, ["bottle"], tmp_path / "tfds")
     assert not list((tmp_path / "tfds").iterdir())
 
@@ -151,7 +151,7 @@ def test_unknown_and_unprepared_names(tmp_path):
         sources.read_train("mvtec_ad/mug", 32, tfds_data_dir=str(tmp_path))
     with pytest.raises(InputError, match="cifar10/NAME has: airplane"):
         sources.read_train("cifar10/mug", 32, tfds_data_dir=str(tmp_path))
-    with pytest.raises(InputError, match=r"prepare it by: python -m data\.mvtec_ad .*--categories=bottle"):
+    with pytest.raises(InputError, match=r"prepare it with: python -m data\.mvtec_ad .*--categories=bottle"):
         sources.read_train("mvtec_ad/bottle", 32, tfds_data_dir=str(tmp_path))
     with pytest.raises(InputError, match=r"cifar10 is not prepared in .*tfds\.load\('cifar10', data_dir='"):
         sources.read_train("cifar10/cat", 32, tfds_data_dir=str(tmp_path))
@@ -177,7 +177,7 @@ def test_digits_are_mnists_where_it_is_prepared(tmp_path):
     features = {"image": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.ClassLabel(num_classes=10)}
     write_set("mnist", features, {"test": [{"image": image, "label": 1} for image in pixels]}, tmp_path)
     digits, note = synthetic.read_digits(tmp_path)
-    assert (digits.shape, note) == ((5, 28, 28), "5 digits of MNIST")
+    assert (digits.shape, note) == ((5, 28, 28), "5 MNIST digits")
     assert sorted(map(bytes, digits)) == sorted(map(bytes, pixels[..., 0]))
 
 

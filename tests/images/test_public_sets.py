@@ -189,7 +189,7 @@ def test_items_of_kolektor_sdd_are_learnt_or_tested(tmp_path):
 def test_what_is_not_computed_or_read_is_told(tmp_path):
     text = " ".join(unread.lines(loco(tmp_path / "loco"), testing=True))
     assert "sPRO, is not computed" in text
-    assert "62 normal images of validation/; for the threshold give --calibration_data=" in text
+    assert "62 normal images in validation/; to set the threshold, give --calibration_data=" in text
     root = mvtec_ad_2(tmp_path / "ad2")
     text = " ".join(unread.lines(root, testing=False))
     assert "AUPRO is integrated up to .05" in text
@@ -200,7 +200,7 @@ def test_what_is_not_computed_or_read_is_told(tmp_path):
 def test_a_damaged_split_is_named(tmp_path):
     root = visa(tmp_path / "visa")
     (root / "Data/Images/Normal/0003.JPG").unlink()
-    with pytest.raises(InputError, match=r"0003\.JPG is missing, which .*1cls\.csv lists"):
+    with pytest.raises(InputError, match=r"1cls\.csv lists .*0003\.JPG, which is missing"):
         sources.list_train(root)
     root = real_iad(tmp_path / "iad")
     (tmp_path / "iad/realiad_jsons/audiojack.json").write_text("{")

@@ -55,8 +55,8 @@ def break_other_file(root):
         (break_no_folder, r"category is not a folder"),
         (break_no_good, r"has no folder train/good"),
         (break_parent, r"category holds categories: try --data=.*bottle"),
-        (break_one_image, r"holds 1 image \(\.png, .*\); at least 2"),
-        (break_empty, r"holds 0 images \(\.png, .*\); at least 2"),
+        (break_one_image, r"holds 1 image \(\.png, .*\); fitting a density needs at least 2"),
+        (break_empty, r"holds 0 images \(\.png, .*\); fitting a density needs at least 2"),
         (break_truncated, r"003\.png cannot be read as an image"),
         (break_not_an_image, r"003\.png cannot be read as an image"),
         (break_other_file, r"clip\.mp4 is not an image .*move it"),
@@ -94,11 +94,11 @@ def test_16_bit_color_is_stated(tmp_path):
 
 def test_bad_test_folders(category, tmp_path):
     shutil.copy(category / "test/good/000.png", category / "test/loose.png")
-    with pytest.raises(InputError, match=r"loose\.png lies beside the folders"):
+    with pytest.raises(InputError, match=r"loose\.png is next to the folders"):
         sources.read_test(category, 32)
     (category / "test/loose.png").unlink()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="holds no test images"):
         sources.read_test(tmp_path / "empty", 32)
     with pytest.raises(InputError, match="is not a folder"):
         sources.read_test(tmp_path / "missing", 32)
@@ -106,7 +106,7 @@ def test_bad_test_folders(category, tmp_path):
         sources.read_test(tmp_path, 32)
     shutil.rmtree(category / "test/good")
     shutil.rmtree(category / "test/square")
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="hold no test images"):
         sources.read_test(category, 32)
     (category / "test").rmdir()
     with pytest.raises(InputError, match="has no folder test"):

@@ -42,11 +42,11 @@ def test_a_plain_folder_is_unlabelled(tmp_path):
 @pytest.mark.parametrize(
     ("pixels", "kind", "expected"),
     [
-        (np.full((5, 8), 90, np.uint8), "8-bit grey", (90, 90, 90)),
-        (np.full((5, 8), 51400, np.uint16), "16-bit grey, white 65535", (200, 200, 200)),
+        (np.full((5, 8), 90, np.uint8), "8-bit gray", (90, 90, 90)),
+        (np.full((5, 8), 51400, np.uint16), "16-bit gray, white 65535", (200, 200, 200)),
         (np.full((5, 8, 3), (1, 2, 3), np.uint8), "8-bit RGB", (1, 2, 3)),
         (np.full((5, 8, 4), (1, 2, 3, 0), np.uint8), "8-bit RGB with transparency, on the background 0,0,0", (0, 0, 0)),
-        (np.full((5, 8, 2), (77, 9), np.uint8), "8-bit grey with transparency, on the background 0,0,0", (3, 3, 3)),
+        (np.full((5, 8, 2), (77, 9), np.uint8), "8-bit gray with transparency, on the background 0,0,0", (3, 3, 3)),
     ],
 )
 def test_every_kind_of_image_becomes_rgb(tmp_path, pixels, kind, expected):

@@ -108,7 +108,7 @@ def test_files_and_download_give_one_network(source, downloaded, name):
 def test_a_file_of_another_network_is_refused_by_its_first_layer(source, tmp_path, category):
     config = Config.of(backbone="efficientnet_b2", weights=str(source / "notop.h5"), data=str(category), epochs=0)
     # B2's first block is wider than B0's second; what comes before has the same shapes.
-    with pytest.raises(InputError, match=r"another network than efficientnet_b2: the layer block1b_dwconv needs"):
+    with pytest.raises(InputError, match=r"is not from efficientnet_b2: the layer block1b_dwconv needs"):
         cutpaste_tf.train(config, tmp_path / "run", checkpoint_minutes=5)
     assert not (tmp_path / "run").exists()
     backbone = efficientnet.efficientnet("efficientnet_b0")
@@ -116,7 +116,7 @@ def test_a_file_of_another_network_is_refused_by_its_first_layer(source, tmp_pat
     content = (source / "notop.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(content[: len(content) // 2])
     for name in ("text.h5", "cut.h5"):
-        with pytest.raises(InputError, match=f"{name} is not a Keras weights file, or is damaged"):
+        with pytest.raises(InputError, match=f"{name} is not a Keras weights file, or it is damaged"):
             efficientnet.set_weights(backbone, str(tmp_path / name))
     with pytest.raises(InputError, match="does not exist; give a file, or `imagenet`"):
         efficientnet.set_weights(backbone, str(tmp_path / "none.h5"))
@@ -156,7 +156,7 @@ def test_drop_connect_is_for_training_in_both_phases():
         np.testing.assert_allclose(nets.feature(image, training=False), expected, atol=1e-4 * scale)
         twice = [keras.ops.convert_to_numpy(nets.feature(image, training=True)) for _ in range(2)]
         assert min(np.abs(twice[0] - other).max() for other in (twice[1], expected)) > 0.01 * scale
-    with pytest.raises(InputError, match=r"--drop_connect: resnet18 has none; it is for EfficientNet"):
+    with pytest.raises(InputError, match=r"--drop_connect: resnet18 has none; it is only for EfficientNet"):
         Config.of(drop_connect=True)
 
 

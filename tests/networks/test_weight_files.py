@@ -107,8 +107,11 @@ def test_weights_are_downloaded_once(hub):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ("another", "the download has another hash than the published file, and was deleted; try again, or fetch http"),
-        ("broken off", "fetch http://127.* by hand and put it at .*resnet18.safetensors, or name a file of weights"),
+        (
+            "another",
+            "file's hash does not match the published one, so it was deleted; try again, or download http",
+        ),
+        ("broken off", "download http://127.* by hand and put it at .*resnet18.safetensors, or give a weights file"),
     ],
 )
 def test_half_a_file_or_another_is_not_kept(hub, answer, message):
@@ -124,7 +127,7 @@ def test_without_a_network_one_line_says_what_to_fetch(hub, monkeypatch):
     nobody = download.RESNET18._replace(url="http://127.0.0.1:9/model.safetensors")
     monkeypatch.setattr(download, "RESNET18", nobody)
     with pytest.raises(
-        InputError, match=r"could not be downloaded .*; fetch http://127\.0\.0\.1:9/model\.safetensors by"
+        InputError, match=r"could not be downloaded .*; download http://127\.0\.0\.1:9/model\.safetensors by"
     ):
         weights.read_resnet18("imagenet", "imagenet")
 
@@ -135,7 +138,7 @@ def test_a_mirror_of_hugging_face_is_asked_and_offline_nobody_is(hub, monkeypatc
     monkeypatch.setattr(download, "RESNET18", published)
     monkeypatch.setenv("HF_ENDPOINT", mirror + "/")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match="is not in the cache, and HF_HUB_OFFLINE forbids to download it; fetch http"):
+    with pytest.raises(InputError, match="is not in the cache, and HF_HUB_OFFLINE forbids downloads; download http"):
         weights.read_resnet18("imagenet", "imagenet")
     assert hub.requests == 0
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")

@@ -232,7 +232,7 @@ def test_without_labels_there_is_no_curve(tmp_path, opened):
     path, *_ = drawn(tmp_path, 12, labels=[-1] * 12, paths=[f"{i}.png" for i in range(12)], heat=False)
     shown = opened(path)
     assert shown.is_hidden("#roc-figure")
-    assert "unlabelled images" in shown.inner_text("#counts")
+    assert "unlabeled images" in shown.inner_text("#counts")
     assert "false alarms" not in shown.inner_text("#counts")
     assert shown.locator("#figures-title").count() == 0
     assert shown.locator("#gallery .heat").count() == 0
@@ -308,7 +308,7 @@ def test_it_fits_and_is_accessible(tmp_path, width, opened):
     assert shown.evaluate(_SCROLLS) == []
     shown.keyboard.press("Escape")
     text = shown.inner_text("main")
-    assert text.index("p-value (p): the part of normal images") < text.index(
+    assert text.index("p-value (p): the fraction of normal images") < text.index(
         " p 0.5"
     )  # explained where it first stands
     # No heading reaches into the next.

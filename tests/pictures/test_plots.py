@@ -30,7 +30,7 @@ def test_a_kind_s_name_stands_above_its_bars(tmp_path, monkeypatch):
     monkeypatch.setattr(plots.drawing, "save", lambda figure, path: titles.extend(
         axis.get_title(loc="left") for axis in figure.axes))  # fmt: skip
     plots.save_histogram(tmp_path / "x.png", ["good", LONG, ""], np.arange(3.0), "t")
-    assert ["".join(title.split()) for title in titles] == ["good(1)", "unlabelled(1)", f"{LONG}(1)"]
+    assert ["".join(title.split()) for title in titles] == ["good(1)", "unlabeled(1)", f"{LONG}(1)"]
 
 
 def test_one_score_far_away_leaves_the_others_their_room(tmp_path, monkeypatch):

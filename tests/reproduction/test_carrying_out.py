@@ -142,7 +142,7 @@ def test_a_second_command_in_the_folder_is_refused(tmp_path, request_):
     draw_category(tmp_path / "bottle")
     with (
         files.locked(request_.output_dir),
-        pytest.raises(InputError, match=r"Another process is at work in .*/repro; wait for it"),
+        pytest.raises(InputError, match=r"Another process is using .*/repro; wait for it"),
     ):
         reproducing.reproduce(request_, COMMANDS)
     assert not (request_.output_dir / "runs").exists()
@@ -207,7 +207,7 @@ def test_tables_that_cannot_be_written_for_a_while_end_nothing(request_):
     executor = carrying_out.local(1)
     assert carrying_out.carry_out(work, job, executor, report=lines.append, write_tables=write_tables) == []
     assert len(calls) == 3  # after each run, and at the end
-    (warning,) = [line for line in lines if line.startswith("Warning: the tables stay as they are for now")]
+    (warning,) = [line for line in lines if line.startswith("Warning: the tables cannot be updated for now")]
     assert "No space left on device: '/repro/.1.partial'" in warning
 
 
@@ -252,13 +252,13 @@ def test_bad_input_is_told_before_the_first_run(tmp_path, request_):
     (tmp_path / "other/bottle/train/good").joinpath("added.png").write_bytes(
         next((tmp_path / "bottle/train/good").iterdir()).read_bytes()
     )
-    with pytest.raises(InputError, match=r"holds runs of other images of bottle, by their names and sizes; name"):
+    with pytest.raises(InputError, match=r"holds runs on other images of bottle, judging by names and sizes; give"):
         start(data_root=str(tmp_path / "other"))
-    with pytest.raises(InputError, match=r"--weights=none\.h5 is not a file; leave --weights out"):
+    with pytest.raises(InputError, match=r"--weights=none\.h5 is not a file; omit --weights"):
         start(tables=(3,), weights="none.h5")
     start(weights="none.h5", seeds=1)  # of no use to Table 5
     shutil.rmtree(tmp_path / "bottle/ground_truth")
-    with pytest.raises(InputError, match=r"/bottle has no masks .* no pixel AUROC, which Table 2 is of"):
+    with pytest.raises(InputError, match=r"/bottle has no masks .* so the pixel AUROC for Table 2 cannot be computed"):
         start(tables=(2,))
     with pytest.raises(SystemExit):
         command("reproduce_main.py", f"--data_root={tmp_path}", f"--output_dir={tmp_path}/x", "--table=9")
@@ -282,14 +282,14 @@ def test_no_room_is_told_before_the_first_run(tmp_path, request_, monkeypatch):
 def test_a_category_that_can_have_no_auroc_is_told(tmp_path, request_):
     draw_category(tmp_path / "bottle")
     shutil.rmtree(tmp_path / "bottle/test/good")
-    with pytest.raises(InputError, match="/bottle has no normal test images, so that it can have no AUROC"):
+    with pytest.raises(InputError, match="/bottle has no normal test images, so no AUROC can be computed"):
         reproducing.reproduce(request_, COMMANDS)
 
 
 def test_a_gpu_that_is_not_there_is_told(tmp_path, request_, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     draw_category(tmp_path / "bottle")
-    with pytest.raises(InputError, match=r"--gpu: \w+ finds no GPU here \(.* names 0\)\. Install"):
+    with pytest.raises(InputError, match=r"--gpu: \w+ finds no GPU here \(.* lists 0\)\. Install"):
         reproducing.reproduce(request_, COMMANDS, machines=reproducing.Machines(gpu=True))
     assert not (request_.output_dir / "runs").exists()
 
@@ -343,7 +343,7 @@ def test_a_figure_without_its_run_is_told(tmp_path, request_):
     place.mkdir(parents=True)
     (place / "failures").write_text("9")
     assert len(reproducing.reproduce(request, COMMANDS, drawings=(3,), report=lines.append)) == 1
-    assert lines[-1] == f"Warning: figure 3 of bottle is not drawn without {task.run.name}."
+    assert lines[-1] == f"Warning: figure 3 for bottle is not drawn, since it needs {task.run.name}."
     assert lines[-2] == f"Warning: {task.run.name} was given up: error: the disk is full"
 
 
@@ -360,9 +360,9 @@ def test_tables_and_figures_have_the_papers_numbers(tmp_path, capsys, monkeypatc
     assert planned("--table=4..5") == planned("--table=4,5") != planned("--table=4")
     assert planned("--figure=5,7..21") == planned("--figure=2,4") != planned("--figure=5")
     for flag, message in [
-        ("--table=1,9", "--table=9 is not of 1, 2, 3, 4, 5, 6, 7, 8, cifar10, or all"),
-        ("--table=2..1", "--table=2..1 is not of 1, 2, 3"),
-        ("--figure=22", "--figure=22 is not of 2, 3, 4, 6, 5, 7, 8"),
+        ("--table=1,9", "--table=9 is unknown; give some of 1, 2, 3, 4, 5, 6, 7, 8, cifar10, or all"),
+        ("--table=2..1", "--table=2..1 is unknown; give some of 1, 2, 3"),
+        ("--figure=22", "--figure=22 is unknown; give some of 2, 3, 4, 6, 5, 7, 8"),
     ]:
         with pytest.raises(SystemExit):
             command("reproduce_main.py", *words, flag)

@@ -113,7 +113,7 @@ def test_seeds_come_one_after_another(tmp_path):
 
 
 def test_an_unknown_column_is_refused(tmp_path):
-    with pytest.raises(InputError, match="--columns=cutpast is not known; these tables have confetti, cutout"):
+    with pytest.raises(InputError, match="--columns=cutpast is unknown; these tables have confetti, cutout"):
         plan(request_of(tmp_path, tables=(4,), columns=("cutpast",)))
 
 
@@ -129,15 +129,15 @@ def test_the_plan_says_what_is_left_and_what_it_takes(tmp_path, monkeypatch):
     kind = "resnet18, 256 px, imagenet stem, float32"
     assert [*described(work, request)][-4:] == [
         "0 of 2 runs are done.",
-        "Measuring the speed of 1 kinds of runs, 60 s at most.",
-        f"  {kind}: {131072 * 96} views, whose speed could not be measured in that time.",
-        "Left, and not in these: 2 evaluations.",
+        "Measuring the speed of 1 kinds of runs, for at most 60 s.",
+        f"  {kind}: {131072 * 96} views; their speed could not be measured in that time.",
+        "Also left, not included above: 2 evaluations.",
     ]
     assert requests == [[{}]]  # by the settings that are not the defaults
     hours = 131072 * 96 / 48 / 3600
     assert [*described(work, request)][-3:-1] == [
         f"Left: {hours:.1f} hours of training, one run at a time:",
-        f"  {kind}: {hours:.1f} hours at 48.0 views/s, measured now, in steps of 6.",
+        f"  {kind}: {hours:.1f} hours at 48.0 views/s, measured just now in steps of 6.",
     ]
     first = tmp_path / "runs" / work[0].run.name
     (first / "detector").mkdir(parents=True)
@@ -153,8 +153,8 @@ def test_the_plan_says_what_is_left_and_what_it_takes(tmp_path, monkeypatch):
     assert lines[-4:] == [
         "1 of 2 runs are done.",
         f"Left: {hours:.1f} hours of training, one run at a time:",
-        f"  {kind}: {hours:.1f} hours at 960.0 views/s, as the last run here.",
-        "Left, and not in these: 1 evaluations.",
+        f"  {kind}: {hours:.1f} hours at 960.0 views/s, as in the last run here.",
+        "Also left, not included above: 1 evaluations.",
     ]
     assert len(requests) == 2
 

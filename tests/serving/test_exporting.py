@@ -36,7 +36,7 @@ def exported(tmp_path_factory):
 def test_the_command_writes_an_export_and_an_evaluation_takes_it(tiny_run, tmp_path, capsys):
     command("export_main.py", f"--run_dir={tiny_run}", f"--output={tmp_path / 'out'}", "--false_alarm_rate=0.3")
     shown = capsys.readouterr()
-    assert "30 % false alarms, by the scores of 6 normal images" in shown.out
+    assert "30 % false alarms, from the scores of 6 normal images" in shown.out
     assert not shown.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "1",
@@ -55,7 +55,7 @@ def test_the_command_writes_an_export_and_an_evaluation_takes_it(tiny_run, tmp_p
     assert decided[0] == decided[1]
     with pytest.raises(SystemExit):
         command("eval_main.py", f"--run_dir={tmp_path / 'out'}", f"--calibration_data={tmp_path}")
-    assert "An export's threshold is what it was made with" in capsys.readouterr().err
+    assert "An export's threshold is fixed when it is made" in capsys.readouterr().err
 
 
 def test_an_export_takes_the_place_of_another(tiny_run, tmp_path):
@@ -71,11 +71,11 @@ def test_an_export_takes_the_place_of_another(tiny_run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"run_dir": "nowhere"}, "nowhere does not exist; name the folder of a run"),
-        ({"output": "file"}, "is a file; name a folder"),
+        ({"run_dir": "nowhere"}, "nowhere does not exist; give the folder of a run"),
+        ({"output": "file"}, "is a file; give a folder"),
         ({"output": "category"}, "is not the folder of an export"),
         ({"output": "/proc/export"}, "cannot be written"),
-        ({"run_dir": "export"}, "is an export already"),
+        ({"run_dir": "export"}, "is already an export"),
         ({"false_alarm_rate": 1.0}, "must be between 0 and 1"),
         ({"false_alarm_rate": 0.01}, r"--false_alarm_rate=0.01.*0\.1429"),
         ({"format": "pickle"}, "must be one of: saved_model, onnx, litert"),
@@ -114,7 +114,7 @@ def test_a_detector_without_scores_of_normal_images_is_refused(exported, tmp_pat
 
 def test_another_backend_is_refused(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(cutpaste_tf.environment, "backend", lambda: "jax")
-    with pytest.raises(InputError, match="KERAS_BACKEND is jax: give KERAS_BACKEND=tensorflow"):
+    with pytest.raises(InputError, match="KERAS_BACKEND is jax; set KERAS_BACKEND=tensorflow"):
         export(exported / "run", tmp_path / "out")
 
 
@@ -135,14 +135,14 @@ def test_a_disk_that_fills_up_leaves_nothing(exported, tmp_path):
 
 def test_what_an_evaluation_by_an_export_refuses(exported, tmp_path):
     folder = exported / "export"
-    with pytest.raises(InputError, match="is an export, whose settings of density are those that it was made with"):
+    with pytest.raises(InputError, match="is an export, which fixes the settings of density"):
         evaluate(folder, settings={"density": "kde"})
     assert evaluate(folder, settings={"false_alarm_rate": 0.5}, report=no_report)["false_alarm_rate"] == 0.5
     with pytest.raises(InputError, match="whose GradCAM uses the map that its feature pools"):
         evaluate(folder, options=EvaluationOptions(gradcam_layer="layer4_1"), report=no_report)
     with pytest.raises(InputError, match="cannot be part of an ensemble"):
         evaluate([folder, exported / "run"], output_dir=tmp_path / "out")
-    with pytest.raises(InputError, match="images have the pixels of training images"):
+    with pytest.raises(InputError, match="images have the same pixels as training images"):
         evaluate(folder, str(exported / "category/train/good"), report=no_report)
 
 
@@ -159,13 +159,13 @@ def test_a_damaged_export_is_named(tiny_run, tmp_path):
     graph = out / "1/saved_model.pb"
     content = graph.read_bytes()
     graph.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(InputError, match=r"saved_model\.pb is not the file that was written"):
+    with pytest.raises(InputError, match=r"saved_model\.pb is not the file that was exported"):
         evaluate(out)
     graph.unlink()
     with pytest.raises(InputError, match=r"saved_model\.pb is missing"):
         evaluate(out)
     (out / "export.json").write_text('{"format": "saved_model"}')
-    with pytest.raises(InputError, match="is damaged or of another version"):
+    with pytest.raises(InputError, match="is damaged or from another version"):
         evaluate(out)
 
 
@@ -201,8 +201,8 @@ def test_the_threshold_of_other_normal_images(copied_run, category, tmp_path, co
     assert evaluate(tmp_path / "out")["threshold"] == pytest.approx(result["threshold"], rel=1e-9)
     assert export(run, tmp_path / "own", options=options, report=no_report)["threshold"] < record["threshold"]
     for named, message in [
-        (category / "train/good", "6 of 6 images have the pixels .* Name images that were not trained on."),
-        (tmp_path / "none", "none is not a folder; it must be"),
+        (category / "train/good", "6 of 6 images have the same pixels .* Give images that were not used for training."),
+        (tmp_path / "none", "none is not a folder; give"),
     ]:
         with pytest.raises(InputError, match=f"^--calibration_data={named}: .*{message}"):
             export(run, tmp_path / "refused", options=options._replace(calibration_data=named), report=no_report)
@@ -213,7 +213,7 @@ def test_without_the_training_images_others_are_named(tiny_run, category, tmp_pa
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
     category.rename(tmp_path / "moved")
-    with pytest.raises(InputError, match=r"not where they were .* by --comparison_images"):
+    with pytest.raises(InputError, match=r"no longer where they were .* as --comparison_images"):
         export(tiny_run, tmp_path / "out", options=ExportOptions(false_alarm_rate=0.3, format="onnx"))
     for index in range(4):
         write_image(tmp_path / f"others/{index}.png", np.full((40, 40, 3), 90 + 9 * index, np.uint8))
@@ -224,7 +224,7 @@ def test_without_the_training_images_others_are_named(tiny_run, category, tmp_pa
 
 def test_a_missing_package_is_named(exported, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"needs the package tf2onnx: pip install 'cutpaste_tf\[export\]'"):
+    with pytest.raises(InputError, match=r"needs the package tf2onnx; run pip install 'cutpaste_tf\[export\]'"):
         export(exported / "run", tmp_path / "out", options=ExportOptions(format="onnx"))
 
 
@@ -236,7 +236,7 @@ def test_an_export_that_decides_otherwise_is_refused(exported, tmp_path, monkeyp
         "score",
         lambda self, images, **_: Scores(np.full(len(images), 1e9), np.ones(images.shape[:3], np.float32)),
     )
-    with pytest.raises(InputError, match=r"of 12 images are decided differently from the evaluation"):
+    with pytest.raises(InputError, match=r"of 12 images get a different decision than in the evaluation"):
         export(
             exported / "run",
             tmp_path / "out",

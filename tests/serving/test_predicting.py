@@ -53,7 +53,7 @@ def test_rows_are_those_of_the_evaluation_and_of_python(config, copied_run, cate
     printed = capsys.readouterr()
     assert printed.out == ""
     assert f"Detector: {run}, a" in printed.err
-    assert "30 % false alarms by 6 normal images" in printed.err
+    assert "30 % false alarms, from 6 normal images" in printed.err
     assert "Scored 6 images" in printed.err
     assert "images/s" in printed.err
 
@@ -138,11 +138,11 @@ def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(copied_run, category,
     errors = {
         "a.png": "cannot be read as an image",
         "c.txt": "is not an image",
-        "d/again": "is a link to a folder that it lies in",
+        "d/again": "is a link to a folder that contains it",
         "e.png": "there is no such file",
         "g.png": "more than --max_megapixels=0.1",
         "h.png": "is not a file but a pipe",
-        "set/ground_truth": "is a folder of masks, which are not scored",
+        "set/ground_truth": "is a folder of masks; masks are not scored",
     }
     for name, row in rows.items():
         assert errors.get(name, "") in row["error"]
@@ -236,7 +236,7 @@ def test_results_do_not_go_where_a_pattern_finds_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_image(tmp_path / "photos/x.png", np.zeros((4, 4, 3), np.uint8))
     for place, named in [("photos/rows.csv", "photos/*"), ("photos/maps", "photos/*"), ("photos/maps", "*/*/*.png")]:
-        with pytest.raises(InputError, match=r"lies in --images="):
+        with pytest.raises(InputError, match=r"is inside --images="):
             named_files.refuse_inside(tmp_path / place, named, "--heat_maps", is_folder=True)
     for place, named in [("rows.csv", "*.png"), ("photos/rows.csv", "photos/*/*.png"), ("maps", "photos/*")]:
         named_files.refuse_inside(tmp_path / place, named, "--output", is_folder=False)

@@ -46,5 +46,5 @@ def test_what_a_format_lacks_is_told_in_a_line(tmp_path):
         write(tmp_path / "model", "onnx", detector, 0.0)
         single_precision.score(tmp_path / "model", "onnx", images)
 
-    with pytest.raises(InputError, match="take --format=saved_model"):
+    with pytest.raises(InputError, match="use --format=saved_model"):
         write_and_score()

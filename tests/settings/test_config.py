@@ -94,7 +94,7 @@ def test_values_of_another_version_are_pinned(tmp_path):
     assert read == TINY.replaced(head_epochs=5, learning_rate=1.0, freeze_batch_norm="no")
     assert read.resolved().flat() == TINY.resolved().flat() | {"head_epochs": 5, "learning_rate": 1.0}
     for wrong, message in (
-        ({"speed": 1}, "not known"),
+        ({"speed": 1}, "unknown settings"),
         ({"epochs": "ten"}, "epochs is 'ten', which is not of type int"),
     ):
         path.write_text(json.dumps(values | {"resolved": wrong}))

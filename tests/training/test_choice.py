@@ -73,15 +73,15 @@ def test_a_run_is_made_of_what_is_chosen_and_keeps_it(chosen, parts, tmp_path, c
     command(*words)
     made = Config.read(tmp_path / "run/config.json").flat()
     assert {name: made[name] for name in CHOSEN} == {name: config.flat()[name] for name in CHOSEN}
-    assert "Chosen of 29, by what they find" in capsys.readouterr().out
+    assert "Chosen from 29 by how much they find" in capsys.readouterr().out
     assert cutpaste_tf.load(tmp_path / "run").calibration is not None
     command(*words)  # the choice stands
     shown = capsys.readouterr().out
     assert "Chosen" not in shown
-    assert "complete already" in shown
+    assert "already complete" in shown
     with pytest.raises(SystemExit):
         command(*words, "--feature=layer1")
-    assert "--feature: --choose decides that" in capsys.readouterr().err
+    assert "--feature cannot be given with --choose" in capsys.readouterr().err
 
 
 def test_the_quick_preset_chooses_unless_it_is_told_what_to_take(chosen, parts, category, tmp_path, capsys):
@@ -135,9 +135,9 @@ def test_anomalies_are_small_or_faint_and_on_every_image():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 1}, "give --epochs=0 as well"),
-        ({"feature": "layer1"}, "--feature: --choose decides it"),
-        ({"patch_size": 64, "tile_size": 256}, "--choose takes images whole"),
+        ({"epochs": 1}, "add --epochs=0"),
+        ({"feature": "layer1"}, "--feature cannot be given with --choose"),
+        ({"patch_size": 64, "tile_size": 256}, "--choose needs whole images"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(parts, tmp_path, changes, message):
@@ -157,5 +157,5 @@ def test_copies_of_an_image_are_on_one_side():
 
 
 def test_too_few_images_are_refused(category, tmp_path):
-    with pytest.raises(InputError, match="at least 12 normal images, to hold a third of them out; there are 6"):
+    with pytest.raises(InputError, match="at least 12 normal images, to hold out a third of them; there are 6"):
         choose(SETTINGS.replaced(data=str(category)), tmp_path / "run")

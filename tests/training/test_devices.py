@@ -94,7 +94,7 @@ def test_two_devices_are_one_on_jax(category, tmp_path):
 def test_devices_that_cannot_share_a_batch_are_refused(monkeypatch):
     monkeypatch.setattr(devices, "_available", lambda: ["gpu:0", "gpu:1", "gpu:2", "gpu:3"])
     with (
-        pytest.raises(InputError, match="--devices=5 must be auto, or a number up to 4: found gpu:0, gpu:1"),
+        pytest.raises(InputError, match="--devices=5 must be auto or a number up to 4: found gpu:0, gpu:1"),
         devices.used("5"),
     ):
         pass

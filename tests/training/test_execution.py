@@ -138,7 +138,7 @@ def test_what_cannot_be_carried_out_is_refused(category, tmp_path, capsys, monke
     flags = [f"--data={category}", f"--output_dir={tmp_path}/run", "--backbone=toy", "--image_size=32"]
     with pytest.raises(SystemExit):
         command("train_main.py", *flags, "--steps_per_epoch=6", "--steps_per_execution=4")
-    assert "error: --steps_per_execution=4 must divide an epoch's --steps_per_epoch=6." in capsys.readouterr().err
+    assert "error: --steps_per_execution=4 must divide --steps_per_epoch=6." in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match="--jit_compile=perhaps must be one of: auto, yes, no"):
         Execution(jit_compile="perhaps").check(TINY.schedule)

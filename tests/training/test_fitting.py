@@ -109,7 +109,7 @@ def test_end_to_end(category, tmp_path, capsys):
     # The same command again does nothing; another configuration or other images are refused.
     before = (folder / "detector/model.keras").stat().st_mtime_ns
     run(config, category, folder)
-    assert "complete already" in capsys.readouterr().out
+    assert "already complete" in capsys.readouterr().out
     assert (folder / "detector/model.keras").stat().st_mtime_ns == before
     with pytest.raises(InputError, match=r"holds a run with seed=0 \(now 1\)"):
         run(config.replaced(seed=1), category, folder)
@@ -122,7 +122,7 @@ def test_scores_without_an_auc(category, tmp_path, capsys):
     folder = tmp_path / "run"
     run(TINY.replaced(epochs=0, data=str(category)), category, folder)
     cutpaste_tf.evaluate(folder, category / "train/good", options=EvaluationOptions(allow_trained_images=True))
-    assert "No AUC: of the 6 images 0 are known normal and 0 known anomalous" in capsys.readouterr().out
+    assert "No AUC: of the 6 images, 0 are known to be normal and 0 to be anomalous" in capsys.readouterr().out
     assert json.loads((folder / "eval_data=good/metrics.json").read_text())["image_auroc"] is None
     assert not (folder / "eval_data=good/roc.png").exists()
     with (folder / "eval_data=good/scores.csv").open() as file:

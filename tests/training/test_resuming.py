@@ -52,7 +52,7 @@ def test_a_run_is_complete_only_with_its_detector(tmp_path):
     (tmp_path / "detector.partial").mkdir()
     assert not runs.is_complete(tmp_path)
     assert not folder.exists()
-    with pytest.raises(InputError, match="does not exist; name the folder of a run"):
+    with pytest.raises(InputError, match="does not exist; give the folder of a run"):
         loading.load(folder)
 
 

@@ -67,7 +67,9 @@ def test_training_stops_with_a_checkpoint_and_ends_as_if_it_had_not(
     execution, before = Execution(together), handlers()
     cutpaste_tf.train(config, tmp_path / "whole", execution=execution)
     signal_at(step, number, monkeypatch)
-    with pytest.raises(SignalError, match=rf"^Stopped after step {step} of 16; the same command goes on") as stopped:
+    with pytest.raises(
+        SignalError, match=rf"^Stopped after step {step} of 16; run the same command to continue"
+    ) as stopped:
         cutpaste_tf.train(config, tmp_path / "stopped", execution=execution)
     assert stopped.value.number == number
     assert handlers() == before
@@ -96,7 +98,7 @@ def test_a_checkpoint_of_version_0_2_is_resumed(category, tmp_path, monkeypatch)
 
 def test_a_signal_before_the_first_step_leaves_no_checkpoint(category, tmp_path, monkeypatch):
     signal_at(0, signal.SIGTERM, monkeypatch)
-    with pytest.raises(SignalError, match=r"^Stopped before the first of 6 steps; the same command"):
+    with pytest.raises(SignalError, match=r"^Stopped before the first of 6 steps; run the same command"):
         cutpaste_tf.train(TINY.replaced(data=str(category)), tmp_path / "run")
     assert not (tmp_path / "run/checkpoint.npz").exists()
 
@@ -109,7 +111,7 @@ def test_a_second_signal_does_what_it_did_before(capfd):
         with stopping.requests() as stop:
             signal.raise_signal(signal.SIGTERM)
             assert stop.number == signal.SIGTERM
-            assert "The same again stops at once." in capfd.readouterr().err
+            assert "Repeat to stop at once." in capfd.readouterr().err
             signal.raise_signal(signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, end)

@@ -42,7 +42,7 @@ def test_a_run_and_its_evaluation_are_there(category, tmp_path):
 
 
 def test_images_without_heat_maps_are_refused(tiny_run):
-    with pytest.raises(InputError, match="shows heat maps, and there are none: give --heat_maps"):
+    with pytest.raises(InputError, match="shows heat maps, but there are none; add --heat_maps"):
         cutpaste_tf.evaluate(
             tiny_run,
             options=EvaluationOptions(heat_maps=False, tensorboard_images=True),

@@ -1,6 +1,6 @@
 """Densities of image features as graphs: the log density, and the anomaly score's gradient, which GradCAM needs.
 
-The formulas are those of `density/`, applied to the arrays of a fitted density.
+The formulas are those in `density/`, applied to the arrays of a fitted density.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Mixture:
 
 
 class Kernels:
-    """A kernel estimate, see `kernel.KernelEstimate`; arguments as of `Mixture`."""
+    """A kernel estimate, see `kernel.KernelEstimate`; arguments as for `Mixture`."""
 
     def __init__(self, arrays: dict[str, np.ndarray], keep: Weights):
         features, bandwidth = arrays["features"], float(arrays["bandwidth"])
@@ -65,11 +65,11 @@ class Kernels:
         self._bandwidth = bandwidth
 
     def log_density(self, features: Any) -> Any:
-        """As `Mixture.log_density`."""
+        """See `Mixture.log_density`."""
         return tf.reduce_logsumexp(self._logs(self._scaled(features)), axis=1) + self._peak
 
     def score_slope(self, features: Any) -> Any:
-        """As `Mixture.score_slope`."""
+        """See `Mixture.score_slope`."""
         scaled = self._scaled(features)
         near = tf.linalg.matmul(tf.nn.softmax(self._logs(scaled), axis=1), self._features)
         return (scaled - near) / self._bandwidth
@@ -83,7 +83,7 @@ class Kernels:
 
 
 class Nearest:
-    """Gaussians around the nearest features, see `nearest.NearestDensity`; arguments as of `Mixture`."""
+    """Gaussians around the nearest features, see `nearest.NearestDensity`; arguments as for `Mixture`."""
 
     def __init__(self, arrays: dict[str, np.ndarray], keep: Weights):
         features, self._neighbors = arrays["features"], min(int(arrays["neighbors"]), len(arrays["features"]))
@@ -93,11 +93,11 @@ class Nearest:
         self._squares = keep(((features - center) ** 2).sum(axis=1), "squares")
 
     def log_density(self, features: Any) -> Any:
-        """As `Mixture.log_density`."""
+        """See `Mixture.log_density`."""
         return -0.5 * tf.reduce_mean(self._nearest(features - self._center)[0], axis=1)
 
     def score_slope(self, features: Any) -> Any:
-        """As `Mixture.score_slope`."""
+        """See `Mixture.score_slope`."""
         centered = features - self._center
         _, indices = self._nearest(centered)
         return centered - tf.reduce_mean(tf.gather(self._features, indices), axis=1)
@@ -125,20 +125,20 @@ def check(name: str) -> None:
     """Checks that a density has a graph.
 
     Raises:
-        InputError: it does not.
+        InputError: it has none.
     """
     if name not in GRAPHS:
         raise InputError(
-            f"The run's --density={name} cannot be exported: detection/graphs/densities.py has {', '.join(GRAPHS)}."
+            f"The run's --density={name} cannot be exported; detection/graphs/densities.py has {', '.join(GRAPHS)}."
         )
 
 
 class Scaled:
-    """A density with the scaling of features to unit length, if it is enabled.
+    """A density that scales features to unit length first, if this is enabled.
 
     Args:
-        name: of the density.
-        density: fitted.
+        name: name of the density.
+        density: the fitted density.
         keep: stores its arrays.
     """
 
@@ -147,11 +147,11 @@ class Scaled:
         self._scales = density.l2_normalize
 
     def log_density(self, features: Any) -> Any:
-        """As `Mixture.log_density`."""
+        """See `Mixture.log_density`."""
         return self._inner.log_density(unit(features) if self._scales else features)
 
     def score_slope(self, features: Any) -> Any:
-        """As `Mixture.score_slope`."""
+        """See `Mixture.score_slope`."""
         if not self._scales:
             return self._inner.score_slope(features)
         prepared = unit(features)

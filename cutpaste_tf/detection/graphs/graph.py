@@ -15,8 +15,8 @@ class Outputs(NamedTuple):
     """The outputs of a graph for images.
 
     Attributes:
-        score: float64 [count], higher = more anomalous; in single precision float32.
-        p_value: of the score, with the same dtype, see `calibration.Calibration`.
+        score: float64 [count], higher = more anomalous; float32 in single precision.
+        p_value: p-value of the score, with the same dtype, see `calibration.Calibration`.
         is_anomalous: bool [count], whether the score is above the threshold.
         heat_map: float32 [count, height, width].
     """
@@ -45,14 +45,14 @@ class DetectorGraph(Protocol):
 
 
 class Graph:
-    """Scores images as a detector does; its arrays are variables.
+    """Scores images like a detector; its arrays are variables.
 
     Args:
         detector: the detector's own graph.
-        normal_scores: float64 [n], sorted, of its calibration.
+        normal_scores: float64 [n], the sorted scores of its calibration.
         threshold: the score above which an image is anomalous.
-        region: bool [height, width], the part of the images that counts; None: all.
-        single: whether p-values are in single precision.
+        region: bool [height, width], the part of the images that counts; None: all of it.
+        single: whether p-values use single precision.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Graph:
         return Outputs(score, p_value, score > self._threshold, heat_map)
 
     def _blanked(self, images: Any) -> Any:
-        """As `images.regions.blank`."""
+        """See `images.regions.blank`."""
         inside = tf.cast(images, tf.int32) * self._region
         is_black = tf.cast(tf.reduce_max(inside, axis=-1, keepdims=True) < 1, tf.int32)
         return tf.cast(inside + is_black * self._region * tf.constant([0, 0, 1]), tf.uint8)
@@ -97,7 +97,7 @@ class MeanGraph:
         self._members = members
 
     def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
-        """As `DetectorGraph.negative_log_density`."""
+        """See `DetectorGraph.negative_log_density`."""
         densities, maps = zip(
             *(member.negative_log_density(images, to_unit_range) for member in self._members), strict=True
         )
@@ -105,7 +105,7 @@ class MeanGraph:
         return tf.add_n(list(densities)) / len(densities), mean
 
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
-        """As `DetectorGraph.reduce`."""
+        """See `DetectorGraph.reduce`."""
         return self._members[0].reduce(densities, maps)
 
 
@@ -114,8 +114,8 @@ class CombinedGraph:
 
     Args:
         members: the graphs of its members.
-        standards: mean, deviation and heat of each, as `combination.Standard`.
-        single: whether scores are in single precision.
+        standards: mean, deviation and heat of each member, see `combination.Standard`.
+        single: whether scores use single precision.
     """
 
     def __init__(self, members: list[DetectorGraph], standards: Sequence[tuple[float, float, float]], *, single: bool):
@@ -131,12 +131,12 @@ class CombinedGraph:
         }
 
     def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
-        """As `DetectorGraph.negative_log_density`, but lists of the members'."""
+        """See `DetectorGraph.negative_log_density`; returns lists of the members' results."""
         every = [member.negative_log_density(images, to_unit_range) for member in self._members]
         return [densities for densities, _ in every], [maps for _, maps in every]
 
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
-        """As `DetectorGraph.reduce`."""
+        """See `DetectorGraph.reduce`."""
         rows = zip(self._members, densities, maps, strict=True)
         scores, heat_maps = zip(*(member.reduce(of_member, own) for member, of_member, own in rows), strict=True)
         standardized = [

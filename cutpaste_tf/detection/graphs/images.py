@@ -14,14 +14,14 @@ from cutpaste_tf.settings.config import Config
 
 
 class ImageGraph:
-    """Log density of the pooled feature, and GradCAM of the map that it pools, where the density gives the gradient.
+    """Log density of the pooled feature, and GradCAM on the map it pools, with the gradient from the density.
 
     Args:
         feature: image in [0, 1] -> pooled feature.
-        config: of the detector.
-        density: fitted.
-        region: bool [height, width], the part of the images that counts; None: all.
-        single: whether density and maps are in single precision.
+        config: configuration of the detector.
+        density: fitted density.
+        region: bool [height, width], the part of the images that counts; None: all of it.
+        single: whether density and maps use single precision.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class ImageGraph:
         ]
 
     def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
-        """As `DetectorGraph.negative_log_density`."""
+        """See `DetectorGraph.negative_log_density`."""
         activations, pooled = self._network(to_unit_range(images), training=False)
         features = tf.cast(pooled, self._number)
         score = -self._density.log_density(features)
         rows, columns = self._enlarge
         height, width, channels = rows.shape[1], columns.shape[1], activations.shape[-1]
         weights = self._density.score_slope(features) / (height * width)
-        # Not tf.einsum: OpenVINO cannot read what it is converted to.
+        # Not tf.einsum, since OpenVINO cannot read what it is converted to.
         places = tf.reshape(tf.cast(activations, self._number), [-1, height * width, channels])
         maps = tf.reshape(tf.linalg.matvec(places, weights), [-1, height, width])
         maps = tf.cast(tf.nn.relu(maps), tf.float32)
@@ -64,7 +64,7 @@ class ImageGraph:
         return score, maps if self._region is None else maps * self._region
 
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
-        """As `DetectorGraph.reduce`."""
+        """See `DetectorGraph.reduce`."""
         return densities, maps
 
     def _keep(self, array: np.ndarray, name: str) -> Any:

@@ -1,5 +1,6 @@
-"""The patch model as a graph, see `detection.patch_detector`: images -> patch scores, as `detection.dense` and
-`density.patch_density` compute them -> heat maps and image scores.
+"""The patch model as a graph, see `detection.patch_detector`: images -> patch scores -> heat maps and image scores.
+
+Patch scores are computed as in `detection.dense` and `density.patch_density`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cutpaste_tf.settings.density import DensitySettings
 from cutpaste_tf.settings.scoring import FeatureSettings
 from cutpaste_tf.settings.sizes import Size
 
-_LOCATIONS = 64  # scored together
+_LOCATIONS = 64  # locations scored together
 
 
 class PatchGraph:
@@ -29,10 +30,10 @@ class PatchGraph:
 
     Args:
         feature: image in [0, 1] -> pooled feature.
-        config: of the detector.
-        density: of patches, fitted.
-        region: bool [height, width], the part of the images that counts; None: all.
-        single: whether density and maps are in single precision and without loops, as ONNX and LiteRT need.
+        config: configuration of the detector.
+        density: fitted density of patches.
+        region: bool [height, width], the part of the images that counts; None: all of it.
+        single: whether density and maps use single precision and no loops, as ONNX and LiteRT need.
     """
 
     def __init__(
@@ -62,12 +63,12 @@ class PatchGraph:
             self._inside = variables.keep(dense.inside(region[None], config.features), "inside", tf.float32)
 
     def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
-        """As `DetectorGraph.negative_log_density`."""
+        """See `DetectorGraph.negative_log_density`."""
         scores = tf.reshape(self._score(self._embed(images, to_unit_range)), [-1, *self._places])
         return scores if self._inside is None else scores * self._inside, None
 
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
-        """As `DetectorGraph.reduce`."""
+        """See `DetectorGraph.reduce`."""
         spread = tf.linalg.matmul(self._down, tf.cast(densities, self._number))
         maps = tf.cast(tf.linalg.matmul(spread, self._across, transpose_b=True), tf.float32)
         maps = maps if self._region is None else maps * self._region
@@ -79,7 +80,7 @@ class PatchGraph:
 
 
 class Embedder:
-    """Features of images' patches.
+    """Computes the features of images' patches.
 
     Args:
         feature: image in [0, 1] -> pooled feature.
@@ -95,7 +96,7 @@ class Embedder:
         self._network: Any = dense.fully_convolutional(feature, self._tiling.size, settings) if is_fast else feature
 
     def __call__(self, images: Any, to_unit_range: Callable[[Any], Any]) -> Any:
-        """Features float32 [count, locations, dimensions]; with loops, image by image, to bound memory.
+        """Features float32 [count, locations, dimensions]; with loops, image by image, to limit memory.
 
         Args:
             images: uint8 [count, height, width, 3].
@@ -139,7 +140,7 @@ class Embedder:
         cut = tf.gather(tf.gather(images, down, axis=1), across, axis=2)
         cut = tf.reshape(cut, [-1, rows, size, columns, size * 3])  # five axes: LiteRT supports no more
         patches = tf.reshape(tf.transpose(cut, [0, 1, 3, 2, 4]), [-1, count, size * size * 3])
-        # The last batch is filled with the last patch: LiteRT does not pad 8-bit integers.
+        # The last batch is filled up with the last patch, since LiteRT does not pad 8-bit integers.
         patches = tf.gather(patches, np.minimum(np.arange(batches * together), count - 1), axis=1)
         patches = tf.transpose(tf.reshape(patches, [-1, batches, together, size * size * 3]), [1, 0, 2, 3])
 
@@ -154,11 +155,11 @@ class Embedder:
 
 
 class Scorer:
-    """Anomaly scores of patches from their features, see `PatchDetector.embed`.
+    """Computes anomaly scores of patches from their features, see `PatchDetector.embed`.
 
     Args:
-        density: of patches.
-        settings: of the density.
+        density: density of patches.
+        settings: settings of the density.
         keep: stores its arrays.
         number: dtype of its arithmetic, float64 or float32.
         loops: see `each`.
@@ -174,14 +175,14 @@ class Scorer:
         self._locations = len(arrays["mean"])
         self._batches = math.ceil(self._locations / _LOCATIONS)
         self._means = keep(self._batched(arrays["mean"])[:, :, None], "means")
-        # Added inside the loop below: LiteRT's converter got the sign wrong when the sum was taken from a constant.
+        # Added inside the loop below: LiteRT's converter got the sign wrong when subtracting the sum from a constant.
         self._offsets = keep(density.peak - self._batched(arrays["peak"])[:, :, None], "offsets")
         factors = self._batched(arrays["factor"])
-        # In the dtype they were saved in, which may be half as large.
+        # Keep the dtype they were saved in, which may be half as large.
         self._factors = variables.keep(factors, "factors", factors.dtype)
 
     def __call__(self, features: Any) -> Any:
-        """Scores float32 [count, locations] of features float32 [count, locations, dimensions]; 0: most normal."""
+        """Scores float32 [count, locations] from features float32 [count, locations, dimensions]; 0: most normal."""
         return tf.cast(self._by_image(features) if self._is_shared else self._by_location(features), tf.float32)
 
     def _prepared(self, features: Any) -> Any:
@@ -225,9 +226,9 @@ def each(function: Callable[[Any], Any], count: Any, dtype: Any, *, loops: bool)
 
     Args:
         function: int32 scalar -> a tensor.
-        count: how many.
-        dtype: of the tensor.
-        loops: whether to use a loop in the graph, which bounds memory; otherwise the graph is unrolled, for formats
+        count: number of results.
+        dtype: dtype of the tensor.
+        loops: whether to use a loop in the graph, which limits memory; otherwise the graph is unrolled, for formats
             without loops, and `count` must be a Python int.
     """
     if not loops:

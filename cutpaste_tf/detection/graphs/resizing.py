@@ -1,9 +1,9 @@
-"""Pillow's antialiased bilinear resizing, as a graph, bit for bit: `images.resizing.resize` for images of any size.
+"""Pillow's antialiased bilinear resizing as a graph, bit for bit: `images.resizing.resize` for images of any size.
 
 Each of the two passes is a weighted sum along one axis. Pillow computes the weights in double precision, rounds them to
-multiples of 2^-22, sums in integers and rounds to grey levels; so does this. Weights are computed in the graph, since
-the input size is only known there. They are banded: each output pixel depends on a few consecutive input pixels, which
-are added one at a time, so that memory holds no more than one result.
+multiples of 2^-22, sums in integers and rounds to gray levels; so does this module. The graph computes the weights,
+since the input size is known only there. They are banded: each output pixel depends on a few consecutive input pixels.
+These are added one at a time, so that memory holds no more than one result.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Resizer:
 
     def __init__(self, size: Size):
         self._size = size
-        # Variables: TensorFlow would replace division by a constant with its reciprocal, which changes the last bit.
+        # Variables, since TensorFlow would replace division by a constant with multiplication by its reciprocal, which
+        # changes the last bit.
         self._divisors = [
             keep(float(side), name, tf.float64) for side, name in zip(size, ("height", "width"), strict=True)
         ]
@@ -49,7 +50,7 @@ class Resizer:
         broadcast[axis] = side
 
         def add(offset: Any, total: Any) -> tuple[Any, Any]:
-            place = tf.minimum(first + offset, size - 1)  # beyond the border the weights are 0
+            place = tf.minimum(first + offset, size - 1)  # weights are 0 beyond the border
             pixels = tf.cast(tf.gather(images, place, axis=axis), tf.int32)
             return offset + 1, total + pixels * tf.reshape(weights[:, offset], broadcast)
 
@@ -62,8 +63,8 @@ def band(size: Any, side: int, divisor: Any) -> tuple[Any, Any]:
     """The input pixels and weights that make each output pixel along an axis.
 
     Args:
-        size: of the axis, int32.
-        side: of the resized axis.
+        size: length of the axis, int32.
+        side: length of the resized axis.
         divisor: `side` as float64.
 
     Returns:
@@ -83,7 +84,7 @@ def band(size: Any, side: int, divisor: Any) -> tuple[Any, Any]:
 
 
 def matrix(size: int, side: int) -> np.ndarray:
-    """The same weights as a matrix float64 [side, size], for float maps, for which Pillow does not round weights."""
+    """The same weights as a matrix float64 [side, size], for float maps; Pillow does not round weights for these."""
     first, weights = (tensor.numpy() for tensor in band(tf.constant(size), side, tf.constant(float(side), tf.float64)))
     result = np.zeros((side, size))
     for row, (start, values) in enumerate(zip(first, weights, strict=True)):

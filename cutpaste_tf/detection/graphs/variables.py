@@ -1,4 +1,4 @@
-"""Arrays of a graph, stored in variables."""
+"""Stores the arrays of a graph in variables."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from cutpaste_tf.backend import keras, tf
 
 
 def keep(array: Any, name: str, number: Any = None) -> Any:
-    """An array as a variable that is not trained: a constant would be written into each graph that uses it.
+    """An array as a variable that is not trained; a constant would be written into each graph that uses it.
 
     Args:
         array: numbers of any shape.
-        name: of the variable.
+        name: name of the variable.
         number: its dtype, such as tf.float32; by default the array's.
     """
     make: Any = tf.Variable
@@ -20,7 +20,7 @@ def keep(array: Any, name: str, number: Any = None) -> Any:
 
 
 def keep_normalization(network: keras.Model) -> None:
-    """Stores the constants of a network's input normalization in variables: ONNX would make them inputs."""
+    """Stores the constants of a network's input normalization in variables; ONNX would make them inputs."""
     for layer in network.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.mean, layer.variance = keep(layer.mean, "mean"), keep(layer.variance, "variance")
