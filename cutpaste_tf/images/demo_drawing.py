@@ -211,7 +211,7 @@ def _on_ring(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> tuple[fl
 
 
 def _changed(normal: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Where the defect changed the drawing by 4 % or more, grown by one pixel."""
+    """Where the defect changed the drawing by more than 4 %, grown by one pixel."""
     mask = np.abs(image - normal).max(axis=-1) > 0.04
     padded = np.pad(mask, 1)
     return padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:] | mask

@@ -178,7 +178,7 @@ def test_exact_features_of_several_stages_are_concatenated(feature, image):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("layer2,layer9", "--feature=layer2,layer9: resnet18 has no 'layer9'; is layer"),
+        ("layer2,layer9", "--feature=layer2,layer9: resnet18 has no 'layer9'; did you mean layer"),
         ("layer2,", "resnet18 has no ''"),
         ("layer2,layer2", "a feature twice"),
     ],
