@@ -87,10 +87,6 @@ def _main() -> None:
     )
 
 
-if __name__ == "__main__":
-    run()
-
-
 def _chosen(config: Config, output_dir: Path, given: list[str]) -> Config:
     """The configuration with the chosen settings; an existing run keeps the choice it made before.
 
@@ -111,3 +107,7 @@ def _chosen(config: Config, output_dir: Path, given: list[str]) -> Config:
     defaults = Config.of().flat()
     plain = config.replaced(**{name: defaults[name] for name in choice.CHOSEN})
     return choice.choose(plain, output_dir, tfds_data_dir=TFDS_DATA_DIR.value)[0]
+
+
+if __name__ == "__main__":
+    run()

@@ -14,7 +14,7 @@ _HEIF = (".heic", ".heif")
 EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".gif"),
     *((".webp",) if features.check("webp") else ()),
-    *((".avif",) if features.check("avif") else ()),
+    *((".avif",) if "avif" in features.get_supported() else ()),
     *(_HEIF if importlib.util.find_spec("pillow_heif") else ()),
 )
 

@@ -39,6 +39,13 @@ def test_the_mains_are_the_commands():
         assert result.stderr == "error: Unknown command line flag 'nothing'. See --help.\n"
 
 
+def test_a_module_is_whole_before_it_runs():
+    """As `python -m cutpaste_tf.cli.train`: what is defined below the call would be missing."""
+    for path in (ROOT / "cutpaste_tf").rglob("*.py"):
+        _, guard, rest = path.read_text().partition('\nif __name__ == "__main__":\n')
+        assert not guard or all(line.startswith("    ") for line in rest.splitlines()), path
+
+
 def test_an_installed_command_names_the_installed_ones(tmp_path):
     """As `pip install .` starts it: a script of the command's name."""
     script = tmp_path / "cutpaste-train"
