@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from cutpaste_tf import parallel
 from cutpaste_tf.errors import InputError
@@ -108,7 +108,9 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
     except Exception as error:  # Pillow raises all kinds of exceptions on damaged files
         if isinstance(source, Path) and (refusal := folders.refusal(source)):
             raise InputError(refusal) from None
-        raise InputError(f"{name} cannot be read as an image ({error}); repair or remove it.") from None
+        # Pillow's own words would name the file once more, or the address of its content.
+        reason = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(f"{name} cannot be read as an image ({reason}); repair or remove it.") from None
 
 
 @contextlib.contextmanager

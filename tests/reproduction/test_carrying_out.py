@@ -75,6 +75,7 @@ def _coordinator(root, *, tries, jobs=1):
     code = (
         "import signal, sys; from pathlib import Path\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background has it ignored
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # as nohup has
         "from cutpaste_tf.reproduction import carrying_out, plan, runner\n"
         "request = plan.Request((5,), (), ('bottle',), 2, 'paper', sys.argv[1], '', Path(sys.argv[1]) / 'repro')\n"
         "words = (sys.executable, sys.argv[2])\n"
