@@ -102,7 +102,8 @@ def test_a_signal_ends_the_processes_and_tries_nothing_again(tmp_path, request_,
     monkeypatch.setenv("STAND_IN_SECONDS", "600")
     process = _coordinator(tmp_path, tries=3, jobs=2)
     places = [request_.output_dir / "runs" / task.run.name for task in plan(request_)]
-    _wait_for(lambda: all((place / "trained").is_file() for place in places[:2]))
+    started = [place / "trained" for place in places[:2]]
+    _wait_for(lambda: all(path.is_file() and path.read_text().endswith("\n") for path in started))
     os.killpg(process.pid, number)
     if number != signal.SIGINT:
         os.killpg(process.pid, number)  # a closing terminal sends it twice
