@@ -34,7 +34,7 @@ _PRESET = flags.DEFINE_enum(
 _CONFIG = flags.DEFINE_string(
     "config",
     None,
-    "Folder of a run, or a config.json, whose settings stand where no flag is given, in place of a preset's.",
+    "Folder of a run, or a config.json: start from its settings instead of a preset's. Flags override them.",
 )
 _STEPS_PER_EXECUTION = flags.DEFINE_integer(
     "steps_per_execution",
