@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted(path.name for path in (ROOT / "docs").glob("*.ipynb"))
 # Cell of the notebook -> shorter.
 SHORTER = {
-    "steps_per_epoch=48, epochs=2": "steps_per_epoch=2, epochs=2",
+    "steps_per_epoch=48": "steps_per_epoch=2",
     'weights = "imagenet"': "weights = {weights!r}",
 }
 
