@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from cutpaste_tf.errors import InputError
@@ -36,6 +37,22 @@ def prepare() -> None:
         configured = ""
     usable = configured in BACKENDS and importlib.util.find_spec(configured) is not None
     os.environ["KERAS_BACKEND"] = configured if usable else "tensorflow"
+
+
+def require(packages: Iterable[str], needed_by: str, extra: str) -> None:
+    """Checks that optional packages are installed.
+
+    Args:
+        packages: their names on import.
+        needed_by: the flag or command that needs them.
+        extra: of this package, which installs them.
+
+    Raises:
+        InputError: one is missing.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"{needed_by} needs the package {package}; run pip install 'cutpaste_tf[{extra}]'.")
 
 
 def _mend_matplotlib() -> None:

@@ -14,7 +14,9 @@ from cutpaste_tf.augmentation import color, pipeline, proxy_tasks
 from cutpaste_tf.augmentation.proxy_tasks import Augmentation
 from cutpaste_tf.backend import keras, tf
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.augmentation import AugmentationSettings
+from cutpaste_tf.settings.sizes import Size
 
 
 class _RandomPaste(keras.layers.Layer):
@@ -55,7 +57,7 @@ class _RandomPaste(keras.layers.Layer):
             float32 of the same shape, in [0, 1].
 
         Raises:
-            InputError: the images have another shape.
+            InputError: the images have another shape, or a patch may not fit into them.
         """
         is_ours = tf.is_tensor(inputs)
         images = inputs if is_ours else tf.convert_to_tensor(np.asarray(inputs))
@@ -67,8 +69,12 @@ class _RandomPaste(keras.layers.Layer):
             )
         images = color.to_float(images if images.dtype == tf.uint8 else tf.cast(images, tf.float32))
         if training:
+            self._check_size((int(shape[-3]), int(shape[-2])))  # pyright: ignore[reportArgumentType]
             images = self._traced(images) if shape.rank == 4 else self._traced(images[None])[0]
         return images if is_ours else keras.ops.convert_to_tensor(images.numpy())
+
+    def _check_size(self, size: Size) -> None:
+        """Checks that patches fit into images of this size."""
 
     def _augmented(self, images: tf.Tensor) -> tf.Tensor:
         count = tf.shape(images, out_type=tf.int64)[0]
@@ -142,9 +148,5 @@ class RandomCutPasteScar(_RandomPaste):
         "patch_jitter",
     )
 
-    def call(self, inputs: Any, training: bool = True) -> Any:
-        """Augments images, as `RandomCutPaste` does."""
-        largest, side = self.settings.scar_max_width**2 + self.settings.scar_max_length**2, min(inputs.shape[-3:-1])
-        if training and largest > side**2:
-            raise InputError(f"A rotated scar does not fit into {side} px; make it smaller.")
-        return super().call(inputs, training)
+    def _check_size(self, size: Size) -> None:
+        self.settings.check_scar(sizes.of(min(size)))

@@ -20,6 +20,7 @@ from absl import flags
 from cutpaste_tf.cli.device_flags import DEVICES
 from cutpaste_tf.cli.flags import define_evaluation_flags, settings_from_flags
 from cutpaste_tf.cli.main import TFDS_DATA_DIR, folders_of, required, run_main
+from cutpaste_tf.cli.threshold_flag import THRESHOLD
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation.evaluate import evaluate
 from cutpaste_tf.evaluation.options import EvaluationOptions
@@ -42,9 +43,6 @@ _SEED = flags.DEFINE_integer("synthetic_seed", 0, "Seed of the synthetic anomali
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to; by default a folder inside the run.")
 _CALIBRATION = flags.DEFINE_string(
     "calibration_data", "", "Folder of other normal images that set the threshold instead of the training images."
-)
-_THRESHOLD = flags.DEFINE_float(
-    "threshold", None, "Call scores above this anomalous, instead of using the threshold from the false alarm rate."
 )
 _ALLOW_TRAINED = flags.DEFINE_bool(
     "allow_trained_images",
@@ -79,7 +77,7 @@ def _main() -> None:
             heat_maps=_HEAT_MAPS.value,
             gradcam_layer=_LAYER.value,
             synthetic=_synthetic_options(),
-            threshold=_THRESHOLD.value,
+            threshold=THRESHOLD.value,
             calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
             allow_trained_images=_ALLOW_TRAINED.value,
             page=_PAGE.value,

@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from cutpaste_tf.cli.main import TFDS_DATA_DIR, folders_of, required, run_main
+from cutpaste_tf.cli.threshold_flag import THRESHOLD
 from cutpaste_tf.serving import export as exporting
 from cutpaste_tf.serving.export import ExportOptions
 
@@ -30,9 +31,6 @@ _OUTPUT = flags.DEFINE_string(
 _FORMAT = flags.DEFINE_enum("format", exporting.SAVED_MODEL, exporting.FORMATS, "Format of the model.")
 _RATE = flags.DEFINE_float(
     "false_alarm_rate", 0.0, "Fraction of normal images that may be called anomalous. 0: the run's, or else 0.05."
-)
-_THRESHOLD = flags.DEFINE_float(
-    "threshold", None, "Call scores above this anomalous, instead of using the threshold from the false alarm rate."
 )
 _CALIBRATION = flags.DEFINE_string(
     "calibration_data", "", "Folder of other normal images that set the threshold instead of the training images."
@@ -57,7 +55,7 @@ def _main() -> None:
         options=ExportOptions(
             format=_FORMAT.value,
             false_alarm_rate=_RATE.value,
-            threshold=_THRESHOLD.value,
+            threshold=THRESHOLD.value,
             calibration_data=Path(_CALIBRATION.value).expanduser() if _CALIBRATION.value else "",
             comparison_images=Path(_IMAGES.value).expanduser() if _IMAGES.value else "",
             tfds_data_dir=TFDS_DATA_DIR.value,

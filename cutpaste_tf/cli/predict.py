@@ -18,7 +18,9 @@ from typing import TextIO
 from absl import flags
 
 from cutpaste_tf import files
+from cutpaste_tf.cli.detector_flag import DETECTOR
 from cutpaste_tf.cli.main import folders_of, required, run_main
+from cutpaste_tf.cli.threshold_flag import THRESHOLD
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import named_files
 from cutpaste_tf.pictures import heat_map_files
@@ -26,11 +28,6 @@ from cutpaste_tf.serving import predict as predicting
 from cutpaste_tf.serving import rows
 from cutpaste_tf.serving.stream import PredictionOptions
 
-_DETECTOR = flags.DEFINE_string(
-    "detector",
-    None,
-    "Folder of a run, a detector copied from one, or an export. Several runs, separated by commas, form an ensemble.",
-)
 _IMAGES = flags.DEFINE_string(
     "images",
     None,
@@ -52,9 +49,6 @@ _RATE = flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=1.0,
 )
-_THRESHOLD = flags.DEFINE_float(
-    "threshold", None, "Call scores above this anomalous, instead of using the threshold from the false alarm rate."
-)
 _BATCH = flags.DEFINE_integer(
     "batch_size",
     0,
@@ -73,7 +67,7 @@ def run() -> None:
 
 
 def _main() -> None:
-    detector, images = folders_of(required(_DETECTOR)), required(_IMAGES)
+    detector, images = folders_of(required(DETECTOR)), required(_IMAGES)
     try:
         with _output(images) as output:
             summary = predicting.predict(
@@ -85,7 +79,7 @@ def _main() -> None:
                     heat_maps=Path(_HEAT_MAPS.value).expanduser() if _HEAT_MAPS.value else None,
                     heat_map_format=_MAP_FORMAT.value,
                     false_alarm_rate=_RATE.value,
-                    threshold=_THRESHOLD.value,
+                    threshold=THRESHOLD.value,
                     batch_size=_BATCH.value,
                     max_megapixels=_MEGAPIXELS.value,
                 ),

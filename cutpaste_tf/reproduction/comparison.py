@@ -1,11 +1,11 @@
 """The published hyperparameters beside ours; and the settings and figures of runs beside each other."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cutpaste_tf import runs
+from cutpaste_tf.reproduction.plan import metrics_of
 from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.base import leaves
 from cutpaste_tf.settings.config import Config
@@ -145,8 +145,7 @@ def compared_runs(folders: Sequence[Path]) -> list[str]:
 
 def _figures(folder: Path) -> dict[str, str]:
     """The figures of the run's evaluation as trained, in percent; - where there is none."""
-    path = folder / runs.EVAL / "metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    metrics = metrics_of(folder / runs.EVAL) or {}
     return {key: "-" if metrics.get(key) is None else f"{metrics[key]:.2f}" for key in _FIGURES}
 
 

@@ -12,6 +12,16 @@ from cutpaste_tf.images import folders
 FORMATS = ("csv", "jsonl")
 
 
+def fields(prediction: Prediction) -> dict[str, Any]:
+    """What is known of an image, by name, for JSON: score; p_value and decision; boxes."""
+    result: dict[str, Any] = {"score": prediction.score}
+    if prediction.p_value is not None:
+        result |= {"p_value": prediction.p_value, "decision": prediction.decision}
+    if prediction.boxes is not None:
+        result["boxes"] = [box._asdict() for box in prediction.boxes]
+    return result
+
+
 class Rows:
     """Writes rows in one format.
 
@@ -39,11 +49,7 @@ class Rows:
         if prediction is None:
             row["error"] = error
         else:
-            row["score"] = prediction.score
-            if prediction.p_value is not None:
-                row |= {"p_value": prediction.p_value, "decision": prediction.decision}
-            if prediction.boxes is not None:
-                row["boxes"] = [box._asdict() for box in prediction.boxes]
+            row |= fields(prediction)
         row |= {name: folders.printable(value) if isinstance(value, str) else value for name, value in written.items()}
         self._begin()
         if self._table is None:

@@ -12,9 +12,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
+import cutpaste_tf
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.pictures import heat_map_files
+from cutpaste_tf.serving import rows
 
 
 def application(detector: Detector, *, max_megabytes: float = 64.0) -> FastAPI:
@@ -31,7 +33,7 @@ def application(detector: Detector, *, max_megabytes: float = 64.0) -> FastAPI:
         detector: of `load`.
         max_megabytes: largest body.
     """
-    app = FastAPI(title="cutpaste_tf", version=detector.description)
+    app = FastAPI(title="cutpaste_tf", version=cutpaste_tf.__version__)
     one_at_a_time = threading.Lock()  # scoring uses all cores; more at once would only take memory
     threshold, _ = detector.threshold_and_rate(detector.calibration) if detector.calibration else (None, None)
     detector.prepare()
@@ -39,11 +41,9 @@ def application(detector: Detector, *, max_megabytes: float = 64.0) -> FastAPI:
     def predict(content: bytes, name: str, heat_map: bool) -> dict[str, Any]:
         with one_at_a_time:
             result = detector.predict(content, name=name, heat_map=heat_map)
-        answer: dict[str, Any] = {"score": result.score}
-        if result.p_value is not None:
-            answer |= {"p_value": result.p_value, "decision": result.decision, "threshold": threshold}
-        if result.boxes is not None:
-            answer["boxes"] = [box._asdict() for box in result.boxes]
+        answer = rows.fields(result)
+        if threshold is not None:
+            answer["threshold"] = threshold
         if result.heat_map is not None:
             png, largest = heat_map_files.as_png(result.heat_map)
             answer |= {"heat_map": base64.b64encode(png).decode(), "heat_of_65535": largest}

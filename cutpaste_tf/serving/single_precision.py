@@ -6,7 +6,6 @@ from the evaluation's, see `comparison.py`.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import tempfile
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cutpaste_tf import environment
 from cutpaste_tf.backend import tf
 from cutpaste_tf.detection.graphs.graph import Graph, Outputs
 from cutpaste_tf.errors import InputError
@@ -87,9 +87,7 @@ def check(name: str) -> None:
     Raises:
         InputError: one is missing.
     """
-    for package in FORMATS[name].packages:
-        if importlib.util.find_spec(package) is None:
-            raise InputError(f"--format={name} needs the package {package}; run pip install 'cutpaste_tf[export]'.")
+    environment.require(FORMATS[name].packages, f"--format={name}", "export")
 
 
 def write(path: Path, name: str, graph: Graph, size: Size) -> None:

@@ -3,7 +3,9 @@
 import dataclasses
 
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.base import Settings, setting
+from cutpaste_tf.settings.sizes import Size
 
 # Proxy task -> names of the views it makes of an image, in the order of their labels.
 VIEWS: dict[str, tuple[str, ...]] = {
@@ -105,6 +107,15 @@ class AugmentationSettings(Settings):
             raise InputError("0 < --min_aspect_ratio <= 1 <= --max_aspect_ratio must hold.")
         if self.scar_min_width > self.scar_max_width or self.scar_min_length > self.scar_max_length:
             raise InputError("A scar's smallest width or length is greater than its largest.")
+
+    def check_scar(self, size: Size) -> None:
+        """Checks that a scar fits into a view of this size (height, width), however it is rotated.
+
+        Raises:
+            InputError: it does not.
+        """
+        if self.scar_max_width**2 + self.scar_max_length**2 > min(size) ** 2:
+            raise InputError(f"A rotated scar does not fit into {sizes.as_flag(size)} px; make it smaller.")
 
     @property
     def views(self) -> tuple[str, ...]:

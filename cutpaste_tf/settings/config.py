@@ -144,8 +144,7 @@ class Config(Settings):
         if self.combine:
             _ = self.parts  # each checks itself
         augmentation, batch_size = self.augmentation, self.schedule.batch_size
-        if augmentation.scar_max_width**2 + augmentation.scar_max_length**2 > min(self.view_size) ** 2:
-            raise InputError(f"A rotated scar does not fit into {sizes.as_flag(self.view_size)} px; make it smaller.")
+        augmentation.check_scar(self.view_size)
         if augmentation.proxy_task == "rotation" and self.view_size[0] != self.view_size[1]:
             raise InputError(
                 f"--proxy_task=rotation turns views by 90 degrees, so they must be square, not "

@@ -31,7 +31,6 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
     Attributes:
         detector_: the fitted `Detector`, which gives heat maps, p-values and exports.
         offset_: minus the threshold: `decision_function` is `score_samples` less it.
-        n_features_in_: not set; images may have any size.
     """
 
     def __init__(self, config: Config | None = None, *, verbose: bool = False):
@@ -56,6 +55,10 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             raise InputError("Settings for arrays have no data, no region, and an image_size without auto.")
         images = resizing.resized(np.asarray(X), config.data.size)
         calibration.check(config.decision, len(images))
+        hashes = {str(index): reading.pixel_hash(image) for index, image in enumerate(images)}
+        if len({*hashes.values()}) < 2:
+            raise InputError(f"{len(images)} images, all alike, give no threshold; give at least two different ones.")
+        data = TrainingData(hashes, white=255)
         preparation.check_weights(config)
         nets = fitting.initial_networks(config)
         if config.schedule.phases:
@@ -63,12 +66,10 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
                 marked = fitting.marked(images, config, report)
                 fitting.fit(nets, marked, config, Path(folder), checkpoint_minutes=5.0, report=report)
         fitting.calibrate_batch_norm(nets, images, config, report)
-        hashes = {str(index): reading.pixel_hash(image) for index, image in enumerate(images)}
-        data = TrainingData(hashes, white=255)
         detector = loading.make(nets.feature, given, data)
         self.detector_ = detector.fit(images, calibration.groups(data, "none"), report=report)
         if detector.calibration is None:
-            raise InputError(f"{len(images)} images are too few for a threshold; give at least 3.")
+            raise InputError(f"{len(images)} images are too few for this density to give a threshold; give more.")
         self.offset_ = -detector.threshold_and_rate(detector.calibration)[0]
         return self
 

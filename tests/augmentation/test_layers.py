@@ -64,6 +64,10 @@ def test_bad_input_is_refused(images):
         RandomCutPaste()(images.astype(np.int64))
     with pytest.raises(InputError, match="does not fit into 16 px"):
         RandomCutPasteScar()(images[:, :16])
+    any_size = tf.TensorSpec([None, None, 3], tf.uint8)
+    unknown = tf.data.Dataset.from_generator(lambda: iter(images), output_signature=any_size)
+    with pytest.raises(Exception, match=r"takes RGB images .* of known size"):  # tf.data wraps the error
+        unknown.map(RandomCutPasteScar())
     with pytest.raises(ValueError, match="scar_max_width"):
         RandomCutPaste(scar_max_width=3)
 

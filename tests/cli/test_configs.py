@@ -39,6 +39,9 @@ def test_runs_are_compared_by_what_differs(tiny_run, tmp_path, capsys):
         "pixel AUROC": ["-", "-"],
         "AUPRO": ["-", "-"],
     }
+    (other / "eval/metrics.json").write_text('{"image_auroc": 97.')  # cut off
+    command("reproduce_main.py", f"--compare_runs={tiny_run},{other}")
+    assert "97" not in capsys.readouterr().out
     command("reproduce_main.py", f"--compare_runs={tiny_run},{tiny_run}")
     assert capsys.readouterr().out.endswith("All settings are the same.\n")
 

@@ -52,6 +52,7 @@ def test_it_follows_the_conventions_of_scikit_learn(normal):
     [
         ({"data": "parts"}, np.zeros((4, 32, 32, 3), np.uint8), "have no data"),
         ({}, np.zeros((4, 32, 32), np.uint8), r"expected RGB, uint8"),
+        ({}, np.zeros((4, 32, 32, 3), np.uint8), "4 images, all alike, give no threshold"),
         ({"false_alarm_rate": 0.01}, np.zeros((4, 32, 32, 3), np.uint8), "is below"),
     ],
 )
