@@ -8,14 +8,17 @@ import contextlib
 import csv
 import errno
 import io
+import math
 import os
+import struct
 import tempfile
 import time
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, BinaryIO, TypeVar
 
 import filelock
 import numpy as np
@@ -26,15 +29,21 @@ from cutpaste_tf.progress import Report
 
 T = TypeVar("T")
 
-# What NumPy raises for a damaged or truncated array file.
-DAMAGE = (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+# What reading raises for a damaged or truncated array file, or one with arrays that do not fit together.
+DAMAGE = (
+    *(ValueError, TypeError, IndexError, KeyError, AttributeError, OSError, EOFError, NotImplementedError),
+    *(RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
+)
+_MOST_COMPRESSED = 1040  # times smaller: what deflate can do at most
 # Advice for the user.
 COPY_AGAIN = "copy the folder again from where it was trained, or delete it and train again"
 
 
 def damage(error: BaseException) -> str:
-    """A short message for an error in DAMAGE, since NumPy takes unknown content for pickled objects."""
-    return "not a file of arrays" if "pickle" in str(error) else str(error)
+    """A short message for an error in DAMAGE."""
+    if "pickle" in str(error) or "not a zip file" in str(error):
+        return "not a file of arrays"
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
 
 
 # Errors of file systems without locks.
@@ -175,27 +184,46 @@ def write_arrays(path: Path, named_arrays: Mapping[str, Any]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Reads an .npz; large arrays are placed in files, see `arrays.allocate`.
+    """Reads an .npz; large arrays are placed in files, see `arrays.allocate`. Nothing is unpickled.
 
     Raises:
+        NoRoomError: there is no room for a large array.
         one of DAMAGE: it is not an .npz or is damaged.
     """
     result: dict[str, np.ndarray] = {}
+    if not path.is_file():  # a pipe would wait for its writer, a device might not end
+        raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
     with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as member:
-                major, _ = np.lib.format.read_magic(member)
-                read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[major]
-                shape, by_columns, dtype = read_header(member)
-                if dtype.hasobject:
-                    raise ValueError(f"{name} has pickled objects")
-                count, *rest = (shape[::-1] if by_columns else shape) or (1,)
-                array = arrays.allocate(count, tuple(rest), dtype)
-                for part in arrays.batches(array, 1000):
-                    part[:] = np.frombuffer(member.read(part.nbytes), dtype).reshape(part.shape)
-                array = array.T if by_columns else array
-                result[name.removesuffix(".npy")] = array if shape else array[0]
+        for info in archive.infolist():
+            if info.file_size > _MOST_COMPRESSED * info.compress_size:
+                raise ValueError(f"{info.filename} claims to be larger than it can be")
+            with archive.open(info) as member:
+                result[info.filename.removesuffix(".npy")] = _read_array(member, info)
     return result
+
+
+def _read_array(member: IO[bytes], info: zipfile.ZipInfo) -> np.ndarray:
+    """One array of an archive; raises what `read_arrays` raises."""
+    major, _ = np.lib.format.read_magic(member)
+    read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[major]
+    shape, by_columns, dtype = read_header(member)
+    if dtype.hasobject:
+        raise ValueError(f"{info.filename} has pickled objects")
+    if math.prod(shape) * dtype.itemsize != info.file_size - member.tell():  # before memory is taken for it
+        raise ValueError(f"{info.filename} does not have as many bytes as its shape {shape} needs")
+    count, *rest = (shape[::-1] if by_columns else shape) or (1,)
+    array = arrays.allocate(count, tuple(rest), dtype)
+    for part in arrays.batches(array, 1000):
+        part[:] = np.frombuffer(member.read(part.nbytes), dtype).reshape(part.shape)
+    array = array.T if by_columns else array
+    return array if shape else array[0]
+
+
+def check_numbers(named_arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError unless the arrays are of real, finite numbers."""
+    for name, array in named_arrays.items():
+        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            raise ValueError(f"{name} has values that are not finite numbers")
 
 
 def cached(

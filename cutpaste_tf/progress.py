@@ -19,6 +19,7 @@ _PREPARE = "python -m data.mvtec_ad"
 _IS_CHECKOUT = (Path(__file__).resolve().parent.parent / "train_main.py").is_file()
 _PAUSE = 30.0  # seconds between lines in a log
 _quiet = False
+_last = ""
 
 
 def as_started(text: str) -> str:
@@ -30,7 +31,7 @@ def as_started(text: str) -> str:
 
 def say(line: str) -> None:
     """Shows a line at once, above the bar if there is one."""
-    line = as_started(line)
+    line = _noted(line)
     if not _quiet:
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
@@ -40,9 +41,20 @@ def say(line: str) -> None:
 
 def say_aside(line: str) -> None:
     """Shows a line on standard error, for commands whose standard output is for results."""
-    line = as_started(line)
+    line = _noted(line)
     if not _quiet or line.startswith("Warning:"):
         print(line, file=sys.stderr, flush=True)
+
+
+def last_line() -> str:
+    """The last line that was reported, whether or not it was shown: what the process is doing."""
+    return _last
+
+
+def _noted(line: str) -> str:
+    global _last
+    _last = as_started(line)
+    return _last
 
 
 def no_report(line: str) -> None:

@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from cutpaste_tf import json_files
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN, write_whole
 from cutpaste_tf.images import folders, regions, sources
@@ -110,7 +111,7 @@ class TrainingData(NamedTuple):
         """
         path = folder / TRAINING_DATA
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json_files.read(path)
             region = folder / regions.FILE
             return cls(dict(values["images"]), int(values["white"]), str(region) if region.is_file() else "")
         except FileNotFoundError:
@@ -232,6 +233,6 @@ def eval_folder(run_dir: Path, named: Mapping[str, Any], options: SyntheticOptio
 def _location_of(folder: Path) -> str | None:
     """The location of an evaluation's test images; None if its record is missing or damaged and should be replaced."""
     try:
-        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["location"]
+        return json_files.read(folder / "metrics.json")["location"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

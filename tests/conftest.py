@@ -8,19 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_lines import command  # noqa: F401
-from PIL import Image
 from threadpoolctl import threadpool_limits
 
 import cutpaste_tf
+from benchmarks import toys
+from benchmarks.toys import draw_category, write_image  # noqa: F401
 from cutpaste_tf.augmentation import pipeline
-from cutpaste_tf.backend import keras
 from cutpaste_tf.detection import loading
 from cutpaste_tf.images import reading
 from cutpaste_tf.networks import build, weights
-from cutpaste_tf.networks.backbones import BACKBONES, Backbone
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.data import GOOD
-from cutpaste_tf.settings.network import BACKBONE_FACTS, BackboneFacts
 from cutpaste_tf.training import checkpoint
 
 # Two processes share two cores: threads that wait for each other would cost more than they gain, those of BLAS thirty
@@ -30,23 +28,7 @@ for _name in ("TF_NUM_INTRAOP_THREADS", "OPENBLAS_NUM_THREADS"):
 threadpool_limits(1, user_api="blas")
 
 
-def _toy(stem):
-    """A network of two convolutions, for what does not depend on the network: a step of it is traced in no time."""
-    layers, image = keras.layers, keras.Input((None, None, 3))
-    x = image
-    names = [(8, "conv1", "bn1", "layer1_1"), (16, "layer2_0_conv1", "layer3_1", "layer4_1")]  # as a ResNet's
-    for index, (width, conv, norm, relu) in enumerate(names, 1):
-        x = layers.ZeroPadding2D(1, name=f"conv{index}_pad")(x)
-        x = layers.Conv2D(width, 3, strides=2, use_bias=False, name=conv)(x)
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=norm)(x)
-        x = layers.ReLU(name=relu)(x)
-    return keras.Model(image, x, name="toy")
-
-
-_FEATURES = {"layer1": "layer1_1", "layer2": "layer2_0_conv1", "layer3": "layer3_1", "layer4": "layer4_1"}
-# Two entries, as CONTRIBUTING.md says.
-BACKBONE_FACTS["toy"] = BackboneFacts(dilates=True)
-BACKBONES["toy"] = Backbone(build=_toy, features=lambda backbone: _FEATURES)
+toys.register_network()
 
 TINY = Config.of(
     backbone="toy",
@@ -62,12 +44,6 @@ RESNET = TINY.replaced(backbone="resnet18")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def write_image(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
 def read_image(path, size):
     """One image, and what the file held."""
     examples = reading.read([reading.Item(path.name, path, (), reading.NORMAL, GOOD)], size)
@@ -78,25 +54,6 @@ def read_image(path, size):
 def category(tmp_path: Path) -> Path:
     """A small category in MVTec layout: smooth normal images, anomalies with a bright square and a mask."""
     return draw_category(tmp_path / "category")
-
-
-def draw_category(root: Path) -> Path:
-    rng = np.random.default_rng(0)
-
-    def picture() -> np.ndarray:
-        coarse = rng.integers(60, 160, (4, 4, 3), np.uint8)
-        return np.asarray(Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC)).copy()
-
-    for index in range(6):
-        write_image(root / f"train/good/{index:03d}.png", picture())
-    for index in range(3):
-        write_image(root / f"test/good/{index:03d}.png", picture())
-        bad, mask = picture(), np.zeros((40, 40), np.uint8)
-        bad[10:20, 12:22] = 255
-        mask[10:20, 12:22] = 255
-        write_image(root / f"test/square/{index:03d}.png", bad)
-        write_image(root / f"ground_truth/square/{index:03d}_mask.png", mask)
-    return root
 
 
 def networks_of(config):

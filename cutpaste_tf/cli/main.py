@@ -13,7 +13,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 import cutpaste_tf
-from cutpaste_tf import progress
+from cutpaste_tf import memory, progress
 from cutpaste_tf.cli.flags import help_text
 from cutpaste_tf.errors import InputError, SignalError
 
@@ -65,6 +65,10 @@ def run_main(main: Callable[[], None], about: str | None = None) -> None:
             _fail(str(error))
         except OSError as error:  # no permission, disk full, ...
             _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
+        except Exception as error:
+            if not memory.is_exhausted(error):
+                raise
+            _fail(_out_of_memory(error))
         except KeyboardInterrupt as error:
             print(str(error) or "Stopped.", file=sys.stderr, flush=True)
             sys.exit(128 + (error.number if isinstance(error, SignalError) else signal.SIGINT))
@@ -106,6 +110,13 @@ def required(flag: flags.FlagHolder[str | None]) -> str:
     if not flag.value:
         raise InputError(f"--{flag.name} is missing.")
     return flag.value
+
+
+def _out_of_memory(error: Exception) -> str:
+    """What ran out of memory, and what helps."""
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    during = f" after: {progress.last_line()}" if progress.last_line() else ""
+    return f"Out of memory ({reason[:200]}){during} Free some, or lower --batch_size or --image_size."
 
 
 def _fail(message: str) -> NoReturn:

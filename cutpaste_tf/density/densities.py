@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.gaussian import GaussianDensity, LedoitWolfDensity, MixtureDensity
 from cutpaste_tf.density.kernel import KernelEstimate
 from cutpaste_tf.density.nearest import NearestDensity
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage
+from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage, read_arrays
 from cutpaste_tf.settings.density import DensitySettings
 
 # Each creates an unfitted density from settings.
@@ -39,7 +37,6 @@ def load(path: Path, settings: DensitySettings) -> Density:
         InputError: the file is missing, damaged, or from another version.
     """
     try:
-        with np.load(path) as arrays:
-            return build(settings).restore(dict(arrays))
+        return build(settings).restore(read_arrays(path)).check_restored()
     except DAMAGE as error:
         raise InputError(f"{path} is damaged or from another version ({damage(error)}): {COPY_AGAIN}.") from None

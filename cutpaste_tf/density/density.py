@@ -13,6 +13,7 @@ import numpy as np
 from cutpaste_tf import arrays
 from cutpaste_tf.density import held_out
 from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import COPY_AGAIN
 
 # Above this number, features are processed in parts of a quarter of it: 4 MB in float64 at 512 dimensions. Several
 # parts are in memory at a time.
@@ -81,8 +82,29 @@ class Density:
             f"dimensions ({str(error).splitlines()[0]}); {self._hint}choose another --density."
         )
 
+    @property
+    def dimensions(self) -> int:
+        """Length of the feature vectors it was fitted to."""
+        raise NotImplementedError
+
+    def check_restored(self) -> Self:
+        """Checks that restored arrays fit together, by scoring a vector of zeros.
+
+        Raises:
+            ValueError: they do not.
+        """
+        score = self.score_samples(np.zeros((1, self.dimensions)))
+        if score.shape != (1,) or score.dtype != np.float64 or not np.isfinite(score).all():
+            raise ValueError("its arrays do not fit together")
+        return self
+
     def score_samples(self, features: np.ndarray) -> np.ndarray:
-        """Log densities, float64 [count], of features [count, dimensions]; higher = more normal."""
+        """Log densities, float64 [count], of features [count, dimensions]; higher = more normal.
+
+        Raises:
+            InputError: the features have another length than those it was fitted to.
+        """
+        check_length(features, self.dimensions)
         return np.concatenate([self._score(self.prepare(part)) for part in parts(features)])
 
     def score_gradient(self, features: np.ndarray) -> np.ndarray:
@@ -132,6 +154,15 @@ def check_finite(features: np.ndarray) -> None:
     """Raises InputError if any feature is not finite."""
     if not np.isfinite(features).all():
         raise InputError("Some features are not finite numbers: training has diverged; lower --learning_rate.")
+
+
+def check_length(features: np.ndarray, dimensions: int) -> None:
+    """Raises InputError unless features [..., dimensions] have this length."""
+    if features.shape[-1] != dimensions:
+        raise InputError(
+            f"The density is of features with {dimensions} dimensions, but the network's have {features.shape[-1]}: "
+            f"their files are from different detectors; {COPY_AGAIN}."
+        )
 
 
 def parts(features: np.ndarray) -> Iterator[np.ndarray]:

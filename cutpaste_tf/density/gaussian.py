@@ -9,6 +9,7 @@ from sklearn.mixture import GaussianMixture
 
 from cutpaste_tf.density import held_out
 from cutpaste_tf.density.density import ROWS, Density, parts
+from cutpaste_tf.files import check_numbers
 
 
 class MixtureDensity(Density):
@@ -34,6 +35,10 @@ class MixtureDensity(Density):
     def _score(self, features: np.ndarray) -> np.ndarray:
         return self._mixture.score_samples(features)
 
+    @property
+    def dimensions(self) -> int:  # noqa: D102
+        return self._mixture.means_.shape[-1]
+
     def _score_gradient(self, features: np.ndarray) -> np.ndarray:
         mixture, gradient = self._mixture, np.zeros(features.shape)
         parts = zip(mixture.predict_proba(features).T, mixture.means_, mixture.precisions_cholesky_, strict=True)
@@ -53,6 +58,7 @@ class MixtureDensity(Density):
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
         """Restores the state from another density's `to_arrays`."""
         mixture = self._mixture
+        check_numbers(arrays)
         mixture.weights_, mixture.means_ = arrays["weights"], arrays["means"]
         mixture.precisions_cholesky_ = arrays["precisions_cholesky"]
         inverses = np.linalg.inv(mixture.precisions_cholesky_)

@@ -8,6 +8,7 @@ from scipy.special import logsumexp, softmax
 from sklearn.neighbors import KernelDensity
 
 from cutpaste_tf.density.density import Density
+from cutpaste_tf.files import check_numbers
 
 _PAIRS = 2**24  # pairs of images at a time: 134 MB
 
@@ -32,6 +33,10 @@ class KernelEstimate(Density):
 
     def _score(self, features: np.ndarray) -> np.ndarray:
         return self._estimate.score_samples(features)
+
+    @property
+    def dimensions(self) -> int:  # noqa: D102
+        return self._features.shape[-1]
 
     def _score_gradient(self, features: np.ndarray) -> np.ndarray:
         bandwidth = self._estimate.bandwidth
@@ -58,6 +63,7 @@ class KernelEstimate(Density):
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
         """Restores the state from another density's `to_arrays`."""
+        check_numbers(arrays)
         self._features = arrays["features"]
         self._estimate = KernelDensity(bandwidth=float(arrays["bandwidth"])).fit(self._features)
         return self

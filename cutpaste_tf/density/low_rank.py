@@ -36,6 +36,10 @@ class LowRankGaussian(Density):
         )
         self._peak = -0.5 * (log_determinant + dimensions * np.log(2 * np.pi))
 
+    @property
+    def dimensions(self) -> int:  # noqa: D102
+        return self._mean.shape[-1]
+
     def _score(self, features: np.ndarray) -> np.ndarray:
         centered = features - self._mean[..., None, :]
         along = centered @ self._factor.swapaxes(-1, -2)

@@ -14,11 +14,10 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.random_projection import GaussianRandomProjection
 from threadpoolctl import threadpool_limits
 
-from cutpaste_tf import arrays, parallel
+from cutpaste_tf import arrays, files, parallel
 from cutpaste_tf.density import held_out
 from cutpaste_tf.density.density import Density, check_finite
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import write_arrays
 
 _FILE = "density.npz"
 _HELD = 2**32  # bytes of patch features held in order to choose from them and to score them without their image
@@ -54,6 +53,10 @@ class NearestDensity(Density):
         others = NearestDensity(neighbors=self._neighbors, l2_normalize=self.l2_normalize).fit(features)
         return _log_density(others._nearest(None)[0])
 
+    @property
+    def dimensions(self) -> int:  # noqa: D102
+        return self._features.shape[-1]
+
     def _score_gradient(self, features: np.ndarray) -> np.ndarray:
         _, indices = self._nearest(features)
         return features - self._features[indices].mean(axis=1)
@@ -64,6 +67,7 @@ class NearestDensity(Density):
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
         """Restores the state from another density's `to_arrays`."""
+        files.check_numbers(arrays)
         self._fit(arrays["features"])
         return self
 
@@ -142,12 +146,11 @@ class NearestPatches:
 
     def save(self, folder: Path) -> None:
         """Writes density.npz."""
-        write_arrays(folder / _FILE, self.to_arrays())
+        files.write_arrays(folder / _FILE, self.to_arrays())
 
     def load(self, folder: Path) -> Self:
         """Reads what `save` wrote."""
-        with np.load(folder / _FILE) as stored:
-            self._density.restore(dict(stored))
+        self._density.restore(files.read_arrays(folder / _FILE)).check_restored()
         return self
 
 

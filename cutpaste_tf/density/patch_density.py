@@ -18,12 +18,12 @@ from threadpoolctl import threadpool_limits
 
 from cutpaste_tf import arrays
 from cutpaste_tf.density import held_out
-from cutpaste_tf.density.density import Density, check_finite
+from cutpaste_tf.density.density import Density, check_finite, check_length
 from cutpaste_tf.density.gaussian import GaussianDensity, Moments, mean_and_covariance
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.density.nearest import NearestPatches
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import write_arrays
+from cutpaste_tf.files import COPY_AGAIN, check_numbers, read_arrays, write_arrays
 from cutpaste_tf.settings.density import DensitySettings
 
 _FILE = "density.npz"
@@ -125,8 +125,7 @@ class SharedGaussian:
 
     def load(self, folder: Path) -> "SharedGaussian":
         """Reads what `save` wrote."""
-        with np.load(folder / _FILE) as stored:
-            self._gaussian.restore(dict(stored))
+        self._gaussian.restore(read_arrays(folder / _FILE)).check_restored()
         return self
 
 
@@ -192,6 +191,12 @@ class PerLocationGaussian:
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log densities float64 [images, locations] of features [images, locations, dimensions]."""
+        check_length(features, self._means.shape[1])
+        if features.shape[1] != len(self._means):
+            raise InputError(
+                f"The density is of {len(self._means)} patches of an image, but its images have {features.shape[1]}: "
+                f"its files are from different detectors; {COPY_AGAIN}."
+            )
         scores = np.empty(features.shape[:2])
         with _one_thread():
             for chosen in self._batches(len(self._means)):
@@ -216,9 +221,14 @@ class PerLocationGaussian:
 
     def load(self, folder: Path) -> "PerLocationGaussian":
         """Reads what `save` wrote; the factors stay in their file until they are used."""
-        with np.load(folder / _FILE) as stored:
-            self._means, self._peaks = stored["mean"], stored["peak"]
-        self._factors = np.load(folder / _FACTORS, mmap_mode="r")
+        stored = read_arrays(folder / _FILE)
+        check_numbers(stored)
+        self._means, self._peaks = stored["mean"], stored["peak"]
+        self._factors = np.load(folder / _FACTORS, mmap_mode="r", allow_pickle=False)
+        locations, dimensions = self._means.shape
+        shape, (of_factors, _, length) = self._peaks.shape, self._factors.shape
+        if shape != (locations,) or (of_factors, length) != (locations, dimensions) or self._factors.dtype.kind != "f":
+            raise ValueError("its arrays do not fit together")
         return self
 
     def _gaussian(self) -> Density:

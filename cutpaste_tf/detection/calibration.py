@@ -17,7 +17,7 @@ from scipy.sparse import csgraph
 
 from cutpaste_tf import runs
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage, write_arrays
+from cutpaste_tf.files import COPY_AGAIN, DAMAGE, check_numbers, damage, read_arrays, write_arrays
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.scoring import DEFAULT_RATE, DecisionSettings
 
@@ -145,11 +145,33 @@ def read(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is damaged.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Held-out scores, and regions if there are any; raises what `read` raises."""
     try:
-        with np.load(path) as arrays:
-            return np.array(arrays["held_out"])
+        arrays = read_arrays(path)
+        scores = arrays["held_out"]
+        check_numbers({"held_out": scores})
+        if "regions" not in arrays:
+            return scores, None
+        shape = count, _, _ = tuple(arrays["regions_shape"])
+        if count not in (1, len(scores)):
+            raise ValueError("it has regions of other images")
+        return scores, np.unpackbits(arrays["regions"], count=math.prod(shape)).reshape(shape).astype(bool)
     except DAMAGE as error:
         raise InputError(f"{path} is damaged ({damage(error)}): {COPY_AGAIN}.") from None
+
+
+def check_shape(held_out: np.ndarray | None, each: tuple[int, ...], folder: Path) -> None:
+    """Checks that held-out scores, if there are any, are [count, *each].
+
+    Raises:
+        InputError: they are not.
+    """
+    if held_out is not None and len(held_out) and held_out.shape[1:] != each:
+        raise InputError(f"{folder / runs.CALIBRATION} does not belong to the detector beside it: {COPY_AGAIN}.")
 
 
 def read_of(detector_dir: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -158,14 +180,7 @@ def read_of(detector_dir: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
     Either is None if it is missing, as scores may be in version 0.2.
     """
     path = detector_dir / runs.CALIBRATION
-    if not path.is_file():
-        return None, None
-    scores = read(path)
-    with np.load(path) as arrays:
-        if "regions" not in arrays:
-            return scores, None
-        shape = tuple(arrays["regions_shape"])
-        return scores, np.unpackbits(arrays["regions"], count=math.prod(shape)).reshape(shape).astype(bool)
+    return _read(path) if path.is_file() else (None, None)
 
 
 def write_export(folder: Path, calibration: Calibration) -> None:
@@ -181,8 +196,12 @@ def read_export(folder: Path) -> Calibration:
     """
     path = folder / runs.CALIBRATION
     try:
-        with np.load(path) as arrays:
-            return Calibration(arrays["scores"], arrays["pixels"])
+        arrays = read_arrays(path)
+        check_numbers(arrays)
+        scores, pixels = arrays["scores"], arrays["pixels"]
+        if scores.ndim != 1 or pixels.shape not in ((0,), scores.shape):
+            raise ValueError("its arrays do not fit together")
+        return Calibration(np.sort(scores), np.sort(pixels))
     except DAMAGE as error:
         raise InputError(f"{path} is damaged or from an earlier version ({damage(error)}): export again.") from None
 

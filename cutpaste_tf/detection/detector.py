@@ -31,7 +31,7 @@ from cutpaste_tf.detection.network import Network
 from cutpaste_tf.detection.prediction import Prediction
 from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import whole_folder
+from cutpaste_tf.files import COPY_AGAIN, whole_folder
 from cutpaste_tf.images import reading, regions, resizing
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.progress import Report, no_report
@@ -304,6 +304,11 @@ class Detector(abc.ABC):
         """Scores, with heat maps that come with the scores or, if requested, are computed from the images."""
         inside = self.regions(images()) if self.config.data.reading.region else None
         scores, maps = self.reduce(self.negative_log_density(embedded), inside)
+        if not np.isfinite(scores).all():
+            raise InputError(
+                f"{self.description.capitalize()} gives scores that are not finite numbers, so one of its files is "
+                f"damaged: {COPY_AGAIN}."
+            )
         if heat_maps and maps is None:
             maps = self.localize(images(), report=report)
             if inside is not None:

@@ -49,6 +49,10 @@ def read(path: Path) -> Embeddings:
         raise InputError(f"{path} is damaged ({damage(error)}).") from None
     if set(values) != set(Embeddings._fields):
         raise InputError(f"{path} was written by another version of cutpaste_tf.")
+    counts = {len(array) if array.ndim else -1 for name, array in values.items() if name != "thumbnails"}
+    is_finite = values["features"].dtype == np.float32 and np.isfinite(values["features"]).all()
+    if len(counts) != 1 or not is_finite or values["thumbnails"].shape[1:] != (32, 32, 3):
+        raise InputError(f"{path} is damaged (its arrays do not fit together).")
     lists = {name: [str(value) for value in values[name]] for name in ("paths", "defects", "hashes")}
     return Embeddings(**{**values, **lists})
 

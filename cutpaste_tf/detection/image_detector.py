@@ -12,7 +12,7 @@ from cutpaste_tf import files, runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.density import densities
 from cutpaste_tf.density.density import Density
-from cutpaste_tf.detection import image_features
+from cutpaste_tf.detection import calibration, image_features
 from cutpaste_tf.detection.detector import FittedDetector
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.detection.gradcam import GradCam, check_layer
@@ -131,6 +131,7 @@ class ImageDetector(FittedDetector):
         files.write_arrays(folder / runs.DENSITY, self.density.to_arrays())
 
     def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:  # noqa: D102
+        calibration.check_shape(held_out, (), folder)
         self._density: Density | None = densities.load(folder / runs.DENSITY, self.config.density)
         self._held_out, self._held_out_regions = held_out, regions
         return self

@@ -6,7 +6,7 @@ import functools
 import zipfile
 from pathlib import Path
 
-from cutpaste_tf import files
+from cutpaste_tf import files, memory
 from cutpaste_tf.backend import keras
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import build
@@ -53,5 +53,7 @@ def load(path: Path) -> keras.Model:
             raise zipfile.BadZipFile(f"its part {damaged} does not match its checksum")
         return keras.models.load_model(path, compile=False)  # pyright: ignore[reportReturnType]
     except Exception as error:  # from zip, JSON, HDF5 or Keras, depending on the part
+        if memory.is_exhausted(error):
+            raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} is damaged ({reason}): {files.COPY_AGAIN}.") from None

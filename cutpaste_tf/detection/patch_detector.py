@@ -12,7 +12,7 @@ import numpy as np
 from cutpaste_tf import files, runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.density import patch_density
-from cutpaste_tf.detection import dense, heat_maps
+from cutpaste_tf.detection import calibration, dense, heat_maps
 from cutpaste_tf.detection.cache import FeatureCache
 from cutpaste_tf.detection.dense import PatchEmbedder
 from cutpaste_tf.detection.detector import FittedDetector
@@ -175,6 +175,7 @@ class PatchDetector(FittedDetector):
         self.density.save(folder)
 
     def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:  # noqa: D102
+        calibration.check_shape(held_out, dense.places(self.size, self.config.features), folder)
         try:
             self._density = patch_density.build(self.config.density).load(folder)
         except files.DAMAGE as error:

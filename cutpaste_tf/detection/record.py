@@ -19,7 +19,7 @@ import platform
 from pathlib import Path
 from typing import Any, Self
 
-from cutpaste_tf import runs
+from cutpaste_tf import json_files, runs
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import COPY_AGAIN
 from cutpaste_tf.runs import TrainingData
@@ -79,7 +79,7 @@ class Record:
         """
         path = folder / runs.EXPORT
         try:
-            record = cls(**json.loads(path.read_text(encoding="utf-8")))
+            record = cls(**json_files.read(path))
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{folder} has no {runs.EXPORT}; give a folder that export_main.py wrote.") from None
         except (ValueError, TypeError) as error:
@@ -87,6 +87,8 @@ class Record:
                 f"{path} is damaged or from another version of cutpaste_tf ({error}): export again."
             ) from None
         for name, digest in record.files.items():
+            if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                raise InputError(f"{path} lists {name}, which is not in its folder: export again.")
             if not (folder / name).is_file():
                 raise InputError(f"{folder / name} is missing: {COPY_AGAIN}.")
             if _sha256(folder / name) != digest:

@@ -1,11 +1,10 @@
 """Metrics as users see them: names, meanings, and comparisons with other evaluations."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cutpaste_tf import runs
+from cutpaste_tf import json_files, runs
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import read_csv
 from cutpaste_tf.images import sources
@@ -93,7 +92,7 @@ def of_others(
         path = Path(place).expanduser()
         path = path / _METRICS if (path / _METRICS).is_file() else path / runs.EVAL / _METRICS
         try:
-            metrics = json.loads(path.read_text(encoding="utf-8"))
+            metrics = json_files.read(path)
             other = metrics["location"]
             scored = {row["path"] for row in read_csv(path.with_name("scores.csv"))}
         except (OSError, ValueError, KeyError, TypeError):

@@ -101,7 +101,7 @@ def opened(source: Path | bytes, name: str, max_megapixels: float) -> Iterator[I
             if count > 1:
                 raise InputError(f"{name} holds {count} pages or frames; save each as a separate file.")
             yield image
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except FileNotFoundError:
         raise InputError(f"{name} cannot be read: there is no such file.") from None

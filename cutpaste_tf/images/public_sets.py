@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cutpaste_tf import json_files
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import folders, layouts, pairing
 from cutpaste_tf.images.layouts import DEFECT
@@ -180,7 +180,7 @@ def _real_iad(root: Path, settings: DataSettings) -> PublicSet | None:
     if table is None or not (root / "OK").is_dir():
         return None
     try:
-        values = json.loads(table.read_text(encoding="utf-8"))
+        values = json_files.read(table)
         normal = values["meta"]["normal_class"]
         train, test = (
             [
@@ -203,6 +203,9 @@ def _real_iad(root: Path, settings: DataSettings) -> PublicSet | None:
 def _listed(root: Path, table: Path, image: Path, mask: Path | None, kind: str) -> Item:
     """An image that a set's table lists; `kind` is GOOD for a normal image, whose mask is not read."""
     is_normal = kind == GOOD
+    for path in filter(None, (image, mask)):
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise InputError(f"{table} lists {path}, which is not in {root}; unpack the data set again.")
     masks = (_present(mask, table),) if mask and not is_normal else ()
     return Item(folders.shown(_present(image, table), root), image, masks, NORMAL if is_normal else ANOMALOUS, kind)
 

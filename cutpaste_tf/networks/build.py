@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -63,6 +64,19 @@ def from_uint8(network: keras.Model) -> keras.Model:
         image = keras.Input((None, None, 3), dtype="uint8", name="image")
         scaled = keras.layers.Rescaling(1 / 255, dtype="float32", name="from_uint8")(image)
         return keras.Model(image, network(scaled), name=network.name)
+
+
+def activation_bytes(backbone: keras.Model, count: int, size: tuple[int, int]) -> int:
+    """Bytes of all layers' outputs for a batch, which training keeps until the gradient is known.
+
+    Args:
+        backbone: a network of images.
+        count: images in a batch.
+        size: (height, width) of the images.
+    """
+    outputs = [layer.output for layer in backbone.layers if not isinstance(layer, keras.layers.InputLayer)]
+    every = keras.Model(backbone.inputs, outputs).compute_output_spec(keras.KerasTensor((count, *size, 3)))
+    return sum(math.prod(output.shape) * (4 if output.dtype == "float32" else 2) for output in every)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from cutpaste_tf.files import DAMAGE
+from cutpaste_tf.files import DAMAGE, read_arrays
 
 _ERRORS = (*DAMAGE, SafetensorError)
 
@@ -32,19 +32,11 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(path)
     if path.suffix in (".pth", ".pt"):
         raise PickleFileError(path)
-    reader = READERS.get(path.suffix, _read_npz)
+    reader = READERS.get(path.suffix, read_arrays)
     try:
         return reader(path)
     except _ERRORS as error:
         raise NotTensorsError(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    stored = np.load(path)
-    if isinstance(stored, np.ndarray):
-        raise ValueError("one array without a name")
-    with stored:
-        return dict(stored)
-
-
-READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {".safetensors": load_file, ".npz": _read_npz}
+READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {".safetensors": load_file, ".npz": read_arrays}

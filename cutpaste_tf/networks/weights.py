@@ -85,6 +85,8 @@ def read_resnet18(weights: str, stem: str, *, classifier: bool = False, flag: st
                 f"{option} is from another network: {name} has the shape {arrays[name].shape}, but a ResNet-18 with "
                 f"the {stem} stem needs {shape}{hint}."
             )
+    if odd := [name for name in shapes if arrays[name].dtype.kind != "f" or not np.isfinite(arrays[name]).all()]:
+        raise InputError(f"{option} is damaged: {odd[0]} has values that are not finite numbers.")
     return {name: arrays[name] for name in shapes}
 
 

@@ -1,12 +1,11 @@
 """From tables to runs: each run appears once, with all the evaluations that the tables need."""
 
 import functools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cutpaste_tf import runs
+from cutpaste_tf import json_files, runs
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
 from cutpaste_tf.reproduction.tables import CIFAR10, PROPORTIONAL, SCALES, TABLES, Column, groups
@@ -151,9 +150,10 @@ class Work(NamedTuple):
 def metrics_of(folder: Path) -> dict[str, Any] | None:
     """An evaluation's metrics.json; None if it is missing or truncated, as after a power cut."""
     try:
-        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = json_files.read(folder / "metrics.json")
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    return metrics if isinstance(metrics, dict) else None
 
 
 def plan(request: Request) -> list[Work]:

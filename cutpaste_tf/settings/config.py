@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
+from cutpaste_tf import json_files
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.augmentation import AugmentationSettings
@@ -220,7 +221,7 @@ class Config(Settings):
             InputError: the file is missing or invalid.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json_files.read(path)
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{path.parent} has no config.json; give a folder that train_main.py wrote.") from None
         except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from cutpaste_tf.backend import keras
-from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import DAMAGE, damage, write_arrays
+from cutpaste_tf.errors import InputError, NoRoomError
+from cutpaste_tf.files import DAMAGE, damage, read_arrays, write_arrays
 
 
 def save(classifier: keras.Model, path: Path, step: int) -> None:
@@ -20,33 +21,63 @@ def save(classifier: keras.Model, path: Path, step: int) -> None:
 
 
 def saved_step(path: Path) -> int:
-    """The number of steps in a checkpoint; 0 if there is none."""
+    """The number of steps in a checkpoint; 0 if there is none.
+
+    Raises:
+        InputError: the checkpoint is damaged.
+    """
     if not path.exists():
         return 0
-    try:
-        with np.load(path) as arrays:
-            return int(dict(arrays)["step"])  # reading everything detects damage
-    except DAMAGE as error:
-        raise InputError(f"{path} is damaged ({damage(error)}): delete it to start over from the first step.") from None
+    with _reading(path) as arrays:
+        step = arrays["step"]
+        if step.shape or step.dtype.kind not in "iu" or step < 0:
+            raise ValueError("its step is not a number")
+        return int(step)
 
 
 def restore(classifier: keras.Model, path: Path, *, with_optimizer: bool) -> None:
-    """Restores what `save` wrote; skips the optimizer if a new phase begins here, since each phase has its own."""
-    with np.load(path) as arrays:
+    """Restores what `save` wrote; skips the optimizer if a new phase begins here, since each phase has its own.
+
+    Raises:
+        InputError: the checkpoint is damaged, or from another network.
+    """
+    with _reading(path) as arrays:
         for key, variable in _state(classifier, with_optimizer=with_optimizer):
-            variable.assign(arrays[key])
+            _assign(variable, arrays[key], key)
 
 
 def restore_metrics(classifier: keras.Model, path: Path) -> None:
-    """Restores the metrics; version 0.2 did not save them, so they stay as they are."""
-    with np.load(path) as arrays:
+    """Restores the metrics; version 0.2 did not save them, so they stay as they are.
+
+    Raises:
+        InputError: the checkpoint is damaged.
+    """
+    with _reading(path) as arrays:
         if f"metrics{len(classifier.metrics_variables):04d}" in arrays:
             # On TensorFlow, the first step creates their variables; here a dummy step does so.
             logits = np.zeros((1, *classifier.output_shape[1:]), np.float32)
             classifier.compute_metrics(None, np.zeros(1, np.int64), logits)
         for key, variable in _metrics(classifier):
             if key in arrays:
-                variable.assign(arrays[key])
+                _assign(variable, arrays[key], key)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[dict[str, np.ndarray]]:
+    """The arrays of a checkpoint; all are read, which detects damage. What is wrong with them becomes an InputError."""
+    try:
+        yield read_arrays(path)
+    except NoRoomError:
+        raise
+    except DAMAGE as error:
+        raise InputError(f"{path} is damaged ({damage(error)}): delete it to start over from the first step.") from None
+
+
+def _assign(variable: Any, value: np.ndarray, key: str) -> None:
+    """Sets a variable; raises ValueError if the value does not fit."""
+    if value.shape != tuple(variable.shape) or value.dtype.kind not in "fiu" or not np.isfinite(value).all():
+        raise ValueError(f"{key} does not fit the network")
+    variable.assign(value)
 
 
 def _state(classifier: keras.Model, *, with_optimizer: bool) -> Iterator[tuple[str, Any]]:

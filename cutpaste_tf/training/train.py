@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cutpaste_tf import devices, environment, files, runs
+from cutpaste_tf import devices, environment, files, memory, runs
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.detection import calibration, embeddings, loading
@@ -21,6 +21,9 @@ from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting, preparation, tensorboard
 from cutpaste_tf.training.execution import Execution
+
+# Bytes that a step takes besides the activations: measured with ResNet-18 (docs/log/faults.md).
+_STEP = 350e6
 
 
 def train(
@@ -92,6 +95,8 @@ class _Run:
     def carry_out(self, nets: Networks, examples: Examples) -> None:
         """Trains the networks, fits the density, and writes the detector."""
         self._report(f"Computing with {keras.backend.backend()} on {', '.join(devices.names())}.")
+        if forecast := self._forecast(nets):
+            self._report(forecast)
         if not (self._folder / tensorboard.FOLDER).exists():
             tensorboard.write_settings(self._folder, self._config.flat())
         images = fitting.marked(examples.images, self._config, self._report)
@@ -118,6 +123,15 @@ class _Run:
         self._write_suspects(detector)
         detector.save(self._folder / runs.DETECTOR)
         (self._folder / runs.CHECKPOINT).unlink(missing_ok=True)
+
+    def _forecast(self, nets: Networks) -> str:
+        """What training on CPUs needs of memory, and what is free; empty if unknown, or if nothing is trained."""
+        free, schedule = memory.free(), self._config.schedule
+        if not schedule.phases or free is None or not all(name.startswith("cpu") for name in devices.names()):
+            return ""
+        needed = _STEP + build.activation_bytes(nets.backbone, schedule.batch_size, self._config.view_size)
+        text = f"Training needs about {memory.shown(needed)} of memory; {memory.shown(free)} are free."
+        return text if needed <= free else f"Warning: {text} Lower --batch_size, or --image_size."
 
     def _write_suspects(self, detector: Detector) -> None:
         """Lists the training images by the scores they get when the detector does not know them, highest first."""

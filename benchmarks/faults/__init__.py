@@ -1,0 +1,1 @@
+"""Counts faults: kills, full disks, little memory, damaged files, and more; see `__main__.py`."""

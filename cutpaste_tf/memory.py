@@ -1,0 +1,65 @@
+"""Memory: how much is free, and whether an error means that it ran out. Linux; elsewhere nothing is known."""
+
+from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+_CGROUPS = (  # of versions 2 and 1: limit and usage
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+_WORDS = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "Out of memory", "failed to allocate memory", "bad_alloc")
+
+
+def free() -> int | None:
+    """Bytes that this process can still take: the least of the machine's, the container's and the process's limit.
+
+    None if unknown.
+    """
+    found = [value for value in (_of_machine(), *map(_of_container, _CGROUPS), _of_process()) if value is not None]
+    return max(0, min(found)) if found else None
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether an error, for example of TensorFlow or JAX, means that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, Exception) and any(word in f"{type(error).__name__} {error}" for word in _WORDS)
+
+
+def shown(size: float) -> str:
+    """Bytes as a number of GB (10^9 bytes)."""
+    return f"{size / 1e9:.1f} GB"
+
+
+def _of_machine() -> int | None:
+    return _field(Path("/proc/meminfo"), "MemAvailable")
+
+
+def _of_container(files: tuple[str, str]) -> int | None:
+    try:
+        limit, used = (Path(file).read_text().strip() for file in files)
+        return None if limit == "max" else int(limit) - int(used)
+    except (OSError, ValueError):
+        return None
+
+
+def _of_process() -> int | None:
+    """What `ulimit -v` leaves."""
+    if resource is None:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    size = _field(Path("/proc/self/status"), "VmSize")
+    return None if limit == resource.RLIM_INFINITY or size is None else limit - size
+
+
+def _field(path: Path, name: str) -> int | None:
+    """A field of a file in /proc, in bytes."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
