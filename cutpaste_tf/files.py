@@ -6,6 +6,7 @@ read.
 
 import contextlib
 import csv
+import ctypes
 import errno
 import io
 import math
@@ -151,9 +152,21 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         new = partial / "new"
         new.mkdir()
         yield new
-        if folder.exists():
+        if not folder.exists():
+            _move(new, folder)
+        elif not _exchange(new, folder):
             _move(folder, partial / "old")
-        _move(new, folder)
+            _move(new, folder)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchanges two folders, so that there is one under each name at every moment; False if the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return False
+    at_cwd, exchange = -100, 2
+    return not rename(at_cwd, os.fsencode(first), at_cwd, os.fsencode(second), exchange)
 
 
 def _move(source: Path, target: Path) -> None:

@@ -31,14 +31,24 @@ def main() -> None:
 
     import cutpaste_tf.backend  # noqa: F401  imported once, before all forks
     from benchmarks import toys
-    from benchmarks.faults import disk, inputs, kills, settings
+    from benchmarks.faults import bits, degenerate, disk, endurance, inputs, kills, settings, starved, together
     from benchmarks.faults.tally import Tally
     from cutpaste_tf.detection import loading  # noqa: F401
     from cutpaste_tf.pictures import plots  # noqa: F401
 
     toys.register_network()
     tally = Tally(folder)
-    kinds = {"kills": kills.count, "disk": disk.count, "inputs": inputs.count, "settings": settings.count}
+    kinds = {
+        "kills": kills.count,
+        "disk": disk.count,
+        "memory": starved.count,
+        "inputs": inputs.count,
+        "settings": settings.count,
+        "bits": bits.count,
+        "together": together.count,
+        "long": endurance.count,
+        "degenerate": degenerate.count,
+    }
     for name in _KINDS.value or kinds:
         kinds[name](tally, folder / name, share=_SHARE.value, seed=_SEED.value, jobs=_JOBS.value)
     print(tally.table())

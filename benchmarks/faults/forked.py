@@ -21,6 +21,7 @@ COMMANDS = {
     "eval": "cutpaste_tf.cli.evaluate",
     "predict": "cutpaste_tf.cli.predict",
     "export": "cutpaste_tf.cli.export",
+    "serve": "cutpaste_tf.cli.serve",
     "reproduce": "cutpaste_tf.cli.reproduce",
 }
 

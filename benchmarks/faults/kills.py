@@ -30,7 +30,10 @@ from cutpaste_tf import environment
 _CHAIN = 4  # kills of one run, at most, before it may end
 # What is said of time, and the event files, whose names are moments.
 _TIMES = re.compile(rb'"(\w*seconds\w*|date_saved|images_per_second\w*)": [^,\n}]+')
-_IGNORED = re.compile(r"(^|/)(\.lock|tensorboard|\.out|\.err|log\.txt|home|tmp|cwd|costs\.\w+)(/|$)")
+_VERSION = re.compile(r"^export/\d+/")  # an export that was whole when it was killed gets a second version
+_IGNORED = re.compile(
+    r"^table/.*/embeddings/|(^|/)(\.lock|tensorboard|\.out|\.err|log\.txt|home|tmp|cwd|costs\.\w+)(/|$)"
+)
 
 
 class Work(NamedTuple):
@@ -53,14 +56,20 @@ _TRAINED = ("train", "--data={place}/set", "--output_dir={place}/new", "--checkp
 _TRAINED += ("--epochs=3", "--head_epochs=1", "--steps_per_epoch=20")
 
 
-def _prepare(place: Path) -> None:
+REPRODUCE = ("reproduce", "--table=5", "--columns=cutpaste", "--categories=set", "--data_root={place}", "--seeds=1")
+REPRODUCE += ("--scale=tiny",)
+
+
+def prepare(place: Path) -> None:
+    """Prepares PLACE/bottle as mvtec_ad/bottle in PLACE/prepared."""
     from data import mvtec_ad
 
     mvtec_ad.PUBLISHED["bottle"] = mvtec_ad.Counts(6, 3, 3, 3)  # as many as the tiny category has
     mvtec_ad.prepare(place / "bottle", ["bottle"], place / "prepared")
 
 
-def _download(address: str, digest: str, place: Path) -> None:
+def download(address: str, digest: str, place: Path) -> None:
+    """Downloads a file as weights are."""
     from cutpaste_tf.networks import download
 
     os.environ["KERAS_HOME"] = str(place / "keras")
@@ -68,7 +77,6 @@ def _download(address: str, digest: str, place: Path) -> None:
 
 
 def _works(address: str, digest: str) -> tuple[Work, ...]:
-    reproduce = ("reproduce", "--table=5", "--columns=CutPaste", "--categories=set", "--data_root={place}", "--seeds=1")
     return (
         Work("training, both phases", 25, _TRAINED, ("new",)),
         Work("evaluation", 20, ("eval", "--run_dir={place}/run"), ("run",)),
@@ -80,9 +88,9 @@ def _works(address: str, digest: str) -> tuple[Work, ...]:
             ("maps", "predicted.csv"),
         ),
         Work("export", 10, ("export", "--run_dir={place}/run", "--output={place}/export"), ("export",)),
-        Work("reproduction of a table", 10, (*reproduce, "--scale=tiny", "--output_dir={place}/table"), ("table",)),
-        Work("download", 10, functools.partial(_download, address, digest), ("keras",)),
-        Work("preparation of a data set", 10, _prepare, ("prepared",)),
+        Work("reproduction of a table", 10, (*REPRODUCE, "--output_dir={place}/table"), ("table",)),
+        Work("download", 10, functools.partial(download, address, digest), ("keras",)),
+        Work("preparation of a data set", 10, prepare, ("prepared",)),
     )  # fmt: skip
 
 
@@ -92,7 +100,7 @@ def count(tally: Tally, place: Path, *, share: float = 1.0, seed: int = 0, jobs:
     shutil.rmtree(place, ignore_errors=True)
     master = master_of(place / "master")
     content = np.random.default_rng(seed).bytes(10**7)
-    with _served(content) as address:
+    with served(content) as address:
         for number, work in enumerate(_works(address, "sha256:" + hashlib.sha256(content).hexdigest())):
             if environment.backend() == "jax":
                 if number:
@@ -125,7 +133,7 @@ class _Slow(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class _served:  # noqa: N801
+class served:  # noqa: N801
     """Serves content at an address of this machine, from a process of its own, since this one forks."""
 
     def __init__(self, content: bytes):
@@ -147,6 +155,7 @@ class _served:  # noqa: N801
 
 
 def master_of(place: Path) -> Path:
+    """A folder with a category and a run that trained nothing."""
     place.mkdir(parents=True)
     toys.draw_category(place / "set")
     shutil.copytree(place / "set", place / "bottle")
@@ -251,10 +260,16 @@ def contents(folder: Path, makes: tuple[str, ...]) -> dict[str, str]:
     ]
     result = {}
     for path in sorted(found):
-        name = str(path.relative_to(folder))
+        name = _VERSION.sub("export/N/", str(path.relative_to(folder)))
         if path.is_file() and not _IGNORED.search(name):
             result[name] = hashlib.sha256(_stable(path).replace(os.fsencode(folder), b"PLACE")).hexdigest()[:16]
     return result
+
+
+def scores_of(path: Path) -> np.ndarray:
+    """The scores in a scores.csv."""
+    with path.open(newline="") as file:
+        return np.array([float(row["score"]) for row in csv.DictReader(file)])
 
 
 def _stable(path: Path) -> bytes:
@@ -262,7 +277,8 @@ def _stable(path: Path) -> bytes:
     content = path.read_bytes()
     if path.suffix in (".npz", ".keras"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return b"".join(_TIMES.sub(b"", archive.read(name)) for name in sorted(archive.namelist()))
+            names = [name for name in sorted(archive.namelist()) if not name.endswith(".json")]  # layers' names
+            return b"".join(archive.read(name) for name in names)
     if path.name == "train_log.csv":
         rows = [
             {key: value for key, value in row.items() if key != "images_per_second"}

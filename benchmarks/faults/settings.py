@@ -87,7 +87,7 @@ def count(tally: Tally, place: Path, *, share: float = 1.0, seed: int = 0, jobs:
         phases=[hypothesis.Phase.generate],
         deadline=None,
         database=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
     )
     @hypothesis.given(flags_of_runs())
     def try_flags(given: list[str]) -> None:

@@ -49,6 +49,10 @@ def run_main(main: Callable[[], None], about: str | None = None) -> None:
             _fail(f"{error}. See --help.")
         if flags.FLAGS["verbosity"].using_default_value:
             flags.FLAGS.verbosity = logging.WARNING  # app.run would make libraries verbose
+        for name in flags.FLAGS:
+            value = flags.FLAGS[name].value
+            if isinstance(value, str) and value.startswith("--"):  # absl takes the next word
+                _fail(f"--{name} has no value: {value} follows it. Write --{name}=VALUE.")
         if len(rest) > 1:
             _fail(f"Stray arguments: {' '.join(rest[1:])}. Write flags as --name=value.")
         return rest

@@ -17,7 +17,7 @@ from typing import TextIO
 
 from absl import flags
 
-from cutpaste_tf import files
+from cutpaste_tf import files, partials
 from cutpaste_tf.cli.detector_flag import DETECTOR
 from cutpaste_tf.cli.main import folders_of, required, run_main
 from cutpaste_tf.cli.threshold_flag import THRESHOLD
@@ -94,7 +94,10 @@ def _main() -> None:
 
 @contextlib.contextmanager
 def _output(images: str) -> Iterator[TextIO]:
-    """The output for rows; a file is created first, and removed if it stays empty."""
+    """The output for rows. A file is called FILE.partial until the last row is written, also if the process is killed.
+
+    If names come on standard input, Ctrl-C and SIGTERM are the end.
+    """
     if not _OUTPUT.value:
         with files.naming("standard output"):
             yield sys.stdout
@@ -105,12 +108,24 @@ def _output(images: str) -> Iterator[TextIO]:
     named_files.refuse_inside(path, images, "--output", is_folder=False)
     files.check_writable(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with files.naming(path), path.open("x", encoding="utf-8", newline="") as file:
+    partial = path.with_name(f"{path.name}.partial")
+    with files.naming(partial), partial.open("a", encoding="utf-8", newline="") as file:
+        if not partials.lock(file.fileno()):
+            raise InputError(f"Another process is writing {partial}; wait for it, or give another --output.")
+        file.truncate(0)  # left by a prediction that was killed
+        try:
             yield file
-    finally:
-        if path.is_file() and not path.stat().st_size:  # refused, stopped, or disk full before the first row
-            path.unlink()
+            file.flush()
+        except KeyboardInterrupt:
+            if images == named_files.STANDARD_INPUT:
+                file.flush()
+                partial.replace(path)
+            raise
+        except BaseException:
+            if not file.tell():  # refused, or disk full before the first row
+                partial.unlink()
+            raise
+        partial.replace(path)
 
 
 if __name__ == "__main__":

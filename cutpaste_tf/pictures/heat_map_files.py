@@ -15,9 +15,15 @@ from cutpaste_tf.pictures import heat_map_plots
 from cutpaste_tf.pictures.heat_map_plots import Scale
 
 FORMATS = ("npy", "png")
+_OVERLAY = ".overlay.jpg"
 _MOST = 65535  # largest 16-bit value
 _LONGEST = 65500  # largest width or height of a JPEG in pixels
 _TOGETHER = 2**20  # pixels per batch in coloring, which takes 100 bytes for each
+
+
+def written(folder: Path) -> list[Path]:
+    """The files in a folder that `write` wrote."""
+    return [path for end in (*(f".heat.{format}" for format in FORMATS), _OVERLAY) for path in folder.rglob(f"*{end}")]
 
 
 def write(
@@ -47,7 +53,7 @@ def write(
     height, width = image.shape[:2]
     enlarged = regions.enlarged(heat, (width, height), region)
     raw = named_files.beside(place, f".heat.{format}")
-    overlay = named_files.beside(place, ".overlay.jpg")
+    overlay = named_files.beside(place, _OVERLAY)
     raw.parent.mkdir(parents=True, exist_ok=True)
     written: dict[str, Any] = {"heat_map": str(raw), "overlay": str(overlay)}
     if format == "npy":

@@ -1,20 +1,24 @@
 """Prediction: the function that the command and programs call."""
 
+import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from cutpaste_tf import devices, environment, files
+from cutpaste_tf import devices, environment, files, partials
 from cutpaste_tf.detection import calibration, loading
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import folders, named_files, unread
+from cutpaste_tf.pictures import heat_map_files
 from cutpaste_tf.progress import Report, say_aside
 from cutpaste_tf.serving import stream
 from cutpaste_tf.serving.rows import Rows
 from cutpaste_tf.serving.stream import PredictionOptions, Summary
 from cutpaste_tf.settings import sizes
+
+_UNFINISHED = ".unfinished"  # in a folder of heat maps, until the last one is written
 
 
 def predict(
@@ -45,17 +49,13 @@ def predict(
     environment.check()
     named_files.check(images)
     calibration.check_one_given(options.threshold, options.false_alarm_rate)
-    folder = options.heat_maps
-    if folder is not None:
-        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise InputError(f"--heat_maps={folder} already exists and is not an empty folder; give another folder.")
-        named_files.refuse_inside(folder, images, "--heat_maps", is_folder=True)
-        files.check_writable(folder)
+    if options.heat_maps is not None:
+        _check_maps(options.heat_maps, images)
     opened = _configured(loading.load(detector), options).with_threshold(options.threshold)
     place = "given" if isinstance(detector, Detector) else ",".join(map(str, loading.places(detector)))
     description = _description(opened, place, options)
     began = time.monotonic()
-    with devices.used(devices.AUTO):
+    with devices.used(devices.AUTO), _maps(options.heat_maps):
         opened.prepare()
         report(f"{description} (loaded in {time.monotonic() - began:.1f} s).")
         rows = Rows(output, options.format, stream.columns(opened, options))
@@ -66,6 +66,34 @@ def predict(
         report(f"Note: {line}")
     _report(summary, report, decides=opened.calibration is not None)
     return summary
+
+
+def _check_maps(folder: Path, images: str) -> None:
+    """Checks that a folder for heat maps is new, empty, or was left by a prediction that was killed.
+
+    Raises:
+        InputError: it is not, or it cannot be written.
+    """
+    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not is_free and not (folder / _UNFINISHED).is_file():
+        raise InputError(f"--heat_maps={folder} already exists and is not an empty folder; give another folder.")
+    named_files.refuse_inside(folder, images, "--heat_maps", is_folder=True)
+    files.check_writable(folder)
+
+
+@contextlib.contextmanager
+def _maps(folder: Path | None) -> Iterator[None]:
+    """Marks a folder as unfinished while heat maps are written; those of a prediction that was killed are removed."""
+    if folder is None:
+        yield
+        return
+    with files.locked(folder, _UNFINISHED):
+        for place in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+            partials.remove_left(place)
+        for path in heat_map_files.written(folder):
+            path.unlink()
+        yield
+    (folder / _UNFINISHED).unlink()
 
 
 def _configured(detector: Detector, options: PredictionOptions) -> Detector:

@@ -169,11 +169,17 @@ def test_odd_names_and_sizes_have_heat_maps(copied_run, category, tmp_path, form
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
-@pytest.mark.parametrize(("flag", "full"), [("--heat_maps", "maps/good/000.png.heat.npy"), ("--output", "rows.csv")])
+@pytest.mark.parametrize(
+    ("flag", "full"), [("--heat_maps", "maps/good/000.png.heat.npy"), ("--output", "rows.csv.partial")]
+)
 def test_a_disk_that_fills_up_is_named(copied_run, category, tmp_path, capsys, flag, full):
     """A limit to the size of files fails in the same places."""
     run = copied_run(PATCHES, category, tmp_path / "run")
-    words = [f"--detector={run}", f"--images={category / 'test'}", f"{flag}={tmp_path / full.partition('/')[0]}"]
+    words = [
+        f"--detector={run}",
+        f"--images={category / 'test'}",
+        f"{flag}={tmp_path / full.partition('/')[0].removesuffix('.partial')}",
+    ]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))

@@ -1,0 +1,92 @@
+"""Same seed, same bits: with other numbers of threads, on a busy machine, after a resume, from a prepared set."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.faults import forked
+from benchmarks.faults.inputs import TOY
+from benchmarks.faults.kills import contents, master_of, prepare, scores_of
+from benchmarks.faults.tally import Row, Tally
+
+_TRAIN = ("--image_size=64", "--backbone=resnet18", "--epochs=1", "--steps_per_epoch=4", "--scar_max_length=20")
+
+
+def count(tally: Tally, place: Path, *, share: float = 1.0, seed: int = 0, jobs: int = 1) -> None:
+    """Adds a row for each condition; each trial trains and evaluates."""
+    del jobs, seed
+    shutil.rmtree(place, ignore_errors=True)
+    master_of(place / "master")
+    expected = _made(place, "one", _threads(1))
+    conditions: dict[str, tuple[int, Callable[[int], tuple[dict[str, str], np.ndarray]]]] = {
+        "1 thread, again": (3, lambda n: _made(place, f"again{n}", _threads(1))),
+        "2 threads": (5, lambda n: _made(place, f"two{n}", _threads(2))),
+        "4 threads": (5, lambda n: _made(place, f"four{n}", _threads(4))),
+        "2 threads, busy machine": (5, lambda n: _busy(lambda: _made(place, f"busy{n}", _threads(2)))),
+        "from a prepared set": (1, lambda n: _prepared(place, f"prepared{n}")),
+    }
+    for name, (trials, make) in conditions.items():
+        row, apart = Row("same bits", name), 0.0
+        for index in range(max(1, round(share * trials))):
+            files, scores = make(index)
+            apart = max(apart, float(np.max(np.abs(scores - expected[1]) / np.abs(expected[1]))))
+            different = sorted(key for key in expected[0] if files.get(key) != expected[0][key])
+            row.count(f"other {', '.join(different)}" if different else "")
+        row.note = f"scores differ by {apart:.1e} at most, relatively"
+        tally.add(row)
+
+
+def _threads(count: int) -> Callable[[], None]:
+    def limit() -> None:
+        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(count)
+        os.environ["TF_NUM_INTEROP_THREADS"] = str(count)
+
+    return limit
+
+
+def _made(
+    place: Path, name: str, before: Callable[[], None], data: tuple[str, ...] = ()
+) -> tuple[dict[str, str], np.ndarray]:
+    """Digests of weights, log and scores of a run, and its scores."""
+    folder = place / name
+    folder.mkdir()
+    data = data or (f"--data={place}/master/bottle",)
+    words = ("train", *data, f"--output_dir={folder}/run", *TOY[1:], *_TRAIN)
+    ended = forked.run(words, folder, before=before, limit=300)
+    evaluated = forked.run(("eval", f"--run_dir={folder}/run", *data[1:]), folder, before=before, limit=300)
+    if ended.code or evaluated.code:
+        raise RuntimeError(f"{ended}\n{evaluated}")
+    files = contents(folder, ("run",))
+    kept = ("detector/model.keras", "detector/density.npz", "train_log.csv", "eval/scores.csv")
+    scores = scores_of(folder / "run/eval/scores.csv")
+    shutil.rmtree(folder)
+    return {name: files[f"run/{name}"] for name in kept}, scores
+
+
+def _busy(make: Callable[[], tuple[dict[str, str], np.ndarray]]) -> tuple[dict[str, str], np.ndarray]:
+    """With three processes that compute beside it."""
+    others = []
+    for _ in range(3):
+        other = os.fork()
+        if not other:
+            while True:
+                pass
+        others.append(other)
+    try:
+        return make()
+    finally:
+        for other in others:
+            os.kill(other, signal.SIGKILL)
+            os.waitpid(other, 0)
+
+
+def _prepared(place: Path, name: str) -> tuple[dict[str, str], np.ndarray]:
+    forked.run(lambda: prepare(place / "master"), place / "master")
+    data = ("--data=mvtec_ad/bottle", f"--tfds_data_dir={place}/master/prepared")
+    return _made(place, name, _threads(1), data)
