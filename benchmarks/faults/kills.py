@@ -32,7 +32,7 @@ _CHAIN = 4  # kills of one run, at most, before it may end
 _TIMES = re.compile(rb'"(\w*seconds\w*|date_saved|images_per_second\w*)": [^,\n}]+')
 _VERSION = re.compile(r"^export/\d+/")  # an export that was whole when it was killed gets a second version
 _IGNORED = re.compile(
-    r"^table/.*/embeddings/|(^|/)(\.lock|tensorboard|\.out|\.err|log\.txt|home|tmp|cwd|costs\.\w+)(/|$)"
+    r"^table/.*(/embeddings/|png$)|(^|/)(\.lock|tensorboard|\.out|\.err|log\.txt|home|tmp|cwd|costs\.\w+)(/|$)"
 )
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pooch
 from requests.exceptions import RequestException
 
-from cutpaste_tf import progress
+from cutpaste_tf import partials, progress
 from cutpaste_tf.errors import InputError
 
 
@@ -93,13 +93,16 @@ def fetch(remote: Remote, flag: str) -> Path:
     progress.say(f"Downloading {remote.address} to {path}, once.")
     pooch.get_logger().setLevel(logging.WARNING)
     try:
-        pooch.retrieve(
-            remote.address,
-            remote.digest,
-            fname=remote.name,
-            path=path.parent,
-            progressbar=progress.shows_bars(),  # in a log, it would print ten lines per second
-        )
+        partials.remove_left(path.parent)
+        with partials.partial(path, is_folder=True) as folder:
+            pooch.retrieve(
+                remote.address,
+                remote.digest,
+                fname=remote.name,
+                path=folder,
+                progressbar=progress.shows_bars(),  # in a log, it would print ten lines per second
+            )
+            (folder / remote.name).replace(path)
     except ValueError:  # pooch has deleted the file
         raise InputError(
             f"--{flag}=imagenet: the downloaded file's hash does not match the published one, so it was deleted; try "

@@ -147,6 +147,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._settings, self._path, self._step, self._seconds = settings, path, step, 60 * minutes
         self._stop, self._saved, self._saved_at = stop, step, time.monotonic()
         self._is_within = step % settings.steps_per_epoch > 0
+        self._of_epoch: dict[str, Any] = {}  # metrics of the last whole epoch
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Records where the epoch begins; Keras has just reset its metrics."""
@@ -160,8 +161,9 @@ class Checkpoints(keras.callbacks.Callback):
         self._step, number = self._first + batch, self._stop.number
         is_due = batch and time.monotonic() - self._saved_at >= self._seconds
         if is_due or (number and self._step > self._saved):
-            # On JAX, accessing self.model updates the variables, which is slow, so do it only here.
-            self._save(self.model.get_metrics_result())  # pyright: ignore[reportOptionalMemberAccess]
+            # On JAX, accessing self.model updates the variables, which is slow, so do it only here. Before an epoch's
+            # first step, the metrics have just been reset; in a new phase, they do not exist yet.
+            self._save(self.model.get_metrics_result() if batch else self._of_epoch)  # pyright: ignore[reportOptionalMemberAccess]
         if number:
             self._end(number)
 
@@ -169,6 +171,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Saves if a checkpoint is due, and at the end."""
         # The epoch's last step is saved here, after its row was logged, so a resumed run starts after both.
         self._step, number = self._first + (self.params or {})["steps"], self._stop.number
+        self._of_epoch = logs or {}
         is_due = time.monotonic() - self._saved_at >= self._seconds
         if is_due or self._step == self._settings.total_steps or number:
             self._save(logs or {})
