@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -31,7 +31,7 @@ from cutpaste_tf.images import folders, regions, sources
 from cutpaste_tf.images.reading import Examples
 from cutpaste_tf.images.synthetic import SyntheticOptions
 from cutpaste_tf.settings.base import leaves
-from cutpaste_tf.settings.config import Config
+from cutpaste_tf.settings.config import NEW_AT_EVALUATION, Config
 from cutpaste_tf.settings.data import ReadingSettings
 
 CHECKPOINT = "checkpoint.npz"
@@ -170,21 +170,38 @@ def check(folder: Path, config: Config) -> None:
         raise InputError(f"--output_dir={folder} is a file; give a folder.")
     if not (folder / "config.json").exists():
         return
-    before, complete = Config.read(folder / "config.json").resolved().flat(), is_complete(folder)
-    # Data keep their original name, which determines the open values.
-    now = config.replaced(data=before["data"]).resolved().flat()
+    complete = is_complete(folder)
     free = {"test_data"} | {
         field.name
         for field, group in leaves(Config)
         if group is ReadingSettings or (group.new_at_evaluation and not complete)
     }
-    changes = [
-        f"{name}={before[name]} (now {now[name]})" for name in now if before[name] != now[name] and name not in free
-    ]
-    if changes:
-        raise InputError(
-            f"--output_dir={folder} holds a run with {', '.join(changes)}; give another folder, or delete this one."
-        )
+    if changes := _changes(Config.read(folder / "config.json"), config, free):
+        raise InputError(f"--output_dir={folder} holds a run with {changes}; give another folder, or delete this one.")
+
+
+def check_network_of(config: Config) -> None:
+    """Checks that the run whose network is used is complete and has the settings that determine the network.
+
+    Raises:
+        InputError: it is not, or has not.
+    """
+    folder = Path(config.network.network_of).expanduser()
+    if is_export(folder):
+        raise InputError(f"--network_of={folder} is an export, which has no network; give the run it was made from.")
+    free = {"add_normal", "network_of", "test_data", *(field.name for field in NEW_AT_EVALUATION)}
+    if changes := _changes(Config.read(find_detector(folder) / "config.json"), config, free):
+        raise InputError(f"--network_of={folder} was made with {changes}; its network is used as it is, so leave that.")
+
+
+def _changes(before: Config, now: Config, free: Collection[str]) -> str:
+    """The settings that differ, as `NAME=VALUE (now VALUE)`, except those in `free`."""
+    old = before.resolved().flat()
+    # Data keep their original name, which determines the open values.
+    new = now.replaced(data=old["data"]).resolved().flat()
+    return ", ".join(
+        f"{name}={old[name]} (now {new[name]})" for name in new if old[name] != new[name] and name not in free
+    )
 
 
 def find_detector(folder: Path) -> Path:

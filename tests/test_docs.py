@@ -86,7 +86,8 @@ def places(tmp_path, monkeypatch, imagenet_like):
     shutil.copy(imagenet_like, tmp_path / "resnet18.npz")
     monkeypatch.setattr(download, "fetch", lambda remote, flag: imagenet_like)
     monkeypatch.setattr(speed, "measure", lambda runs: {})  # a minute, by `reproduce_main.py --plan`
-    pictures = {"/data/strips": category, "/data/plates": category}
+    write_image(tmp_path / "confirmed/0.png", np.full((40, 40, 3), 90, np.uint8))
+    pictures = {"/data/confirmed": tmp_path / "confirmed", "/data/strips": category, "/data/plates": category}
     return {"/data/mvtec_ad/bottle": category, "/data/mvtec_ad": tmp_path, **pictures}
 
 

@@ -214,9 +214,9 @@ def undisturbed(work: Work, master: Path, place: Path) -> tuple[dict[str, str], 
 
 
 def after(work: Work, folder: Path, expected: dict[str, str]) -> str:
-    """Runs to the end; what is wrong then."""
+    """Runs to the end; what is wrong then. A prediction that was whole already is refused."""
     ended = _start(work, folder).wait(300)
-    if ended.code:
+    if ended.code and "already exists" not in ended.err:
         return ended.last_line
     found = contents(folder, work.makes)
     if found == expected:

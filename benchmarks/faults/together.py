@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.faults import forked
 from benchmarks.faults.inputs import TOY
-from benchmarks.faults.kills import REPRODUCE, Work, after, contents, download, master_of, served, undisturbed
+from benchmarks.faults.kills import REPRODUCE, Work, after, download, master_of, served, undisturbed
 from benchmarks.faults.tally import Row, Tally
 
 
@@ -48,18 +48,10 @@ def count(tally: Tally, place: Path, *, share: float = 1.0, seed: int = 0, jobs:
                 ends = _both(work.what, other or work.what, folder, rng.random() * seconds * 0.7)
                 wrong = [end.last_line for end in ends if end.code and not end.is_refusal]
                 refused += sum(bool(end.code) for end in ends)
-                done = [path for path in (folder / "predicted.csv", folder / "maps") if path.exists()]
-                if name == "two predictions" and len(done) == 2:  # the same once more would be refused
-                    row.count(wrong[0] if wrong else _compare(work, folder, expected))
-                else:
-                    row.count(wrong[0] if wrong else after(work, folder, expected))
+                row.count(wrong[0] if wrong else after(work, folder, expected))
                 shutil.rmtree(folder)
             row.note = f"{refused} of {2 * row.trials} commands were refused"
             tally.add(row)
-
-
-def _compare(work: Work, folder: Path, expected: dict[str, str]) -> str:
-    return "" if contents(folder, work.makes) == expected else "other files"
 
 
 def _both(

@@ -71,6 +71,8 @@ def _main() -> None:
         raise InputError("--config and --preset both name settings; leave out one of them.")
     base = Path(_CONFIG.value).expanduser() if _CONFIG.value else None
     config, output_dir = config_from_flags(_PRESET.value, base), Path(required(_OUTPUT_DIR)).expanduser()
+    if base and flags.FLAGS["add_normal"].present:
+        config = _with_more_images(config, base)
     if _SHOW.value:
         sheet.show_augmentations(config, output_dir, tfds_data_dir=TFDS_DATA_DIR.value)
         return
@@ -85,6 +87,14 @@ def _main() -> None:
         device_count=DEVICES.value,
         execution=Execution(_STEPS_PER_EXECUTION.value, _JIT_COMPILE.value),
     )
+
+
+def _with_more_images(config: Config, base: Path) -> Config:
+    """The configuration of a run, or of its config.json, with the images of --add_normal besides those that it has."""
+    run, path = (base, base / "config.json") if base.is_dir() else (base.parent, base)
+    own = Config.read(path).data.add_normal
+    network = config.network.network_of if flags.FLAGS["network_of"].present else str(run)
+    return config.replaced(add_normal=(*own, *config.data.add_normal), network_of=network)
 
 
 def _chosen(config: Config, output_dir: Path, given: list[str]) -> Config:

@@ -5,7 +5,7 @@ classifier open (Section 2.3). Half the squared distance is the negative log den
 the nearest feature, relative to its peak.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from cutpaste_tf import arrays, files, parallel
 from cutpaste_tf.density import held_out
 from cutpaste_tf.density.density import Density, check_finite
+from cutpaste_tf.density.feeding import Fitting, feed
 from cutpaste_tf.errors import InputError
 
 _FILE = "density.npz"
@@ -113,7 +114,12 @@ class NearestPatches:
         Raises:
             InputError: features are not finite, or the patches that are kept come from too few images.
         """
-        held, images = _held(features, count)
+        feed([self.fitting(count, groups, inside)], features)
+        return self
+
+    def fitting(self, count: int, groups: np.ndarray | None = None, inside: np.ndarray | None = None) -> Fitting:
+        """Like `fit`, but takes one image's features at a time, see `feed`."""
+        held, images = yield from _held(count)
         locations, dimensions = held.shape[1:]
         rows = held.reshape(-1, dimensions)
         allowed = np.arange(len(rows)) if inside is None else np.flatnonzero(inside[images])
@@ -134,7 +140,6 @@ class NearestPatches:
             density = NearestDensity(**self._options).fit(patches[others])
             self.held_out[scored] = -_scores(density, (held[image] for image in scored))
             arrays.release(held)
-        return self
 
     def score_samples(self, features: np.ndarray) -> np.ndarray:
         """Log densities float64 [images, locations] of features [images, locations, dimensions]."""
@@ -202,10 +207,11 @@ def _projected(points: np.ndarray) -> np.ndarray:
     return projection(_PROJECTED, random_state=0).fit_transform(points)
 
 
-def _held(features: Iterable[np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features [images, locations, dimensions] of as many images as fit, and these images' indices."""
+def _held(count: int) -> Generator[None, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Takes features; returns those of as many images as fit, [images, locations, dimensions], and their indices."""
     held, chosen = np.empty(0), np.empty(0, int)
-    for index, image in enumerate(features):
+    for index in range(count):
+        image = yield
         check_finite(image)
         if index == 0:
             fitting = max(1, min(count, _HELD // image.nbytes))

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from cutpaste_tf import arrays
 from cutpaste_tf.density import held_out
 from cutpaste_tf.density.density import Density, check_finite, check_length
+from cutpaste_tf.density.feeding import Fitting, feed
 from cutpaste_tf.density.gaussian import GaussianDensity, Moments, mean_and_covariance
 from cutpaste_tf.density.low_rank import LowRankGaussian
 from cutpaste_tf.density.nearest import NearestPatches
@@ -64,13 +65,19 @@ class SharedGaussian:
         Raises:
             InputError: features are not finite.
         """
+        feed([self.fitting(count, groups, inside)], features)
+        return self
+
+    def fitting(self, count: int, groups: np.ndarray | None = None, inside: np.ndarray | None = None) -> Fitting:
+        """Like `fit`, but takes one image's features at a time, see `feed`."""
         parts = list(held_out.folds(count, groups))
         part_of = np.empty(count, int)
         for number, chosen in enumerate(parts):
             part_of[chosen] = number
         moments = [Moments() for _ in parts]
         center, sampled, sample = np.empty(0), np.empty(0, int), np.empty(0)
-        for index, image_features in enumerate(features):
+        for index in range(count):
+            image_features = yield
             check_finite(image_features)
             used = image_features if inside is None else image_features[inside[index]]
             if index == 0:
@@ -95,7 +102,6 @@ class SharedGaussian:
                 self.held_out[place] = others.peak - others.score_samples(sample[place : place + 1])[0]
                 arrays.release(sample)
         self._set_moments(center, moments)
-        return self
 
     def _set_moments(self, center: np.ndarray, parts: list[Moments]) -> None:
         mean, covariance = mean_and_covariance(center, parts)
@@ -151,9 +157,15 @@ class PerLocationGaussian:
         inside: np.ndarray | None = None,
     ) -> "PerLocationGaussian":
         """Fits like `SharedGaussian.fit`; each image is left out alone unless there are groups."""
+        feed([self.fitting(count, groups, inside)], features)
+        return self
+
+    def fitting(self, count: int, groups: np.ndarray | None = None, inside: np.ndarray | None = None) -> Fitting:
+        """Like `fit`, but takes one image's features at a time, see `feed`."""
         del inside  # a location's density does not depend on the others
         by_location = np.empty(0)
-        for index, image_features in enumerate(features):
+        for index in range(count):
+            image_features = yield
             if index == 0:
                 by_location = arrays.allocate(len(image_features), (count, image_features.shape[1]), self._dtype)
             check_finite(image_features)
@@ -174,7 +186,6 @@ class PerLocationGaussian:
                 peaks.append(fitted["peak"])
         self.held_out, self.scored = (without[:, None] - densities).astype(np.float32), np.arange(scored)
         self._factors, self._means, self._peaks = by_location[:, :rank], np.concatenate(means), np.concatenate(peaks)
-        return self
 
     def _held_out(self, features: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Log densities of features under the others' densities, and their peaks; float64 [locations, images]."""

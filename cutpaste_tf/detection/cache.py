@@ -58,7 +58,9 @@ class FeatureCache:
         region = settings.reading.region
         plain = dataclasses.replace(settings.reading, region="")
         how_read = str(
-            dataclasses.replace(settings, data="", test_data="", test_split=0.0, split_seed=0, reading=plain)
+            dataclasses.replace(
+                settings, data="", add_normal=(), test_data="", test_split=0.0, split_seed=0, reading=plain
+            )
         )
         sha = hashlib.sha256(self._model.read_bytes())
         sha.update(f"{key} {how_read}".encode())

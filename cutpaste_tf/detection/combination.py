@@ -7,7 +7,8 @@ of an ensemble (`ensemble.py`) differ only in their network's seed; it averages 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -16,6 +17,7 @@ import numpy as np
 from cutpaste_tf import runs
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.detection.cache import FeatureCache
+from cutpaste_tf.detection.density_detector import DensityDetector
 from cutpaste_tf.detection.detector import Detector, FittedDetector
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.detection.network import Network
@@ -67,7 +69,7 @@ class Combination(FittedDetector):
 
     def __init__(
         self,
-        members: Sequence[FittedDetector],
+        members: Sequence[DensityDetector],
         network: Network,
         config: Config,
         data: TrainingData,
@@ -87,33 +89,26 @@ class Combination(FittedDetector):
         return self._standards
 
     def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
-        for part in self.parts:
-            part.fit(images, groups, report=report)
-        self._density, self._standards = True, []
+        for members in self._alike:
+            members[0].fit_together(members, images, groups, report=report)
+        self._standards = []
         self.training_features_ = np.zeros((len(images), 0), np.float32)
         self._take_regions(self.regions(images))
         return self
 
-    def fit_features(
-        self, features: np.ndarray, groups: np.ndarray | None = None, regions: np.ndarray | None = None
-    ) -> Self:
-        """Not supported: each member has its own features."""
-        raise NotImplementedError
-
-    def score_features(self, features: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
-        """Not supported, like `fit_features`."""
-        raise NotImplementedError
-
-    def _fit_to(self, training: TrainingImages) -> None:
-        images = training.images.examples.images
-        self.fit(images, training.groups(self.config.density.group_by), report=training.report)
+    @property
+    def _alike(self) -> list[list[DensityDetector]]:
+        """The members, those with the same embedding together."""
+        result: dict[Any, list[DensityDetector]] = {}
+        for part in self.parts:
+            result.setdefault(part.embedding, []).append(part)
+        return [*result.values()]
 
     def attach(self, cache: FeatureCache, training: TrainingImages) -> None:  # noqa: D102
-        super().attach(cache, training)
         for part in self.parts:
             part.attach(cache, training)
 
-    def _with(self, config: Config, gradcam_layer: str) -> Self:
+    def configured(self, config: Config, *, gradcam_layer: str = "") -> Self:  # noqa: D102
         if gradcam_layer:
             raise InputError("--gradcam_layer is for image models; a combination's heat maps come from its patches.")
         changed = {name: value for name, value in config.flat().items() if value != self.given.flat()[name]}
@@ -124,15 +119,35 @@ class Combination(FittedDetector):
                 f"{names}: the run combines several detectors, each with its own settings; train one by itself."
             )
         members = [part.configured(part.given.replaced(**changed)) for part in self.parts]
-        return type(self)(members, self.network, config, self.data)
+        result = type(self)(members, self.network, config, self.data)
+        result._held_out, result._held_out_regions = self._held_out, self._held_out_regions
+        return result
 
     def embed(self, images: np.ndarray, *, report: Report = no_report) -> list[Any]:
         """The results of the members' `embed`."""
-        return [part.embed(images, report=report) for part in self.parts]
+        return self._of_each(lambda members: members[0].embed_together(members, images, report=report))
 
     def embedded(self, images: ImageSet, *, report: Report = no_report) -> list[Any]:
         """The results of the members' `embedded`, each from the cache."""
-        return [part.embedded(images, report=report) for part in self.parts]
+
+        def of(members: list[DensityDetector]) -> list[Any]:
+            @functools.cache
+            def computed() -> list[Any]:
+                return members[0].embed_together(members, images.examples.images, report=report)
+
+            return [
+                member.cached(images, lambda index=index: computed()[index], report)
+                for index, member in enumerate(members)
+            ]
+
+        return self._of_each(of)
+
+    def _of_each(self, compute: Callable[[list[DensityDetector]], list[Any]]) -> list[Any]:
+        """A result for each member; `compute` takes members with the same embedding and returns theirs."""
+        results = {
+            id(part): result for alike in self._alike for part, result in zip(alike, compute(alike), strict=True)
+        }
+        return [results[id(part)] for part in self.parts]
 
     def negative_log_density(self, embedded: list[Any]) -> Any:
         """The list of the members' results."""
@@ -171,8 +186,8 @@ class Combination(FittedDetector):
         return None if any(each is None or not len(each) for each in known) else known
 
     def prepare(self) -> None:  # noqa: D102
-        for part in self.parts:
-            part.prepare()
+        for members in self._alike:
+            members[0].prepare()  # the others use its embedder
 
     def _save(self, folder: Path) -> None:
         self.network.save(folder / runs.MODEL)
@@ -185,21 +200,18 @@ class Combination(FittedDetector):
     def _save_held_out(self, folder: Path) -> None:
         """Does nothing: the members' scores are saved with them."""
 
-    def save_density(self, folder: Path) -> None:
-        """Not supported: each member has its own density."""
-        raise NotImplementedError
-
     def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:  # noqa: D102
         del held_out, regions  # the members have their own
         for place, part in zip(_places(folder, self.parts), self.parts, strict=True):
             part.restore(place, *calibration.read_of(place))
-        self._density, self._held_out_regions = True, self.parts[0].held_out_regions_
+        self._held_out_regions = self.parts[0].held_out_regions_
         return self
 
     def graph(self, *, single: bool) -> Any:  # noqa: D102
         from cutpaste_tf.detection.graphs.graph import CombinedGraph
 
-        return CombinedGraph([part.graph(single=single) for part in self.parts], self.standards, single=single)
+        graphs = [part.graph(single=single) for part in self.parts]
+        return CombinedGraph(graphs, [part.embedding for part in self.parts], self.standards, single=single)
 
 
 def _places(folder: Path, parts: Sequence[Detector]) -> list[Path]:

@@ -269,10 +269,14 @@ class Detector(abc.ABC):
 
     def embedded(self, images: ImageSet, *, report: Report = no_report) -> Any:
         """The result of `embed` for a set of images, from the cache if it has it."""
+        return self.cached(images, lambda: self.embed(images.examples.images, report=report), report)
 
-        def make() -> np.ndarray:
+    def cached(self, images: ImageSet, embed: Callable[[], Any], report: Report) -> Any:
+        """The result of `embed` for a set of images, from the cache if it has it; `embed` computes it."""
+
+        def make() -> Any:
             report(f"Computing {self.config.features.feature} of {images.examples.note}.")
-            return self.embed(images.examples.images, report=report)
+            return embed()
 
         if self.cache is None or not images.items:
             return make()
@@ -402,11 +406,10 @@ class Detector(abc.ABC):
 
 
 class FittedDetector(Detector):
-    """A network and a density; the density may be fitted when it is first needed.
+    """A detector that is fitted to normal images and saved with its network.
 
     Attributes:
         network: the network up to the pooled feature.
-        density: the fitted density, with `score_samples`.
         training_features_: float32 [count, dimensions] of the images it was fitted to; [count, 0] if there are too
             many to store.
     """
@@ -416,8 +419,6 @@ class FittedDetector(Detector):
     def __init__(self, config: Config, data: TrainingData):
         super().__init__(config, data)
         self.training_features_ = np.empty((0, 0), np.float32)
-        self._density: Any = None
-        self._training: TrainingImages | None = None  # the images to fit to
 
     @abc.abstractmethod
     def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:
@@ -429,62 +430,12 @@ class FittedDetector(Detector):
         """
 
     @abc.abstractmethod
-    def fit_features(
-        self, features: np.ndarray, groups: np.ndarray | None = None, regions: np.ndarray | None = None
-    ) -> Self:
-        """Like `fit`, but takes the features of normal images.
-
-        Args:
-            features: float32 [count, ..., dimensions].
-            groups: as for `fit`.
-            regions: regions of the images, bool [count, height, width]; None if everything counts.
-        """
-
-    @abc.abstractmethod
-    def score_features(self, features: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
-        """`negative_log_density` of images, from their features; `regions` as for `fit_features`."""
-
-    @abc.abstractmethod
-    def _fit_to(self, training: TrainingImages) -> None:
-        """Fits to a run's training images, using what is cached."""
-
-    @abc.abstractmethod
-    def save_density(self, folder: Path) -> None:
-        """Writes the density; `restore` reads it."""
-
-    @abc.abstractmethod
     def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:
-        """Loads the density from a detector's folder; takes the held-out scores and their images' regions as arguments.
+        """Loads what it was fitted to from a detector's folder; takes held-out scores and their images' regions.
 
         Raises:
             InputError: a file is damaged.
         """
-
-    def attach(self, cache: FeatureCache, training: TrainingImages) -> None:  # noqa: D102
-        self.cache, self._training = cache, training
-
-    def configured(self, config: Config, *, gradcam_layer: str = "") -> Self:  # noqa: D102
-        result = self._with(config, gradcam_layer)
-        result._held_out_regions = self._held_out_regions
-        if (result.config.features, result.config.density) == (self.config.features, self.config.density):
-            result._density, result._held_out = self._density, self._held_out
-        return result
-
-    @abc.abstractmethod
-    def _with(self, config: Config, gradcam_layer: str) -> Self:
-        """The same network with other settings, not yet fitted."""
-
-    @property
-    def density(self) -> Any:  # noqa: D102
-        if self._density is None and self._training is not None:
-            self._fit_to(self._training)
-        return self._density
-
-    @property
-    def held_out_(self) -> np.ndarray | None:  # noqa: D102
-        if self._held_out is None and self._training is not None:
-            self._fit_to(self._training)
-        return self._held_out
 
 
 def _without_copies(regions: np.ndarray) -> np.ndarray:

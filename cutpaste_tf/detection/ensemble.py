@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cutpaste_tf.detection.detector import Detector, FittedDetector
+from cutpaste_tf.detection.density_detector import DensityDetector
+from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images.image_set import ImageSet
@@ -104,7 +105,7 @@ class Ensemble(Detector):
 
 def _check(first: Detector, first_folder: Path, other: Detector, folder: Path) -> None:
     for member, place in ((first, first_folder), (other, folder)):
-        if not isinstance(member, FittedDetector) or member.given.combine:
+        if not isinstance(member, DensityDetector):
             raise InputError(f"{place} is {member.description}, which cannot be part of an ensemble.")
     groups = first.config.features, first.config.density, first.config.heat_maps
     for name in ("patch_size", "image_size", *(name for group in groups for name in group.flat())):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from cutpaste_tf.backend import keras
 from cutpaste_tf.density import densities
 from cutpaste_tf.density.density import Density
 from cutpaste_tf.detection import calibration, image_features
-from cutpaste_tf.detection.detector import FittedDetector
+from cutpaste_tf.detection.density_detector import DensityDetector
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.detection.gradcam import GradCam, check_layer
 from cutpaste_tf.detection.network import Network
@@ -25,7 +26,7 @@ from cutpaste_tf.settings.base import PATCH_MODEL, only_for
 from cutpaste_tf.settings.config import Config
 
 
-class ImageDetector(FittedDetector):
+class ImageDetector(DensityDetector):
     """Scores images by the density of their pooled feature.
 
     Args:
@@ -48,8 +49,13 @@ class ImageDetector(FittedDetector):
         """Network from images in [0, 1] to the feature to score, float32 [count, dimensions]."""
         return self.network.feature(self.config.features.feature)
 
-    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
-        return self.fit_features(self.embed(images, report=report), groups, self.regions(images), report=report)
+    @classmethod
+    def fit_together(  # noqa: D102
+        cls, detectors: Sequence[Self], images: np.ndarray, groups: np.ndarray | None, *, report: Report
+    ) -> None:
+        features = detectors[0].embed(images, report=report)
+        for detector in detectors:
+            detector.fit_features(features, groups, detector.regions(images), report=report)
 
     def fit_features(
         self,
@@ -93,9 +99,10 @@ class ImageDetector(FittedDetector):
         result.network = self.network
         return result
 
-    def embed(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
+    @classmethod
+    def embed_together(cls, detectors: Sequence[Self], images: np.ndarray, *, report: Report) -> list[np.ndarray]:
         """Features float32 [count, dimensions]."""
-        return image_features.embed(self.feature, images, report=report)
+        return [image_features.embed(detectors[0].feature, images, report=report)] * len(detectors)
 
     def score_features(self, features: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
         """`negative_log_density` of features."""

@@ -9,6 +9,7 @@ from cutpaste_tf import runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.detection.combination import Combination
+from cutpaste_tf.detection.density_detector import DensityDetector
 from cutpaste_tf.detection.detector import Detector, FittedDetector
 from cutpaste_tf.detection.ensemble import Ensemble
 from cutpaste_tf.detection.exported_detector import ExportedDetector
@@ -35,7 +36,15 @@ def make(network: keras.Model | Path, config: Config, data: TrainingData, *, gra
     if config.combine:
         if gradcam_layer:
             raise InputError(NO_GRADCAM)
-        return Combination([make(network, part, data) for part in config.parts], Network(network), config, data)
+        members = [make_single(network, part, data) for part in config.parts]
+        return Combination(members, Network(network), config, data)
+    return make_single(network, config, data, gradcam_layer=gradcam_layer)
+
+
+def make_single(
+    network: keras.Model | Path, config: Config, data: TrainingData, *, gradcam_layer: str = ""
+) -> DensityDetector:
+    """Like `make`, but for a configuration that is not a combination."""
     if not config.patch_size:
         return ImageDetector(network, config, data, gradcam_layer=gradcam_layer)
     if gradcam_layer:

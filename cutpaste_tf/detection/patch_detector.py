@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,15 +12,16 @@ import numpy as np
 from cutpaste_tf import files, runs
 from cutpaste_tf.backend import keras
 from cutpaste_tf.density import patch_density
+from cutpaste_tf.density.feeding import Fitting, feed
 from cutpaste_tf.detection import calibration, dense, heat_maps
 from cutpaste_tf.detection.cache import FeatureCache
 from cutpaste_tf.detection.dense import PatchEmbedder
-from cutpaste_tf.detection.detector import FittedDetector
+from cutpaste_tf.detection.density_detector import DensityDetector
 from cutpaste_tf.detection.embeddings import Embeddings
 from cutpaste_tf.detection.network import Network
 from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.progress import Report, no_report, track
+from cutpaste_tf.progress import Report, track
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.base import IMAGE_MODEL, only_for
 from cutpaste_tf.settings.config import Config
@@ -30,7 +31,7 @@ _TOGETHER = 2**27
 NO_GRADCAM = "--gradcam_layer is for image models; a patch model's heat maps come from its patches."
 
 
-class PatchDetector(FittedDetector):
+class PatchDetector(DensityDetector):
     """Scores images by their patches: patch scores give the heat map, and a maximum gives the image's score.
 
     Args:
@@ -54,31 +55,34 @@ class PatchDetector(FittedDetector):
         """The embedder of patches, see `dense.function`; built once, since building is slow."""
         return dense.function(self.network.feature(self.config.features.feature), self.size, self.config.features)
 
-    def fit(self, images: np.ndarray, groups: np.ndarray | None = None, *, report: Report = no_report) -> Self:  # noqa: D102
-        features = track(self.embed_patches.each(images), len(images), "Patches of images", report)
-        return self._fit_features(features, len(images), groups, self.regions(images))
+    @classmethod
+    def fit_together(  # noqa: D102
+        cls, detectors: Sequence[Self], images: np.ndarray, groups: np.ndarray | None, *, report: Report
+    ) -> None:
+        first, count = detectors[0], len(images)
+        features = track(first.embed_patches.each(images), count, "Patches of images", report)
+        feed([detector._fitting(count, groups, first.regions(images)) for detector in detectors], features)
 
     def fit_features(
         self, features: np.ndarray, groups: np.ndarray | None = None, regions: np.ndarray | None = None
     ) -> Self:
         """Like `fit`, but takes the features of normal images' patches, float32 [count, locations, dimensions]."""
-        return self._fit_features(features, len(features), groups, regions)
+        feed([self._fitting(len(features), groups, regions)], features)
+        return self
 
-    def _fit_features(
-        self, features: Iterable[np.ndarray], count: int, groups: np.ndarray | None, regions: np.ndarray | None
-    ) -> Self:
+    def _fitting(self, count: int, groups: np.ndarray | None, regions: np.ndarray | None) -> Fitting:
+        """Like `fit_features`, but takes one image's features at a time, see `feed`."""
         inside = None if regions is None else dense.inside(regions, self.config.features).reshape(count, -1)
         if inside is not None and self.config.density.density_mode == "per_location" and np.any(inside != inside[:1]):
             raise InputError("--density_mode=per_location needs one --region for all images; use shared.")
         density = patch_density.build(self.config.density)
-        density.fit(features, count, groups, inside)
+        yield from density.fitting(count, groups, inside)
         self._density, self._held_out = density, self._placed(density.held_out)
         if inside is not None and len(density.scored):
             self._held_out *= inside[density.scored].reshape(self._held_out.shape)
             regions = None if regions is None else regions[density.scored]
         self._take_regions(regions)
         self.training_features_ = np.zeros((count, 0), np.float32)
-        return self
 
     def _fit_to(self, training: TrainingImages) -> None:
         images = training.images.examples
@@ -118,15 +122,18 @@ class PatchDetector(FittedDetector):
             self._held_out = self._cached_held_out()
         return self._held_out
 
-    def embed(self, images: np.ndarray, *, report: Report = no_report) -> np.ndarray:
+    @classmethod
+    def embed_together(cls, detectors: Sequence[Self], images: np.ndarray, *, report: Report) -> list[np.ndarray]:
         """Scores all patches of images uint8 [count, height, width, 3], at least one.
 
         Returns:
-            float32 [count, rows, columns]: negative log densities relative to the density's peak, which is 0.
+            For each detector, float32 [count, rows, columns]: negative log densities relative to the density's peak,
+            which is 0.
         """
-        parts: list[np.ndarray] = []
+        first = detectors[0]
+        parts: list[list[np.ndarray]] = []
         buffer, filled = np.empty(0), 0
-        every = track(self.embed_patches.each(images), len(images), "Patches of images", report)
+        every = track(first.embed_patches.each(images), len(images), "Patches of images", report)
         for index, features in enumerate(every, 1):
             if index == 1:
                 together = max(1, _TOGETHER // features.nbytes)
@@ -134,9 +141,10 @@ class PatchDetector(FittedDetector):
             buffer[filled] = features
             filled += 1
             if filled == len(buffer) or index == len(images):
-                parts.append(self.score_features(buffer[:filled], self.regions(images[index - filled : index])))
+                regions = first.regions(images[index - filled : index])
+                parts.append([detector.score_features(buffer[:filled], regions) for detector in detectors])
                 filled = 0
-        return np.concatenate(parts)
+        return [np.concatenate(of_detector) for of_detector in zip(*parts, strict=True)]
 
     def score_features(self, features: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
         """Like `embed`, but takes the features of images' patches, float32 [count, locations, dimensions]."""

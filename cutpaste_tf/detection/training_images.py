@@ -52,7 +52,7 @@ class TrainingImages:
         Raises:
             InputError: they are missing; or, once read, they have changed since the run was made.
         """
-        items = sources.list_train(
+        items = sources.list_fitted(
             self._how_read.data, self._how_read, trained=self._data.images, tfds_data_dir=self._tfds_data_dir
         )
         size = self._config.data.size

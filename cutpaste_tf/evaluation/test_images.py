@@ -22,7 +22,7 @@ def is_moved(data: str, detector: Detector) -> bool:
     """Whether a folder holds a run's training images that were elsewhere when it was trained."""
     root, trained = sources.folder(data), detector.data.images
     try:
-        items = sources.list_train(root, detector.config.data, trained=trained)
+        items = sources.list_fitted(root, detector.config.data, trained=trained)
     except (InputError, OSError):  # different data, which may be unsuitable for training
         return False
     if {item.path for item in items} != set(trained):

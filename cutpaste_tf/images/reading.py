@@ -126,10 +126,7 @@ def read(
             image.
     """
     height, width = sizes.of(size)
-    white = settings.white or decoding.find_white(
-        ((item.image, _name(item)) for item in track(items, len(items), "Looking at images", report)),
-        settings.reading.max_megapixels,
-    )
+    white = white_of(items, settings, report=report)
     pixels = arrays.allocate(len(items), (height, width, 3))
     places = {index: place for place, index in enumerate(i for i, item in enumerate(items) if item.masks)}
     held_masks = arrays.allocate(len(places), (height, width), bool)
@@ -180,6 +177,14 @@ def read(
         white,
         tuple(result.notice for result in results if result.notice),
         [result.hash for result in results],
+    )
+
+
+def white_of(items: Sequence[Item], settings: DataSettings, *, report: Report = no_report) -> int:
+    """The value that becomes 255 in files with more than 8 bits: `white`, or the one that the images suggest."""
+    return settings.white or decoding.find_white(
+        ((item.image, _name(item)) for item in track(items, len(items), "Looking at images", report)),
+        settings.reading.max_megapixels,
     )
 
 

@@ -2,15 +2,16 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import demo, layouts, prepared, public_sets, reading
+from cutpaste_tf.images import demo, folders, layouts, prepared, public_sets, reading
 from cutpaste_tf.images.reading import NORMAL, Examples, Item
-from cutpaste_tf.settings.data import DataSettings
+from cutpaste_tf.settings.data import GOOD, DataSettings
 from cutpaste_tf.settings.sizes import Size
 
 
@@ -82,6 +83,35 @@ def list_train(
     if known := public_sets.of(root, settings):
         return known.train
     return layouts.list_train(root, settings, trained=trained)
+
+
+def list_added(settings: DataSettings) -> list[Item]:
+    """The normal images of `add_normal`, each named by its path.
+
+    Raises:
+        InputError: a folder is missing, has no normal images, or is given twice; or `layouts.learnt` raises it.
+    """
+    items: list[Item] = []
+    for place in settings.add_normal:
+        with named_by(f"--add_normal={place}"):
+            root = folder(place)
+            if not root.is_dir():
+                raise InputError(f"{root} is not a folder; give a folder of normal images.")
+            files = layouts.learnt(root, settings).images
+            if not files:
+                raise InputError(f"{root} holds no normal images ({', '.join(folders.EXTENSIONS)}).")
+            paths = {os.path.abspath(path): path for path in files}
+            if known := {item.path for item in items} & {*map(folders.printable, paths)}:
+                raise InputError(f"{min(known)} was added before; put the new images into a folder of their own.")
+            items += [Item(folders.printable(name), path, (), NORMAL, GOOD) for name, path in paths.items()]
+    return items
+
+
+def list_fitted(
+    data: str | Path, settings: DataSettings, *, trained: Collection[str] | None = None, tfds_data_dir: str = ""
+) -> list[Item]:
+    """The images that a run's density is fitted to: what `list_train` lists, then what `list_added` lists."""
+    return [*list_train(data, settings, trained=trained, tfds_data_dir=tfds_data_dir), *list_added(settings)]
 
 
 def list_normal(data: str | Path, settings: DataSettings, tfds_data_dir: str = "") -> list[Item]:
@@ -157,6 +187,33 @@ def refuse_overlap(train: list[Item], test: list[Item], test_name: str) -> None:
             "be learned as normal. Give separate folders, or give as --data the folder that holds good/ beside the "
             "others, so that a part of good/ is held out."
         )
+
+
+def refuse_copies(train: list[Item], test: list[Item]) -> None:
+    """Checks that no training image is a copy of a test image: a file with the same content.
+
+    Raises:
+        InputError: some are; the message names the first.
+    """
+    sizes, known = {_size(item) for item in train}, {_content(item): item.path for item in train}
+    same = [
+        f"{known[content]} = {item.path}"
+        for item in test
+        if _size(item) in sizes and (content := _content(item)) in known
+    ]
+    if same:
+        raise InputError(
+            f"{len(same)} of {len(train)} images are copies of test images ({', '.join(same[:3])}), whose scores would "
+            "be too good; remove them."
+        )
+
+
+def _size(item: Item) -> int:
+    return len(item.image) if isinstance(item.image, bytes) else item.image.stat().st_size
+
+
+def _content(item: Item) -> bytes:
+    return hashlib.blake2b(item.image if isinstance(item.image, bytes) else item.image.read_bytes()).digest()
 
 
 def _items(data: str, part: str, tfds_data_dir: str) -> list[Item]:

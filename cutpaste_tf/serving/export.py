@@ -198,8 +198,9 @@ def _comparison_images(detector: Detector, options: ExportOptions) -> np.ndarray
     """Images uint8 [count, height, width, 3] to compare formats on: those in the given folder, or training images."""
     named = options.comparison_images or options.calibration_data
     place, trained = (named, None) if named else (detector.config.data.data, detector.data.images)
+    listed = sources.list_train if named else sources.list_fitted
     try:
-        items = sources.list_train(place, detector.how_read, trained=trained, tfds_data_dir=options.tfds_data_dir)
+        items = listed(place, detector.how_read, trained=trained, tfds_data_dir=options.tfds_data_dir)
     except InputError as error:
         if named:
             raise

@@ -1,6 +1,7 @@
 """Which images to use, and how to read them."""
 
 import dataclasses
+from typing import Any
 
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings import sizes
@@ -14,6 +15,11 @@ GOOD = "good"  # what MVTec AD calls the folders of normal images
 def default_image_size(data: str) -> int:
     """Default side in pixels that images are resized to: 256 (A.1), or the set's own default."""
     return IMAGE_SIZES.get(data.partition("/")[0], 256)
+
+
+def _places(value: Any) -> tuple[str, ...]:
+    """Folders, which a flag separates by commas."""
+    return tuple(filter(None, value.split(","))) if isinstance(value, str) else tuple(map(str, value))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +52,13 @@ class DataSettings(Settings):
         "",
         "Category folder in MVTec layout (train/good, test/*, ground_truth), folder with good/ beside DEFECT/, folder "
         "of normal images, demo/NAME, mvtec_ad/CATEGORY or cifar10/CLASS.",
+    )
+    add_normal: tuple[str, ...] = setting(
+        (),
+        "Folders of further normal images, separated by commas; the density is fitted to them too, the network is not "
+        "trained on them. With --config=RUN: RUN's network, and the folders are added to RUN's own.",
+        source="ours",
+        convert=_places,
     )
     test_data: str = setting("", "Test images if --data has none: like --data, or good/ beside DEFECT/.")
     image_size: tuple[int, ...] = setting(

@@ -47,6 +47,13 @@ class NetworkSettings(Settings):
         "torchvision's names; EfficientNet: Keras' .h5); empty: train from scratch.",
         source="Section 4.3",
     )
+    network_of: str = setting(
+        "",
+        "Folder of a finished run whose network is used as it is, without training: for the same training images and "
+        "settings, apart from --add_normal and those that an evaluation can change. With --config=RUN and "
+        "--add_normal: by default RUN.",
+        source="ours",
+    )
     # For Table 3 the paper names Keras' EfficientNet. Until TensorFlow 2.5, keras.applications divided its input by the
     # square root of ImageNet's standard deviation (tensorflow/tensorflow#49930): most probably the paper's network.
     normalization: str = setting(

@@ -22,7 +22,7 @@ from cutpaste_tf import arrays, environment, files
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.detection import calibration, dense, image_features, loading
-from cutpaste_tf.detection.detector import FittedDetector
+from cutpaste_tf.detection.density_detector import DensityDetector
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import regions, sources, synthetic
 from cutpaste_tf.networks import build
@@ -266,7 +266,7 @@ def _measured(
     candidates = []
     for family in track(families, len(families), "Candidates", report):
         given = config.replaced(feature=",".join(family.stages), **family.settings)
-        detector = loading.make(nets.feature, given, TrainingData({}, 255))
+        detector = loading.make_single(nets.feature, given, TrainingData({}, 255))
         candidates += _of_family(family, detector, features[family.of_patches], inside, groups)
     return candidates
 
@@ -284,7 +284,7 @@ class _Family(NamedTuple):
 
 def _of_family(
     family: _Family,
-    fitted: FittedDetector,
+    fitted: DensityDetector,
     features: _Features,
     inside: dict[str, np.ndarray | None],
     groups: np.ndarray | None,

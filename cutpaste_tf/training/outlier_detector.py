@@ -51,8 +51,12 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         given = Config() if self.config is None else self.config
         report: Report = say if self.verbose else no_report
         config = given.resolved()
-        if config.data.data or config.data.reading.region or sizes.AUTO in config.data.image_size:
-            raise InputError("Settings for arrays have no data, no region, and an image_size without auto.")
+        data, network = config.data, config.network.network_of
+        if data.data or data.add_normal or network or data.reading.region or sizes.AUTO in data.image_size:
+            raise InputError(
+                "Settings for arrays have no data, no add_normal, no network_of, no region, and an image_size without "
+                "auto."
+            )
         images = resizing.resized(np.asarray(X), config.data.size)
         calibration.check(config.decision, len(images))
         hashes = {str(index): reading.pixel_hash(image) for index, image in enumerate(images)}

@@ -1,7 +1,8 @@
 """What training checks and reads before it starts: the run's folder, the images and the weight files."""
 
 import collections
-from collections.abc import Collection
+import dataclasses
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.density import DensitySettings
+from cutpaste_tf.training import more_images
 
 
 def with_size(config: Config, output_dir: Path, tfds_data_dir: str, report: Report) -> Config:
@@ -60,11 +62,16 @@ def with_size(config: Config, output_dir: Path, tfds_data_dir: str, report: Repo
 def with_canonical_names(config: Config) -> Config:
     """The configuration with canonical names of folders and sets."""
     data = config.data
-    return config.replaced(data=sources.canonical(data.data), test_data=sources.canonical(data.test_data))
+    return config.replaced(
+        data=sources.canonical(data.data),
+        add_normal=tuple(map(sources.canonical, data.add_normal)),
+        test_data=sources.canonical(data.test_data),
+        network_of=sources.canonical(config.network.network_of),
+    )
 
 
 def checked_items(given: Config, output_dir: Path, tfds_data_dir: str, report: Report) -> list[Item]:
-    """The training images, after all checks that need neither pixels nor TensorFlow.
+    """The training images and those that are added, after all checks that need neither pixels nor TensorFlow.
 
     Args:
         given: the unresolved configuration; if the data have moved, their original name still determines the defaults.
@@ -78,17 +85,25 @@ def checked_items(given: Config, output_dir: Path, tfds_data_dir: str, report: R
     regions.check(config.data.reading.region)
     runs.check(output_dir, given)
     files.check_writable(output_dir, locks=True)
+    if config.network.network_of:
+        runs.check_network_of(given)
     is_started = (output_dir / "config.json").is_file()
-    trained = TrainingData.read(output_dir).images if is_started else None
+    known = TrainingData.read(output_dir) if is_started else more_images.trained_on(config)
+    trained = None if known is None else known.images
     if not is_started:
         _check_density(config.density)
     if config.schedule.head_epochs and not config.network.weights:
         report("Warning: without --weights, the frozen backbone keeps its random weights.")
     items = list_train(config, output_dir, tfds_data_dir, trained)
+    if added := list_added(config, output_dir):
+        tested = test_items(config, {item.path for item in items}, tfds_data_dir)
+        more_images.refuse_tested(added, tested)
+        items += added
     if test_data := config.data.test_data:
         tested = sources.list_test(test_data, config.data, tfds_data_dir=tfds_data_dir)
         sources.refuse_overlap(items, tested, test_data)
-    check_weights(config)  # last, since they may be downloaded
+    if not config.network.network_of:
+        check_weights(config)  # last, since they may be downloaded
     return items
 
 
@@ -104,12 +119,22 @@ def _check_density(settings: DensitySettings) -> None:
 def list_train(config: Config, output_dir: Path, tfds_data_dir: str, trained: Collection[str] | None) -> list[Item]:
     """The training images; `trained` as in `layouts.list_train`."""
     root = sources.folder(config.data.data)
-    places = [root / "train", root / "test"] if (root / "train").is_dir() else [root]
-    if root.is_dir() and any(output_dir.resolve().is_relative_to(place.resolve()) for place in places):
-        raise InputError(
-            f"--output_dir={output_dir} is inside the image folders of {config.data.data}; give another folder."
-        )
+    if root.is_dir():
+        places = [root / "train", root / "test"] if (root / "train").is_dir() else [root]
+        _refuse_inside(output_dir, places, config.data.data)
     return sources.list_train(config.data.data, config.data, trained=trained, tfds_data_dir=tfds_data_dir)
+
+
+def list_added(config: Config, output_dir: Path) -> list[Item]:
+    """The images of --add_normal; raises what `sources.list_added` raises."""
+    for place in config.data.add_normal:
+        _refuse_inside(output_dir, [sources.folder(place)], place)
+    return sources.list_added(config.data)
+
+
+def _refuse_inside(output_dir: Path, places: Sequence[Path], data: str) -> None:
+    if any(output_dir.resolve().is_relative_to(place.resolve()) for place in places):
+        raise InputError(f"--output_dir={output_dir} is inside the image folders of {data}; give another folder.")
 
 
 def check_weights(config: Config) -> None:
@@ -131,7 +156,9 @@ def read(items: list[Item], config: Config, report: Report) -> Examples:
     Raises:
         InputError: a file is damaged, or the images do not suffice.
     """
-    examples = reading.read(items, config.data.size, config.data, report=report)
+    own = items[: len(items) - len(sources.list_added(config.data))]
+    white = reading.white_of(own, config.data, report=report)  # images that are added leave the others as they were
+    examples = reading.read(items, config.data.size, dataclasses.replace(config.data, white=white), report=report)
     if config.density.density == "mixture" and config.density.mixture_components > len(examples.images):
         raise InputError(
             f"--mixture_components={config.density.mixture_components} exceeds the number of training images."
@@ -150,7 +177,9 @@ def notes(root: Path, items: list[Item], config: Config, examples: Examples) -> 
         config: configuration of the run.
         examples: the images after reading.
     """
-    lines = [*unread.lines(root, config.data, testing=False), *examples.notices]
+    places = [root, *map(sources.folder, config.data.add_normal)]
+    lines = [line for place in places for line in unread.lines(place, config.data, testing=False)]
+    lines += examples.notices
     groups, copies = reading.duplicate_groups(examples.hashes)
     if copies:
         copy = next(index for index, group in enumerate(groups) if group in groups[:index])
@@ -175,11 +204,15 @@ def notes(root: Path, items: list[Item], config: Config, examples: Examples) -> 
 
 def has_test_images(config: Config, trained: Collection[str]) -> bool:
     """Whether the run's data have test images besides the training images."""
-    data = config.data.test_data or config.data.data
-    if sources.is_named(data):
-        return True
+    return sources.is_named(config.data.test_data or config.data.data) or bool(test_items(config, trained, ""))
+
+
+def test_items(config: Config, trained: Collection[str], tfds_data_dir: str) -> list[Item]:
+    """The run's test images besides the training images; empty if it has none, or if their layout is wrong."""
     try:
-        items = sources.list_test(data, config.data, trained=trained)
-    except InputError:  # there are none, or their layout is wrong
-        return False
-    return bool(config.data.test_data) or items[0].label != reading.UNKNOWN
+        items = sources.list_test(
+            config.data.test_data or config.data.data, config.data, trained=trained, tfds_data_dir=tfds_data_dir
+        )
+    except InputError:
+        return []
+    return items if config.data.test_data or items[0].label != reading.UNKNOWN else []

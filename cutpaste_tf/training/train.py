@@ -1,5 +1,7 @@
 """Training: the function that the command and programs call."""
 
+from __future__ import annotations
+
 import contextlib
 import shlex
 from pathlib import Path
@@ -11,6 +13,7 @@ from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.detection import calibration, embeddings, loading
 from cutpaste_tf.detection.detector import Detector
+from cutpaste_tf.detection.network import Network
 from cutpaste_tf.images import folders, sources
 from cutpaste_tf.images.image_set import ImageSet
 from cutpaste_tf.images.reading import Examples
@@ -19,7 +22,7 @@ from cutpaste_tf.networks.build import Networks
 from cutpaste_tf.progress import Report, say
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.config import Config
-from cutpaste_tf.training import fitting, preparation, tensorboard
+from cutpaste_tf.training import fitting, more_images, preparation, tensorboard
 from cutpaste_tf.training.execution import Execution
 
 # Bytes that a step takes besides the activations: measured with ResNet-18 (docs/log/faults.md).
@@ -58,11 +61,13 @@ def train(
     with devices.used(device_count, batch_size=config.schedule.batch_size), contextlib.ExitStack() as stack:
         execution.check_devices()
         examples = preparation.read(items, config, report)
-        nets = _checked_networks(config, output_dir)
+        added = len(sources.list_added(config.data))
+        more_images.check(config, TrainingData.of(examples), added, report)
+        nets = more_images.network_of(config) or _checked_networks(config, output_dir)
         root = sources.folder(config.data.data)  # before the data get their original name, which may no longer exist
         stack.enter_context(files.locked(output_dir))
         given = runs.open_run(output_dir, given, TrainingData.of(examples, config.data.reading.region))
-        report(f"Training on {given.data.data}: {examples.note}.")
+        report(f"Training on {', '.join([given.data.data, *given.data.add_normal])}: {examples.note}.")
         for line in preparation.notes(root, items, given.resolved(), examples):
             report(f"Note: {line}")
         if len(examples.images) < 20:
@@ -71,7 +76,7 @@ def train(
             report(f"The run in {output_dir} is already complete.")
         else:
             run = _Run(given, output_dir, checkpoint_minutes, execution, report)
-            run.carry_out(nets or fitting.initial_networks(given.resolved()), examples)
+            run.carry_out(nets or fitting.initial_networks(given.resolved()), examples, added)
     report(f"Detector: {output_dir}/detector/   Next: {_next_command(config, output_dir, examples)}")
 
 
@@ -92,14 +97,29 @@ class _Run:
         self._given, self._config, self._folder = given, given.resolved(), folder
         self._checkpoint_minutes, self._execution, self._report = checkpoint_minutes, execution, report
 
-    def carry_out(self, nets: Networks, examples: Examples) -> None:
-        """Trains the networks, fits the density, and writes the detector."""
+    def carry_out(self, nets: Networks | Network, examples: Examples, added: int) -> None:
+        """Trains the networks unless a finished one is given, fits the density, and writes the detector.
+
+        Args:
+            nets: the networks.
+            examples: the images.
+            added: how many of them, the last ones, only the density is fitted to.
+        """
         self._report(f"Computing with {keras.backend.backend()} on {', '.join(devices.names())}.")
-        if forecast := self._forecast(nets):
-            self._report(forecast)
         if not (self._folder / tensorboard.FOLDER).exists():
             tensorboard.write_settings(self._folder, self._config.flat())
-        images = fitting.marked(examples.images, self._config, self._report)
+        if isinstance(nets, Network):
+            more_images.copy_history(self._config, self._folder)
+            self._fit_density(nets.model, examples)
+        else:
+            self._train(nets, examples.images[: len(examples.images) - added])
+            self._fit_density(nets.feature, examples)
+
+    def _train(self, nets: Networks, normal: np.ndarray) -> None:
+        """Trains the networks on normal images."""
+        if forecast := self._forecast(nets):
+            self._report(forecast)
+        images = fitting.marked(normal, self._config, self._report)
         if self._config.schedule.phases:
             if not (self._folder / "augmentations.png").exists():
                 self._show_views(images)
@@ -112,10 +132,13 @@ class _Run:
                 execution=self._execution,
                 report=self._report,
             )
-        fitting.calibrate_batch_norm(nets, examples.images, self._config, self._report)
+        fitting.calibrate_batch_norm(nets, normal, self._config, self._report)
+
+    def _fit_density(self, network: keras.Model, examples: Examples) -> None:
+        """Fits the density of a trained network's features, and writes the detector."""
         self._report(f"Fitting the density to {len(examples.images)} training images.")
         data = TrainingData.read(self._folder)
-        detector = loading.make(nets.feature, self._given, data)
+        detector = loading.make(network, self._given, data)
         groups = calibration.groups(data, self._config.density.group_by)
         detector.fit(examples.images, groups, report=self._report)
         described = embeddings.describe(detector.training_features_, ImageSet.of(examples), trained=True)

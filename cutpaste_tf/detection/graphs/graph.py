@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -30,13 +30,17 @@ class Outputs(NamedTuple):
 class DetectorGraph(Protocol):
     """The steps of `detector.Detector` as graphs."""
 
-    def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
-        """Negative log densities of images uint8 [count, height, width, 3], and heat maps if `reduce` makes none.
+    def embed(self, images: Any, to_unit_range: Any) -> Any:
+        """The network's features of images uint8 [count, height, width, 3].
 
         Args:
             images: the images.
             to_unit_range: converts pixels to float32 in [0, 1].
         """
+        ...
+
+    def negative_log_density(self, embedded: Any) -> tuple[Any, Any]:
+        """Negative log densities from the result of `embed`, and heat maps if `reduce` makes none."""
         ...
 
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
@@ -75,7 +79,8 @@ class Graph:
         """Scores images uint8 [count, height, width, 3]."""
         if self._region is not None:
             images = self._blanked(images)
-        score, heat_map = self._detector.reduce(*self._detector.negative_log_density(images, self._to_unit_range))
+        embedded = self._detector.embed(images, self._to_unit_range)
+        score, heat_map = self._detector.reduce(*self._detector.negative_log_density(embedded))
         at_least = tf.reduce_sum(tf.cast(self._normal_scores >= score[:, None], self._number), axis=1)
         p_value = (at_least + 1) / (self._normal_scores.shape[0] + 1)
         return Outputs(score, p_value, score > self._threshold, heat_map)
@@ -96,11 +101,14 @@ class MeanGraph:
     def __init__(self, members: list[DetectorGraph]):
         self._members = members
 
-    def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
+    def embed(self, images: Any, to_unit_range: Any) -> Any:
+        """The list of the members' results."""
+        return [member.embed(images, to_unit_range) for member in self._members]
+
+    def negative_log_density(self, embedded: Any) -> tuple[Any, Any]:
         """See `DetectorGraph.negative_log_density`."""
-        densities, maps = zip(
-            *(member.negative_log_density(images, to_unit_range) for member in self._members), strict=True
-        )
+        pairs = zip(self._members, embedded, strict=True)
+        densities, maps = zip(*(member.negative_log_density(each) for member, each in pairs), strict=True)
         mean = None if maps[0] is None else tf.add_n(list(maps)) / len(maps)
         return tf.add_n(list(densities)) / len(densities), mean
 
@@ -114,12 +122,20 @@ class CombinedGraph:
 
     Args:
         members: the graphs of its members.
+        embeddings: what determines the embedding of each member; it is computed once for those with the same.
         standards: mean, deviation and heat of each member, see `combination.Standard`.
         single: whether scores use single precision.
     """
 
-    def __init__(self, members: list[DetectorGraph], standards: Sequence[tuple[float, float, float]], *, single: bool):
-        self._members, number = members, number_format(single=single)
+    def __init__(
+        self,
+        members: list[DetectorGraph],
+        embeddings: Sequence[Hashable],
+        standards: Sequence[tuple[float, float, float]],
+        *,
+        single: bool,
+    ):
+        self._members, self._embeddings, number = members, embeddings, number_format(single=single)
         self._standards = [
             (variables.keep(np.array(mean), "mean", number), variables.keep(np.array(deviation), "deviation", number))
             for mean, deviation, _ in standards
@@ -130,9 +146,15 @@ class CombinedGraph:
             if heat
         }
 
-    def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
+    def embed(self, images: Any, to_unit_range: Any) -> Any:
+        """The list of the members' results."""
+        by = dict(zip(self._embeddings, self._members, strict=True))
+        computed = {embedding: member.embed(images, to_unit_range) for embedding, member in by.items()}
+        return [computed[embedding] for embedding in self._embeddings]
+
+    def negative_log_density(self, embedded: Any) -> tuple[Any, Any]:
         """See `DetectorGraph.negative_log_density`; returns lists of the members' results."""
-        every = [member.negative_log_density(images, to_unit_range) for member in self._members]
+        every = [member.negative_log_density(each) for member, each in zip(self._members, embedded, strict=True)]
         return [densities for densities, _ in every], [maps for _, maps in every]
 
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:

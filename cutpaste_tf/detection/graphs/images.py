@@ -46,9 +46,13 @@ class ImageGraph:
             for length, pixels, name in zip(places, size, ("rows", "columns"), strict=True)
         ]
 
-    def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
+    def embed(self, images: Any, to_unit_range: Any) -> Any:
+        """The map that the feature pools, and the feature."""
+        return self._network(to_unit_range(images), training=False)
+
+    def negative_log_density(self, embedded: Any) -> tuple[Any, Any]:
         """See `DetectorGraph.negative_log_density`."""
-        activations, pooled = self._network(to_unit_range(images), training=False)
+        activations, pooled = embedded
         features = tf.cast(pooled, self._number)
         score = -self._density.log_density(features)
         rows, columns = self._enlarge

@@ -62,9 +62,13 @@ class PatchGraph:
             self._region = variables.keep(region, "region", tf.float32)
             self._inside = variables.keep(dense.inside(region[None], config.features), "inside", tf.float32)
 
-    def negative_log_density(self, images: Any, to_unit_range: Any) -> tuple[Any, Any]:
+    def embed(self, images: Any, to_unit_range: Any) -> Any:
+        """Features float32 [count, locations, dimensions]."""
+        return self._embed(images, to_unit_range)
+
+    def negative_log_density(self, embedded: Any) -> tuple[Any, Any]:
         """See `DetectorGraph.negative_log_density`."""
-        scores = tf.reshape(self._score(self._embed(images, to_unit_range)), [-1, *self._places])
+        scores = tf.reshape(self._score(embedded), [-1, *self._places])
         return scores if self._inside is None else scores * self._inside, None
 
     def reduce(self, densities: Any, maps: Any) -> tuple[Any, Any]:
