@@ -18,8 +18,6 @@ from benchmarks.faults.inputs import TOY
 from benchmarks.faults.kills import Work, after, master_of, undisturbed
 from benchmarks.faults.tally import Row, Tally
 
-_NOBODY = 65534
-
 
 def _works() -> tuple[Work, ...]:
     train = ("train", "--data={place}/set", "--output_dir={place}/new", "--checkpoint_minutes=0.001", *TOY)
@@ -136,23 +134,28 @@ def _read_only(work: Work, folder: Path, size: float) -> forked.Ended:
 
 
 def _forbidden(work: Work, folder: Path, size: float) -> forked.Ended:
-    """As a user who may read but not write."""
+    """Folders that may be read but not written, by a process for which permissions count, as they do not for root."""
     del size
-    for made in ("home", "tmp", "cwd"):
-        (folder / made).mkdir(mode=0o777)
-        (folder / made).chmod(0o777)
-    for path in (folder / ".out", folder / ".err"):
-        path.touch()
-        path.chmod(0o666)
-    for parent in folder.parents:
-        if not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)  # to be reached at all
+    for name in (".out", ".err"):
+        (folder / name).touch()
+    for name in ("home", "tmp", "cwd"):
+        (folder / name).mkdir(exist_ok=True)
+    places = [folder, *(path for made in work.makes for path in (folder / made, *(folder / made).rglob("*")))]
+    places = [place for place in places if place.is_dir()]
+    for place in places:
+        place.chmod(0o555)
 
-    def leave() -> None:
-        os.setgid(_NOBODY)
-        os.setuid(_NOBODY)
+    def bow() -> None:
+        header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        libc = ctypes.CDLL(None)
+        libc.capget(header, data)
+        data[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        libc.capset(header, data)
 
-    return _run(work, folder, leave)
+    ended = _run(work, folder, bow)
+    for place in places:
+        place.chmod(0o755)
+    return ended
 
 
 def _removed(work: Work, folder: Path, moment: float) -> forked.Ended:

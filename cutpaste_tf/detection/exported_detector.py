@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,34 @@ from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.base import PATCH_MODEL, only_for
 from cutpaste_tf.settings.config import Config
 
+# A SavedModel is a program. Ours has none of these operations, which reach beyond it: files, devices, Python code.
+_FOREIGN = re.compile(
+    r"(Write|Read|Matching|Delete|Copy|Whole)\w*File\w*|\w*PyFunc\w*|\w*Socket\w*|RemoteCall|_?Send|_?Recv|Rpc\w*"
+)
 _PIXELS = 2**21  # pixels in a batch of images of one size: 32 images of 256 px
+
+
+def _check_operations(folder: Path) -> None:
+    """Checks that a SavedModel only computes; TensorFlow executes it from the moment it is loaded.
+
+    Raises:
+        InputError: it has an operation that reaches beyond it, or is damaged.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2  # loads TensorFlow
+
+    path = folder / "saved_model.pb"
+    try:
+        graphs = [graph.graph_def for graph in saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs]
+    except (OSError, DecodeError) as error:
+        raise InputError(f"{path} is damaged ({error}): {COPY_AGAIN}.") from None
+    nodes = [node for graph in graphs for part in (graph.node, *_functions(graph)) for node in part]
+    if foreign := next((node.op for node in nodes if _FOREIGN.fullmatch(node.op)), None):
+        raise InputError(f"{path} has the operation {foreign}, which no export has: export again from the run.")
+
+
+def _functions(graph: Any) -> Iterator[Any]:
+    return (function.node_def for function in graph.library.function)
 
 
 class ExportedDetector(Detector):
@@ -80,7 +108,9 @@ class ExportedDetector(Detector):
 
     @functools.cached_property
     def _model(self) -> Any:
-        return tf.saved_model.load(str(self._folder / str(self.record.version)))
+        folder = self._folder / str(self.record.version)
+        _check_operations(folder)
+        return tf.saved_model.load(str(folder))
 
     def prepare(self) -> None:  # noqa: D102
         _ = self._model

@@ -80,6 +80,8 @@ class Record:
         path = folder / runs.EXPORT
         try:
             record = cls(**json_files.read(path))
+            if type(record.version) is not int or not isinstance(record.files, dict):
+                raise TypeError("its values have other types")
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{folder} has no {runs.EXPORT}; give a folder that export_main.py wrote.") from None
         except (ValueError, TypeError) as error:

@@ -8,11 +8,12 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import TINY, command
 
 import cutpaste_tf
 from cutpaste_tf import files, runs
-from cutpaste_tf.detection import network
+from cutpaste_tf.detection import network, record
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.networks import tensor_files
 
@@ -112,6 +113,25 @@ def test_an_export_that_lists_files_elsewhere_is_refused(tiny_run, tmp_path):
     path.write_text(json.dumps(values))
     with pytest.raises(InputError, match="which is not in its folder"):
         cutpaste_tf.load(tmp_path / "export")
+
+
+def test_an_export_that_writes_files_is_refused(tiny_run, tmp_path):
+    """Even if export.json has its digests."""
+    command("export_main.py", f"--run_dir={tiny_run}", f"--output={tmp_path}/export")
+    path, touched = tmp_path / "export" / runs.EXPORT, tmp_path / "touched"
+
+    class Hostile(tf.Module):
+        @tf.function(input_signature=[])
+        def __call__(self):
+            tf.io.write_file(str(touched), "x")
+            return tf.constant(1)
+
+    tf.saved_model.save(Hostile(), tmp_path / "export/1")
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "files": record.digests(tmp_path / "export/1")}))
+    with pytest.raises(InputError, match="has the operation WriteFile, which no export has"):
+        cutpaste_tf.load(tmp_path / "export").score(np.zeros((1, 32, 32, 3), np.uint8))
+    assert not touched.exists()
 
 
 def test_a_density_of_another_network_is_named(tiny_run, category):
