@@ -1,6 +1,12 @@
 """Memory: how much is free, and whether an error means that it ran out. Linux; elsewhere nothing is known."""
 
+import contextlib
+import ctypes
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 try:
     import resource
@@ -11,6 +17,7 @@ _CGROUPS = (  # of versions 2 and 1: limit and usage
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
+_handler: Any = None
 _WORDS = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "Out of memory", "failed to allocate memory", "bad_alloc")
 
 
@@ -28,6 +35,26 @@ def is_exhausted(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, Exception) and any(word in f"{type(error).__name__} {error}" for word in _WORDS)
+
+
+def on_abort(message: Callable[[], str]) -> None:
+    """Makes the process end with a message and exit code 2 where native code would abort it.
+
+    TensorFlow does so if it gets no memory: C++ code of its threads has no other way.
+
+    Args:
+        message: gives the line for standard error.
+    """
+    global _handler
+
+    def end(number: int) -> None:
+        del number
+        os.write(2, f"{message()}\n".encode(errors="backslashreplace"))
+        os._exit(2)
+
+    _handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(end)  # kept, since C does not count as a reference
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # Windows
+        ctypes.CDLL(None).signal(int(signal.SIGABRT), _handler)
 
 
 def shown(size: float) -> str:

@@ -55,6 +55,21 @@ def test_what_is_mangled_is_mangled(category):
         assert any(result != content for result in results)
 
 
+def test_native_code_that_gives_up_ends_in_one_line():
+    """As TensorFlow's does without memory."""
+    code = (
+        "import ctypes; from cutpaste_tf import progress; from cutpaste_tf.cli import main\n"
+        "def run():\n    progress.say('Fitting.')\n    ctypes.CDLL(None).abort()\n"
+        "main.run_main(run)"
+    )
+    completed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert completed.returncode == 2
+    assert completed.stderr == (
+        "error: Out of memory (native code ended the process) after: Fitting. Free some, or lower --batch_size or "
+        "--image_size.\n"
+    )
+
+
 def test_failures_are_counted_and_rows_are_kept(tmp_path, capsys):
     counts = tally.Tally(tmp_path)
     row = tally.Row("kills", "training")

@@ -197,7 +197,7 @@ def _mangle(folder: Path, role: Role, rng: np.random.Generator) -> str:
         return f"image named {name!r}"
     if how > 0.95:
         return f"{mangling.special_file(rng, path)} in place of {path.name}"
-    every = (*mangling.ANY, *role.mangle)
+    every = mangling.ANY if path.suffix == ".npy" else (*mangling.ANY, *role.mangle)
     change = every[rng.integers(len(every))]
     path.write_bytes(change(rng, path.read_bytes()))
     return f"{change.__name__}: {path.name}"

@@ -62,6 +62,7 @@ def run_main(main: Callable[[], None], about: str | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
 
     def guarded(_: list[str]) -> None:
+        memory.on_abort(lambda: f"error: {_out_of_memory(MemoryError('native code ended the process'))}")
         try:
             with progress.quietly() if QUIET.value else contextlib.nullcontext(), _raising_on_sigterm():
                 main()
