@@ -34,6 +34,8 @@ _TEXTS = {
     "combine": ("", "density=kde", "feature=layer2", "nothing=1", "density", ";;"),
     "normal_name": ("good", "ok", "", "../x"),
     "feature": ("pool", "layer1", "layer2", "layer1,layer3", "conv9", "layer1,layer1", ""),
+    "add_normal": ("", "{place}/set/test/good", "{place}/set/test/square", "{place}/set/train/good", "nowhere"),
+    "network_of": ("", "nowhere", "{place}"),
     "precision": ("float32", "mixed_bfloat16", "float17"),
 }
 _FEW = {"epochs": (0, 1, 2, -1, -2), "steps_per_epoch": (1, 2, 3, 0, -1), "head_epochs": (0, 1, 2, -1, 5)}
@@ -53,13 +55,13 @@ def _values(field: Any) -> strategies.SearchStrategy[str]:
         return strategies.sampled_from([*choices, "none_of_these"])
     if isinstance(field.default, bool):
         return strategies.sampled_from(["true", "false"])
+    if not isinstance(field.default, int | float):
+        return strategies.sampled_from(["", "x", "0"])
     bounds = [bound for bound in (low, high, above) if abs(bound) < 1e9]
     near = sorted({0, 1, 2, field.default, *(bound + step for bound in bounds for step in (-1, 0, 1))})
     if isinstance(field.default, int):
         return strategies.sampled_from([str(int(value)) for value in near])
-    if isinstance(field.default, float):
-        return strategies.sampled_from([*map(str, near), "1e-9", "1e9", "0.5", "nan", "inf", "-inf"])
-    return strategies.sampled_from(["", "x", "0"])
+    return strategies.sampled_from([*map(str, near), "1e-9", "1e9", "0.5", "nan", "inf", "-inf"])
 
 
 def flags_of_runs() -> strategies.SearchStrategy[list[str]]:
