@@ -18,7 +18,7 @@ from benchmarks.faults.tally import Row, Tally
 _TRAIN = ("--image_size=64", "--backbone=resnet18", "--epochs=1", "--steps_per_epoch=4", "--scar_max_length=20")
 
 
-_APART = 1e-3  # relative difference of scores that other sums in other orders may make
+_APART = 1e-2  # relative difference of scores after four steps, from sums in other orders
 
 
 def count(tally: Tally, place: Path, *, share: float = 1.0, seed: int = 0, jobs: int = 1) -> None:
