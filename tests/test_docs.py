@@ -101,7 +101,7 @@ _LONG = ("data.md", "localization.md", "proxy_tasks.md", "start.md", "training.m
         *(
             f"docs/{page}"
             for page in PAGES
-            if page not in ("deploy.md", "predict.md", "runs.md", "transfer.md", *_LONG)
+            if page not in ("deploy.md", "predict.md", "reliability.md", "runs.md", "transfer.md", *_LONG)
         ),
         *(pytest.param(f"docs/{page}", marks=pytest.mark.slow) for page in _LONG),
     ],

@@ -83,9 +83,9 @@ class Density:
         )
 
     @property
-    def dimensions(self) -> int:
-        """Length of the feature vectors it was fitted to."""
-        raise NotImplementedError
+    def dimensions(self) -> int | None:
+        """Length of the feature vectors it was fitted to; None if it does not say."""
+        return None
 
     def check_restored(self) -> Self:
         """Checks that restored arrays fit together, by scoring a vector of zeros.
@@ -93,6 +93,8 @@ class Density:
         Raises:
             ValueError: they do not.
         """
+        if self.dimensions is None:
+            return self
         score = self.score_samples(np.zeros((1, self.dimensions)))
         if score.shape != (1,) or score.dtype != np.float64 or not np.isfinite(score).all():
             raise ValueError("its arrays do not fit together")
@@ -104,7 +106,8 @@ class Density:
         Raises:
             InputError: the features have another length than those it was fitted to.
         """
-        check_length(features, self.dimensions)
+        if self.dimensions is not None:
+            check_length(features, self.dimensions)
         return np.concatenate([self._score(self.prepare(part)) for part in parts(features)])
 
     def score_gradient(self, features: np.ndarray) -> np.ndarray:
