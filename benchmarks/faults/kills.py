@@ -186,6 +186,7 @@ def _kill(row: Row, work: Work, master: Path, place: Path, trials: int, rng: np.
             while running.is_running() and running.age < moment:
                 time.sleep(0.002)
             if not running.is_running():
+                seconds = running.seconds  # the machine is less busy now
                 break
             running.send(signal.SIGKILL)
             running.wait(60)
