@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
             place = folder / f"{source.name}_{share:g}"
             found = _suspected(_run(source, place / "planted", planted, planted), planted)
             left = [path for path in planted if path not in found]
-            row = {"data": source.name, "normal": normal, "planted": len(planted), "in_first_tenth": len(found)}
+            row = {"data": source.name, "normal": normal, "defects": len(planted), "in_first_tenth": len(found)}
             for kind, trained in (("none", []), ("planted", planted), ("sorted", left)):
                 row[kind] = _auroc(_run(source, place / kind, planted, trained))
             rows.append(row)
