@@ -25,7 +25,7 @@ from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import fitting, more_images, preparation, tensorboard
 from cutpaste_tf.training.execution import Execution
 
-# Bytes that a step takes besides the activations: measured with ResNet-18 (docs/log/faults.md).
+# Bytes that a step takes besides the activations: measured with ResNet-18 (docs/reliability.md).
 _STEP = 350e6
 
 
