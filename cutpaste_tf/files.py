@@ -47,6 +47,23 @@ def damage(error: BaseException) -> str:
     return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
 
 
+@contextlib.contextmanager
+def reading(path: Path, mend: str, *, or_else: str = "") -> Iterator[None]:
+    """Turns errors in DAMAGE about a file into InputErrors that say how to mend it; a full disk stays what it is.
+
+    Args:
+        path: the file.
+        mend: advice for the user.
+        or_else: what else may be wrong with it, such as ` or from another version`.
+    """
+    try:
+        yield
+    except NoRoomError:
+        raise
+    except DAMAGE as error:
+        raise InputError(f"{path} is damaged{or_else} ({damage(error)}){mend}") from None
+
+
 # Errors of file systems without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 

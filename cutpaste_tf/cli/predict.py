@@ -116,14 +116,13 @@ def _output(images: str) -> Iterator[TextIO]:
         try:
             yield file
             file.flush()
-        except KeyboardInterrupt:
-            if images == named_files.STANDARD_INPUT:
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # a full disk
                 file.flush()
-                partial.replace(path)
-            raise
-        except BaseException:
-            if not file.tell():  # refused, or disk full before the first row
+            if not partial.stat().st_size:  # refused, stopped, or disk full before the first row
                 partial.unlink()
+            elif isinstance(error, KeyboardInterrupt) and images == named_files.STANDARD_INPUT:
+                partial.replace(path)
             raise
         partial.replace(path)
 

@@ -9,8 +9,7 @@ from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.gaussian import GaussianDensity, LedoitWolfDensity, MixtureDensity
 from cutpaste_tf.density.kernel import KernelEstimate
 from cutpaste_tf.density.nearest import NearestDensity
-from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import COPY_AGAIN, DAMAGE, damage, read_arrays
+from cutpaste_tf.files import COPY_AGAIN, read_arrays, reading
 from cutpaste_tf.settings.density import DensitySettings
 
 # Each creates an unfitted density from settings.
@@ -36,7 +35,5 @@ def load(path: Path, settings: DensitySettings) -> Density:
     Raises:
         InputError: the file is missing, damaged, or from another version.
     """
-    try:
+    with reading(path, f": {COPY_AGAIN}.", or_else=" or from another version"):
         return build(settings).restore(read_arrays(path)).check_restored()
-    except DAMAGE as error:
-        raise InputError(f"{path} is damaged or from another version ({damage(error)}): {COPY_AGAIN}.") from None

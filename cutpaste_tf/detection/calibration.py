@@ -17,7 +17,7 @@ from scipy.sparse import csgraph
 
 from cutpaste_tf import runs
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import COPY_AGAIN, DAMAGE, check_numbers, damage, read_arrays, write_arrays
+from cutpaste_tf.files import COPY_AGAIN, check_numbers, read_arrays, reading, write_arrays
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings.scoring import DEFAULT_RATE, DecisionSettings
 
@@ -150,7 +150,7 @@ def read(path: Path) -> np.ndarray:
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Held-out scores, and regions if there are any; raises what `read` raises."""
-    try:
+    with reading(path, f": {COPY_AGAIN}."):
         arrays = read_arrays(path)
         scores = arrays["held_out"]
         check_numbers({"held_out": scores})
@@ -160,8 +160,6 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         if count not in (1, len(scores)):
             raise ValueError("it has regions of other images")
         return scores, np.unpackbits(arrays["regions"], count=math.prod(shape)).reshape(shape).astype(bool)
-    except DAMAGE as error:
-        raise InputError(f"{path} is damaged ({damage(error)}): {COPY_AGAIN}.") from None
 
 
 def check_shape(held_out: np.ndarray | None, each: tuple[int, ...], folder: Path) -> None:
@@ -195,15 +193,13 @@ def read_export(folder: Path) -> Calibration:
         InputError: the file is damaged or from an earlier version.
     """
     path = folder / runs.CALIBRATION
-    try:
+    with reading(path, ": export again.", or_else=" or from an earlier version"):
         arrays = read_arrays(path)
         check_numbers(arrays)
         scores, pixels = arrays["scores"], arrays["pixels"]
         if scores.ndim != 1 or pixels.shape not in ((0,), scores.shape):
             raise ValueError("its arrays do not fit together")
         return Calibration(np.sort(scores), np.sort(pixels))
-    except DAMAGE as error:
-        raise InputError(f"{path} is damaged or from an earlier version ({damage(error)}): export again.") from None
 
 
 def groups(data: TrainingData, group_by: str) -> np.ndarray | None:

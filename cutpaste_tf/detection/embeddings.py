@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cutpaste_tf.errors import InputError, NoRoomError
-from cutpaste_tf.files import DAMAGE, damage, read_arrays, write_arrays
+from cutpaste_tf.errors import InputError
+from cutpaste_tf.files import read_arrays, reading, write_arrays
 from cutpaste_tf.images import resizing
 from cutpaste_tf.images.image_set import ImageSet
 
@@ -41,12 +41,8 @@ def read(path: Path) -> Embeddings:
     Raises:
         InputError: the file is damaged or was written by another version.
     """
-    try:
+    with reading(path, "."):
         values = read_arrays(path)
-    except NoRoomError:
-        raise
-    except DAMAGE as error:
-        raise InputError(f"{path} is damaged ({damage(error)}).") from None
     if set(values) != set(Embeddings._fields):
         raise InputError(f"{path} was written by another version of cutpaste_tf.")
     counts = {len(array) if array.ndim else -1 for name, array in values.items() if name != "thumbnails"}

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from cutpaste_tf.backend import keras
-from cutpaste_tf.errors import InputError, NoRoomError
-from cutpaste_tf.files import DAMAGE, damage, read_arrays, write_arrays
+from cutpaste_tf.files import read_arrays, reading, write_arrays
 
 
 def save(classifier: keras.Model, path: Path, step: int) -> None:
@@ -65,12 +64,8 @@ def restore_metrics(classifier: keras.Model, path: Path) -> None:
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[dict[str, np.ndarray]]:
     """The arrays of a checkpoint; all are read, which detects damage. What is wrong with them becomes an InputError."""
-    try:
+    with reading(path, ": delete it to start over from the first step."):
         yield read_arrays(path)
-    except NoRoomError:
-        raise
-    except DAMAGE as error:
-        raise InputError(f"{path} is damaged ({damage(error)}): delete it to start over from the first step.") from None
 
 
 def _assign(variable: Any, value: np.ndarray, key: str) -> None:
