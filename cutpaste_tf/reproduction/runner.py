@@ -8,12 +8,13 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
-from cutpaste_tf import runs
+from cutpaste_tf import partials, runs
+from cutpaste_tf.progress import say
 from cutpaste_tf.reproduction.plan import Request, Work
 
 LOG = "log.txt"  # output of a run's processes
@@ -109,12 +110,34 @@ class Processes:
             for process in running:
                 process.kill()  # does nothing if the process has ended
 
-    def run(self, words: Sequence[str], place: Path, share: Share) -> str:
+    @contextlib.contextmanager
+    def log(self, place: Path) -> Iterator[BinaryIO]:
+        """Opens a run's log, to which its processes write; they hold its lock as long as they live.
+
+        A process may outlive a coordinator that was killed: waits until it has ended.
+
+        Args:
+            place: folder of the run; created if missing.
+
+        Raises:
+            StoppedError: `__exit__` was called meanwhile.
+        """
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / LOG).open("a+b") as log:
+            if not partials.lock(log.fileno()):
+                say(f"Waiting for the process that an earlier command left running in {place}.")
+                while not partials.lock(log.fileno()):
+                    if self._stopped:
+                        raise StoppedError
+                    time.sleep(_PAUSE)
+            yield log
+
+    def run(self, words: Sequence[str], log: BinaryIO, share: Share) -> str:
         """Runs a command and appends its output to the run's log.
 
         Args:
             words: the words of the command.
-            place: folder of the run.
+            log: from `log`.
             share: what it may use.
 
         Returns:
@@ -123,37 +146,34 @@ class Processes:
         Raises:
             StoppedError: it was ended by `__exit__`.
         """
-        place.mkdir(parents=True, exist_ok=True)
-        with (place / LOG).open("ab") as log:
-            log.write(f"$ {' '.join(words)}\n".encode(errors="backslashreplace"))
-            log.flush()
-            start = log.tell()
-            with self._lock:
-                if self._stopped:
-                    raise StoppedError
-                process = subprocess.Popen(
-                    words,
-                    stdout=log,
-                    stderr=log,
-                    stdin=subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONUNBUFFERED": "1", **share.environment},
-                    process_group=0 if os.name == "posix" else None,
-                )
-                if share.cores and hasattr(os, "sched_setaffinity"):
-                    with contextlib.suppress(OSError):  # it has exited, or its container has different cores
-                        os.sched_setaffinity(process.pid, share.cores)
-                self._running.add(process)
-            while (code := process.poll()) is None:
-                time.sleep(_PAUSE)  # a blocking system call would not notice Ray's `cancel`
-            with self._lock:
-                self._running.discard(process)
+        log.write(f"$ {' '.join(words)}\n".encode(errors="backslashreplace"))
+        log.flush()
+        start = log.tell()
+        with self._lock:
+            if self._stopped:
+                raise StoppedError
+            process = subprocess.Popen(
+                words,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **share.environment},
+                process_group=0 if os.name == "posix" else None,
+            )
+            if share.cores and hasattr(os, "sched_setaffinity"):
+                with contextlib.suppress(OSError):  # it has exited, or its container has different cores
+                    os.sched_setaffinity(process.pid, share.cores)
+            self._running.add(process)
+        while (code := process.poll()) is None:
+            time.sleep(_PAUSE)  # a blocking system call would not notice Ray's `cancel`
+        with self._lock:
+            self._running.discard(process)
         if self._stopped:
             raise StoppedError
         if code == 0:
             return ""
-        with (place / LOG).open("rb") as log:
-            log.seek(start)
-            lines = log.read().decode(errors="backslashreplace").strip().splitlines()
+        log.seek(start)
+        lines = log.read().decode(errors="backslashreplace").strip().splitlines()
         return lines[-1] if lines else f"ended with code {code}"
 
 
@@ -184,14 +204,15 @@ def _attempt(task: Work, job: Job, share: Share, processes: Processes) -> str:
     """Trains and evaluates what is missing; returns the last line of a failed process."""
     request, place = job.request, job.request.output_dir / "runs" / task.run.name
     shared = [f"--tfds_data_dir={request.tfds_data_dir}"] if request.tfds_data_dir else []
-    if not runs.is_complete(place):
-        words = [*job.commands.train, *task.run.flags(request.data_root), f"--output_dir={place}", *shared]
-        if failure := processes.run(words, place, share):
-            return failure
-    for folder in task.missing(request.output_dir):
-        data = f"--data={task.run.data(request.data_root)}"  # it may have moved since training
-        words = [*job.commands.evaluate, f"--run_dir={place}", data, f"--output_dir={place / folder}", "--nopage"]
-        words += shared
-        if failure := processes.run([*words, *task.evaluations[folder]], place, share):
-            return failure
+    with processes.log(place) as log:
+        if not runs.is_complete(place):
+            words = [*job.commands.train, *task.run.flags(request.data_root), f"--output_dir={place}", *shared]
+            if failure := processes.run(words, log, share):
+                return failure
+        for folder in task.missing(request.output_dir):
+            data = f"--data={task.run.data(request.data_root)}"  # it may have moved since training
+            words = [*job.commands.evaluate, f"--run_dir={place}", data, f"--output_dir={place / folder}", "--nopage"]
+            words += shared
+            if failure := processes.run([*words, *task.evaluations[folder]], log, share):
+                return failure
     return ""

@@ -114,14 +114,27 @@ def test_a_signal_ends_the_processes_and_tries_nothing_again(tmp_path, request_,
     assert not any(os.path.exists(f"/proc/{child}") for child in children)
 
 
+def test_a_process_that_outlives_its_coordinator_is_waited_for(tmp_path, request_, monkeypatch, capsys):
+    monkeypatch.setenv("STAND_IN_SECONDS", "8")
+    process, work = _coordinator(tmp_path, tries=1), plan(request_)
+    started = request_.output_dir / "runs" / work[0].run.name / "trained"
+    _wait_for(lambda: started.is_file() and started.read_text().endswith("\n"))
+    process.kill()
+    process.wait()
+    monkeypatch.delenv("STAND_IN_SECONDS")
+    assert carry_out(work, request_, jobs=1, tries=1) == []
+    assert all(len(_trained(request_, task)) == 1 for task in work)
+    assert f"left running in {started.parent}." in capsys.readouterr().out
+
+
 def test_a_process_that_does_not_end_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "GRACE", 0.2)
     code = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(9)"
     )
     processes = runner.Processes()
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(processes.run, [sys.executable, "-c", code], tmp_path, runner.Share())
+    with ThreadPoolExecutor(1) as pool, processes.log(tmp_path) as file:
+        future = pool.submit(processes.run, [sys.executable, "-c", code], file, runner.Share())
         log = tmp_path / runner.LOG
         _wait_for(lambda: log.is_file() and "ready" in log.read_text().splitlines())
         processes.__exit__(KeyboardInterrupt)
