@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,59 +21,73 @@ from cutpaste_tf.settings.base import leaves
 from cutpaste_tf.settings.config import Config
 
 _SECONDS = 120  # of computing, which EfficientNet takes to build its step
-# Values whose type does not say what they mean; the last ones are none of their kind.
-_TEXTS = {
-    "data": ("{place}/set", "{place}/set/train/good", "nowhere", "demo/nothing", ""),
-    "test_data": ("", "{place}/set", "nowhere"),
-    "weights": ("", "nowhere.npz"),
-    "saliency_weights": ("", "nowhere.npz"),
-    "region": ("", "{place}/mask.png", "{place}/set/ground_truth/square", "nowhere.png"),
-    "image_size": ("32", "64", "33", "32,48", "40,auto", "auto", "0", "-5", "x", "32,", "32,48,64"),
-    "tile_size": ("0", "32", "40", "48,32", "7", "x"),
-    "head_dims": ("16,8", "", "8", "0", "-1", "a,b", "1000000000000"),
-    "background": ("0,0,0", "255,255", "300,0,0", "x"),
-    "combine": ("", "density=kde", "feature=layer2", "nothing=1", "density", ";;"),
-    "normal_name": ("good", "ok", "", "../x"),
-    "feature": ("pool", "layer1", "layer2", "layer1,layer3", "conv9", "layer1,layer1", ""),
-    "add_normal": ("", "{place}/set/test/good", "{place}/set/test/square", "{place}/set/train/good", "nowhere"),
-    "network_of": ("", "nowhere", "{place}"),
-    "precision": ("float32", "mixed_bfloat16", "float17"),
+_REFUSED = 0.04  # part of the values that are not allowed, so that most runs of six settings have none
+_KINDS = ((), ("--patch_size=16", "--extract_size=16", "--stride=8"), ("--density=nearest", "--feature=layer1,layer2"))
+# Values whose type does not say what they mean: allowed, and not.
+_VALUES: dict[str, tuple[tuple[object, ...], tuple[object, ...]]] = {
+    "data": (("{place}/set", "{place}/set/train/good"), ("nowhere", "demo/nothing", "")),
+    "test_data": (("", "{place}/set"), ("nowhere",)),
+    "weights": (("",), ("nowhere.npz",)),
+    "saliency_weights": (("",), ("nowhere.npz",)),
+    "region": (("", "{place}/mask.png"), ("{place}/set/ground_truth/square", "nowhere.png")),
+    "image_size": (("32", "64", "32,48", "40,auto", "auto"), ("33", "0", "-5", "x", "32,", "32,48,64")),
+    "tile_size": (("0", "32", "40", "48,32"), ("7", "x")),
+    "head_dims": (("16,8", "", "8"), ("0", "-1", "a,b", "1000000000000")),
+    "background": (("0,0,0", "255,255,255"), ("255,255", "300,0,0", "x")),
+    "combine": (("", "density=kde", "feature=layer2"), ("nothing=1", "density", ";;")),
+    "normal_name": (("good",), ("ok", "", "../x")),
+    "feature": (("pool", "layer1", "layer2", "layer1,layer2"), ("conv9", "layer1,layer1", "")),
+    "add_normal": (("",), ("{place}/set/test/good", "{place}/set/train/good", "nowhere")),
+    "network_of": (("",), ("nowhere", "{place}")),
+    "epochs": ((0, 1, 2), (-2,)),
+    "steps_per_epoch": ((1, 2, 3), (0, -1)),
+    "head_epochs": ((0, 1), (-2, 5)),
+    "batch_size": ((0, 3, 6, 12), (1, 7, -3)),
+    "patch_size": ((0, 16, 24, 32), (33, 64, -1)),
+    "extract_size": ((16, 32), (0, 8, 48)),
+    "stride": ((1, 4, 8, 16), (0, 5)),
+    "coreset": ((1, 5, 100), (0,)),
+    "density_mode": (("auto", "shared", "per_location"), ("none_of_these",)),
 }
-_FEW = {"epochs": (0, 1, 2, -1, -2), "steps_per_epoch": (1, 2, 3, 0, -1), "head_epochs": (0, 1, 2, -1, 5)}
-_FEW |= {"batch_size": (0, 1, 3, 6, 7, 12, -3), "patch_size": (0, 16, 24, 32, 33, 64, -1)}
-_FEW |= {"extract_size": (8, 16, 32, 48, 0), "stride": (1, 4, 8, 16, 0, 5), "coreset": (1, 5, 100, 0)}
 _BACKBONES = ("toy",) * 20 + ("resnet18", "efficientnet_b0", "resnet19")
 
 
 def _values(field: Any) -> strategies.SearchStrategy[str]:
-    """Values of a setting, as a flag takes them; some are not allowed."""
+    """Values of a setting, as a flag takes them; a small part is not allowed."""
     low, high, above = field.metadata["range"]
     if field.name == "backbone":
         return strategies.sampled_from(_BACKBONES)
-    if field.name in _TEXTS or field.name in _FEW:
-        return strategies.sampled_from([str(value) for value in {**_TEXTS, **_FEW}[field.name]])
+    if field.name in _VALUES:
+        return _mostly(*_VALUES[field.name])
     if choices := field.metadata["choices"]:
-        return strategies.sampled_from([*choices, "none_of_these"])
+        return _mostly([*choices], ["none_of_these"])
     if isinstance(field.default, bool):
         return strategies.sampled_from(["true", "false"])
-    if not isinstance(field.default, int | float):
-        return strategies.sampled_from(["", "x", "0"])
     bounds = [bound for bound in (low, high, above) if abs(bound) < 1e9]
-    near = sorted({0, 1, 2, field.default, *(bound + step for bound in bounds for step in (-1, 0, 1))})
+    near = {field.default, *((0, 1, 2) if not bounds else ()), *(b + step for b in bounds for step in (-1, 0, 1))}
+    allowed = sorted(value for value in near if low <= value <= high and value > above)
+    others: list[object] = [value for value in sorted(near) if value not in allowed]
     if isinstance(field.default, int):
-        return strategies.sampled_from([str(int(value)) for value in near])
-    return strategies.sampled_from([*map(str, near), "1e-9", "1e9", "0.5", "nan", "inf", "-inf"])
+        return _mostly([int(value) for value in allowed], [*others, "x"])
+    return _mostly(allowed, [*others, "1e-9", "1e9", "nan", "inf", "-inf"])
+
+
+def _mostly(allowed: Sequence[object], others: Sequence[object]) -> strategies.SearchStrategy[str]:
+    """A value, with the probability `_REFUSED` one that is not allowed."""
+    often = max(1, round(len(others) / len(allowed) / _REFUSED))
+    return strategies.sampled_from([str(value) for value in [*allowed] * often + [*others]])
 
 
 def flags_of_runs() -> strategies.SearchStrategy[list[str]]:
-    """Flags of train_main.py, up to six settings at a time."""
+    """Flags of train_main.py: a kind of detector, and up to six settings."""
     values = {field.name: _values(field) for field, _ in leaves(Config)}
     names = strategies.lists(strategies.sampled_from(sorted(values)), min_size=1, max_size=6, unique=True)
-    return names.flatmap(
+    settings = names.flatmap(
         lambda chosen: strategies.tuples(*(values[name] for name in chosen)).map(
             lambda drawn: [f"--{name}={value}" for name, value in zip(chosen, drawn, strict=True)]
         )
     )
+    return strategies.tuples(strategies.sampled_from(_KINDS), settings).map(lambda drawn: [*drawn[0], *drawn[1]])
 
 
 def count(tally: Tally, place: Path, *, share: float = 1.0, seed: int = 0, jobs: int = 1) -> None:
