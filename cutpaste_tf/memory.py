@@ -4,8 +4,8 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 try:
@@ -13,20 +13,17 @@ try:
 except ImportError:  # Windows
     resource = None
 
-_CGROUPS = (  # of versions 2 and 1: limit and usage
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
+_CGROUPS = Path("/sys/fs/cgroup")
 _handler: Any = None
 _WORDS = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "Out of memory", "failed to allocate memory", "bad_alloc")
 
 
 def free() -> int | None:
-    """Bytes that this process can still take: the least of the machine's, the container's and the process's limit.
+    """Bytes that this process can still take: the least of what the machine, its control groups and `ulimit -v` leave.
 
     None if unknown.
     """
-    found = [value for value in (_of_machine(), *map(_of_container, _CGROUPS), _of_process()) if value is not None]
+    found = [value for value in (_of_machine(), _of_process(), *_of_groups()) if value is not None]
     return max(0, min(found)) if found else None
 
 
@@ -66,12 +63,31 @@ def _of_machine() -> int | None:
     return _field(Path("/proc/meminfo"), "MemAvailable")
 
 
-def _of_container(files: tuple[str, str]) -> int | None:
+def _of_groups() -> Iterator[int | None]:
+    """What the control groups of a container or a cluster's job leave, and those above them."""
     try:
-        limit, used = (Path(file).read_text().strip() for file in files)
-        return None if limit == "max" else int(limit) - int(used)
-    except (OSError, ValueError):
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers in ("", "memory"):  # of version 2, of version 1
+            path = PurePosixPath(name.removeprefix("/"))
+            for group in (path, *path.parents):
+                yield _of_group(_CGROUPS / controllers / group, is_first=bool(controllers))
+
+
+def _of_group(folder: Path, *, is_first: bool) -> int | None:
+    """What a control group leaves, in bytes; cached files do not count. None without a limit."""
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if is_first else ("memory.max", "memory.current")
+    try:
+        limit, used = (int((folder / name).read_text()) for name in names)
+        rows = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        counts = {name: int(count) for name, count in rows}
+    except (OSError, ValueError):  # no such group, as seen from inside a container; or no limit: `max`
         return None
+    prefix = "total_" if is_first else ""
+    return limit - used + sum(counts.get(f"{prefix}{state}_file", 0) for state in ("active", "inactive"))
 
 
 def _of_process() -> int | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import toys
 from benchmarks.faults import forked
+from benchmarks.faults.kills import contents
 from benchmarks.faults.tally import Row, Tally
 
 _SIDE = 1024  # pixels of the images to read
@@ -52,6 +56,51 @@ def count(tally: Tally, place: Path, *, share: float = 1.0, seed: int = 0, jobs:
                 shutil.rmtree(place / left, ignore_errors=True)
         row.note = f"{refused} ended in one line"
         tally.add(row)
+    with _group() as group:
+        if group is not None:
+            _kill_by_kernel(tally, place, works[0][1], group, max(1, round(share * 20)), seed)
+
+
+def _kill_by_kernel(tally: Tally, place: Path, words: tuple[str, ...], group: Path, trials: int, seed: int) -> None:
+    """Training in a control group with a limit: Linux kills it without a word, and the same command goes on."""
+    row, killed, warned = Row("memory", "training in a control group"), 0, 0
+    if (ended := forked.run(words, place)).code:
+        raise RuntimeError(str(ended))
+    expected = contents(place, ("new",))
+    for index in range(trials):
+        shutil.rmtree(place / "new")
+        draw = np.random.default_rng([seed, 99, index])
+        (group / "memory.limit_in_bytes").write_text(str(int(5e7 + float(draw.random()) * 2e9)))
+        ended = forked.run(words, place, limit=300, before=lambda: _enter(group))
+        is_survived = ended.code == 0 or ended.is_refusal
+        if ended.code == -signal.SIGKILL:
+            killed += 1
+            warned += "Warning: Training needs about" in ended.out + ended.err
+            is_survived = True
+        again = forked.run(words, place, limit=300)
+        is_same = again.code == 0 and contents(place, ("new",)) == expected
+        row.count("" if is_survived and is_same else f"{ended.last_line}, then {again.last_line}")
+    row.note = f"{killed} were killed by the kernel, {warned} of them after a warning that they would need more"
+    tally.add(row)
+
+
+@contextlib.contextmanager
+def _group() -> Iterator[Path | None]:
+    """A control group of version 1 for memory; None if this user or system cannot make any."""
+    group = Path("/sys/fs/cgroup/memory/cutpaste_faults")
+    try:
+        group.mkdir()
+    except OSError:
+        yield None
+        return
+    try:
+        yield group
+    finally:
+        group.rmdir()
+
+
+def _enter(group: Path) -> None:
+    (group / "cgroup.procs").write_text(str(os.getpid()))
 
 
 def _limit(more: float) -> Callable[[], None]:
