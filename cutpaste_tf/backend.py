@@ -1,8 +1,11 @@
 """Lazily loaded TensorFlow and Keras: `from cutpaste_tf.backend import keras, tf`.
 
 They are loaded on first use, not on import from here: loading takes seconds, and mistakes should be reported first.
-With Keras on JAX, TensorFlow only feeds data. It would take the GPUs' memory, so it is kept away from them right after
-loading; this is impossible once it has initialized them. Dtypes and data formats from a keras.json are overridden.
+Dtypes and data formats from a keras.json are overridden. Two things must be set before TensorFlow is used:
+
+- With Keras on JAX, TensorFlow only feeds data. It would take the GPUs' memory, so it is kept away from them.
+- On CPUs, operations run one after the other, each on all cores. Where they run side by side, a sum of several
+  gradients is in the order in which its terms are ready, so that the same seed gives other last bits.
 """
 
 import contextlib
@@ -34,6 +37,7 @@ def _load() -> dict[str, types.ModuleType]:
                 modules = {name: importlib.import_module(name) for name in ("keras", "tensorflow")}
             _loaded.update(modules)
             leave_gpus()
+            _order_operations()
             keras.config.set_floatx("float32")
             keras.config.set_epsilon(1e-7)
             keras.config.set_image_data_format("channels_last")
@@ -68,6 +72,14 @@ def leave_gpus() -> None:
             f"TensorFlow was in use before cutpaste_tf and keeps the GPUs' memory ({error}).",
             stacklevel=2,
         )
+
+
+def _order_operations() -> None:
+    """Has operations on CPUs run one after the other, unless the environment says otherwise."""
+    is_accelerated = any(device.device_type != "CPU" for device in tf.config.get_visible_devices())
+    if keras.backend.backend() == "tensorflow" and not is_accelerated and "TF_NUM_INTEROP_THREADS" not in os.environ:
+        with contextlib.suppress(RuntimeError):  # it was in use before
+            tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import toys
 from benchmarks.faults import forked
 from benchmarks.faults.inputs import TOY
 from benchmarks.faults.kills import contents, master_of, prepare, scores_of
@@ -45,12 +46,17 @@ def count(tally: Tally, place: Path, *, share: float = 1.0, seed: int = 0, jobs:
             row.count("" if is_right else f"other {', '.join(different)}, scores by {apart:.1e}")
         row.note = f"other bits {others} times; scores differ by {apart:.1e} at most, relatively"
         tally.add(row)
+    row, first = Row("same bits", "2 threads, images of 1,024 px, again"), _large(place, "large")
+    for index in range(max(1, round(share * 5))):
+        files = _large(place, f"large{index}")
+        different = sorted(key for key in first if files.get(key) != first[key])
+        row.count(f"other {', '.join(different)}" if different else "")
+    tally.add(row)
 
 
 def _threads(count: int) -> Callable[[], None]:
     def limit() -> None:
         os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(count)
-        os.environ["TF_NUM_INTEROP_THREADS"] = str(count)
 
     return limit
 
@@ -72,6 +78,21 @@ def _made(
     scores = scores_of(folder / "run/eval/scores.csv")
     shutil.rmtree(folder)
     return {name: files[f"run/{name}"] for name in kept}, scores
+
+
+def _large(place: Path, name: str) -> dict[str, str]:
+    """Digests of the files of a run whose operations take so long that they would overlap."""
+    folder = place / name
+    for index in range(4):
+        image = np.random.default_rng(index).integers(0, 256, (1024, 1024, 3), np.uint8)
+        toys.write_image(folder / f"set/train/good/{index}.png", image)
+    words = ("train", f"--data={folder}/set", f"--output_dir={folder}/run", *TOY, "--image_size=1024", "--epochs=1")
+    ended = forked.run(words, folder, before=_threads(2), limit=300)
+    if ended.code:
+        raise RuntimeError(f"{ended}")
+    files = contents(folder, ("run",))
+    shutil.rmtree(folder)
+    return files
 
 
 def _busy(make: Callable[[], tuple[dict[str, str], np.ndarray]]) -> tuple[dict[str, str], np.ndarray]:

@@ -1,10 +1,14 @@
 """Batch norm's statistics of images: exact, whatever was there before, and nothing else changes."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from conftest import TINY, networks_of
+from conftest import ROOT, TINY, networks_of
 
 import cutpaste_tf
+from cutpaste_tf import environment
 from cutpaste_tf.backend import keras
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import sources
@@ -92,3 +96,25 @@ def test_frozen_batch_norm_stays():
     calibrate_batch_norm(nets.feature, [IMAGES])
     for layer in _batch_norms(nets):
         np.testing.assert_array_equal(layer.moving_mean, np.zeros(layer.moving_mean.shape))
+
+
+@pytest.mark.skipif(environment.backend() != "tensorflow", reason="about TensorFlow's threads")
+def test_the_same_gradients_to_the_last_bit():
+    """Batch norm's gradient is a sum of three terms; it must not depend on which of them is ready first."""
+    code = (
+        "import numpy as np\n"
+        "from cutpaste_tf.backend import keras, tf\n"
+        "random = np.random.default_rng(0)\n"
+        "images = tf.constant(random.normal(size=(6, 1024, 1024, 3)), tf.float32)\n"
+        "kernel = tf.Variable(random.normal(size=(3, 3, 3, 8)), dtype=tf.float32)\n"
+        "normalize = keras.layers.BatchNormalization()\n"
+        "@tf.function\n"
+        "def gradient():\n"
+        "    with tf.GradientTape() as tape:\n"
+        "        features = tf.nn.relu(normalize(tf.nn.conv2d(images, kernel, 2, 'VALID'), training=True))\n"
+        "        loss = tf.reduce_sum(tf.square(tf.reduce_mean(features, [1, 2])) * tf.range(8.0))\n"
+        "    return tape.gradient(loss, kernel)\n"
+        "print(len({gradient().numpy().tobytes() for _ in range(15)}))\n"
+    )
+    completed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert completed.stdout == "1\n", completed.stderr
