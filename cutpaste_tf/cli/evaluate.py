@@ -42,7 +42,7 @@ _IMAGES = flags.DEFINE_string("synthetic_images", "", "Folder of natural images;
 _SEED = flags.DEFINE_integer("synthetic_seed", 0, "Seed of the synthetic anomalies.", lower_bound=0)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to; by default a folder inside the run.")
 _CALIBRATION = flags.DEFINE_string(
-    "calibration_data", "", "Folder of other normal images that set the threshold instead of the training images."
+    "calibration_data", "", "Folder of other normal images that set the threshold instead of the run's."
 )
 _ALLOW_TRAINED = flags.DEFINE_bool(
     "allow_trained_images",

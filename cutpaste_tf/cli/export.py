@@ -33,7 +33,7 @@ _RATE = flags.DEFINE_float(
     "false_alarm_rate", 0.0, "Fraction of normal images that may be called anomalous. 0: the run's, or else 0.05."
 )
 _CALIBRATION = flags.DEFINE_string(
-    "calibration_data", "", "Folder of other normal images that set the threshold instead of the training images."
+    "calibration_data", "", "Folder of other normal images that set the threshold instead of the run's."
 )
 _IMAGES = flags.DEFINE_string(
     "comparison_images",

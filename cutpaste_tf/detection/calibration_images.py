@@ -1,62 +1,69 @@
-"""The images in --calibration_data: normal images to which the detector was not fitted; they set its threshold."""
+"""Normal images to which a detector was not fitted: they set its threshold.
 
-from collections.abc import Sequence
+They are in --calibration_data, or in the folder `validation` of the run's data.
+"""
+
+import contextlib
 from pathlib import Path
 
+from cutpaste_tf.detection import calibration
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.images import sources, unread
-from cutpaste_tf.images.image_set import ImageSet
+from cutpaste_tf.images.image_set import Check, ImageSet
 from cutpaste_tf.progress import Report
+from cutpaste_tf.settings.data import DataSettings
+from cutpaste_tf.settings.scoring import DecisionSettings
+from cutpaste_tf.settings.sizes import Size
 
 
-def listed(
-    detector: Detector,
-    place: str | Path,
-    *,
-    mend: str = "",
-    allow_trained_images: bool = False,
-    tfds_data_dir: str = "",
-    report: Report,
-) -> ImageSet:
-    """The calibration images in a folder or set, not yet read, see `read`.
+class CalibrationImages(ImageSet):
+    """Normal images in a folder or set.
 
     Args:
-        detector: the detector to calibrate.
-        place: a folder, or the name of a set.
-        mend: advice if training images are among them; empty: see `runs.TrainingData.refuse`.
-        allow_trained_images: whether training images may be among them.
+        place: the folder, or the name of the set.
+        size: (height, width) to resize to.
+        settings: how files are read.
+        check: see `ImageSet`.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
 
     Raises:
-        InputError: there are none; or, once they are read, a training image is among them.
+        InputError: there are none.
     """
-    with sources.named_by(_flag(place)):
-        items = sources.list_normal(place, detector.how_read, tfds_data_dir)
 
-    def check(paths: list[str], hashes: Sequence[str]) -> None:
-        if not allow_trained_images:
-            detector.data.refuse(paths, hashes, *([mend] if mend else []))
+    def __init__(
+        self,
+        place: str | Path,
+        size: Size,
+        settings: DataSettings,
+        *,
+        check: Check,
+        tfds_data_dir: str = "",
+        report: Report,
+    ):
+        self._place = place
+        with self._named():
+            items = sources.list_normal(place, settings, tfds_data_dir)
+        super().__init__(items, size, settings, check=check, report=report)
 
-    return ImageSet(items, detector.size, detector.how_read, check=check, report=report)
+    def read(self, decision: DecisionSettings) -> None:
+        """Reads the images, before any long work.
 
+        Args:
+            decision: what they are needed for.
 
-def read(images: ImageSet, place: str | Path) -> None:
-    """Reads the images before any long work.
+        Raises:
+            InputError: a file is damaged, `check` refuses an image, or there are too few for the false alarm rate.
+        """
+        with self._named():
+            calibration.check(decision, len(self))
+            _ = self.examples
 
-    Raises:
-        InputError: a file is damaged, or a training image is among them.
-    """
-    with sources.named_by(_flag(place)):
-        _ = images.examples
+    def calibrate(self, detector: Detector, report: Report) -> None:
+        """Sets a detector's threshold and p-values from the images, and reports this."""
+        for line in unread.lines(sources.folder(self._place), self.settings, testing=False):
+            report(f"Note: {line}")
+        report(f"Scoring {len(self)} normal images in {self._place} to set the threshold.")
+        detector.calibrate(self)
 
-
-def calibrate(detector: Detector, images: ImageSet, place: str | Path, report: Report) -> None:
-    """Sets a detector's threshold and p-values from the images and reports this."""
-    for line in unread.lines(sources.folder(place), detector.how_read, testing=False):
-        report(f"Note: {line}")
-    report(f"Scoring {len(images)} normal images in {place} to set the threshold.")
-    detector.calibrate(images)
-
-
-def _flag(place: str | Path) -> str:
-    return f"--calibration_data={place}"
+    def _named(self) -> contextlib.AbstractContextManager[None]:
+        return sources.named_by(f"--calibration_data={self._place}")

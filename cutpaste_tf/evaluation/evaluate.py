@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from cutpaste_tf import devices, environment, files
-from cutpaste_tf.detection import calibration_images
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.evaluation import plan as planning
 from cutpaste_tf.evaluation import test_images
@@ -94,7 +93,7 @@ def _with_synthetic_anomalies(plan: Plan, report: Report) -> ImageSet:
 def _calibrated(plan: Plan, tests: ImageSet, report: Report) -> Plan:
     """The plan with its threshold: from the training images, from --calibration_data, or given by the user."""
     if plan.normal is not None:
-        calibration_images.calibrate(plan.detector, plan.normal, plan.options.calibration_data, report)
+        plan.normal.calibrate(plan.detector, report)
         if both := len({*plan.normal.hashes} & {*tests.hashes}):
             report(f"Warning: {both} of the test images also set the threshold, so their decisions say little.")
     return plan._replace(detector=plan.detector.with_threshold(plan.options.threshold))

@@ -15,8 +15,8 @@ class EvaluationOptions(NamedTuple):
         gradcam_layer: layer of the backbone for an image model's heat maps; empty: the map that the feature pools.
         synthetic: paste synthetic anomalies onto the normal test images and score those.
         threshold: the score above which an image is anomalous; None: the threshold from the false alarm rate.
-        calibration_data: a folder of normal images, not used for training, that set the threshold; empty: the training
-            images set it.
+        calibration_data: a folder of normal images, not used for training, that set the threshold; empty: those of the
+            data's folder `validation`, or else the training images.
         allow_trained_images: whether test images may have the same pixels as training images.
         page: whether to write report.html, which needs the images; scores from cached features do not need them.
         beside: folders of evaluations, or of runs, to compare with.

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cutpaste_tf import runs
-from cutpaste_tf.detection import calibration, calibration_images, loading
+from cutpaste_tf.detection import calibration, loading
 from cutpaste_tf.detection.cache import FeatureCache
+from cutpaste_tf.detection.calibration_images import CalibrationImages
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.training_images import TrainingImages
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.evaluation import test_images
 from cutpaste_tf.evaluation.options import EvaluationOptions
 from cutpaste_tf.images import regions, sources
-from cutpaste_tf.images.image_set import ImageSet
+from cutpaste_tf.images.image_set import Check, ImageSet
 from cutpaste_tf.progress import Report
 from cutpaste_tf.settings.base import leaves
 from cutpaste_tf.settings.config import NEW_AT_EVALUATION, Config
@@ -43,7 +44,7 @@ class Plan(NamedTuple):
     detector: Detector
     data: str
     tests: ImageSet
-    normal: ImageSet | None
+    normal: CalibrationImages | None
     localizes: bool
     folder: Path
     others: dict[str, dict[str, Any]]
@@ -80,8 +81,11 @@ def plan(
     folder = Path(output_dir) if output_dir else _folder(run_dirs[0], settings, options, "" if is_own else data)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.json").is_file():
         raise InputError(f"--output_dir={folder} is not the folder of an evaluation; give another folder.")
-    normal = _normal_images(detector, options, report)
-    calibration.check(detector.config.decision, len(normal) if normal else len(detector.data.images))
+    normal = _normal_images(detector, settings, data if is_moved else saved.config.data.data, options, report)
+    if normal:
+        normal.read(detector.config.decision)
+    else:
+        calibration.check(detector.config.decision, len(detector.data.images))
     calibration.groups(detector.data, detector.config.density.group_by)
     choice, has_masks = options.heat_maps, bool(options.synthetic) or any(item.masks for item in tests.items)
     localizes = (
@@ -94,8 +98,6 @@ def plan(
     # Masks are read before any long work, so a mask that does not fit its image is refused early.
     if localizes or options.synthetic or options.page:
         _ = tests.examples
-    if normal:
-        calibration_images.read(normal, options.calibration_data)
     return Plan(run_dirs, detector, data, tests, normal, localizes, folder, others, options)
 
 
@@ -120,27 +122,39 @@ def _tests(
     items = sources.list_test(data, detector.config.data, trained=trained, tfds_data_dir=options.tfds_data_dir)
     if is_trained_on and all(item.label == test_images.UNKNOWN for item in items):
         raise InputError(f"{data} holds the training images but no test images; give those as --data.")
+    check = _check(detector, options)
+    return ImageSet(items, detector.size, detector.how_read, check=check, report=report)
+
+
+def _normal_images(
+    detector: Detector, settings: Mapping[str, Any], where: str, options: EvaluationOptions, report: Report
+) -> CalibrationImages | None:
+    """The images of --calibration_data, or those that set the threshold in training if this has to be done again."""
+    place = options.calibration_data
+    if place and detector.threshold_is_fixed:
+        raise InputError("An export's threshold is fixed when it is made; omit --calibration_data.")
+    if not place and settings:
+        place = sources.validation(where, detector.config.data)
+    if not place:
+        return None
+    return CalibrationImages(
+        place,
+        detector.size,
+        detector.how_read,
+        check=_check(detector, options),
+        tfds_data_dir=options.tfds_data_dir,
+        report=report,
+    )
+
+
+def _check(detector: Detector, options: EvaluationOptions) -> Check:
+    """Refuses the training images among others, unless the user allows them."""
 
     def check(paths: list[str], hashes: Sequence[str]) -> None:
         if not options.allow_trained_images:
             detector.data.refuse(paths, hashes)
 
-    return ImageSet(items, detector.size, detector.how_read, check=check, report=report)
-
-
-def _normal_images(detector: Detector, options: EvaluationOptions, report: Report) -> ImageSet | None:
-    """The images of --calibration_data."""
-    if not options.calibration_data:
-        return None
-    if detector.threshold_is_fixed:
-        raise InputError("An export's threshold is fixed when it is made; omit --calibration_data.")
-    return calibration_images.listed(
-        detector,
-        options.calibration_data,
-        allow_trained_images=options.allow_trained_images,
-        tfds_data_dir=options.tfds_data_dir,
-        report=report,
-    )
+    return check
 
 
 def _check_settings(saved: Detector, settings: Mapping[str, Any], options: EvaluationOptions) -> None:

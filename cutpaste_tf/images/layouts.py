@@ -3,6 +3,7 @@
     CATEGORY/train/good/*                     MVTec AD's: normal images for training
     CATEGORY/test/good/*, test/DEFECT/*       normal and anomalous images to score
     CATEGORY/ground_truth/DEFECT/*            optional masks, see `masks.py`
+    CATEGORY/validation/good/*                optional normal images that set the threshold
 
     FOLDER/good/*, FOLDER/DEFECT/*            a fraction of the normal images is held out for testing
     FOLDER/ground_truth/DEFECT/*
@@ -117,6 +118,12 @@ def _train_folder(root: Path, normal: str) -> Path:
     folder_checks.refuse_categories(root)
     folder_checks.refuse_other_normal(root, normal)
     return root / normal if normal in inside else root
+
+
+def validation(root: Path, settings: DataSettings = DataSettings()) -> Path | None:
+    """The folder of normal images that set the threshold instead of the training images, if there are at least two."""
+    folder = root / "validation" / settings.reading.normal_name
+    return folder if (root / "train").is_dir() and folder.is_dir() and folders.count(folder) > 1 else None
 
 
 def list_test(root: Path, settings: DataSettings = DataSettings(), *, trained: Collection[str] = ()) -> list[Item]:

@@ -61,14 +61,8 @@ def notes(root: Path) -> list[str]:
     """What the user should know about a set that `of` does not need to read."""
     if (root / "test/logical_anomalies").is_dir():
         measure = "its metric, sPRO, is not computed; AUPRO differs, since it has no saturation thresholds"
-        return [f"MVTec LOCO: {measure}.", *_validation(root)]
+        return [f"MVTec LOCO: {measure}."]
     return []
-
-
-def _validation(root: Path) -> list[str]:
-    place = root / "validation" / GOOD
-    count = folders.count(place) if place.is_dir() else 0
-    return [f"Not read: {count} normal images in validation/; to set the threshold, give --calibration_data={place}."]
 
 
 def _items(root: Path, paths: Iterable[Path], label: int, kind: str, masks: Any = None) -> list[Item]:
@@ -109,7 +103,7 @@ def _mvtec_ad_2(root: Path, settings: DataSettings) -> PublicSet | None:
     test = root / "test_public"
     if not (test.is_dir() and (root / "train" / GOOD).is_dir()):
         return None
-    lines = ["MVTec AD 2: testing uses test_public; AUPRO is integrated up to .05.", *_validation(root)]
+    lines = ["MVTec AD 2: testing uses test_public; AUPRO is integrated up to .05."]
     private = [folder for folder in folders.inside(root) if folder.name.startswith("test_private")]
     lines += [f"Not read: {folder.name}, whose images have no labels." for folder in private]
     return PublicSet(layouts.list_train(root, settings), layouts.labelled(root, test, GOOD), tuple(lines))

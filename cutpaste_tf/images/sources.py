@@ -85,6 +85,11 @@ def list_train(
     return layouts.list_train(root, settings, trained=trained)
 
 
+def validation(data: str | Path, settings: DataSettings) -> Path | None:
+    """The folder of normal images that set the threshold instead of the training images; None if there is none."""
+    return layouts.validation(folder(data), settings)
+
+
 def list_added(settings: DataSettings) -> list[Item]:
     """The normal images of `add_normal`, each named by its path.
 

@@ -23,6 +23,8 @@ def lines(root: Path, settings: DataSettings = DataSettings(), *, testing: bool)
     roles = {"train", "test", layouts.TRUTH}
     others = []
     if roles & {"train", "test"} & set(inside):
+        used = layouts.validation(root, settings)
+        roles |= {used.parent.name} if used else set()
         others = [folder for name, folder in inside.items() if name not in roles]
         others += [path for path in sorted(root.iterdir()) if folders.is_image(path)]
     if not testing and "train" in inside:
@@ -30,8 +32,7 @@ def lines(root: Path, settings: DataSettings = DataSettings(), *, testing: bool)
         others += [path for path in sorted(inside["train"].iterdir()) if folders.is_image(path)]
     counts = {path: folders.count(path) for path in others}
     texts = [f"Not read: {_shown(path)} ({n} images)." for path, n in counts.items() if n]
-    if notes := public_sets.notes(root):
-        texts = notes
+    texts += public_sets.notes(root)
     if testing:
         test = layouts.test_folder(root, settings)
         return texts + (_of_tests(test) if test else _of_plain(root, settings)) + _of_all(test or root)

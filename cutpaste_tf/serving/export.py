@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
 import shlex
 import shutil
@@ -13,8 +14,9 @@ import numpy as np
 
 from cutpaste_tf import environment, files, runs
 from cutpaste_tf.backend import tf
-from cutpaste_tf.detection import calibration, calibration_images, loading, record
+from cutpaste_tf.detection import calibration, loading, record
 from cutpaste_tf.detection.calibration import Calibration
+from cutpaste_tf.detection.calibration_images import CalibrationImages
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.graphs import densities
 from cutpaste_tf.detection.graphs.graph import Graph
@@ -37,7 +39,7 @@ class ExportOptions(NamedTuple):
         false_alarm_rate: fraction of normal images above the threshold, see `DecisionSettings`; 0: the run's.
         threshold: the score above which an image is anomalous; None: the threshold from the false alarm rate.
         calibration_data: folder of normal images, not used for training, that set threshold and p-values; empty: the
-            training images set them.
+            run's own.
         comparison_images: folder of normal images to compare a single-precision format on; empty: those of
             `calibration_data`, or else the training images.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
@@ -175,17 +177,16 @@ def _write_model(
 def _calibration(detector: Detector, options: ExportOptions, report: Report) -> Calibration:
     """How normal images score: the training images or those in --calibration_data."""
     if options.calibration_data:
-        images = calibration_images.listed(
-            detector,
+        images = CalibrationImages(
             options.calibration_data,
-            mend="Give images that were not used for training.",
+            detector.size,
+            detector.how_read,
+            check=functools.partial(detector.data.refuse, mend="Give images that were not used for training."),
             tfds_data_dir=options.tfds_data_dir,
             report=report,
         )
-        with sources.named_by(f"--calibration_data={options.calibration_data}"):
-            calibration.check(detector.config.decision, len(images))
-        calibration_images.read(images, options.calibration_data)
-        calibration_images.calibrate(detector, images, options.calibration_data, report)
+        images.read(detector.config.decision)
+        images.calibrate(detector, report)
     if detector.calibration is None:
         raise InputError(
             f"The detector, {detector.description}, has no scores of normal images, which set the threshold: it was "

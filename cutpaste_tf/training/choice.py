@@ -117,6 +117,7 @@ def choose(
     resolved = config.resolved()
     items = preparation.checked_items(config, output_dir, tfds_data_dir, report)
     examples = preparation.read(items, resolved, report)
+    preparation.validation(resolved, examples, report)  # for its errors
     groups = calibration.groups(TrainingData.of(examples), resolved.density.group_by)
     held_out, fitted = _split(np.arange(len(examples.images)) if groups is None else groups, config.seed)
     normal = examples.images[held_out]

@@ -9,6 +9,7 @@ import numpy as np
 
 from cutpaste_tf import files, runs
 from cutpaste_tf.detection import calibration
+from cutpaste_tf.detection.calibration_images import CalibrationImages
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import layouts, reading, regions, sources, unread
 from cutpaste_tf.images.reading import Examples, Item
@@ -164,8 +165,27 @@ def read(items: list[Item], config: Config, report: Report) -> Examples:
             f"--mixture_components={config.density.mixture_components} exceeds the number of training images."
         )
     calibration.groups(TrainingData.of(examples), config.density.group_by)
-    calibration.check(config.decision, len(examples.images))
     return examples
+
+
+def validation(config: Config, examples: Examples, report: Report) -> CalibrationImages | None:
+    """The images in the folder `validation` of the data, already read; None if there are none.
+
+    Without them, `examples` set the threshold.
+
+    Raises:
+        InputError: a file is damaged, a training image is among them, or the images that set the threshold are too few
+            for the false alarm rate.
+    """
+    place = sources.validation(config.data.data, config.data)
+    if place is None:
+        calibration.check(config.decision, len(examples.images))
+        return None
+    data = TrainingData.of(examples, config.data.reading.region)
+    settings = dataclasses.replace(config.data, white=examples.white)
+    images = CalibrationImages(place, config.data.size, settings, check=data.refuse, report=report)
+    images.read(config.decision)
+    return images
 
 
 def notes(root: Path, items: list[Item], config: Config, examples: Examples) -> list[str]:

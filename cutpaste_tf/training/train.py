@@ -12,6 +12,7 @@ from cutpaste_tf import devices, environment, files, memory, runs
 from cutpaste_tf.augmentation import pipeline
 from cutpaste_tf.backend import keras
 from cutpaste_tf.detection import calibration, embeddings, loading
+from cutpaste_tf.detection.calibration_images import CalibrationImages
 from cutpaste_tf.detection.detector import Detector
 from cutpaste_tf.detection.network import Network
 from cutpaste_tf.images import folders, sources
@@ -61,6 +62,7 @@ def train(
     with devices.used(device_count, batch_size=config.schedule.batch_size), contextlib.ExitStack() as stack:
         execution.check_devices()
         examples = preparation.read(items, config, report)
+        validation = preparation.validation(config, examples, report)
         added = len(sources.list_added(config.data))
         more_images.check(config, TrainingData.of(examples), added, report)
         nets = more_images.network_of(config) or _checked_networks(config, output_dir)
@@ -76,7 +78,7 @@ def train(
             report(f"The run in {output_dir} is already complete.")
         else:
             run = _Run(given, output_dir, checkpoint_minutes, execution, report)
-            run.carry_out(nets or fitting.initial_networks(given.resolved()), examples, added)
+            run.carry_out(nets or fitting.initial_networks(given.resolved()), examples, added, validation)
     report(f"Detector: {output_dir}/detector/   Next: {_next_command(config, output_dir, examples)}")
 
 
@@ -97,23 +99,26 @@ class _Run:
         self._given, self._config, self._folder = given, given.resolved(), folder
         self._checkpoint_minutes, self._execution, self._report = checkpoint_minutes, execution, report
 
-    def carry_out(self, nets: Networks | Network, examples: Examples, added: int) -> None:
+    def carry_out(
+        self, nets: Networks | Network, examples: Examples, added: int, validation: CalibrationImages | None
+    ) -> None:
         """Trains the networks unless a finished one is given, fits the density, and writes the detector.
 
         Args:
             nets: the networks.
             examples: the images.
             added: how many of them, the last ones, only the density is fitted to.
+            validation: other normal images, which set the threshold; None: `examples` do.
         """
         self._report(f"Computing with {keras.backend.backend()} on {', '.join(devices.names())}.")
         if not (self._folder / tensorboard.FOLDER).exists():
             tensorboard.write_settings(self._folder, self._config.flat())
         if isinstance(nets, Network):
             more_images.copy_history(self._config, self._folder)
-            self._fit_density(nets.model, examples)
+            self._fit_density(nets.model, examples, validation)
         else:
             self._train(nets, examples.images[: len(examples.images) - added])
-            self._fit_density(nets.feature, examples)
+            self._fit_density(nets.feature, examples, validation)
 
     def _train(self, nets: Networks, normal: np.ndarray) -> None:
         """Trains the networks on normal images."""
@@ -134,7 +139,7 @@ class _Run:
             )
         fitting.calibrate_batch_norm(nets, normal, self._config, self._report)
 
-    def _fit_density(self, network: keras.Model, examples: Examples) -> None:
+    def _fit_density(self, network: keras.Model, examples: Examples, validation: CalibrationImages | None) -> None:
         """Fits the density of a trained network's features, and writes the detector."""
         self._report(f"Fitting the density to {len(examples.images)} training images.")
         data = TrainingData.read(self._folder)
@@ -144,6 +149,8 @@ class _Run:
         described = embeddings.describe(detector.training_features_, ImageSet.of(examples), trained=True)
         embeddings.write(self._folder / runs.TRAIN_EMBEDDINGS, described)
         self._write_suspects(detector)
+        if validation:
+            validation.calibrate(detector, self._report)
         detector.save(self._folder / runs.DETECTOR)
         (self._folder / runs.CHECKPOINT).unlink(missing_ok=True)
 

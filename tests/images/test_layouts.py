@@ -100,9 +100,12 @@ def test_linked_folders_are_read_and_loops_refused(category, tmp_path):
 
 def test_what_is_not_read_is_named(category):
     noise(category / "train/scratched/1.png", 1)
-    noise(category / "validation/good/1.png", 2)
+    noise(category / "validation/good/1.png", 2)  # one image sets no threshold
     lines = unread.lines(category, testing=False)
     assert sorted(line.rsplit("/", 1)[1] for line in lines) == ["scratched (1 images).", "validation (1 images)."]
+    noise(category / "validation/good/2.png", 3)
+    lines = unread.lines(category, testing=False)
+    assert [line.rsplit("/", 1)[1] for line in lines] == ["scratched (1 images)."]
 
 
 def test_the_normal_folder_may_have_another_name(category):

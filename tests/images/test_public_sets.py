@@ -187,9 +187,7 @@ def test_items_of_kolektor_sdd_are_learnt_or_tested(tmp_path):
 
 
 def test_what_is_not_computed_or_read_is_told(tmp_path):
-    text = " ".join(unread.lines(loco(tmp_path / "loco"), testing=True))
-    assert "sPRO, is not computed" in text
-    assert "62 normal images in validation/; to set the threshold, give --calibration_data=" in text
+    assert [line.split(":")[0] for line in unread.lines(loco(tmp_path / "loco"), testing=True)] == ["MVTec LOCO"]
     root = mvtec_ad_2(tmp_path / "ad2")
     text = " ".join(unread.lines(root, testing=False))
     assert "AUPRO is integrated up to .05" in text
@@ -226,9 +224,27 @@ def test_a_run_on_mvtec_ad_2(tmp_path):
         (root / "validation/good").mkdir(parents=True, exist_ok=True)
         pixels = np.asarray(Image.open(source)).astype(int) + 1
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / f"validation/good/{index:03d}.png")
-    cutpaste_tf.train(TINY.replaced(data=str(root), epochs=0), tmp_path / "run", report=no_report)
-    options = cutpaste_tf.EvaluationOptions(calibration_data=root / "validation/good")
-    result = cutpaste_tf.evaluate(tmp_path / "run", options=options, report=no_report)
+    lines = []
+    cutpaste_tf.train(TINY.replaced(data=str(root), epochs=0), tmp_path / "run", report=lines.append)
+    validation = root / "validation/good"
+    assert f"Scoring 3 normal images in {validation} to set the threshold." in lines
+    result = cutpaste_tf.evaluate(tmp_path / "run", report=no_report)
+    options = cutpaste_tf.EvaluationOptions(calibration_data=validation)
+    given = cutpaste_tf.evaluate(tmp_path / "run", options=options, output_dir=tmp_path / "given", report=no_report)
+    assert {key: value for key, value in given.items() if key in ("threshold", "false_alarms")} == {
+        key: result[key] for key in ("threshold", "false_alarms")
+    }
+    refitted = cutpaste_tf.evaluate(tmp_path / "run", settings={"density": "ledoit_wolf"}, report=no_report)
+    exported = cutpaste_tf.export(tmp_path / "run", tmp_path / "export", report=no_report)
+    counts = result["calibration_images"], refitted["calibration_images"], exported["calibration_images"]
+    assert counts == (3, 3, 3)
+    with pytest.raises(InputError, match=r"false_alarm_rate=0\.1 is below 0\.25, the least that 3 normal images"):
+        cutpaste_tf.train(
+            TINY.replaced(data=str(root), epochs=0, false_alarm_rate=0.1), tmp_path / "rate", report=no_report
+        )
+    (validation / "001.png").write_bytes((root / "train/good/001.png").read_bytes())
+    with pytest.raises(InputError, match=r"--calibration_data=.*validation/good: 1 of 3 images have the same pixels"):
+        cutpaste_tf.train(TINY.replaced(data=str(root), epochs=0), tmp_path / "same", report=no_report)
     assert result["pro_limit"] == 0.05
     assert (result["test_normal"], result["test_anomalous"]) == (3, 3)
     assert result["aupro"] is not None
