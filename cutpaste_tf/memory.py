@@ -15,7 +15,11 @@ except ImportError:  # Windows
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _handler: Any = None
-_WORDS = ("RESOURCE_EXHAUSTED", "ResourceExhausted", "Out of memory", "failed to allocate memory", "bad_alloc")
+_WORDS = (
+    *("RESOURCE_EXHAUSTED", "ResourceExhausted", "Out of memory", "failed to allocate memory", "bad_alloc"),
+    "can't start new thread",
+    "received an exception:Status: 1,",  # oneDNN's, whose status 1 means that there is no memory
+)
 
 
 def free() -> int | None:

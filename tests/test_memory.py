@@ -37,3 +37,23 @@ def test_a_group_without_a_limit_does_not_count(tmp_path, monkeypatch):
     (tmp_path / "memory.current").write_text("3000\n")
     monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
     assert memory._of_group(tmp_path, is_first=False) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_exhausted"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("can't start new thread"), True),
+        (
+            ValueError("Operation received an exception:Status: 1, message: could not create a primitive, in file x"),
+            True,
+        ),
+        (
+            ValueError("Operation received an exception:Status: 2, message: could not create a primitive, in file x"),
+            False,
+        ),
+        (KeyboardInterrupt("Out of memory"), False),
+    ],
+)
+def test_errors_that_mean_that_memory_ran_out(error, is_exhausted):
+    assert memory.is_exhausted(error) == is_exhausted

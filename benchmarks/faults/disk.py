@@ -19,6 +19,8 @@ from benchmarks.faults.inputs import TOY
 from benchmarks.faults.kills import Work, after, master_of, undisturbed
 from benchmarks.faults.tally import Row, Tally
 
+_LEAST = 4096.0  # bytes: the limit is on the file with the command's errors as well
+
 
 def _works() -> tuple[Work, ...]:
     train = ("train", "--data={place}/set", "--output_dir={place}/new", "--checkpoint_minutes=0.001", *TOY)
@@ -54,7 +56,7 @@ def count(tally: Tally, place: Path, *, share: float = 1.0, seed: int = 0, jobs:
                 rng = np.random.default_rng([seed, number, which, index])
                 folder = place / f"disk{number}_{which}_{index}"
                 shutil.copytree(master, folder)
-                ended = run(work, folder, float(largest * rng.random() ** 2))
+                ended = run(work, folder, max(_LEAST, float(largest * rng.random() ** 2)))
                 failure = "" if ended.code == 0 or ended.is_refusal else ended.last_line
                 row.count(f"{work.name}: {failure}" if failure else _then(work, folder, expected))
                 shutil.rmtree(folder)

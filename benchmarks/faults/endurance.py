@@ -101,6 +101,7 @@ def _serve(tally: Tally, master: Path, place: Path, count: int) -> None:
             failure = str(error)
         index += 1
         if index % max(1, count // 10) == 0:
+            time.sleep(0.5)  # until the connection is closed
             usages.append(_usage(running.pid))
     running.send(15)
     running.wait(60)

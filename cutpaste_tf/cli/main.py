@@ -62,8 +62,8 @@ def run_main(main: Callable[[], None], about: str | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
 
     def guarded(_: list[str]) -> None:
-        memory.on_abort(lambda: f"error: {_out_of_memory(MemoryError('native code ended the process'))}")
         try:
+            memory.on_abort(lambda: f"error: {_out_of_memory(MemoryError('native code ended the process'))}")
             with progress.quietly() if QUIET.value else contextlib.nullcontext(), _raising_on_sigterm():
                 main()
         except InputError as error:
@@ -125,5 +125,6 @@ def _out_of_memory(error: Exception) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"error: {progress.as_started(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # standard error may be a file on a full disk
+        print(f"error: {progress.as_started(' '.join(message.split()))}", file=sys.stderr, flush=True)
     sys.exit(2)

@@ -9,7 +9,7 @@ from cutpaste_tf.density.density import Density
 from cutpaste_tf.density.gaussian import GaussianDensity, LedoitWolfDensity, MixtureDensity
 from cutpaste_tf.density.kernel import KernelEstimate
 from cutpaste_tf.density.nearest import NearestDensity
-from cutpaste_tf.files import COPY_AGAIN, read_arrays, reading
+from cutpaste_tf.files import COPY_AGAIN, reading
 from cutpaste_tf.settings.density import DensitySettings
 
 # Each creates an unfitted density from settings.
@@ -36,4 +36,4 @@ def load(path: Path, settings: DensitySettings) -> Density:
         InputError: the file is missing, damaged, or from another version.
     """
     with reading(path, f": {COPY_AGAIN}.", or_else=" or from another version"):
-        return build(settings).restore(read_arrays(path)).check_restored()
+        return build(settings).load(path)

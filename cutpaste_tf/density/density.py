@@ -6,6 +6,7 @@ sign is changed in one place, where scores are computed. All computations are in
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from cutpaste_tf import arrays
 from cutpaste_tf.density import held_out
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.files import COPY_AGAIN
+from cutpaste_tf.files import COPY_AGAIN, check_numbers, read_arrays
 
 # Above this number, features are processed in parts of a quarter of it: 4 MB in float64 at 512 dimensions. Several
 # parts are in memory at a time.
@@ -87,12 +88,15 @@ class Density:
         """Length of the feature vectors it was fitted to; None if it does not say."""
         return None
 
-    def check_restored(self) -> Self:
-        """Checks that restored arrays fit together, by scoring a vector of zeros.
+    def load(self, path: Path) -> Self:
+        """Restores the state from a file of `to_arrays`, and checks it by scoring a vector of zeros.
 
         Raises:
-            ValueError: they do not.
+            one of files.DAMAGE: the file is damaged, or its arrays do not fit together.
         """
+        stored = read_arrays(path)
+        check_numbers(stored)
+        self.restore(stored)
         if self.dimensions is None:
             return self
         score = self.score_samples(np.zeros((1, self.dimensions)))

@@ -9,7 +9,6 @@ from sklearn.mixture import GaussianMixture
 
 from cutpaste_tf.density import held_out
 from cutpaste_tf.density.density import ROWS, Density, parts
-from cutpaste_tf.files import check_numbers
 
 
 class MixtureDensity(Density):
@@ -58,7 +57,6 @@ class MixtureDensity(Density):
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
         """Restores the state from another density's `to_arrays`."""
         mixture = self._mixture
-        check_numbers(arrays)
         mixture.weights_, mixture.means_ = arrays["weights"], arrays["means"]
         mixture.precisions_cholesky_ = arrays["precisions_cholesky"]
         inverses = np.linalg.inv(mixture.precisions_cholesky_)

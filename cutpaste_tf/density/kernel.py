@@ -8,7 +8,6 @@ from scipy.special import logsumexp, softmax
 from sklearn.neighbors import KernelDensity
 
 from cutpaste_tf.density.density import Density
-from cutpaste_tf.files import check_numbers
 
 _PAIRS = 2**24  # pairs of images at a time: 134 MB
 
@@ -63,7 +62,6 @@ class KernelEstimate(Density):
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
         """Restores the state from another density's `to_arrays`."""
-        check_numbers(arrays)
         self._features = arrays["features"]
         self._estimate = KernelDensity(bandwidth=float(arrays["bandwidth"])).fit(self._features)
         return self

@@ -68,7 +68,6 @@ class NearestDensity(Density):
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
         """Restores the state from another density's `to_arrays`."""
-        files.check_numbers(arrays)
         self._fit(arrays["features"])
         return self
 
@@ -155,7 +154,7 @@ class NearestPatches:
 
     def load(self, folder: Path) -> Self:
         """Reads what `save` wrote."""
-        self._density.restore(files.read_arrays(folder / _FILE)).check_restored()
+        self._density.load(folder / _FILE)
         return self
 
 

@@ -131,7 +131,7 @@ class SharedGaussian:
 
     def load(self, folder: Path) -> "SharedGaussian":
         """Reads what `save` wrote."""
-        self._gaussian.restore(read_arrays(folder / _FILE)).check_restored()
+        self._gaussian.load(folder / _FILE)
         return self
 
 

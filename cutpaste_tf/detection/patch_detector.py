@@ -184,11 +184,8 @@ class PatchDetector(DensityDetector):
 
     def restore(self, folder: Path, held_out: np.ndarray | None, regions: np.ndarray | None = None) -> Self:  # noqa: D102
         calibration.check_shape(held_out, dense.places(self.size, self.config.features), folder)
-        try:
+        with files.reading(folder / runs.DENSITY, f": {files.COPY_AGAIN}.", or_else=" or from another version"):
             self._density = patch_density.build(self.config.density).load(folder)
-        except files.DAMAGE as error:
-            reason = f"The density in {folder} is damaged or from another version ({files.damage(error)})"
-            raise InputError(f"{reason}: {files.COPY_AGAIN}.") from None
         self._held_out, self._held_out_regions = held_out, regions
         return self
 
