@@ -37,7 +37,7 @@ def _main() -> None:
 
     detector = load(folders).with_threshold(THRESHOLD.value)
     app = application(detector, max_megabytes=_MEGABYTES.value)
-    say(f"Serving {detector.description} at http://{_HOST.value}:{_PORT.value}/predict. Ctrl-C ends it.")
+    say(f"Serving {detector.description} at http://{_HOST.value}:{_PORT.value}/predict. Press Ctrl-C to stop.")
     uvicorn.run(app, host=_HOST.value, port=_PORT.value, limit_concurrency=_WAITING, log_level="warning")
 
 

@@ -95,7 +95,7 @@ def _calibrated(plan: Plan, tests: ImageSet, report: Report) -> Plan:
     if plan.normal is not None:
         plan.normal.calibrate(plan.detector, report)
         if both := len({*plan.normal.hashes} & {*tests.hashes}):
-            report(f"Warning: {both} of the test images also set the threshold, so their decisions say little.")
+            report(f"Warning: {both} of the test images also set the threshold, so decisions on them say little.")
     return plan._replace(detector=plan.detector.with_threshold(plan.options.threshold))
 
 
