@@ -62,7 +62,7 @@ def _add(tally: Tally, name: str, usages: list[tuple[float, int, int]], failure:
         (first, *_, last) = usages
         begin, end = (f"{usage[0]:.0f} MB, {usage[1]} files, {usage[2]} threads" for usage in (first, last))
         row.note = f"{begin}; at the end {end}"
-        if last[0] > first[0] + _GROWTH or last[1:] != first[1:]:
+        if last[0] > first[0] + _GROWTH or last[1] > first[1] or last[2] > first[2]:
             failure = row.note
     row.count(failure)
     tally.add(row)
