@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -181,9 +182,9 @@ def validation(config: Config, examples: Examples, report: Report) -> Calibratio
     if place is None:
         calibration.check(config.decision, len(examples.images))
         return None
-    data = TrainingData.of(examples, config.data.reading.region)
+    check = functools.partial(TrainingData.of(examples).refuse, mend="Remove them.")
     settings = dataclasses.replace(config.data, white=examples.white)
-    images = CalibrationImages(place, config.data.size, settings, check=data.refuse, report=report)
+    images = CalibrationImages(place, config.data.size, settings, check=check, report=report)
     images.read(config.decision)
     return images
 
