@@ -23,8 +23,9 @@ from cutpaste_tf.settings.network import NetworkSettings
 from cutpaste_tf.settings.schedule import ScheduleSettings
 from cutpaste_tf.settings.scoring import DecisionSettings, FeatureSettings, HeatMapSettings
 
-# Categories with aligned objects, which get a density for each location (A.5).
+# A.5 names MVTec AD's categories of aligned objects, which get a density for each location; the others do not.
 ALIGNED = ("bottle", "cable", "capsule", "metal_nut", "pill", "toothbrush", "transistor", "zipper")
+NOT_ALIGNED = ("carpet", "grid", "hazelnut", "leather", "screw", "tile", "wood")
 # The settings in which the detectors of a combination may differ, and which `--choose` decides.
 CHOSEN = ("patch_size", "feature", "extract_size", "stride", "dense", "density", "density_mode", "l2_normalize")
 CHOSEN += ("normalize_coverage", "image_score")
@@ -128,6 +129,12 @@ class Config(Settings):
             is_aligned = Path(self.data.data).name in ALIGNED and self.density.density != "nearest"
             value("density_mode", "per_location" if is_aligned else "shared")
         return filled
+
+    @property
+    def leaves_mode_to_images(self) -> bool:
+        """Whether `density_mode` is open and A.5 says nothing about the data; see `preparation.with_density_mode`."""
+        is_open = self.patch_size and self.density.density == "gaussian" and self.density.density_mode == "auto"
+        return bool(is_open) and Path(self.data.data).name not in (*ALIGNED, *NOT_ALIGNED)
 
     @classmethod
     def _defaults(cls) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class DensitySettings(Settings):
     )
     density_mode: str = setting(
         "auto",
-        "One density for all locations, or one per location; auto: one per location if the category is aligned.",
+        "One density for all locations, or one per location; auto: one per location if the parts are aligned, by "
+        "A.5 for MVTec AD's categories, by the training images for others.",
         source="A.5",
         choices=("auto", "shared", "per_location"),
         only=PATCH_MODEL,

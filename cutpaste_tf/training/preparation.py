@@ -12,7 +12,7 @@ from cutpaste_tf import files, runs
 from cutpaste_tf.detection import calibration
 from cutpaste_tf.detection.calibration_images import CalibrationImages
 from cutpaste_tf.errors import InputError
-from cutpaste_tf.images import layouts, reading, regions, sources, unread
+from cutpaste_tf.images import alignment, layouts, reading, regions, sources, unread
 from cutpaste_tf.images.reading import Examples, Item
 from cutpaste_tf.networks import weights
 from cutpaste_tf.networks.backbones import BACKBONES
@@ -22,6 +22,9 @@ from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.settings.density import DensitySettings
 from cutpaste_tf.training import more_images
+
+_COMPARED = 200  # training images at most that say whether the parts are aligned
+_ALIGNED = 0.6  # see `alignment.explained_by_location`
 
 
 def with_size(config: Config, output_dir: Path, tfds_data_dir: str, report: Report) -> Config:
@@ -59,6 +62,41 @@ def with_size(config: Config, output_dir: Path, tfds_data_dir: str, report: Repo
     images = f"of {least} px" if least == most else f"of {least} to {most} px (size from their median)"
     report(f"Images {images} become {sizes.shown((height, width))} px (--image_size={height},{width}).")
     return config.replaced(image_size=(height, width))
+
+
+def with_density_mode(config: Config, output_dir: Path, images: np.ndarray | None, report: Report) -> Config:
+    """The configuration with the density mode that `--density_mode=auto` leaves to the images.
+
+    Parts that lie in the same place in every image get a density per location (A.5), others one for all. A run that has
+    begun keeps its mode.
+
+    Args:
+        config: the configuration as given.
+        output_dir: the run's folder.
+        images: the training images, uint8 [count, height, width, 3]; None leaves a run that has not begun as it is.
+    """
+    if not config.leaves_mode_to_images:
+        return config
+    if (output_dir / "config.json").is_file():
+        return config.replaced(density_mode=Config.read(output_dir / "config.json").resolved().density.density_mode)
+    if images is None:
+        return config
+    return config.replaced(density_mode=aligned_mode(images, report))
+
+
+def aligned_mode(images: np.ndarray, report: Report) -> str:
+    """The density mode for the images, uint8 [count, height, width, 3]."""
+    few = images[np.linspace(0, len(images) - 1, min(len(images), _COMPARED)).round().astype(int)]
+    share = alignment.explained_by_location(few)
+    is_aligned = share >= _ALIGNED
+    mode, verb, amount = (
+        ("per_location", "are", "one per location") if is_aligned else ("shared", "are not", "one for all")
+    )
+    report(
+        f"The parts {verb} aligned: location explains {100 * share:.0f} % of the variance of local edge strength "
+        f"(aligned: {100 * _ALIGNED:.0f} % or more), so the density is {amount} (--density_mode={mode})."
+    )
+    return mode
 
 
 def with_canonical_names(config: Config) -> Config:
