@@ -2,9 +2,9 @@
 
   python -m benchmarks.dense [--extract_size=32] [--stride=4] [--stem=imagenet] [--rounds=3]
 
-The obvious loop cuts all patches of the image and hands them to `predict`; cutting alone is what exact scoring does on
-the host while the device is at the patches before. Multiply-adds are those of the
-convolutions, counted from the shapes of their outputs; zeros that pad are multiplied, too.
+The obvious loop cuts out all patches of the image and passes them to `predict`. The time for cutting alone is also
+printed: exact scoring does this on the host while the device works on the previous patches. Multiply-adds are counted
+from the output shapes of the convolutions, padding zeros included.
 """
 
 import math

@@ -1,9 +1,10 @@
-"""Exports: seconds per image of each format, beside the detector that they were made of, in one run.
+"""Exports: seconds per image in each format and with the detector they were made from, in one run.
 
   python -m benchmarks.deploy --run_dir=RUN [--sizes=256,900] [--threads=1,2] [--rounds=5]
 
-Each number of threads has a process of its own. Scores and heat maps are made; images of other sizes than the
-detector's are resized, by Pillow for ONNX Runtime and LiteRT, which take one size. The best of all rounds counts.
+Each number of threads runs in a separate process. Both scores and heat maps are computed. Images of other sizes are
+resized to the detector's; for ONNX Runtime and LiteRT, which take a single size, Pillow does this. The best round
+counts.
 """
 
 import math

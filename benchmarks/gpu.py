@@ -2,14 +2,14 @@
 
     KERAS_BACKEND=jax python -m benchmarks.gpu --output_dir=FOLDER [--data=DIR] [--minutes=25]
 
-Steps/s with the pipeline, and without it: on one batch that is always the same. `waiting` is the part of a step that
-the pipeline adds. ResNet-18 (96 views of 256 px; 64 px crops with both stems), EfficientNet-B4 (24 views of 256 px), in
-float32, TF32 and bfloat16. Dense scoring, exact and fast, in seconds an image. Then the longest 3-way run of whole
-epochs that fits, in whichever of them is fastest, by `train_main.py` and `eval_main.py`. Measuring takes at most 0.6 of
-the time, so that a run remains.
+Training speed is measured in steps per second, with the pipeline and on one fixed batch without it; `waiting` is the
+fraction of a step that the pipeline adds. The networks are ResNet-18 (96 views of 256 px; 64 px crops with both stems)
+and EfficientNet-B4 (24 views of 256 px) in float32, TF32 and bfloat16. Dense scoring, exact and fast, is measured in
+seconds per image. These measurements take at most 0.6 of the time. The rest goes to a 3-way run with `train_main.py`
+and `eval_main.py`, in the fastest of these precisions and for as many whole epochs as fit.
 
-FOLDER/gpu.json and FOLDER/gpu.md are whole at any moment; the same command goes on with what is missing, and with the
-run. `--tiny` is for trying the script on a CPU: some two minutes on two cores.
+FOLDER/gpu.json and FOLDER/gpu.md are complete at any moment. The same command continues with what is missing. `--tiny`
+is for trying out the script on a CPU: about two minutes on two cores.
 """
 
 import json

@@ -1,13 +1,13 @@
-"""Sets beyond memory: time, images per second and peak memory of training on many drawn images, and of scoring many.
+"""Data sets larger than memory: time, images per second and peak memory of training and of scoring.
 
     python -m benchmarks.large_sets --folder=FOLDER [--images=100000] [--tests=100000] [--train=FLAGS] [--tiny]
 
-Draws 256 px JPEGs into FOLDER/set (what is there already is kept), runs `train_main.py` for a few steps and
-`eval_main.py` on others as processes of their own, and writes FOLDER/large_sets.json. Needs room for the files, some
-16 kB each, and for 197 kB of working data an image, in TMPDIR or else /var/tmp. `--tiny` makes everything small.
+Draws 256 px JPEGs into FOLDER/set, keeping those that exist; trains for a few steps with `train_main.py` and scores
+others with `eval_main.py`, each in a separate process; and writes FOLDER/large_sets.json. Each image takes about 16 kB
+on disk, and 197 kB of working data in TMPDIR or /var/tmp. `--tiny` makes everything small.
 
-Memory is what the system counts as the process's: `resident` with the pages of files that it has mapped, which the
-system can take back at any time, and `anonymous` without them. Linux only.
+Memory is the process's, as the system reports it: `resident` includes pages of mapped files, which the system can
+reclaim at any time; `anonymous` does not. Linux only.
 """
 
 import json

@@ -2,13 +2,13 @@
 
     python -m benchmarks.learning_curves --output_dir=CURVES --data=DIR [--seeds=3] [--minutes=120] [train_main's flags]
 
-Views that share the base augmentation of their image, and views that each have their own, in turns. A fifth of the
-training images is held out; the density is fitted to the others, and what is shown of the held-out ones is their mean
-log density minus the fitted ones': 0 is a density that knows the normal images, however the features are scaled. The
-test images decide nothing. There are two baselines: the network before training, whose batch norm has mean 0 and
-variance 1, and the same with batch norm's statistics of the fitted images, without a step of learning (a cross). Points
-lie at 0, 8, 16, 32, ... steps; the accuracy is the mean since the point before. Done again, the same command goes on
-with what curves.csv has not yet; it draws curves.png.
+Runs views that share their image's base augmentation and views that are augmented independently, in turns. A fifth of
+the training images is held out, and the density is fitted to the others. `held_out` is the mean log density of the
+held-out images minus that of the fitted ones: near 0, the density describes normal images well, whatever the scale of
+the features. Test images decide nothing. There are two baselines: the network as initialized, whose batch norm has mean
+0 and variance 1, and the same network with batch norm's statistics of the fitted images (a cross). Points lie at steps
+0, 8, 16, 32, ...; the accuracy is the mean since the previous point. Repeating the command continues with what is
+missing in curves.csv and draws curves.png.
 """
 
 import sys

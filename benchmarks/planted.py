@@ -2,9 +2,9 @@
 
     python -m benchmarks.planted --data=CATEGORY[,CATEGORY] --folder=FOLDER [--train=FLAGS] [--shares=0.01,0.05,0.1]
 
-Moves randomly drawn test defects among the normal training images, trains, and evaluates on the other test images; then
-once more without those that are in the first tenth of suspects.csv, as a person would sort them out. The baseline is
-trained on normal images alone and evaluated on the same test images. Writes FOLDER/planted.csv.
+Moves randomly drawn test defects among the normal training images, trains, and evaluates on the remaining test images.
+It then trains again without the images in the first tenth of suspects.csv that are defects, as a person would sort them
+out. The baseline is trained on normal images alone and evaluated on the same test images. Writes FOLDER/planted.csv.
 """
 
 import csv
@@ -23,7 +23,7 @@ from cutpaste_tf.progress import say
 _DATA = flags.DEFINE_list("data", None, "Categories in MVTec AD's layout.", required=True)
 _FOLDER = flags.DEFINE_string("folder", None, "Where to work and to write.", required=True)
 _TRAIN = flags.DEFINE_string("train", "--preset=quick --nochoose", "Flags of train_main.py.")
-_SHARES = flags.DEFINE_list("shares", ["0.01", "0.05", "0.1"], "Defects, as parts of the number of normal images.")
+_SHARES = flags.DEFINE_list("shares", ["0.01", "0.05", "0.1"], "Defects, as fractions of the number of normal images.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the draw.")
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -2,10 +2,10 @@
 
     python -m benchmarks.reading --folder=FOLDER [--count=200] [--width=4000] [--height=3000] [--rounds=2]
 
-Draws JPEGs into FOLDER (what is there already is kept): ten pictures, copied under so many names. Contestants: a plain
-loop that opens, decodes and resizes one after the other; `reading.read`, which uses a thread for each core; and, as the
-floor, decoding alone by a process for each core. Then what JPEG's `draft` mode would give: its time, and how its pixels
-differ after the same resizing.
+Draws ten JPEGs into FOLDER, unless they exist, and copies each under many names. Three ways to read them are compared:
+a plain loop that opens, decodes and resizes one image after the other; `reading.read`, with a thread per core; and, as
+a lower bound, decoding alone with a process per core. It then measures JPEG's `draft` mode: its time, and how much its
+pixels differ after the same resizing.
 """
 
 import concurrent.futures

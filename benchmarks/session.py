@@ -1,8 +1,8 @@
 """A session on a machine that is available for a limited time: measurements in sequence, until the time is up.
 
 Each runs in a separate process, so that one that hangs or runs out of memory loses only its own figures. After each,
-FOLDER/NAME.json and FOLDER/NAME.md are written atomically, so results survive if the session is killed. The same
-command again measures what is missing.
+FOLDER/NAME.json and FOLDER/NAME.md are written atomically, so results survive if the session is killed. Repeating the
+command measures what is missing.
 """
 
 import contextlib

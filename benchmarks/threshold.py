@@ -2,10 +2,11 @@
 
     python -m benchmarks.threshold --run_dir=RUN [--splits=200]
 
-RUN is a complete run of a data set with anomalous test images. Its normal images, of training and test, are divided
-anew each time, as many for training as before; the density is fitted to them, and the threshold is taken from their
-scores by densities that do not know them - beside one from their scores by the density that knows them. The first line
-of each is the split that the run was trained with. A network that was trained has seen the training images of all.
+RUN is a complete run of a data set with anomalous test images. Its normal images, from training and test together, are
+split anew each time, with as many for training as before. The density is fitted to the training part, and the
+threshold is set by held-out scores of the same images. For comparison, a second threshold is set by scores from the
+density that was fitted to them. The first row of each is the run's own split. A trained network has seen the run's
+training images in every split.
 """
 
 from typing import NamedTuple

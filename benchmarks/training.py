@@ -2,9 +2,9 @@
 
     python -m benchmarks.training [--data=DIR] [--backbone=efficientnet_b0] [--image_size=128] [--batch_size=0]
 
-The ratio is what the pipeline leaves of the device's speed. Both use the same compiled step of the
-same network, in turns, once for each phase of training; the best round of each counts. What a step waits for the
-pipeline is timed apart, in a loop that takes a batch and then trains on it: the pipeline works ahead meanwhile.
+The ratio is the share of the device's speed that remains with the pipeline. Both use the same compiled step of the same
+network, in turns, once for each phase of training; the best round counts. How long a step waits for the pipeline is
+timed separately, in a loop that takes a batch and then trains on it while the pipeline works ahead.
 `benchmarks.waiting` says how many cores a faster device needs.
 """
 

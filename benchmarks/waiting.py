@@ -2,10 +2,10 @@
 
     python -m benchmarks.waiting [--data=DIR] [--rounds=3]
 
-Views per second of the pipeline are measured on one core of this machine, in this run. Devices are not: A100's rates
-are published ones of other networks, taken over by their multiply-adds, and the others' are estimates, A100's share of
-its peak at their own peak (16-bit arithmetic). A step takes as long as the slower of the two, since the pipeline works
-ahead, so that waiting stays below 5 % where cores * views/s of one exceed 0.95 of the device's views/s.
+The pipeline's speed is measured here, on one core. The devices' speeds are not: the A100's are published rates of
+other networks, scaled by multiply-adds, and those of other devices are scaled from the A100's by peak 16-bit speed. The
+pipeline works ahead, so a step takes as long as the slower of the two. Waiting stays below 5 % if the cores together
+make more than 0.95 times the views per second that the device consumes.
 """
 
 from typing import NamedTuple

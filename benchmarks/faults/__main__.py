@@ -1,9 +1,9 @@
-"""Counts how many faults of which kind are survived, and writes the table of docs/reliability.md.
+"""Counts how many faults of each kind are survived, and writes the table of docs/reliability.md.
 
     python -m benchmarks.faults --folder=FOLDER [--kinds=kills,disk,...] [--share=0.1] [--seed=0]
 
-Each row is a number of trials and of failures, written to FOLDER/faults.json; rows of other kinds there are kept. The
-folders of trials that failed stay in FOLDER. Linux only.
+Writes the number of trials and failures of each row to FOLDER/faults.json, and keeps rows of other kinds there. The
+folders of failed trials stay in FOLDER. Linux only.
 """
 
 import os
@@ -14,7 +14,7 @@ from absl import flags
 
 _FLAGS = flags.FlagValues()  # its own, since the commands define theirs in processes forked from this one
 _FOLDER = flags.DEFINE_string("folder", "runs/faults", "Where to work and to write.", flag_values=_FLAGS)
-_SHARE = flags.DEFINE_float("share", 1.0, "Part of the trials to make.", flag_values=_FLAGS, lower_bound=0.0)
+_SHARE = flags.DEFINE_float("share", 1.0, "Fraction of the trials to run.", flag_values=_FLAGS, lower_bound=0.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of whatever is random.", flag_values=_FLAGS)
 _JOBS = flags.DEFINE_integer("jobs", 2, "Processes at a time, where time is not measured.", flag_values=_FLAGS)
 _KINDS = flags.DEFINE_list("kinds", [], "Kinds of faults; by default all.", flag_values=_FLAGS)

@@ -1,4 +1,4 @@
-"""Same seed, same bits: with other numbers of threads, on a busy machine, after a resume, from a prepared set."""
+"""Same seed, same bits: with different numbers of threads, on a busy machine, after a resume, from a prepared set."""
 
 from __future__ import annotations
 

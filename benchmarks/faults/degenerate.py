@@ -1,4 +1,4 @@
-"""Data that teach nothing: each gives a right result or one line."""
+"""Degenerate data: each gives a correct result or a one-line error."""
 
 from __future__ import annotations
 

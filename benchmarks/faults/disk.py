@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or withdrawn: one line, and after mending the same command goes on."""
+"""Disks that are full, read-only or withdrawn: a one-line error, and later the same command continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long: memory, open files and threads are at the end what they were after the first part."""
+"""Long runs: memory, open files and threads do not grow after the first part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mangled files in every role: each must give a right result or one line, and write nothing outside its folder."""
+"""Mangled files in every role: each must give a correct result or a one-line error; nothing else may be written."""
 
 from __future__ import annotations
 

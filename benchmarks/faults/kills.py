@@ -1,4 +1,4 @@
-"""Kills at random moments: the same command then ends with the files of an undisturbed run."""
+"""Kills at random moments: the same command then produces the files of an undisturbed run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged files from a seeded generator: whole ones are cut, changed, or replaced."""
+"""Damaged files from a seeded generator: intact ones are truncated, changed, or replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any combination of flags gives a run that trains two steps, or one line."""
+"""Any combination of flags gives a run that trains two steps, or a one-line error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Little memory: a limit on the address space ends in one line, or the work fits."""
+"""Little memory: under a limit on the address space, the work fits or ends with a one-line error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two at once in one place: each is right or refused, and nothing is mixed."""
+"""Two at once in one place: each is correct or refused, and nothing gets mixed up."""
 
 from __future__ import annotations
 
