@@ -3,8 +3,8 @@
     python -m benchmarks.schedules --output_dir=SCHEDULES --data=DIR [--seeds=3] [--variants=...] [train_main's flags]
 
 A variant changes one thing; `base` changes nothing. A fifth of the training images is held out. Each network is
-measured after its last step, and again with batch norm's statistics of the fitted images: the AUROC of the test images,
-which decides nothing; the AUROC of the held-out images against made-up anomalies on them (training/choice.py); and the
+measured after its last step, and again with batch norm's statistics of the fitted images: by the AUROC of the test
+images, which decides nothing; by the AUROC of made-up anomalies on held-out images (training/candidates.py); and by the
 mean log density of the held-out images minus that of the fitted ones. `untrained` is the network as initialized, and
 `base, GROUP initial` the network of `base` with a group of layers set back to its initial weights. If the command is
 repeated, it skips what schedules.csv already has.
@@ -32,7 +32,7 @@ from cutpaste_tf.networks.build import Networks
 from cutpaste_tf.runs import TrainingData
 from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.config import Config
-from cutpaste_tf.training import choice, fitting
+from cutpaste_tf.training import candidates, fitting
 
 # Variant -> changed settings. The variants without any are made by `_changed`.
 _VARIANTS: dict[str, dict[str, Any]] = {
@@ -89,7 +89,7 @@ def _measured(config: Config, variant: str) -> Iterator[tuple[str, dict[str, Any
     held_out = examples.images[np.sort(order[: len(order) // 5])]
     fitted = examples.part(np.sort(order[len(order) // 5 :]))
     normal = held_out[:30]
-    anomalies = np.concatenate([*choice.made_up(normal, config.seed).values()])
+    anomalies = np.concatenate([*candidates.made_up(normal, config.seed).values()])
     nets = fitting.initial_networks(config)
 
     def measures(prefix: str) -> dict[str, Any]:

@@ -8,9 +8,11 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, draw_category
+from PIL import Image
 
 from benchmarks import drawn_set, memory, session  # no module that defines flags: these stay in the process
+from cutpaste_tf.files import read_csv
 from cutpaste_tf.images import sources
 
 SAYS = "import json, sys; result = sys.argv[-1].partition('=')[2]; "
@@ -157,3 +159,47 @@ def test_learning_curves_made_small(tmp_path, category):
         assert rows[baseline]["image_auroc"] == rows[4 + baseline]["image_auroc"]
     assert rows[0]["held_out"] != rows[1]["held_out"]
     assert (tmp_path / "c/curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow  # two trainings and many densities, a minute
+def test_experiments_on_choosing_and_schedules_run(tmp_path):
+    data = draw_category(tmp_path / "data/category")
+    for index, path in enumerate(sorted(data.glob("train/good/*.png"))):
+        for turn in (1, 2):
+            with Image.open(path) as image:
+                image.rotate(90 * turn).save(path.with_name(f"turned{index}_{turn}.png"))
+    shared = ["--image_size=64", "--weights=", "--stem=imagenet", "--scar_max_length=25"]
+    words = [
+        "benchmarks.choosing",
+        f"--output_dir={tmp_path / 'choosing'}",
+        f"--sets={data}",
+        f"--moved={data}",
+        *shared,
+    ]
+    subprocess.run([sys.executable, "-m", *words], cwd=ROOT, check=True)
+    rows, regrets = (read_csv(tmp_path / "choosing" / name) for name in ("candidates.csv", "regret.csv"))
+    assert len(rows) == 2 * 29
+    assert [row["set"] for row in regrets] == [str(data), f"{data}, moved"]
+    for row in regrets:
+        of_set = [float(each["image_auroc"]) for each in rows if each["set"] == row["set"]]
+        assert float(row["best"]) == max(of_set)
+        assert float(row["1"]) == pytest.approx(max(of_set) - of_set[0], abs=0.02)
+    assert float(regrets[0]["left_out"]) in [float(regrets[0][str(count)]) for count in range(1, 6)]
+
+    words = [
+        "benchmarks.schedules",
+        f"--output_dir={tmp_path}",
+        f"--data={data}",
+        "--seeds=0",
+        "--batch_size=6",
+        *shared,
+    ]
+    words += ["--epochs=1", "--steps_per_epoch=4"]
+    for _ in range(2):  # the second time, nothing is left to do
+        subprocess.run([sys.executable, "-m", *words], cwd=ROOT, check=True)
+    rows = {row["variant"]: row for row in read_csv(tmp_path / "schedules.csv")}
+    assert len(rows) == 1 + 11 + 5
+    base = rows.pop("base")
+    assert float(base["accuracy"]) > 0
+    same = [name for name, row in rows.items() if row["held_out"] == base["held_out"]]
+    assert not same, "a variant that changes nothing"

@@ -139,7 +139,7 @@ def feature_model(embedding: keras.Model, feature: str) -> keras.Model:
     """
     if feature == "pool":
         return embedding
-    backbone = next(layer for layer in embedding.layers if isinstance(layer, keras.Model))
+    backbone = backbone_of(embedding)
     named = BACKBONES[backbone.name].features(backbone)
     maps = {layer.name: layer.output for layer in backbone.layers if len(layer.output.shape) == 4}
     known = {"pool": backbone.output, **{name: maps[layer] for name, layer in named.items()}, **maps}
@@ -171,6 +171,11 @@ def feature_model(embedding: keras.Model, feature: str) -> keras.Model:
     joined = keras.layers.Concatenate(dtype="float32")(averaged)
     pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(joined)
     return keras.Model(embedding.input, pooled, name="feature")
+
+
+def backbone_of(embedding: keras.Model) -> keras.Model:
+    """The backbone within `Networks.feature`, built or loaded."""
+    return next(layer for layer in embedding.layers if isinstance(layer, keras.Model))
 
 
 def _remove_drop_connect(backbone: keras.Model) -> None:

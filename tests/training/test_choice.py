@@ -12,8 +12,9 @@ from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import read_csv
 from cutpaste_tf.progress import no_report
 from cutpaste_tf.settings.config import Config
-from cutpaste_tf.training import choice
-from cutpaste_tf.training.choice import CHOSEN, choose, made_up
+from cutpaste_tf.training import candidates
+from cutpaste_tf.training.candidates import made_up
+from cutpaste_tf.training.choice import CHOSEN, choose
 
 SETTINGS = TINY.replaced(image_size=64, epochs=0, scar_max_length=25)
 
@@ -105,13 +106,13 @@ def test_anomalies_of_a_choice_end_at_the_region(parts, tmp_path, monkeypatch):
     region = np.zeros((40, 40), np.uint8)
     region[:, :20] = 1
     config = SETTINGS.replaced(data=str(parts), region=str(write_image(tmp_path / "region.png", region)))
-    measured, seen = choice._measured, {}
+    measured, seen = candidates.measured, {}
 
     def measure(config, images, groups, report):
         seen.update(images)
         return measured(config, images, groups, report)
 
-    monkeypatch.setattr(choice, "_measured", measure)
+    monkeypatch.setattr(candidates, "measured", measure)
     best, ranked = choose(config, tmp_path / "run", report=no_report)
     assert best.data.reading.region
     assert ranked[0].mean_power > 0
@@ -148,11 +149,11 @@ def test_what_cannot_be_chosen_is_refused(parts, tmp_path, changes, message):
 def test_copies_of_an_image_are_on_one_side():
     """A held-out image whose copy was fitted to would vouch for itself; of copies one is held out."""
     groups = np.repeat(np.arange(15), 2)
-    held_out, fitted = choice._split(groups, seed=0)
+    held_out, fitted = candidates.split(groups, seed=0)
     assert len(held_out) == 5
     assert not set(groups[held_out]) & set(groups[fitted])
     assert len(fitted) == 20
-    alone, others = choice._split(np.arange(15), seed=0)
+    alone, others = candidates.split(np.arange(15), seed=0)
     assert sorted([*alone, *others]) == [*range(15)]
 
 
