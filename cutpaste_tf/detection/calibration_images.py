@@ -25,6 +25,7 @@ class CalibrationImages(ImageSet):
         settings: how files are read.
         check: see `ImageSet`.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets.
+        is_given: whether the user gave the place as --calibration_data, for messages.
 
     Raises:
         InputError: there are none.
@@ -38,9 +39,10 @@ class CalibrationImages(ImageSet):
         *,
         check: Check,
         tfds_data_dir: str = "",
+        is_given: bool = True,
         report: Report,
     ):
-        self._place = place
+        self._place, self._is_given = place, is_given
         with self._named():
             items = sources.list_normal(place, settings, tfds_data_dir)
         super().__init__(items, size, settings, check=check, report=report)
@@ -66,4 +68,4 @@ class CalibrationImages(ImageSet):
         detector.calibrate(self)
 
     def _named(self) -> contextlib.AbstractContextManager[None]:
-        return sources.named_by(f"--calibration_data={self._place}")
+        return sources.named_by(f"{'--calibration_data=' * self._is_given}{self._place}")

@@ -143,6 +143,7 @@ def _normal_images(
         detector.how_read,
         check=_check(detector, options),
         tfds_data_dir=options.tfds_data_dir,
+        is_given=bool(options.calibration_data),
         report=report,
     )
 

@@ -222,7 +222,7 @@ def validation(config: Config, examples: Examples, report: Report) -> Calibratio
         return None
     check = functools.partial(TrainingData.of(examples).refuse, mend="Remove them.")
     settings = dataclasses.replace(config.data, white=examples.white)
-    images = CalibrationImages(place, config.data.size, settings, check=check, report=report)
+    images = CalibrationImages(place, config.data.size, settings, check=check, is_given=False, report=report)
     images.read(config.decision)
     return images
 
