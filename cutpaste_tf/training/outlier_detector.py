@@ -62,8 +62,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         hashes = {str(index): reading.pixel_hash(image) for index, image in enumerate(images)}
         if len({*hashes.values()}) < 2:
             raise InputError(f"{len(images)} images, all alike, give no threshold; give at least two different ones.")
-        if given.leaves_mode_to_images:
-            given = given.replaced(density_mode=preparation.aligned_mode(images, report))
+        given = preparation.with_density_mode(given, images, report)
         data = TrainingData(hashes, white=255)
         preparation.check_weights(config)
         nets = fitting.initial_networks(config)

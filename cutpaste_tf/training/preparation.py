@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cutpaste_tf import files, runs
-from cutpaste_tf.detection import calibration
+from cutpaste_tf.detection import calibration, dense
 from cutpaste_tf.detection.calibration_images import CalibrationImages
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.images import alignment, layouts, reading, regions, sources, unread
@@ -24,6 +24,7 @@ from cutpaste_tf.settings.density import DensitySettings
 from cutpaste_tf.training import more_images
 
 _COMPARED = 200  # training images at most that say whether the parts are aligned
+_MANY = 2**14  # locations; with 100 images and 128 features, 2**14 take 0.8 GB
 _ALIGNED = 0.6  # see `alignment.explained_by_location`
 
 
@@ -64,39 +65,42 @@ def with_size(config: Config, output_dir: Path, tfds_data_dir: str, report: Repo
     return config.replaced(image_size=(height, width))
 
 
-def with_density_mode(config: Config, output_dir: Path, images: np.ndarray | None, report: Report) -> Config:
+def with_begun_mode(config: Config, output_dir: Path) -> Config:
+    """The configuration with the density mode of a run that has begun, if the images decided on it."""
+    path = output_dir / "config.json"
+    if not config.leaves_mode_to_images or not path.is_file():
+        return config
+    return config.replaced(density_mode=Config.read(path).resolved().density.density_mode)
+
+
+def with_density_mode(config: Config, images: np.ndarray, report: Report) -> Config:
     """The configuration with the density mode that `--density_mode=auto` leaves to the images.
 
-    Parts that lie in the same place in every image get a density per location (A.5), others one for all. A run that has
-    begun keeps its mode.
+    Parts that lie in the same place in every image get a density per location (A.5), others one for all. So do images
+    with a region each, which a density per location does not support, and images with many locations, for which it
+    takes gigabytes.
 
     Args:
         config: the configuration as given.
-        output_dir: the run's folder.
-        images: the training images, uint8 [count, height, width, 3]; None leaves a run that has not begun as it is.
+        images: the training images, uint8 [count, height, width, 3].
+        report: receives a line that says what decided.
     """
-    if not config.leaves_mode_to_images:
+    given = config.resolved()
+    region = given.data.reading.region
+    if not config.leaves_mode_to_images or (region and regions.is_folder(region)):
         return config
-    if (output_dir / "config.json").is_file():
-        return config.replaced(density_mode=Config.read(output_dir / "config.json").resolved().density.density_mode)
-    if images is None:
+    if dense.locations(given.data.size, given.features) > _MANY:
         return config
-    return config.replaced(density_mode=aligned_mode(images, report))
-
-
-def aligned_mode(images: np.ndarray, report: Report) -> str:
-    """The density mode for the images, uint8 [count, height, width, 3]."""
     few = images[np.linspace(0, len(images) - 1, min(len(images), _COMPARED)).round().astype(int)]
     share = alignment.explained_by_location(few)
     is_aligned = share >= _ALIGNED
-    mode, verb, amount = (
-        ("per_location", "are", "one per location") if is_aligned else ("shared", "are not", "one for all")
-    )
+    mode, amount = ("per_location", "one per location") if is_aligned else ("shared", "one for all")
     report(
-        f"The parts {verb} aligned: location explains {100 * share:.0f} % of the variance of local edge strength "
-        f"(aligned: {100 * _ALIGNED:.0f} % or more), so the density is {amount} (--density_mode={mode})."
+        f"The parts are {'' if is_aligned else 'not '}aligned: location explains {100 * share:.0f} % of the variance "
+        f"of local edge strength (aligned: {100 * _ALIGNED:.0f} % or more), so the density is {amount} "
+        f"(--density_mode={mode})."
     )
-    return mode
+    return config.replaced(density_mode=mode)
 
 
 def with_canonical_names(config: Config) -> Config:

@@ -7,6 +7,7 @@ from conftest import TINY, write_image
 import cutpaste_tf
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.settings.config import Config
+from cutpaste_tf.training import preparation
 
 PATCHES = TINY.replaced(
     epochs=0, image_size=64, patch_size=32, extract_size=16, stride=16, dense="fast", feature="layer1"
@@ -54,6 +55,19 @@ def test_a_run_that_left_it_to_the_name_keeps_what_the_name_gave(tmp_path):
     cutpaste_tf.train(config, run, report=lines.append)
     assert Config.read(run / "config.json").density.density_mode == "shared"
     assert Config.read(tmp_path / "new/config.json").density.density_mode == "per_location"
+
+
+def test_one_density_for_all_if_another_cannot_be(tmp_path, monkeypatch):
+    config, lines = PATCHES.replaced(data=str(_draw(tmp_path / "parts", [(0, 0)] * 24))), []
+    for path in (tmp_path / "parts/good").iterdir():
+        write_image(tmp_path / "regions" / path.name, np.full((64, 64), 255, np.uint8))
+    regions = config.replaced(region=str(tmp_path / "regions"))
+    cutpaste_tf.train(regions, tmp_path / "regions_run", report=lines.append)
+    monkeypatch.setattr(preparation, "_MANY", 15)  # there are 4 x 4
+    cutpaste_tf.train(config, tmp_path / "many", report=lines.append)
+    for name in ("regions_run", "many"):
+        assert Config.read(tmp_path / name / "config.json").resolved().density.density_mode == "shared"
+    assert not [line for line in lines if "aligned" in line]
 
 
 def test_arrays_are_looked_at_like_files():
