@@ -189,7 +189,8 @@ def check_network_of(config: Config) -> None:
     folder = Path(config.network.network_of).expanduser()
     if is_export(folder):
         raise InputError(f"--network_of={folder} is an export, which has no network; give the run it was made from.")
-    free = {"add_normal", "network_of", "test_data", "patch_size", *(field.name for field in NEW_AT_EVALUATION)}
+    of_scoring = {"patch_size", "combine"} | {field.name for field in NEW_AT_EVALUATION}
+    free = {"add_normal", "network_of", "test_data"} | of_scoring
     if changes := _changes(Config.read(find_detector(folder) / "config.json"), config, free):
         raise InputError(f"--network_of={folder} was made with {changes}; its network is used as it is, so leave that.")
 

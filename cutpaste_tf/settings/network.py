@@ -50,8 +50,8 @@ class NetworkSettings(Settings):
     network_of: str = setting(
         "",
         "Folder of a finished run whose network is used as it is, without training: for the same training images and "
-        "settings, apart from --add_normal and those that an evaluation can change. With --config=RUN and "
-        "--add_normal: by default RUN.",
+        "settings, apart from --add_normal, --patch_size, --combine and those that an evaluation can change. With "
+        "--config=RUN and --add_normal: by default RUN.",
         source="ours",
     )
     # For Table 3 the paper names Keras' EfficientNet. Until TensorFlow 2.5, keras.applications divided its input by the

@@ -8,6 +8,7 @@ from conftest import TINY, command, draw_category, write_image
 from PIL import Image
 
 import cutpaste_tf
+from cutpaste_tf.detection import loading
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.files import read_csv
 from cutpaste_tf.progress import no_report
@@ -100,6 +101,23 @@ def test_the_quick_preset_chooses_unless_it_is_told_what_to_take(chosen, parts, 
         made = Config.read(tmp_path / name / "config.json")
         assert (made.features.feature, made.patch_size, made.features.dense) == (feature, 64, "fast")
         assert not (tmp_path / name / "choice.csv").exists()
+
+
+def test_the_network_of_a_finished_run_can_be_chosen_for(parts, tmp_path, capsys):
+    """It trained on whole images; what is chosen scores patches."""
+    run, scored = tmp_path / "run", tmp_path / "scored"
+    trained = SETTINGS.replaced(data=str(parts), epochs=1, seed=3)
+    cutpaste_tf.train(trained, run, report=no_report)
+    command("train_main.py", f"--config={run}", f"--network_of={run}", "--choose", f"--output_dir={scored}")
+    assert "Chosen from 29" in capsys.readouterr().out
+    made, rows = Config.read(scored / "config.json"), read_csv(scored / "choice.csv")
+    assert (made.features.feature, made.schedule.epochs) == (rows[0]["feature"], 1)
+    networks = [loading.load(folder).members[0].network.model for folder in (run, scored)]
+    for before, after in zip(*(network.get_weights() for network in networks), strict=True):
+        np.testing.assert_array_equal(before, after)
+    fresh = choose(SETTINGS.replaced(data=str(parts), seed=3), tmp_path / "fresh", report=no_report)
+    assert read_csv(tmp_path / "fresh/choice.csv") != rows
+    assert fresh[0].schedule.epochs == 0
 
 
 def test_anomalies_of_a_choice_end_at_the_region(parts, tmp_path, monkeypatch):
