@@ -9,6 +9,7 @@ that was stopped, run the same command again.
 """
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -18,7 +19,7 @@ from cutpaste_tf.cli.main import TFDS_DATA_DIR, required, run_main
 from cutpaste_tf.errors import InputError
 from cutpaste_tf.progress import say
 from cutpaste_tf.settings.config import Config
-from cutpaste_tf.settings.presets import PRESETS, shown
+from cutpaste_tf.settings.presets import CHOOSING, PRESETS, shown
 from cutpaste_tf.training import choice, sheet
 from cutpaste_tf.training.execution import JIT_COMPILE, Execution
 from cutpaste_tf.training.train import train
@@ -56,7 +57,8 @@ _CHOOSE = flags.DEFINE_bool(
     "choose",
     None,
     "Choose feature, density and image score by made-up anomalies on held-out normal images; write RUN/choice.csv and "
-    "choice.png. Needs --epochs=0. On by default with --preset=quick, unless any setting it chooses is given.",
+    "choice.png. If the run trains, choose between the network before and after training, too. On by default with "
+    f"--preset={', '.join(CHOOSING)}, unless any setting it chooses is given.",
 )
 define_config_flags()
 
@@ -77,16 +79,19 @@ def _main() -> None:
         sheet.show_augmentations(config, output_dir, tfds_data_dir=TFDS_DATA_DIR.value)
         return
     given = [name for name in choice.CHOSEN if flags.FLAGS[name].present]
-    if _CHOOSE.value or (_CHOOSE.value is None and _PRESET.value == "quick" and not given):
+    if _CHOOSE.value or (_CHOOSE.value is None and _PRESET.value in CHOOSING and not given):
         config = _chosen(config, output_dir, given)
-    train(
-        config,
-        output_dir,
-        checkpoint_minutes=_CHECKPOINT_MINUTES.value,
-        tfds_data_dir=TFDS_DATA_DIR.value,
-        device_count=DEVICES.value,
-        execution=Execution(_STEPS_PER_EXECUTION.value, _JIT_COMPILE.value),
-    )
+    train(config, output_dir, **_options())
+
+
+def _options() -> dict[str, Any]:
+    """What the flags say about how to train."""
+    return {
+        "checkpoint_minutes": _CHECKPOINT_MINUTES.value,
+        "tfds_data_dir": TFDS_DATA_DIR.value,
+        "device_count": DEVICES.value,
+        "execution": Execution(_STEPS_PER_EXECUTION.value, _JIT_COMPILE.value),
+    }
 
 
 def _with_more_images(config: Config, base: Path) -> Config:
@@ -108,14 +113,19 @@ def _chosen(config: Config, output_dir: Path, given: list[str]) -> Config:
     if given:
         names = ", ".join(f"--{name}" for name in given)
         raise InputError(f"{names} cannot be given with --choose, which decides this; omit one or the other.")
-    if not _CHOOSE.value and (reason := choice.reason_against(config, TFDS_DATA_DIR.value)):
-        say(f"--preset=quick uses {shown('quick')}, without a choice: {reason}")
+    trains = bool(config.resolved().schedule.total_steps) and not config.network.network_of
+    untrained = config.replaced(**choice.UNTRAINED) if trains else config
+    if not _CHOOSE.value and (reason := choice.reason_against(untrained, TFDS_DATA_DIR.value)):
+        say(f"--preset={_PRESET.value} uses {shown(_PRESET.value)}, without a choice: {reason}")
         return config
     if (output_dir / "config.json").is_file():
         read = Config.read(output_dir / "config.json").flat()
-        return config.replaced(**{name: read[name] for name in choice.CHOSEN})
+        kept = (*choice.CHOSEN, "network_of", *(choice.UNTRAINED if trains else ()))
+        return config.replaced(**{name: read[name] for name in kept})
     defaults = Config.of().flat()
     plain = config.replaced(**{name: defaults[name] for name in choice.CHOSEN})
+    if trains:
+        return choice.train_and_choose(plain, output_dir, **_options())
     return choice.choose(plain, output_dir, tfds_data_dir=TFDS_DATA_DIR.value)[0]
 
 

@@ -95,6 +95,11 @@ def together(some: list[Candidate]) -> dict[str, np.ndarray]:
     return {name: np.mean([candidate.scores[name] for candidate in some], axis=0) for name in some[0].scores}
 
 
+def power_together(ranked: list[Candidate]) -> float:
+    """What the best candidates find together, in percent."""
+    return float(np.mean([*power(together(best(ranked))).values()]))
+
+
 def power(scores: dict[str, np.ndarray]) -> dict[str, float]:
     """Kind of anomaly -> percentage above the threshold for _FALSE_ALARMS, from `Candidate.scores`."""
     normal = np.concatenate([scores[FITTED], scores[NORMAL]])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,18 +26,22 @@ from cutpaste_tf.settings.base import leaves
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import candidates, preparation
 from cutpaste_tf.training.candidates import Candidate
+from cutpaste_tf.training.train import train
 
 CHOSEN = (*configs.CHOSEN, "combine")
+UNTRAINED: dict[str, Any] = {"epochs": 0, "head_epochs": 0}
+_TRAINED = "trained"  # folder of the run that trains a network to choose
 
 
 def choose(
-    config: Config, output_dir: str | Path, *, tfds_data_dir: str = "", report: Report = say
+    config: Config, output_dir: str | Path, *, table: str = "choice", tfds_data_dir: str = "", report: Report = say
 ) -> tuple[Config, list[Candidate]]:
     """Ranks candidates and writes choice.csv and choice.png.
 
     Args:
         config: configuration of a run that trains nothing, with defaults for CHOSEN.
         output_dir: the run's folder, created if missing.
+        table: name of the files, without suffix.
         tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
         report: receives lines for the user.
 
@@ -66,17 +71,51 @@ def choose(
     images = {candidates.FITTED: examples.images[fitted], candidates.NORMAL: normal, **anomalies}
     measured = candidates.measured(config, images, None if groups is None else groups[fitted], report)
     ranked = sorted(measured, key=lambda candidate: -candidate.mean_power)
-    _write(output_dir, ranked)
+    _write(output_dir, table, ranked)
     chosen = sorted(candidates.best(ranked), key=lambda candidate: "patch_size" not in candidate.settings)
     settings = {**chosen[0].settings, "combine": "; ".join(map(_as_text, chosen[1:]))}
-    together = candidates.power(candidates.together(chosen))
     names = ", ".join(f"{candidate.name} ({candidate.mean_power:.1f} %)" for candidate in chosen)
     report(
         f"Chosen from {len(ranked)} by how much they find at 1 % false alarms: {names}; together they find "
-        f"{np.mean([*together.values()]):.1f} %. All: {output_dir}/choice.csv, choice.png"
+        f"{candidates.power_together(ranked):.1f} %. All: {output_dir}/{table}.csv, {table}.png"
     )
     report("As flags: " + " ".join(f"--{name}={shlex.quote(str(value))}" for name, value in settings.items()))
     return config.replaced(**settings), ranked
+
+
+def train_and_choose(
+    config: Config, output_dir: Path, *, tfds_data_dir: str = "", report: Report = say, **options: Any
+) -> Config:
+    """Trains a network, and chooses between it and the same network before training, by what each finds.
+
+    Each network is judged by what its best candidates find together, as in `choose`. Training goes to
+    output_dir/trained, the ranking of that network's candidates to trained_choice.csv and .png.
+
+    Args:
+        config: configuration of a run that trains, with defaults for CHOSEN.
+        output_dir: the run's folder, created if missing.
+        tfds_data_dir: where TensorFlow Datasets keeps prepared sets; empty for its default.
+        report: receives lines for the user.
+        options: further arguments of `train`.
+
+    Returns:
+        The configuration with the chosen settings. It takes the network from output_dir/trained, or trains nothing.
+
+    Raises:
+        InputError: as in `choose` and `train`.
+    """
+    given: Any = {"tfds_data_dir": tfds_data_dir, "report": report}
+    untrained, before = choose(config.replaced(**UNTRAINED), output_dir, **given)
+    place = output_dir / _TRAINED
+    train(config, place, **given, **options)
+    trained, after = choose(config.replaced(network_of=str(place)), output_dir, table="trained_choice", **given)
+    powers = candidates.power_together(after), candidates.power_together(before)
+    found = f"{powers[0]:.1f} % of the made-up anomalies are found with it, {powers[1]:.1f} % without"
+    if powers[0] > powers[1]:
+        report(f"Training pays: {found}.")
+        return trained
+    report(f"Training does not pay: {found}. The detector uses the network before training.")
+    return untrained
 
 
 def _as_text(candidate: Candidate) -> str:
@@ -109,8 +148,8 @@ def _check(config: Config, tfds_data_dir: str) -> None:
         raise InputError(f"{given} cannot be given with --choose, which decides this; omit one or the other.")
 
 
-def _write(folder: Path, ranked: list[Candidate]) -> None:
-    """Writes choice.csv and choice.png, with a row for each candidate, best first."""
+def _write(folder: Path, table: str, ranked: list[Candidate]) -> None:
+    """Writes `table`.csv and .png, with a row for each candidate, best first."""
     from cutpaste_tf.pictures import plots  # matplotlib is slow to load
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,6 +159,6 @@ def _write(folder: Path, ranked: list[Candidate]) -> None:
         row |= {"image_score": candidate.settings.get("image_score", ""), "power": f"{candidate.mean_power:.2f}"}
         row |= {kind: f"{power:.1f}" for kind, power in candidate.power.items()}
         rows.append({**row, "seconds": f"{candidate.seconds:.1f}"})
-    files.write_csv(folder / "choice.csv", rows)
+    files.write_csv(folder / f"{table}.csv", rows)
     values = {candidate.name: candidate.mean_power for candidate in ranked}
-    plots.save_bars(folder / "choice.png", values, "made-up anomalies found at 1 % false alarms, in percent")
+    plots.save_bars(folder / f"{table}.png", values, "made-up anomalies found at 1 % false alarms, in percent")

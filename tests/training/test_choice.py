@@ -120,6 +120,29 @@ def test_the_network_of_a_finished_run_can_be_chosen_for(parts, tmp_path, capsys
     assert fresh[0].schedule.epochs == 0
 
 
+@pytest.mark.parametrize(("powers", "outcome"), [((70.0, 60.0), "Training pays"), ((60.0, 60.0), "does not pay")])
+def test_training_is_kept_only_if_it_pays(parts, tmp_path, monkeypatch, capsys, powers, outcome):
+    values = iter([50.0, 50.0, *powers])  # two are only reported
+    monkeypatch.setattr(candidates, "power_together", lambda ranked: next(values))
+    words = ["train_main.py", f"--data={parts}", "--preset=quarter_hour", "--weights=", "--backbone=toy", "--epochs=1"]
+    words += ["--steps_per_epoch=3", "--batch_size=6", "--image_size=64", "--head_dims=16,8", "--head_epochs=0"]
+    words += ["--scar_max_length=25", "--learning_rate=1", f"--output_dir={tmp_path / 'run'}"]
+    command(*words)
+    assert outcome in capsys.readouterr().out
+    made = Config.read(tmp_path / "run/config.json")
+    is_trained = outcome == "Training pays"
+    assert (made.schedule.epochs, made.network.network_of) == (
+        (1, str(tmp_path / "run/trained")) if is_trained else (0, "")
+    )
+    used = read_csv(tmp_path / "run" / ("trained_choice.csv" if is_trained else "choice.csv"))
+    assert made.features.feature in [row["feature"] for row in used[:3]]
+    trained, scored = (loading.load(tmp_path / name).members[0].network.model for name in ("run/trained", "run"))
+    assert is_trained == all(np.array_equal(*pair) for pair in zip(trained.weights, scored.weights, strict=True))
+    assert (tmp_path / "run/train_log.csv").is_file() == is_trained
+    command(*words)  # what was decided stands
+    assert "is already complete" in capsys.readouterr().out
+
+
 def test_anomalies_of_a_choice_end_at_the_region(parts, tmp_path, monkeypatch):
     region = np.zeros((40, 40), np.uint8)
     region[:, :20] = 1
