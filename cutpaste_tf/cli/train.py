@@ -114,14 +114,15 @@ def _chosen(config: Config, output_dir: Path, given: list[str]) -> Config:
         names = ", ".join(f"--{name}" for name in given)
         raise InputError(f"{names} cannot be given with --choose, which decides this; omit one or the other.")
     trains = bool(config.resolved().schedule.total_steps) and not config.network.network_of
-    untrained = config.replaced(**choice.UNTRAINED) if trains else config
+    if (output_dir / "config.json").is_file():
+        read = Config.read(output_dir / "config.json")
+        is_fallback = trains and not read.resolved().schedule.total_steps
+        kept = (*choice.CHOSEN, "network_of", *(choice.UNTRAINED if is_fallback else ()))
+        return config.replaced(**{name: read.flat()[name] for name in kept})
+    untrained = config.replaced(**choice.UNTRAINED) if _PRESET.value != "quick" else config
     if not _CHOOSE.value and (reason := choice.reason_against(untrained, TFDS_DATA_DIR.value)):
         say(f"--preset={_PRESET.value} uses {shown(_PRESET.value)}, without a choice: {reason}")
         return config
-    if (output_dir / "config.json").is_file():
-        read = Config.read(output_dir / "config.json").flat()
-        kept = (*choice.CHOSEN, "network_of", *(choice.UNTRAINED if trains else ()))
-        return config.replaced(**{name: read[name] for name in kept})
     defaults = Config.of().flat()
     plain = config.replaced(**{name: defaults[name] for name in choice.CHOSEN})
     if trains:

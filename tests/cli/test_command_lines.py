@@ -270,12 +270,15 @@ def test_every_setting_has_a_name_of_its_own_and_is_found_by_it():
         Config.of(epoch=3)
 
 
+EPOCHS = {"paper": 256, "paper_patches": 256, "transfer": 64, "quick": 0, "quarter_hour": 4}
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_sets_flags_and_flags_come_before_it(run, tmp_path, name):
     config = Config.of(**PRESETS[name]).resolved()
     code, out, _ = run("train_main.py", "--help")
     assert f"{name}: {shown(name)}." in " ".join(out.split())
-    assert config.schedule.epochs == {"paper": 256, "paper_patches": 256, "transfer": 64, "quick": 0}[name]
+    assert config.schedule.epochs == EPOCHS[name]
     # A run whose settings differ is refused by their names: so one sees what the command would have used.
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.json").write_text(config.replaced(data=str(tmp_path), seed=3, epochs=7).to_json())
