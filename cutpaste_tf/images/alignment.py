@@ -1,12 +1,14 @@
 """Whether the parts in a set of images lie in the same place."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 _CELLS = 16  # along each side
 _CELL = 8  # pixels to which a cell is reduced, if it has that many: finer detail moves even in aligned images
 
 
-def explained_by_location(images: np.ndarray) -> float:
+def explained_by_location(images: Iterable[np.ndarray]) -> float:
     """Share of the variance of local edge strength that location explains, over images and the cells of a grid.
 
     Edge strength, the mean absolute gray-value gradient of a cell, is divided by the image's mean, so that contrast
@@ -15,7 +17,7 @@ def explained_by_location(images: np.ndarray) -> float:
     demo/fabric.
 
     Args:
-        images: uint8 [count, height, width, 3], at least 2.
+        images: uint8 [height, width, 3] each, at least 2 of one size; they are looked at one at a time.
 
     Returns:
         From 0, images that have nothing in common, to 1, images that are all alike.

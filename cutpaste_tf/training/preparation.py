@@ -91,8 +91,8 @@ def with_density_mode(config: Config, images: np.ndarray, report: Report) -> Con
         return config
     if dense.locations(given.data.size, given.features) > _MANY:
         return config
-    few = images[np.linspace(0, len(images) - 1, min(len(images), _COMPARED)).round().astype(int)]
-    share = alignment.explained_by_location(few)
+    compared = np.linspace(0, len(images) - 1, min(len(images), _COMPARED)).round().astype(int)
+    share = alignment.explained_by_location(images[index] for index in compared)
     is_aligned = share >= _ALIGNED
     mode, amount = ("per_location", "one per location") if is_aligned else ("shared", "one for all")
     report(

@@ -25,6 +25,7 @@ def test_parts_in_one_place_are_aligned_and_parts_in_many_are_not():
     assert fixed > 0.9
     assert 0.05 < shifted < 0.5
     assert noise < 0.05
+    assert alignment.explained_by_location(iter(_parts([(20, 30)] * 30))) == fixed  # large images are not all in memory
 
 
 @pytest.mark.parametrize("side", [16, 33, 500])
