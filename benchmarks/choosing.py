@@ -72,13 +72,15 @@ def _measured(config: Config, *, is_moved: bool) -> tuple[list[dict[str, Any]], 
     images = {candidates.FITTED: training[fitted], candidates.NORMAL: normal}
     images |= {**candidates.made_up(normal, config.seed), _TEST: testing}
     found = candidates.measured(config, images, np.asarray(groups)[fitted], say)
-    ranked = sorted(found, key=lambda candidate: -_power(candidate.scores))
+    for candidate in found:
+        del candidate.power[_TEST]  # no made-up anomaly
+    ranked = sorted(found, key=lambda candidate: -candidate.mean_power)
     aurocs = [_auroc(tests, candidate.scores) for candidate in ranked]
     rows = [
-        {"candidate": candidate.name, "power": f"{_power(candidate.scores):.2f}", "image_auroc": f"{auroc:.2f}"}
+        {"candidate": candidate.name, "power": f"{candidate.mean_power:.2f}", "image_auroc": f"{auroc:.2f}"}
         for candidate, auroc in zip(ranked, aurocs, strict=True)
     ]
-    correlation: Any = stats.spearmanr([_power(candidate.scores) for candidate in ranked], aurocs)
+    correlation: Any = stats.spearmanr([candidate.mean_power for candidate in ranked], aurocs)
     regret = {"rank_correlation": f"{correlation.statistic:.2f}", "best": f"{max(aurocs):.2f}"}
     for count in range(1, _MOST + 1):
         mean = candidates.together(candidates.best(ranked, count))
@@ -91,12 +93,6 @@ def _auroc(tests: Examples, scores: dict[str, np.ndarray]) -> float:
     if auroc is None:
         raise InputError("The test images must be normal and anomalous ones.")
     return auroc
-
-
-def _power(scores: dict[str, np.ndarray]) -> float:
-    """Percentage of the made-up anomalies found; test images do not count."""
-    made_up = {name: each for name, each in scores.items() if name != _TEST}
-    return float(np.mean([*candidates.power(made_up).values()]))
 
 
 def _left_out(regrets: list[dict[str, Any]]) -> list[str]:

@@ -1,6 +1,6 @@
 """What each choice of a short schedule from scratch changes.
 
-    python -m benchmarks.schedules --output_dir=SCHEDULES --data=DIR [--seeds=3] [--variants=...] [train_main's flags]
+    python -m benchmarks.schedules --output_dir=FOLDER --data=DIR [--seeds=0,1,2] [--variants=...] [train_main's flags]
 
 A variant changes one thing; `base` changes nothing. A fifth of the training images is held out. Each network is
 measured after its last step, and again with batch norm's statistics of the fitted images: by the AUROC of the test
@@ -34,7 +34,7 @@ from cutpaste_tf.settings import sizes
 from cutpaste_tf.settings.config import Config
 from cutpaste_tf.training import candidates, fitting
 
-# Variant -> changed settings. The variants without any are made by `_changed`.
+# Variant -> changed settings. Those without any change `_train`, or the base augmentation (`_changed`).
 _VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "jitter 0": {"base_jitter": 0.0},
